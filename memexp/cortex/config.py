@@ -1,0 +1,40 @@
+"""What a memory stack is built from. Imports neither torch nor numba, so that planning is instant."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from memexp.config import Config
+from memexp.cortex.pattern import Pattern, parse_pattern
+
+
+class CortexConfig(Config):
+    """A memory stack: which cells, how wide, how deep, and whether it may remember."""
+
+    pattern: str | list[str] = "X"
+    """Cortex pattern ("X", "S", "AgSA", "X^S"); a list gives one pattern a layer."""
+    d_hidden: int = Field(default=128, gt=0)
+    """Width of the stack, features."""
+    num_layers: int = Field(default=4, gt=0)
+    """Number of columns in sequence."""
+    n_heads: int = Field(default=4, gt=0)
+    """Heads of attention and of the per-head recurrent matrices; divides d_hidden."""
+    mem_len: int = Field(default=128, ge=0)
+    """Steps that X attends to, besides the current one; 0 is truly memoryless. Other cells ignore it."""
+    memory: Literal["on", "off"] = "on"
+    """"off" resets the state before every step, in both passes: the memory-ablated twin."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern_is_known(cls, pattern: Pattern) -> Pattern:
+        for one in [pattern] if isinstance(pattern, str) else pattern:
+            parse_pattern(one)
+        return pattern
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "CortexConfig":
+        if self.d_hidden % self.n_heads:
+            raise ValueError(f"n_heads={self.n_heads} does not divide d_hidden={self.d_hidden}")
+        if isinstance(self.pattern, list) and len(self.pattern) != self.num_layers:
+            raise ValueError(f"pattern lists {len(self.pattern)} layers but num_layers={self.num_layers}")
+        return self

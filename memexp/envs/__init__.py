@@ -1,0 +1,53 @@
+"""Worlds: one VecEnv interface, batched, tensors in and out. `make` builds one by name.
+
+Importing this package loads neither torch nor numba; building a world does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from memexp.config import Config, UsageError, did_you_mean
+from memexp.envs.config import ENVIRONMENTS
+
+if TYPE_CHECKING:
+    from memexp.envs.base import TaskSource, VecEnv
+
+BUILDERS = {
+    "tmaze": "memexp.envs.controls:TMazeEnv",
+    "tmaze_cue": "memexp.envs.controls:TMazeEnv",
+    "chain_recall": "memexp.envs.controls:ChainRecallEnv",
+    "assembly_lines": "memexp.envs.assembly_lines:AssemblyLinesEnv",
+}
+"""Environment name -> 'module:class'; the class takes (config, num_envs, device, seed, first_world, tasks)."""
+
+
+def make(
+    name: str,
+    num_envs: int,
+    device: str = "cpu",
+    seed: int = 0,
+    *,
+    first_world: int = 0,
+    tasks: "TaskSource | None" = None,
+    **knobs: Any,
+) -> "VecEnv":
+    """`num_envs` worlds of environment `name`, e.g. `make("tmaze", 64, length=8)`.
+
+    `first_world` is the global number of the first world (rank * num_envs under DDP): a world's random stream depends on
+    (seed, global number) alone. `tasks` says which task each episode plays (None: uniformly random ones).
+    Raises UsageError for an unknown name or knob.
+    """
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
+    return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_world, tasks)
+
+
+def build(
+    config: Config, num_envs: int, device: str = "cpu", seed: int = 0, first_world: int = 0, tasks: "TaskSource | None" = None
+) -> "VecEnv":
+    """The worlds that an environment config describes; see `make`."""
+    name: str = config.name  # type: ignore[attr-defined]
+    if name not in BUILDERS:
+        raise UsageError(f"environment '{name}' can be planned but not played yet; playable: {', '.join(BUILDERS)}")
+    module, _, cls = BUILDERS[name].partition(":")
+    return getattr(import_module(module), cls)(config, num_envs, device, seed, first_world, tasks)
