@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 
 class UsageError(ValueError):
@@ -53,6 +61,33 @@ def count_name(count: int) -> str:
 
 Count = Annotated[int, BeforeValidator(parse_count)]
 """A whole number that may be written '2b', '500m', '64k' or '2_000_000'."""
+
+
+_NAME = re.compile(r"[a-zA-Z](?:[-_.a-zA-Z0-9]*[a-zA-Z0-9])?")
+MAX_NAME = 120
+"""Longest run name, characters: SkyPilot derives cluster names and paths from it."""
+
+
+def check_run_name(name: str) -> str:
+    """`name` if SkyPilot and every file system accept it (letters, digits, '-', '_', '.'; begins with a letter).
+
+    Raises UsageError that names the first character that cannot stand there.
+    """
+    if not name:
+        raise UsageError("the run name is empty")
+    if len(name) > MAX_NAME:
+        raise UsageError(f"run name '{name}' has {len(name)} characters; {MAX_NAME} is the most")
+    if not _NAME.fullmatch(name):
+        bad = next((c for c in name if not re.match(r"[-_.a-zA-Z0-9]", c)), None)
+        if bad:
+            near = re.sub(r"[^-_.a-zA-Z0-9]", "-", name).strip("-_.")
+            raise UsageError(f"run name '{name}' contains '{bad}'; did you mean '{near}'?")
+        raise UsageError(f"run name '{name}' must begin with a letter and end with a letter or digit")
+    return name
+
+
+RunName = Annotated[str, AfterValidator(check_run_name)]
+"""A run's name: its identity, its directory, its SkyPilot job."""
 
 
 class Config(BaseModel):
@@ -130,7 +165,7 @@ def _from_text(text: Any, annotation: Any) -> Any:
 
 
 def parse_value(text: Any, annotation: Any, name: str) -> Any:
-    """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, '[1,2]' or '1,2' -> list); UsageError names it."""
+    """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, ) or UsageError naming it."""
     if annotation is inspect.Parameter.empty or annotation is Any:
         return yaml.safe_load(text) if isinstance(text, str) else text
     try:
@@ -207,6 +242,8 @@ class _UniqueKeys(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key '{key}' stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key '{key}' stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)

@@ -43,7 +43,12 @@ def make(
 
 
 def build(
-    config: Config, num_envs: int, device: str = "cpu", seed: int = 0, first_world: int = 0, tasks: "TaskSource | None" = None
+    config: Config,
+    num_envs: int,
+    device: str = "cpu",
+    seed: int = 0,
+    first_world: int = 0,
+    tasks: "TaskSource | None" = None,
 ) -> "VecEnv":
     """The worlds that an environment config describes; see `make`."""
     name: str = config.name  # type: ignore[attr-defined]

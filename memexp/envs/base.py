@@ -41,7 +41,7 @@ class VecEnv(ABC):
 
     @abstractmethod
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One step of every world. actions `[N]` int64 -> obs `[N, ...]`, reward `[N]` float32, terminated `[N]`, truncated `[N]` bool.
+        """One step of every world: actions `[N]` int64 -> obs `[N, ...]`, reward `[N]` float32, terminated, truncated `[N]` bool.
 
         The tensors are the world's own and are overwritten by the next step.
         """
@@ -82,7 +82,7 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
 
 
 def mix64(*words: int) -> int:
-    """A 64-bit number that depends on all `words` (splitmix64 finaliser, Steele et al. 2014); the seed of every stream."""
+    """A 64-bit number that depends on all `words`: the seed of a stream (splitmix64 finaliser, Steele et al. 2014)."""
     state = 0
     for word in words:
         state = (state ^ (word & _MASK)) + 0x9E3779B97F4A7C15 & _MASK

@@ -1,0 +1,121 @@
+"""Everything a training run is made of, as one config. Imports neither torch nor numba."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from memexp.config import Config, Count, RunName
+from memexp.cortex.config import CortexConfig
+from memexp.envs.config import EnvConfig, TMaze
+from memexp.policy.config import PolicyConfig
+
+
+class TrainerConfig(Config):
+    """Recurrent PPO (Schulman et al. 2017, arXiv:1707.06347) on rollouts of whole segments."""
+
+    total_timesteps: Count = Field(default=1_000_000, gt=0)
+    """Agent steps over all ranks; the run ends after the update that reaches it."""
+    num_envs: Count = Field(default=64, gt=0)
+    """Worlds over all ranks."""
+    horizon: int = Field(default=64, gt=0)
+    """Agent steps of one segment: the rollout's length, and the reach of backpropagation through time."""
+    num_minibatches: int = Field(default=4, gt=0)
+    """Each minibatch holds whole segments of total agents / num_minibatches agents."""
+    update_epochs: int = Field(default=2, gt=0)
+    """Passes over each rollout."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Adam step size at the start."""
+    learning_rate_end: float = Field(default=0.1, ge=0)
+    """Share of the step size that is left at the end (linear schedule)."""
+    warmup_updates: int = Field(default=0, ge=0)
+    """Updates over which the step size rises from 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW decay."""
+    gamma: float = Field(default=0.99, ge=0, le=1)
+    """Discount a step."""
+    gae_lambda: float = Field(default=0.95, ge=0, le=1)
+    """Lambda of generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438)."""
+    clip: float = Field(default=0.2, gt=0)
+    """Range of the importance ratio around 1."""
+    value_clip: float | None = Field(default=None, gt=0)
+    """Range of the value around the old one; None: not clipped."""
+    entropy_coefficient: float = Field(default=0.01, ge=0)
+    """Weight of the entropy bonus."""
+    value_coefficient: float = Field(default=0.5, ge=0)
+    """Weight of the value loss."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Global gradient norm is clipped here."""
+    device: str = "auto"
+    """"auto" takes a GPU where there is one; else "cpu", "cuda", "cuda:1"."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """bf16 autocasts both passes."""
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of this process; 0 leaves the choice to torch."""
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    """Wall minutes between checkpoints; 0 writes one after every update."""
+
+
+class EvaluationConfig(Config):
+    """Evaluation on held-out tasks, with the acting policy."""
+
+    episodes: int = Field(default=0, ge=0)
+    """Episodes of one evaluation; 0 evaluates never."""
+    every: Count = Field(default=0, ge=0)
+    """Agent steps between evaluations; 0: only at the end."""
+    random_episodes: int = Field(default=200, ge=0)
+    """Episodes that the uniformly random policy's return is measured on, once, before the first update."""
+
+
+class WandbConfig(Config):
+    """Weights & Biases as a second sink."""
+
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    """"auto": online where an API key is set, else offline where `project` is set, else disabled."""
+    project: str | None = None
+    entity: str | None = None
+
+
+class Labels(Config):
+    """Where the run stands in a matrix: what the answer groups by."""
+
+    matrix: str | None = None
+    env: str | None = None
+    """Environment's name in the matrix; None: the environment's own."""
+    arm: str | None = None
+    """Architecture's name in the matrix ("~" at its end marks the twin); None: the pattern."""
+    hardware: str | None = None
+    price_per_hour: float | None = Field(default=None, ge=0)
+    """Dollars per hour of the machine."""
+
+
+class TrainConfig(Config):
+    """One training run. Recipes return it; dotted keys of the command line reach into it."""
+
+    run: RunName | None = None
+    """The run's name, which is its identity: a name that exists is resumed."""
+    recipe: str | None = None
+    """Dotted name of the recipe that it came from; filled in by the command line."""
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    env: EnvConfig = TMaze()
+    cortex: CortexConfig = CortexConfig()
+    policy: PolicyConfig = PolicyConfig()
+    trainer: TrainerConfig = TrainerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    wandb: WandbConfig = WandbConfig()
+    labels: Labels = Labels()
+
+    @property
+    def arm(self) -> str:
+        """The arm's name in the answer: the label, else pattern and memory."""
+        if self.labels.arm:
+            return self.labels.arm
+        pattern = self.cortex.pattern if isinstance(self.cortex.pattern, str) else "-".join(self.cortex.pattern)
+        window = f"_memlen{self.cortex.mem_len}" if "X" in pattern else ""
+        return pattern + window + ("~" if self.cortex.memory == "off" else "")
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "TrainConfig":
+        if self.trainer.num_envs % self.trainer.num_minibatches:
+            sizes = f"num_minibatches={self.trainer.num_minibatches} does not divide num_envs={self.trainer.num_envs}"
+            raise ValueError(f"trainer.{sizes}")
+        return self

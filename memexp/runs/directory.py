@@ -1,0 +1,212 @@
+"""The run directory `$MEMEXP_HOME/runs/<run>/`: written by one trainer, read by everybody.
+
+    run.json         RunInfo: what the run is
+    config.yaml      the full resolved config
+    provenance.json  commit, dirty diff, packages, command line, host, devices
+    metrics.jsonl    append-only, one JSON object an update
+    episodes.parquet/  a Parquet data set: one part for each checkpoint interval
+    checkpoints/     written by memexp.ppo.checkpoint
+    exit.json        Exit: how it ended (absent while it runs)
+
+Every file but metrics.jsonl is replaced atomically; a torn last line of metrics.jsonl is ignored when read.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from memexp.config import check_run_name
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
+EXIT_STATUSES: tuple[str, ...] = get_args(ExitStatus)
+
+
+class RunInfo(BaseModel):
+    """run.json: what the run is. None where not known."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    run: str
+    matrix: str | None = None
+    env: str
+    arm: str
+    pattern: str | list[str]
+    mem_len: int
+    memory: Literal["on", "off"]
+    seed: int
+    recipe: str | None = None
+    total_timesteps: int
+    hardware: str | None = None
+    price_per_hour: float | None = None
+    """Dollars per hour of the machine."""
+    random_return: float | None = None
+    """Mean episode return of the uniformly random policy, measured."""
+    ceiling_return: float | None = None
+    """Mean episode return of a perfect player with memory."""
+    num_actions: int | None = None
+
+
+class Exit(BaseModel):
+    """exit.json: how the run ended."""
+
+    status: ExitStatus
+    reason: str = ""
+    agent_steps: int = 0
+    wall_s: float = 0.0
+
+
+def home() -> Path:
+    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home."""
+    return Path(os.environ.get("MEMEXP_HOME") or "memexp_home")
+
+
+def runs_dir() -> Path:
+    return home() / "runs"
+
+
+class Run:
+    """One run directory. Creating one that exists opens it: the name is the identity, nothing is overwritten."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @classmethod
+    def named(cls, name: str) -> "Run":
+        return cls(runs_dir() / check_run_name(name))
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def exists(self) -> bool:
+        return (self.path / "run.json").exists()
+
+    # What the run is.
+
+    def write_info(self, info: RunInfo) -> None:
+        self._write("run.json", json.dumps(info.model_dump(), indent=2))
+
+    @property
+    def info(self) -> RunInfo:
+        return RunInfo.model_validate_json((self.path / "run.json").read_text())
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return yaml.safe_load((self.path / "config.yaml").read_text())
+
+    def write_provenance(self, provenance: dict[str, Any]) -> None:
+        """The first start is the run's origin; later starts (resumes) are appended under `resumes`."""
+        file = self.path / "provenance.json"
+        if file.exists():
+            first = json.loads(file.read_text())
+            provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
+        self._write("provenance.json", json.dumps(provenance, indent=2))
+
+    # What it measured.
+
+    def append_metrics(self, metrics: dict[str, float | int | None]) -> None:
+        """One line of metrics.jsonl, handed to the operating system at once (a killed process loses none)."""
+        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(metrics) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
+        return list(_json_lines(self.path / "metrics.jsonl"))
+
+    def last_metrics(self) -> dict[str, Any] | None:
+        lines = self.metrics()
+        return lines[-1] if lines else None
+
+    def append_episodes(self, part: int, columns: dict[str, Any]) -> None:
+        """Finished episodes (columns of equal length) as part number `part` of episodes.parquet."""
+        import polars as pl
+
+        folder = self.path / "episodes.parquet"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{part:08d}.tmp"
+        pl.DataFrame(columns).write_parquet(temporary)
+        os.replace(temporary, folder / f"{part:08d}.parquet")
+
+    def episodes(self) -> "pl.DataFrame":
+        """All finished episodes; empty where none was written."""
+        import polars as pl
+
+        parts = sorted((self.path / "episodes.parquet").glob("*.parquet"))
+        return pl.concat([pl.read_parquet(part) for part in parts], how="diagonal_relaxed") if parts else pl.DataFrame()
+
+    def rewind(self, agent_steps: int, part: int) -> None:
+        """Forget what was measured after `agent_steps`, and episode parts from `part` on: a resumed run repeats it."""
+        file = self.path / "metrics.jsonl"
+        if file.exists():
+            kept = [line for line in self.metrics() if line.get("agent_steps", 0) <= agent_steps]
+            self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        for parquet in (self.path / "episodes.parquet").glob("*.parquet"):
+            if int(parquet.stem) >= part:
+                parquet.unlink()
+        (self.path / "exit.json").unlink(missing_ok=True)
+
+    # How it ended.
+
+    def finish(self, outcome: Exit) -> None:
+        self._write("exit.json", outcome.model_dump_json(indent=2))
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the run ended; None while it runs (or when it was killed)."""
+        file = self.path / "exit.json"
+        return Exit.model_validate_json(file.read_text()) if file.exists() else None
+
+    @property
+    def status(self) -> str:
+        """'absent', 'started' (running, or killed), or the exit status."""
+        outcome = self.exit
+        return outcome.status if outcome else "started" if self.exists() else "absent"
+
+    def _write(self, name: str, text: str) -> None:
+        write_atomically(self.path / name, text.encode())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def find_runs(where: Path | str | None = None) -> list[Run]:
+    """Every run below `where` (a runs directory or a home; by default the home's), sorted by name."""
+    root = Path(where) if where is not None else runs_dir()
+    if (root / "runs").is_dir():
+        root = root / "runs"
+    return [Run(file.parent) for file in sorted(root.glob("*/run.json"))]
+
+
+def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(record, dict):
+            yield record

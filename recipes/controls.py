@@ -1,0 +1,54 @@
+"""Control worlds whose answer is known beforehand: they tell whether the answer can be trusted."""
+
+from memexp.cortex.config import CortexConfig
+from memexp.envs.config import ChainRecall, TMaze, TMazeCue
+from memexp.ppo.config import TrainConfig, TrainerConfig
+
+
+def tmaze(
+    length: int = 6,
+    pattern: str | list[str] = "S",
+    mem_len: int = 16,
+    d_hidden: int = 32,
+    num_layers: int = 1,
+    n_heads: int = 4,
+) -> TrainConfig:
+    """T-maze whose cue is shown in the first step only: requires memory."""
+    return _control(TMaze(length=length), pattern, mem_len, d_hidden, num_layers, n_heads)
+
+
+def tmaze_cue(
+    length: int = 6,
+    pattern: str | list[str] = "S",
+    mem_len: int = 16,
+    d_hidden: int = 32,
+    num_layers: int = 1,
+    n_heads: int = 4,
+) -> TrainConfig:
+    """T-maze whose cue stays visible: requires no memory."""
+    return _control(TMazeCue(length=length), pattern, mem_len, d_hidden, num_layers, n_heads)
+
+
+def chain_recall(
+    k: int = 4,
+    num_symbols: int = 4,
+    episode_length: int = 64,
+    pattern: str | list[str] = "S",
+    mem_len: int = 16,
+    d_hidden: int = 32,
+    num_layers: int = 1,
+    n_heads: int = 4,
+) -> TrainConfig:
+    """Repeat the symbol of k steps ago: requires a memory of k steps."""
+    world = ChainRecall(k=k, num_symbols=num_symbols, episode_length=episode_length)
+    return _control(world, pattern, mem_len, d_hidden, num_layers, n_heads)
+
+
+def _control(env, pattern, mem_len, d_hidden, num_layers, n_heads) -> TrainConfig:
+    return TrainConfig(
+        env=env,
+        cortex=CortexConfig(
+            pattern=pattern, mem_len=mem_len, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads
+        ),
+        trainer=TrainerConfig(total_timesteps=200_000, num_envs=64, horizon=16, learning_rate=3e-3, threads=1),
+    )

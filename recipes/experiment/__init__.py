@@ -1,0 +1,1 @@
+"""Recipes of experiments, one folder a study."""

@@ -1,0 +1,1 @@
+"""Do cvc_random_maps and assembly_lines require memory?"""
