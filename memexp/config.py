@@ -132,7 +132,10 @@ def explain(error: ValidationError, where: str = "") -> str:
 
 
 def parse_words(words: Iterable[str]) -> dict[str, str]:
-    """['pattern=S', 'mem_len=0'] -> {'pattern': 'S', 'mem_len': '0'}; a word without '=' or a repeated key -> UsageError."""
+    """['pattern=S', 'mem_len=0'] -> {'pattern': 'S', 'mem_len': '0'}.
+
+    Raises UsageError for a word without '=' and for a key given twice with different values.
+    """
     pairs: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")

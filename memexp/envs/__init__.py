@@ -33,8 +33,8 @@ def make(
 ) -> "VecEnv":
     """`num_envs` worlds of environment `name`, e.g. `make("tmaze", 64, length=8)`.
 
-    `first_world` is the global number of the first world (rank * num_envs under DDP): a world's random stream depends on
-    (seed, global number) alone. `tasks` says which task each episode plays (None: uniformly random ones).
+    `first_world` is the global number of the first world (rank * num_envs under DDP): a world's random stream
+    depends on (seed, global number) alone. `tasks` says which task each episode plays (None: uniformly random ones).
     Raises UsageError for an unknown name or knob.
     """
     if name not in ENVIRONMENTS:

@@ -23,7 +23,7 @@ Episodes = dict[str, np.ndarray]
 
 
 class VecEnv(ABC):
-    """`num_envs` worlds in lockstep. Rows `[N]` are agents; `first_world` offsets world numbers (and so seeds) by rank."""
+    """`num_envs` worlds in lockstep; rows `[N]` are agents."""
 
     num_envs: int
     num_agents: int
@@ -41,14 +41,14 @@ class VecEnv(ABC):
 
     @abstractmethod
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One step of every world: actions `[N]` int64 -> obs `[N, ...]`, reward `[N]` float32, terminated, truncated `[N]` bool.
+        """One step of every world: actions `[N]` int64 -> obs `[N, ...]`, reward, terminated, truncated `[N]`.
 
-        The tensors are the world's own and are overwritten by the next step.
+        reward is float32, the other two bool. The tensors are the world's own: the next step overwrites them.
         """
 
     @abstractmethod
     def desync(self) -> Tensor:
-        """Carry every world to a random step of its first episode by random play, so that episodes end at different times.
+        """Carry every world to a random step of its first episode by random play: worlds get out of phase.
 
         No episode is cut; the episodes that began before are left out of the statistics. Returns the observations.
         """
@@ -66,7 +66,7 @@ class VecEnv(ABC):
         """Continue from `state`; returns the current observations."""
 
     def pop_stats(self) -> dict[str, float]:
-        """Means over the episodes finished since the last call: episode/return, episode/length, episode/count, env/<stat>."""
+        """Means over the episodes finished since the last call; see `episode_means`."""
         return episode_means(self.pop_episodes())
 
 

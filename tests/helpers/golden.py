@@ -1,4 +1,4 @@
-"""Where the recorded reference data is: the directory in MEMEXP_GOLDEN, by default ../shared/golden beside the checkout."""
+"""Where the recorded reference data is: $MEMEXP_GOLDEN, by default ../shared/golden beside the checkout."""
 
 import os
 from pathlib import Path
