@@ -5,7 +5,7 @@ Every knob has its unit and effect under it. `ENVIRONMENTS` is the table; `memex
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from memexp.config import Config
 
@@ -35,7 +35,13 @@ class ChainRecall(Config):
     num_symbols: int = Field(default=4, ge=2, le=64)
     """Number of symbols, and of actions."""
     episode_length: int = Field(default=64, ge=1)
-    """Steps until truncation; must exceed k for any reward."""
+    """Steps until truncation; more than k."""
+
+    @model_validator(mode="after")
+    def _some_step_is_asked(self) -> "ChainRecall":
+        if self.episode_length <= self.k:
+            raise ValueError(f"episode_length={self.episode_length} leaves no step to answer: it must exceed k={self.k}")
+        return self
 
 
 CurriculumStyle = Literal[
@@ -88,6 +94,4 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "cvc_random_maps": CvcRandomMaps,
 }
 
-EnvConfig = Annotated[
-    TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")
-]
+EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]

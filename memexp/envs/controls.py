@@ -1,0 +1,186 @@
+"""Control worlds with known answers: they tell whether the answer about a real world can be trusted.
+
+All worlds advance in lockstep as tensors. Randomness is counter-based: what a world draws depends on
+(seed, global world number, episode, step) alone, so streams do not depend on how worlds are spread over ranks.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memexp.envs.base import Episodes, TaskSource, VecEnv, mix64
+from memexp.envs.config import ChainRecall, TMaze, TMazeCue
+from memexp.envs.episodes import EpisodeLog
+from memexp.spaces import VectorSpace
+
+FORWARD, LEFT, RIGHT = 0, 1, 2
+"""Actions of the T-mazes."""
+
+
+class ControlEnv(VecEnv):
+    """What the control worlds share: counters of episode and step, hashing, episode log, saving."""
+
+    def __init__(self, num_envs: int, device: str, seed: int, first_world: int):
+        self.num_envs = self.num_agents = num_envs
+        self.device = torch.device(device)
+        self.ceiling_return = 1.0
+        self._stream = torch.tensor(
+            [_signed(mix64(seed, first_world + w)) for w in range(num_envs)], dtype=torch.int64, device=self.device
+        )
+        self._log = EpisodeLog(num_envs, self.device, first_world)
+        self._desync_seed = mix64(seed, first_world, 0xDE5)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._episode = torch.zeros_like(self._stream)
+        self._t = torch.zeros_like(self._stream)
+
+    def _draw(self, purpose: int, counter: Tensor, options: int) -> Tensor:
+        """A number in 0..options-1 for each world `[N]`, fixed by (stream, episode, purpose, counter)."""
+        return _hash(_hash(_hash(self._stream + self._episode) + counter) + purpose).remainder(options)
+
+    def _begin(self, done: Tensor) -> None:
+        """Next episode for the worlds in `done` [N]."""
+        self._episode += done
+        self._t.masked_fill_(done, 0)
+
+    def _observe(self) -> Tensor:
+        raise NotImplementedError
+
+    def reset(self) -> Tensor:
+        self._restart()
+        self._log.clear()
+        self.final_obs = self._observe()
+        return self._observe()
+
+    def pop_episodes(self) -> Episodes:
+        return self._log.pop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"episode": self._episode.clone(), "t": self._t.clone(), "log": self._log.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Tensor:
+        self._episode.copy_(state["episode"])
+        self._t.copy_(state["t"])
+        self._log.load_state_dict(state["log"])
+        return self._observe()
+
+
+class TMazeEnv(ControlEnv):
+    """A corridor of `length` cells, then left or right; the side that pays 1 was cued in the first step.
+
+    Observation `[N, 5]`: cue left, cue right, start, corridor, junction. The corridor's cells look alike and time is not
+    shown, so nothing but memory carries the cue: a memoryless policy succeeds in at most half of the episodes. In
+    `tmaze_cue` the cue is shown in every step. Going forward in the corridor advances, turning there does nothing,
+    turning at the junction ends the episode. After 10 * (length + 1) steps the episode is truncated.
+    """
+
+    num_actions = 3
+    observation = VectorSpace(5)
+
+    def __init__(
+        self, config: TMaze | TMazeCue, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
+    ):
+        self._length = config.length
+        self._cue_stays = config.name == "tmaze_cue"
+        self._max_steps = 10 * (config.length + 1)
+        super().__init__(num_envs, device, seed, first_world)
+
+    def _restart(self) -> None:
+        super()._restart()
+        self._position = torch.zeros_like(self._stream)
+        self._side = self._draw(0, self._t, 2)
+
+    def _observe(self) -> Tensor:
+        cue = torch.ones_like(self._t, dtype=torch.bool) if self._cue_stays else self._t == 0
+        start, junction = self._position == 0, self._position == self._length
+        columns = (cue & (self._side == 0), cue & (self._side == 1), start, ~start & ~junction, junction)
+        return torch.stack(columns, dim=1).float()
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        junction = self._position == self._length
+        terminated = junction & (actions != FORWARD)
+        reward = (terminated & (actions - LEFT == self._side)).float()
+        self._position += (actions == FORWARD) & ~junction
+        self._t += 1
+        truncated = ~terminated & (self._t >= self._max_steps)
+        done = terminated | truncated
+        self.final_obs = self._observe()
+        self._log.add(reward, done, {"env/success": reward, "env/timeout": truncated.float()})
+        self._begin(done)
+        self._position.masked_fill_(done, 0)
+        self._side = torch.where(done, self._draw(0, torch.zeros_like(self._t), 2), self._side)
+        return self._observe(), reward, terminated, truncated
+
+    def desync(self) -> Tensor:
+        self.reset()
+        generator = torch.Generator().manual_seed(self._desync_seed)
+        for _ in range(3 * (self._length + 1)):
+            self.step(torch.randint(3, (self.num_envs,), generator=generator).to(self.device))
+        self._log.clear(running_are_whole=False)
+        return self._observe()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "position": self._position.clone(), "side": self._side.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> Tensor:
+        self._position.copy_(state["position"])
+        self._side.copy_(state["side"])
+        return super().load_state_dict(state)
+
+
+class ChainRecallEnv(ControlEnv):
+    """Each step shows a symbol; the action must name the symbol of k steps ago (repeat-previous, POPGym).
+
+    Observation `[N, num_symbols]`, one-hot. A right answer pays 1 / (episode_length - k), so a perfect player's return
+    is 1 and a random one's 1 / num_symbols; the first k steps pay nothing. The time limit truncates.
+    """
+
+    def __init__(
+        self, config: ChainRecall, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
+    ):
+        self._k, self._length = config.k, config.episode_length
+        self.num_actions = config.num_symbols
+        self.observation = VectorSpace(config.num_symbols)
+        super().__init__(num_envs, device, seed, first_world)
+
+    def _symbol(self, t: Tensor) -> Tensor:
+        return self._draw(1, t, self.num_actions)
+
+    def _observe(self) -> Tensor:
+        return torch.nn.functional.one_hot(self._symbol(self._t), self.num_actions).float()
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        asked = self._t >= self._k
+        right = asked & (actions == self._symbol(self._t - self._k))
+        reward = right.float() / (self._length - self._k)
+        self._t += 1
+        truncated = self._t >= self._length
+        self.final_obs = self._observe()
+        self._log.add(reward, truncated, {})
+        self._begin(truncated)
+        return self._observe(), reward, torch.zeros_like(truncated), truncated
+
+    def desync(self) -> Tensor:
+        self.reset()
+        generator = torch.Generator().manual_seed(self._desync_seed)
+        self._t.copy_(torch.randint(self._length, (self.num_envs,), generator=generator))
+        self._log.clear(running_are_whole=False)
+        return self._observe()
+
+
+def _signed(number: int) -> int:
+    """A 64-bit pattern as the int64 with the same bits."""
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+_GOLDEN, _MIX1, _MIX2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+
+
+def _hash(x: Tensor) -> Tensor:
+    """splitmix64's finaliser on int64 `[N]` (products wrap; shifts are made logical by masks)."""
+    x = x + _GOLDEN
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MIX1
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MIX2
+    return x ^ ((x >> 31) & ((1 << 33) - 1))

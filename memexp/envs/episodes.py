@@ -1,0 +1,61 @@
+"""Running returns of all agents, and the columns of the episodes that have finished."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memexp.envs.base import Episodes
+
+
+class EpisodeLog:
+    """Adds up returns `[N]` (one agent a world) and keeps the finished whole episodes until they are popped."""
+
+    def __init__(self, num: int, device: torch.device, first_world: int):
+        self._world = torch.arange(first_world, first_world + num, device=device)
+        self._return = torch.zeros(num, device=device)
+        self._length = torch.zeros(num, dtype=torch.int64, device=device)
+        self._whole = torch.ones(num, dtype=torch.bool, device=device)
+        self._finished: list[dict[str, Tensor]] = []
+
+    def clear(self, running_are_whole: bool = True) -> None:
+        """Forget everything; `running_are_whole=False` leaves the running episodes out when they finish."""
+        self._return.zero_()
+        self._length.zero_()
+        self._whole.fill_(running_are_whole)
+        self._finished.clear()
+
+    def add(self, reward: Tensor, done: Tensor, stats: dict[str, Tensor]) -> None:
+        """Account one step: reward, done `[N]`; `stats` holds the episode statistics `[N]` of worlds that end now."""
+        self._return += reward
+        self._length += 1
+        rows = (done & self._whole).nonzero().squeeze(1)
+        if len(rows):
+            columns = {"return": self._return, "length": self._length, "world": self._world, **stats}
+            self._finished.append({name: column[rows] for name, column in columns.items()})
+        self._return.masked_fill_(done, 0)
+        self._length.masked_fill_(done, 0)
+        self._whole |= done
+
+    def pop(self) -> Episodes:
+        """Columns of the finished episodes since the last pop; without any, no columns."""
+        finished, self._finished = self._finished, []
+        if not finished:
+            return {}
+        columns = {name: torch.cat([part[name] for part in finished]).cpu().numpy() for name in finished[0]}
+        return columns | {"task": np.full(len(columns["return"]), -1)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "return": self._return.clone(),
+            "length": self._length.clone(),
+            "whole": self._whole.clone(),
+            "finished": [dict(part) for part in self._finished],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._return.copy_(state["return"])
+        self._length.copy_(state["length"])
+        self._whole.copy_(state["whole"])
+        self._finished = [dict(part) for part in state["finished"]]
