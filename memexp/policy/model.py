@@ -1,0 +1,48 @@
+"""The policy: one module that acts (one step) and learns (a whole segment) by the same function."""
+
+import torch
+from torch import Tensor, nn
+
+from memexp.cortex import build_stack
+from memexp.cortex.config import CortexConfig
+from memexp.policy.config import PolicyConfig
+from memexp.policy.encoder import build_encoder
+from memexp.spaces import ObservationSpace
+
+State = dict[str, Tensor]
+"""Memory of all rows: a flat mapping of tensors `[N, ...]`, owned by the caller."""
+
+
+class Policy(nn.Module):
+    """Observation encoder -> memory stack -> actor and critic heads.
+
+    Shapes: N or [B, T] rows of observations; logits `[..., num_actions]`, values `[...]`.
+    """
+
+    def __init__(self, observation: ObservationSpace, num_actions: int, cortex: CortexConfig, config: PolicyConfig):
+        super().__init__()
+        d = cortex.d_hidden
+        self.encoder = build_encoder(observation, config.d_encoder or d, d)
+        self.stack = build_stack(**cortex.model_dump())
+        self.actor = _head(d, config.d_actor, num_actions, gain=0.01)
+        self.critic = _head(d, config.d_critic, 1, gain=1.0)
+
+    def init_state(self, batch: int, device: torch.device) -> State:
+        """The memory of `batch` rows that have seen nothing."""
+        return self.stack.init_state(batch, device, torch.float32)
+
+    def forward(self, obs: Tensor, state: State, resets: Tensor) -> tuple[Tensor, Tensor, State]:
+        """obs `[N, ...]`, resets `[N]` (or `[B, T, ...]`, `[B, T]`) -> logits, values, state after the last step.
+
+        resets is True where a step begins a new episode: its row's memory is cleared before the step.
+        """
+        y, state = self.stack(self.encoder(obs), state, resets)
+        return self.actor(y).float(), self.critic(y).squeeze(-1).float(), state
+
+
+def _head(d_in: int, d_hidden: int, d_out: int, gain: float) -> nn.Sequential:
+    """A head of one hidden layer; a small gain makes the first policy uniform."""
+    last = nn.Linear(d_hidden, d_out)
+    nn.init.orthogonal_(last.weight, gain)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(d_in, d_hidden), nn.SiLU(), last)
