@@ -1,0 +1,80 @@
+"""Names of the columns of the state arrays, feature ids and statistics: plain integers, constants to the compiler."""
+
+NUM_RESOURCES = 10
+NUM_TOKENS = 200
+RADIUS = 5
+BORDER = RADIUS
+"""Every map is framed by this many cells of wall, so that an agent's window never leaves the grid."""
+WINDOW = 2 * RADIUS + 1
+HERE = 16 * RADIUS + RADIUS
+"""Location byte of the agent's own cell."""
+NO_LIMIT = 65535
+UNUSED = 255
+
+# Codes of the cells of `grid`. Agent a is AGENTS + a; object o is AGENTS + number of agents + o.
+EMPTY, WALL, AGENTS = 0, 1, 2
+
+# world[w, ...]: one row of scalars a world.
+(
+    STEP, MAX_STEPS, HEIGHT, WIDTH, NUM_OBJECTS, NUM_ACTIONS, AGENT_TAG, WALL_TAG,
+    COMPASS, REGEN_INTERVAL, DIVERSITY, NUM_REWARDS,
+    COSTS, COSTS_END, REGEN, REGEN_END, SHARES, SHARES_END, GOALS, GOALS_END, INITIAL, INITIAL_END,
+    TERRAIN, WORLD_COLUMNS,
+) = range(24)  # fmt: skip
+
+# rows[w, i, ...]: short lists of (key, resource, amount, second amount); world and types say where each begins and ends.
+# Costs: key = kind of action, amount = required, second = consumed. Regeneration, shares, chests: key = vibe.
+KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
+
+# types[w, k, ...]: one row a type of object.
+KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, TRANSFERS, TRANSFERS_END, TYPE_COLUMNS = range(10)
+STATION, CHEST = 0, 1
+
+# protocols[w, p, ...]: inputs and outputs follow as (resource, amount) pairs.
+MIN_AGENTS, COOLDOWN, NUM_VIBES, NUM_INPUTS, NUM_OUTPUTS, INPUTS = range(6)
+OUTPUTS = INPUTS + 2 * NUM_RESOURCES
+PROTOCOL_COLUMNS = OUTPUTS + 2 * NUM_RESOURCES
+
+# agents[w, a, ...]. CELL is the flat index into grid[w]; STOOD is the cell after the previous valid action.
+CELL, VIBE, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, AGENT_COLUMNS = range(8)
+
+# objects[w, o, ...] (OBJECT_CELL first, as in agents). SLOT is the chest's inventory, -1 for a station.
+OBJECT_CELL, TYPE, END, DURATION, USES, SLOT, OBJECT_COLUMNS = range(7)
+
+# limits[w, r, ...]: number of the limit group (-1: none) and the common limit.
+GROUP, LIMIT = 0, 1
+
+# reward_weights[w, i, ...].
+WEIGHT, CAP = 0, 1
+
+# Kinds of action.
+NOOP, MOVE, CHANGE_VIBE = 0, 1, 2
+NUM_MOVES = 4
+FIRST_VIBE_ACTION = 1 + NUM_MOVES
+
+# agent_stats[w, a, ...]: first one column a resource each, then single columns.
+GAINED, LOST, HELD, DEPOSITED_BY, WITHDRAWN_BY = (i * NUM_RESOURCES for i in range(5))
+SUCCEEDED = 5 * NUM_RESOURCES  # by kind of action
+FAILED = SUCCEEDED + 3  # by kind of action
+FAILED_ANY, INVALID, LONGEST_STILL, DIVERSITY_HELD, AGENT_STATS = range(FAILED + 3, FAILED + 8)
+
+# game_stats[w, ...].
+CREATED, DEPOSITED, WITHDRAWN, STORED = (i * NUM_RESOURCES for i in range(4))
+WRITTEN, DROPPED, FREE, GAME_STATS = range(4 * NUM_RESOURCES, 4 * NUM_RESOURCES + 4)
+
+NUM_INVALID_SEEN = 8
+"""How many distinct invalid action indices are counted one by one."""
+
+# Feature ids of observation tokens.
+F_GROUP, F_FROZEN, F_COMPLETION, F_LAST_ACTION, F_LAST_REWARD, F_GOAL, F_VIBE, F_COMPASS, F_TAG, F_COOLDOWN = range(10)
+F_REMAINING_USES = 11
+F_INVENTORY = 12
+F_INPUT = F_INVENTORY + 2 * NUM_RESOURCES
+F_OUTPUT = F_INPUT + NUM_RESOURCES
+NUM_FEATURES = F_OUTPUT + NUM_RESOURCES
+NORMALIZATION = (
+    (10.0, 1.0, 255.0, 10.0, 100.0, 100.0, 255.0, 1.0, 10.0, 255.0, 1.0, 255.0)
+    + (256.0,) * (2 * NUM_RESOURCES)
+    + (100.0,) * (2 * NUM_RESOURCES)
+)
+"""Largest usual value of each feature, by feature id (clipped, id 10, is never emitted)."""

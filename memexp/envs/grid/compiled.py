@@ -1,0 +1,40 @@
+"""`compiled`: numba.njit whose on-disk cache can never be stale.
+
+Numba notices a change of the file that a function stands in, not of the functions it calls in other files. The cache
+directory's name therefore contains a hash of all sources of this package: another source, another cache.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core import config as numba_config
+
+
+def cache_directory() -> str:
+    """Where compiled code is kept: NUMBA_CACHE_DIR if set, else a per-user directory named by the engine's sources."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return os.environ["NUMBA_CACHE_DIR"]
+    digest = hashlib.sha256()
+    for file in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(home / "memexp" / "numba" / digest.hexdigest()[:16])
+
+
+_CACHE_DIRECTORY = cache_directory()
+
+
+def compiled(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
+    """`function` compiled on first call and kept on disk; `parallel` spreads its prange loops over all cores."""
+    if function is None:
+        return lambda f: compiled(f, parallel=parallel)
+    before = numba_config.CACHE_DIR
+    numba_config.CACHE_DIR = _CACHE_DIRECTORY
+    try:
+        return numba.njit(cache=True, parallel=parallel, nogil=True)(function)
+    finally:
+        numba_config.CACHE_DIR = before

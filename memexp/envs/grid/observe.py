@@ -1,0 +1,121 @@
+"""What an agent sees: tokens (location, feature id, value), nearest cells first, at most 200."""
+
+from memexp.envs.grid import columns as col
+from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.stations import current_protocol, remaining
+
+
+@compiled
+def observe(s, w, agent):
+    """Write an agent's observation, unset what the previous one has left beyond it, and count the tokens."""
+    n = see_globals(s, w, agent)
+    cell = s.agents[w, agent, col.CELL]
+    wall_tag = s.world[w, col.WALL_TAG]
+    for i in range(s.window.shape[0]):
+        code = s.grid[w, cell + s.window[i, 0]]
+        if code <= col.WALL and n < col.NUM_TOKENS:
+            # Most cells are wall or empty, in no order that a processor can guess: write first, then keep it or not.
+            s.obs[w, agent, n, 0] = s.window[i, 1]
+            s.obs[w, agent, n, 1] = col.F_TAG
+            s.obs[w, agent, n, 2] = wall_tag
+            n += code
+        elif code != col.EMPTY:
+            n = see_cell(s, w, agent, n, s.window[i, 1], code)
+
+    written = min(n, col.NUM_TOKENS)
+    for i in range(written, max(s.agents[w, agent, col.TOKENS], min(written + 1, col.NUM_TOKENS))):
+        s.obs[w, agent, i, 0] = col.UNUSED
+        s.obs[w, agent, i, 1] = col.UNUSED
+        s.obs[w, agent, i, 2] = col.UNUSED
+    s.agents[w, agent, col.TOKENS] = written
+    s.game_stats[w, col.WRITTEN] += written
+    s.game_stats[w, col.DROPPED] += n - written
+    s.game_stats[w, col.FREE] += col.NUM_TOKENS - written
+
+
+@compiled
+def put(s, w, agent, n, location, feature, value):
+    """Write token n if there is room for it; returns the number of the next token."""
+    if n < col.NUM_TOKENS:
+        s.obs[w, agent, n, 0] = location
+        s.obs[w, agent, n, 1] = feature
+        s.obs[w, agent, n, 2] = value & 255
+    return n + 1
+
+
+@compiled
+def see_globals(s, w, agent):
+    """Tokens that belong to no cell: progress of the episode, last action, goals, compass; returns how many."""
+    step, max_steps = s.world[w, col.STEP], s.world[w, col.MAX_STEPS]
+    n = put(s, w, agent, 0, col.HERE, col.F_COMPLETION, 255 if step >= max_steps else 256 * step // max_steps)
+    n = put(s, w, agent, n, col.HERE, col.F_LAST_ACTION, s.agents[w, agent, col.LAST_ACTION])
+    n = put(s, w, agent, n, col.HERE, col.F_LAST_REWARD, 0)
+    for i in range(s.world[w, col.GOALS], s.world[w, col.GOALS_END]):
+        n = put(s, w, agent, n, col.HERE, col.F_GOAL, col.F_INVENTORY + 2 * s.rows[w, i, col.RESOURCE])
+    if s.world[w, col.COMPASS] != 0:
+        cell, stride = s.agents[w, agent, col.CELL], s.window[4, 0]
+        south = s.world[w, col.HEIGHT] // 2 - cell // stride
+        east = s.world[w, col.WIDTH] // 2 - cell % stride
+        location = col.HERE + 16 * ((south > 0) - (south < 0)) + (east > 0) - (east < 0)
+        if location != col.HERE:
+            n = put(s, w, agent, n, location, col.F_COMPASS, 1)
+    return n
+
+
+@compiled
+def see_cell(s, w, agent, n, location, code):
+    """Tokens of what stands in an occupied cell."""
+    other = code - col.AGENTS
+    obj = other - s.agents.shape[1]
+    if code == col.WALL:
+        return put(s, w, agent, n, location, col.F_TAG, s.world[w, col.WALL_TAG])
+    if obj < 0:
+        return see_agent(s, w, agent, n, location, other)
+    kind = s.objects[w, obj, col.TYPE]
+    if s.types[w, kind, col.KIND] == col.CHEST:
+        n = see_inventory(s, w, agent, n, location, s.objects[w, obj, col.SLOT])
+    else:
+        n = see_station(s, w, agent, n, location, obj, kind)
+    return put(s, w, agent, n, location, col.F_TAG, s.types[w, kind, col.TAG])
+
+
+@compiled
+def see_agent(s, w, agent, n, location, other):
+    """Tokens of an agent."""
+    n = put(s, w, agent, n, location, col.F_GROUP, 0)
+    n = put(s, w, agent, n, location, col.F_FROZEN, 0)
+    vibe = s.agents[w, other, col.VIBE]
+    if vibe != 0:
+        n = put(s, w, agent, n, location, col.F_VIBE, vibe)
+    n = see_inventory(s, w, agent, n, location, other)
+    return put(s, w, agent, n, location, col.F_TAG, s.world[w, col.AGENT_TAG])
+
+
+@compiled
+def see_inventory(s, w, agent, n, location, slot):
+    """Tokens of the amounts held, the resource that became positive last coming first."""
+    for i in range(s.held[w, slot, col.NUM_RESOURCES] - 1, -1, -1):
+        resource = s.held[w, slot, i]
+        amount = s.inventory[w, slot, resource]
+        n = put(s, w, agent, n, location, col.F_INVENTORY + 2 * resource, amount)
+        if amount >= 256:
+            n = put(s, w, agent, n, location, col.F_INVENTORY + 2 * resource + 1, amount >> 8)
+    return n
+
+
+@compiled
+def see_station(s, w, agent, n, location, obj, kind):
+    """Tokens of a station's cooldown, remaining uses and current protocol."""
+    rest = remaining(s, w, obj)
+    if rest > 0:
+        n = put(s, w, agent, n, location, col.F_COOLDOWN, min(255, rest))
+    most = s.types[w, kind, col.MAX_USES]
+    if most > 0:
+        n = put(s, w, agent, n, location, col.F_REMAINING_USES, min(255, most - s.objects[w, obj, col.USES]))
+    p = current_protocol(s, w, obj)
+    if p >= 0:
+        for i in range(col.INPUTS, col.INPUTS + 2 * s.protocols[w, p, col.NUM_INPUTS], 2):
+            n = put(s, w, agent, n, location, col.F_INPUT + s.protocols[w, p, i], s.protocols[w, p, i + 1])
+        for i in range(col.OUTPUTS, col.OUTPUTS + 2 * s.protocols[w, p, col.NUM_OUTPUTS], 2):
+            n = put(s, w, agent, n, location, col.F_OUTPUT + s.protocols[w, p, i], s.protocols[w, p, i + 1])
+    return n

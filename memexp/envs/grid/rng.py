@@ -1,0 +1,16 @@
+"""Random numbers of a world: xorshift64 (Marsaglia 2003) on its own 64-bit state, shifts and xors only."""
+
+import numpy as np
+
+from memexp.envs.grid.compiled import compiled
+
+
+@compiled
+def draw(s, w, below):
+    """A uniformly random integer in 0 .. below - 1 from world w's stream; `below` < 2^31."""
+    x = s.rng[w]
+    x ^= x << np.uint64(13)
+    x ^= x >> np.uint64(7)
+    x ^= x << np.uint64(17)
+    s.rng[w] = x
+    return (np.int64(x >> np.uint64(32)) * below) >> 32

@@ -1,0 +1,220 @@
+"""Using what stands on the map: stations with protocols, chests, and sharing between agents.
+
+Lists of agents in scratch: [0:8] around the station, [8:16] used by shared_update, [16:24] who receives, [24:32] used
+by shared_update on those.
+"""
+
+import numpy as np
+
+from memexp.envs.grid import columns as col
+from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.inventories import free_space, shared_update, update
+
+AROUND, RECEIVERS = 0, 16
+
+
+@compiled
+def neighbour(s, i):
+    """Offset into the grid of the i-th of the eight cells around, in row-major order."""
+    i = i + 1 if i >= 4 else i
+    return (i // 3 - 1) * s.window[4, 0] + i % 3 - 1  # window[4] is the cell to the south: its offset is one row
+
+
+@compiled
+def find_agents_around(s, w, cell, first):
+    """List the agents around `cell` in row-major order, beginning with agent `first` (-1: no matter); returns how many."""
+    num_agents = s.agents.shape[1]
+    count, turn = 0, 0
+    for i in range(8):
+        agent = s.grid[w, cell + neighbour(s, i)] - col.AGENTS
+        if 0 <= agent < num_agents:
+            if agent == first:
+                turn = count
+            s.scratch[w, RECEIVERS + count] = agent
+            count += 1
+    for i in range(count):
+        s.scratch[w, AROUND + i] = s.scratch[w, RECEIVERS + (i + turn) % count]
+    return count
+
+
+@compiled
+def vibe_key(s, w, count):
+    """The vibes of the `count` agents listed in AROUND as one number: 8 bits each, ascending, vibe 0 left out."""
+    vibes = 0
+    for i in range(count):
+        vibe = s.agents[w, s.scratch[w, AROUND + i], col.VIBE]
+        j = vibes
+        while j > 0 and s.scratch[w, RECEIVERS + j - 1] > vibe:
+            s.scratch[w, RECEIVERS + j] = s.scratch[w, RECEIVERS + j - 1]
+            j -= 1
+        s.scratch[w, RECEIVERS + j] = vibe
+        vibes += 1
+    key = np.int64(0)
+    for i in range(vibes):
+        key = (key << np.int64(8)) | np.int64(s.scratch[w, RECEIVERS + i])
+    return key
+
+
+@compiled
+def find_protocol(s, w, kind, key, count):
+    """The first protocol of an object type with this key that `count` agents suffice for, or -1."""
+    for p in range(s.types[w, kind, col.FIRST], s.types[w, kind, col.LAST]):
+        if s.protocol_keys[w, p] == key and s.protocols[w, p, col.MIN_AGENTS] <= count:
+            return p
+    return -1
+
+
+@compiled
+def current_protocol(s, w, obj):
+    """The protocol that the agents now around a station select, or -1."""
+    kind = s.objects[w, obj, col.TYPE]
+    only = s.types[w, kind, col.ONLY]
+    if only >= 0:
+        return only
+    count = find_agents_around(s, w, s.objects[w, obj, col.OBJECT_CELL], -1)
+    key = vibe_key(s, w, count)
+    p = find_protocol(s, w, kind, key, count)
+    if p < 0 and key != 0:
+        p = find_protocol(s, w, kind, np.int64(0), count)
+    return p
+
+
+@compiled
+def remaining(s, w, obj):
+    """Steps until a station's cooldown ends."""
+    return max(0, s.objects[w, obj, col.END] - s.world[w, col.STEP])
+
+
+@compiled
+def find_receivers(s, w, p, agent, around):
+    """List who gets a protocol's outputs: the agents around whose vibes it asks for, else the user; returns how many."""
+    wanted = s.protocols[w, p, col.NUM_VIBES]
+    count = 0
+    if wanted > 1:
+        for i in range(around):
+            other = s.scratch[w, AROUND + i]
+            vibe = s.agents[w, other, col.VIBE]
+            if vibe == 0 or count == wanted:
+                continue
+            asked = 0
+            for v in range(wanted):
+                asked += s.protocol_vibes[w, p, v] == vibe
+            for j in range(count):
+                asked -= s.agents[w, s.scratch[w, RECEIVERS + j], col.VIBE] == vibe
+            if asked > 0:
+                s.scratch[w, RECEIVERS + count] = other
+                count += 1
+    if count == 0:
+        s.scratch[w, RECEIVERS] = agent
+        count = 1
+    return count
+
+
+@compiled
+def scaled(amount, elapsed, duration, up):
+    """The part of an amount that a partly cooled station takes (`up`: rounded up) or gives."""
+    return (amount * elapsed + (duration - 1 if up else 0)) // duration
+
+
+@compiled
+def use_station(s, w, agent, obj):
+    """Agent uses station; returns whether it worked. A use that fails changes nothing."""
+    kind = s.objects[w, obj, col.TYPE]
+    most = s.types[w, kind, col.MAX_USES]
+    if most > 0 and s.objects[w, obj, col.USES] >= most:
+        return False
+    rest = remaining(s, w, obj)
+    if rest > 0 and s.types[w, kind, col.PARTIAL] == 0:
+        return False
+    p = current_protocol(s, w, obj)
+    if p < 0:
+        return False
+    elapsed, duration = 1, 1
+    if rest > 0:
+        duration = s.objects[w, obj, col.DURATION]
+        elapsed = duration - rest
+
+    if s.agents.shape[1] == 1:
+        s.scratch[w, AROUND] = agent
+        around = 1
+    else:
+        around = find_agents_around(s, w, s.objects[w, obj, col.OBJECT_CELL], agent)
+    for i in range(s.protocols[w, p, col.NUM_INPUTS]):
+        resource = s.protocols[w, p, col.INPUTS + 2 * i]
+        need = scaled(s.protocols[w, p, col.INPUTS + 2 * i + 1], elapsed, duration, True)
+        for j in range(around):
+            need -= s.inventory[w, s.scratch[w, AROUND + j], resource]
+        if need > 0:
+            return False
+
+    receivers = find_receivers(s, w, p, agent, around)
+    gives, gives_now, fits = False, False, False
+    for i in range(s.protocols[w, p, col.NUM_OUTPUTS]):
+        resource = s.protocols[w, p, col.OUTPUTS + 2 * i]
+        amount = s.protocols[w, p, col.OUTPUTS + 2 * i + 1]
+        gives = gives or amount > 0
+        if scaled(amount, elapsed, duration, False) > 0:
+            gives_now = True
+            for j in range(receivers):
+                fits = fits or free_space(s, w, s.scratch[w, RECEIVERS + j], resource) > 0
+    if gives and not (gives_now and fits):
+        return False
+
+    convert(s, w, p, elapsed, duration, around, receivers)
+    cooldown = s.protocols[w, p, col.COOLDOWN]
+    s.objects[w, obj, col.DURATION] = cooldown
+    s.objects[w, obj, col.END] = s.world[w, col.STEP] + cooldown
+    s.objects[w, obj, col.USES] += 1
+    return True
+
+
+@compiled
+def convert(s, w, p, elapsed, duration, around, receivers):
+    """Take a protocol's inputs from those around and give its outputs to the receivers; what does not fit is lost."""
+    for i in range(s.protocols[w, p, col.NUM_INPUTS]):
+        amount = scaled(s.protocols[w, p, col.INPUTS + 2 * i + 1], elapsed, duration, True)
+        shared_update(s, w, s.protocols[w, p, col.INPUTS + 2 * i], -amount, AROUND, around)
+    for i in range(s.protocols[w, p, col.NUM_OUTPUTS]):
+        resource = s.protocols[w, p, col.OUTPUTS + 2 * i]
+        amount = scaled(s.protocols[w, p, col.OUTPUTS + 2 * i + 1], elapsed, duration, False)
+        s.game_stats[w, col.CREATED + resource] += shared_update(s, w, resource, amount, RECEIVERS, receivers)
+
+
+@compiled
+def use_chest(s, w, agent, obj):
+    """Agent deposits or withdraws what its vibe stands for; returns whether anything moved."""
+    kind = s.objects[w, obj, col.TYPE]
+    chest = s.objects[w, obj, col.SLOT]
+    moved_any = False
+    for i in range(s.types[w, kind, col.TRANSFERS], s.types[w, kind, col.TRANSFERS_END]):
+        if s.rows[w, i, col.KEY] != s.agents[w, agent, col.VIBE]:
+            continue
+        resource, amount = s.rows[w, i, col.RESOURCE], s.rows[w, i, col.AMOUNT]
+        giver, taker = (agent, chest) if amount > 0 else (chest, agent)
+        give = min(abs(amount), s.inventory[w, giver, resource])
+        moved = min(give, free_space(s, w, taker, resource))
+        update(s, w, giver, resource, -give)
+        update(s, w, taker, resource, moved)
+        if moved > 0:
+            moved_any = True
+            count = col.DEPOSITED if amount > 0 else col.WITHDRAWN
+            count_by = col.DEPOSITED_BY if amount > 0 else col.WITHDRAWN_BY
+            s.game_stats[w, count + resource] += moved
+            s.game_stats[w, col.STORED + resource] = s.inventory[w, chest, resource]
+            s.agent_stats[w, agent, count_by + resource] += moved
+    return moved_any
+
+
+@compiled
+def share(s, w, agent, other):
+    """Agent bumps into another and hands over what its vibe stands for; returns whether anything was accepted."""
+    accepted_any = False
+    for i in range(s.world[w, col.SHARES], s.world[w, col.SHARES_END]):
+        if s.rows[w, i, col.KEY] == s.agents[w, agent, col.VIBE]:
+            resource = s.rows[w, i, col.RESOURCE]
+            amount = min(s.rows[w, i, col.AMOUNT], s.inventory[w, agent, resource])
+            if amount > 0:
+                accepted = update(s, w, other, resource, amount)
+                update(s, w, agent, resource, -accepted)
+                accepted_any = accepted_any or accepted > 0
+    return accepted_any

@@ -1,0 +1,197 @@
+"""A game as Python says it (`Game`), and as rows of the state arrays (`Tables`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from memexp.envs.grid import columns as col
+from memexp.envs.grid.state import Sizes, State
+
+Amounts = Sequence[tuple[int, int]]
+"""(resource id, amount) pairs; their order is that of tokens and of consumption."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What a station turns into what. `vibes`: needed around it; `min_agents`: how many agents must be adjacent."""
+
+    inputs: Amounts
+    outputs: Amounts
+    cooldown: int = 0
+    vibes: Sequence[int] = ()
+    min_agents: int = 0
+
+
+@dataclass(frozen=True)
+class Station:
+    """A type of station. max_uses 0: unlimited; partial: usable while it cools down, for part of its amounts."""
+
+    tag: int
+    protocols: Sequence[Protocol]
+    max_uses: int = 0
+    partial: bool = False
+
+
+@dataclass(frozen=True)
+class Chest:
+    """A type of chest: (vibe, resource, amount) transfers, negative amounts are withdrawn."""
+
+    tag: int
+    transfers: Sequence[tuple[int, int, int]]
+
+
+@dataclass(frozen=True)
+class Game:
+    """The rules of one episode, apart from the map. Resources, vibes and tags are ids."""
+
+    max_steps: int
+    types: Sequence[Station | Chest]
+    agent_tag: int
+    wall_tag: int
+    num_vibes: int
+    rewards: Sequence[tuple[int, float, float]]
+    """(statistic, weight, cap) in the order of summation; statistic as in State.reward_stats."""
+    limits: Sequence[tuple[Sequence[int], int]] = ()
+    """(resources, their common limit)."""
+    costs: Sequence[tuple[int, int, int, int]] = ()
+    """(kind of action, resource, required, consumed)."""
+    regeneration: Sequence[tuple[int, int, int]] = ()
+    """(vibe, resource, amount) every `regen_interval` steps."""
+    regen_interval: int = 0
+    shares: Sequence[tuple[int, int, int]] = ()
+    """(vibe, resource, amount) handed to an agent bumped into."""
+    goals: Sequence[int] = ()
+    """Resources announced by a goal token."""
+    compass: bool = False
+    diversity: Sequence[int] = ()
+    """Resources counted by the statistic inventory.diversity."""
+    initial: Amounts = field(default=())
+    """What agents start with, the first listed being the first token."""
+    terrain: int = 0
+    """How the map generator fills the room (maps.TERRAINS)."""
+
+
+class Tables(NamedTuple):
+    """The rows of one world in the arrays of State with these names; shorter than those where a game needs less."""
+
+    world: np.ndarray
+    types: np.ndarray
+    protocols: np.ndarray
+    protocol_keys: np.ndarray
+    protocol_vibes: np.ndarray
+    limits: np.ndarray
+    rows: np.ndarray
+    reward_stats: np.ndarray
+    reward_weights: np.ndarray
+
+
+def build(game: Game) -> Tables:
+    """The tables of a game."""
+    world = [0] * col.WORLD_COLUMNS
+    world[col.MAX_STEPS] = game.max_steps
+    world[col.NUM_ACTIONS] = col.FIRST_VIBE_ACTION + game.num_vibes
+    world[col.AGENT_TAG], world[col.WALL_TAG] = game.agent_tag, game.wall_tag
+    world[col.COMPASS], world[col.REGEN_INTERVAL] = int(game.compass), game.regen_interval
+    world[col.DIVERSITY] = sum(1 << resource for resource in game.diversity)
+    world[col.NUM_REWARDS] = len(game.rewards)
+    world[col.TERRAIN] = game.terrain
+
+    rows: list[tuple[int, int, int, int]] = []
+
+    def section(begin: int, lines: Sequence[tuple[int, int, int, int]]) -> None:
+        world[begin] = len(rows)
+        rows.extend(lines)
+        world[begin + 1] = len(rows)
+
+    section(col.COSTS, game.costs)
+    section(col.REGEN, [(*line, 0) for line in game.regeneration])
+    section(col.SHARES, [(*line, 0) for line in game.shares])
+    section(col.GOALS, [(0, resource, 0, 0) for resource in game.goals])
+    section(col.INITIAL, [(0, resource, amount, 0) for resource, amount in reversed(game.initial)])
+
+    types, protocols = [], []
+    for kind in game.types:
+        if isinstance(kind, Chest):
+            transfers = [(*line, 0) for line in kind.transfers]
+            types.append((col.CHEST, kind.tag, 0, 0, 0, 0, -1, len(rows), len(rows) + len(transfers)))
+            rows += transfers
+        else:
+            first = len(protocols)
+            protocols += sorted(kind.protocols, key=lambda p: -p.min_agents)
+            alone = len(protocols) == first + 1 and not any(protocols[first].vibes) and protocols[first].min_agents <= 0
+            only = first if alone else -1
+            types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), first, len(protocols), only, 0, 0))
+
+    limits = np.zeros((col.NUM_RESOURCES, 2), np.int32)
+    limits[:, col.GROUP] = -1
+    for group, (resources, limit) in enumerate(game.limits):
+        limits[list(resources)] = group, limit
+    most_vibes = max((len(p.vibes) for p in protocols), default=0) or 1
+    return Tables(
+        np.array(world, np.int32),
+        np.array(types, np.int32).reshape(-1, col.TYPE_COLUMNS),
+        np.array([_protocol_row(p) for p in protocols], np.int32).reshape(-1, col.PROTOCOL_COLUMNS),
+        np.array([vibe_key(p.vibes) for p in protocols], np.int64),
+        np.array([[*p.vibes] + [0] * (most_vibes - len(p.vibes)) for p in protocols], np.uint8).reshape(-1, most_vibes),
+        limits,
+        np.array(rows, np.int32).reshape(-1, col.ROW_COLUMNS),
+        np.array([stat for stat, _, _ in game.rewards], np.int32),
+        np.array([(weight, cap) for _, weight, cap in game.rewards], np.float32).reshape(-1, 2),
+    )
+
+
+def _protocol_row(protocol: Protocol) -> list[int]:
+    row = [protocol.min_agents, protocol.cooldown, len(protocol.vibes), 0, 0]
+    for count, amounts in ((col.NUM_INPUTS, protocol.inputs), (col.NUM_OUTPUTS, protocol.outputs)):
+        pairs = [number for pair in amounts if pair[1] > 0 for number in pair]
+        row[count] = len(pairs) // 2
+        row += pairs + [0] * (2 * col.NUM_RESOURCES - len(pairs))
+    return row
+
+
+def vibe_key(vibes: Sequence[int]) -> int:
+    """The largest eight vibes as one signed 64-bit number, 8 bits each, ascending; what protocols are looked up by."""
+    key = 0
+    for vibe in sorted(vibes):
+        key = (256 * key + vibe) % 2**64
+    return key - 2**64 if key >= 2**63 else key
+
+
+def load(s: State, w: int, tables: Tables) -> None:
+    """Make world w play the game of these tables (its map and its episode are left as they are)."""
+    s.world[w] = tables.world
+    s.limits[w] = tables.limits
+    for name in ("types", "protocols", "protocol_keys", "rows", "reward_stats", "reward_weights"):
+        rows = getattr(tables, name)
+        getattr(s, name)[w, : len(rows)] = rows
+    vibes = tables.protocol_vibes
+    s.protocol_vibes[w, : len(vibes), : vibes.shape[1]] = vibes
+
+
+def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
+    """Put the map `cells` [H, W] into world w: 0 empty, 1 wall, 2 agent, 3 + k an object of type k.
+
+    Agents and objects are numbered in row-major order. Raises ValueError unless the map has a border of 5 cells of wall.
+    """
+    inside = cells[col.BORDER : -col.BORDER, col.BORDER : -col.BORDER]
+    if inside.size == 0 or np.count_nonzero(cells != col.WALL) != np.count_nonzero(inside != col.WALL):
+        raise ValueError(f"the map must have a border of {col.BORDER} cells of wall")
+    height, width = cells.shape
+    s.world[w, [col.HEIGHT, col.WIDTH]] = height, width
+    grid = s.grid[w].reshape(sizes.height, sizes.width)
+    grid[:] = col.WALL
+    grid[:height, :width] = np.minimum(cells, 1)
+    agents = np.argwhere(cells == 2)
+    for a, (row, column) in enumerate(agents):
+        grid[row, column] = col.AGENTS + a
+        s.agents[w, a, col.CELL] = row * sizes.width + column
+    objects, slot = np.argwhere(cells >= 3), sizes.agents
+    s.world[w, col.NUM_OBJECTS] = len(objects)
+    for o, (row, column) in enumerate(objects):
+        kind = cells[row, column] - 3
+        is_chest = s.types[w, kind, col.KIND] == col.CHEST
+        grid[row, column] = col.AGENTS + sizes.agents + o
+        s.objects[w, o] = row * sizes.width + column, kind, 0, 0, 0, slot if is_chest else -1
+        slot += int(is_chest)

@@ -1,0 +1,139 @@
+"""Replays a recorded episode of the original engine in ours and compares every value of every step."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from memexp.envs.grid import columns as col
+from memexp.envs.grid.state import Sizes, State, allocate
+from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
+from memexp.envs.grid.step import begin, replay_worlds
+from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build, load, load_map
+
+
+def recorded_game(meta: dict) -> tuple[Game, list[str]]:
+    """The game of a recording and the names of its object types."""
+    config, resources = meta["config"], meta["resource_names"]
+    agent, number = config["agent"], {name: i for i, name in enumerate(meta["resource_names"])}
+    tags = {name: int(i) for i, name in meta["tag_ids"].items()}
+    vibes = [n.removeprefix("change_vibe_") for n in meta["action_names"][5:]]
+    grouped = {r for group in agent["limits"].values() for r in group["resources"]}
+    limits = [([number[r] for r in group["resources"]], group["limit"]) for group in agent["limits"].values()]
+    if agent["default_limit"] < 65535:
+        limits += [([number[r]], agent["default_limit"]) for r in resources if r not in grouped]
+
+    def by_vibe(transfers: dict) -> list[tuple[int, int, int]]:
+        return [(vibes.index(v), number[r], n) for v, amounts in transfers.items() for r, n in amounts.items()]
+
+    names = [name for name in meta["map_legend"][3:]]
+    types = []
+    for name in names:
+        kind = config["object_types"][name]
+        tag = tags[kind["tags"][0]]
+        if kind["kind"] == "chest":
+            types.append(Chest(tag, by_vibe(kind["vibe_transfers"])))
+            continue
+        protocols = [
+            Protocol(
+                [(number[r], n) for r, n in p["inputs"]],
+                [(number[r], n) for r, n in p["outputs"]],
+                p["cooldown"],
+                p["vibe_ids"],
+                p["min_agents"],
+            )
+            for p in kind["protocols_engine_order"]
+        ]
+        types.append(Station(tag, protocols, kind["max_uses"], kind["allow_partial_usage"]))
+
+    rewards = agent["rewards"]
+    caps = {f"{r}.amount": cap for r, cap in rewards["inventory_max"].items()} | rewards["stats_max"]
+    order = agent["stat_reward_sum_order"]
+    goals = dict.fromkeys(s.split(".")[0] for s, _ in order if s.split(".")[0] in number)
+    moving = config["actions"]["move"]
+    costs = [
+        (col.MOVE, number[r], moving["required_resources"].get(r, 0), moving["consumed_resources"].get(r, 0))
+        for r in {**moving["required_resources"], **moving["consumed_resources"]}
+    ]
+    game = Game(
+        max_steps=config["max_steps"],
+        types=types,
+        agent_tag=tags["agent"],
+        wall_tag=tags["wall"],
+        num_vibes=len(vibes),
+        rewards=[(stat_number(stat, resources), weight, caps.get(stat, np.inf)) for stat, weight in order],
+        limits=limits,
+        costs=costs,
+        regeneration=by_vibe(agent["regen_amounts"]),
+        regen_interval=config["inventory_regen_interval"],
+        shares=by_vibe(agent["vibe_transfers"]),
+        goals=[number[r] for r in goals] if config["global_obs"]["goal_obs"] else [],
+        compass=config["global_obs"]["compass"],
+        diversity=[number[r] for r in agent["diversity_tracked_resources"]],
+        initial=[(number[r], n) for r, n in agent["initial_inventory"].items()],
+    )
+    return game, names
+
+
+def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
+    """One world at the start of a recorded episode."""
+    game, names = recorded_game(meta)
+    tables = build(game)
+    chests = [3 + k for k, kind in enumerate(game.types) if isinstance(kind, Chest)]
+    sizes = Sizes(
+        *cells.shape,
+        agents=int((cells == 2).sum()),
+        objects=int((cells >= 3).sum()),
+        chests=int(np.isin(cells, chests).sum()),
+        types=len(tables.types),
+        protocols=len(tables.protocols),
+        vibes=max(1, tables.protocol_vibes.shape[1]),
+        rows=max(1, len(tables.rows)),
+        rewards=len(tables.reward_stats),
+    )
+    state = allocate(1, sizes)
+    load(state, 0, tables)
+    load_map(state, 0, cells, sizes)
+    begin(state, 0)
+    return state, names
+
+
+def replay(path: Path) -> int:
+    """Replay one recording; fails at the first value that differs, returns the number of steps compared."""
+    meta = json.loads(path.with_suffix(".json").read_text())
+    with np.load(path) as file:
+        z = {name: file[name] for name in file.files}
+    s, names = recorded_world(meta, z["map"])
+    width = z["map"].shape[1]
+    stations = np.setdiff1d(np.arange(len(z["objects"])), z["chest_index"])
+
+    def compare(t: int) -> None:
+        where = f"{path.stem}, after step {t}"
+        np.testing.assert_array_equal(s.obs[0], z["obs"][t], f"observations, {where}")
+        cells = s.agents[0, :, col.CELL]
+        np.testing.assert_array_equal(np.stack([cells // width, cells % width], 1), z["agent_pos"][t], where)
+        np.testing.assert_array_equal(s.agents[0, :, col.VIBE], z["agent_vibe"][t], where)
+        num_agents = len(cells)
+        np.testing.assert_array_equal(s.inventory[0, :num_agents], z["agent_inventory"][t], where)
+        np.testing.assert_array_equal(s.inventory[0, num_agents:], z["chest_inventory"][t], where)
+        objects = s.objects[0, stations]
+        cooldown = np.maximum(0, objects[:, col.END] - t)
+        np.testing.assert_array_equal(cooldown, z["object_cooldown"][t, stations], f"cooldowns, {where}")
+        np.testing.assert_array_equal(objects[:, col.USES], z["object_uses"][t, stations], f"uses, {where}")
+
+    compare(0)
+    for t, (actions, order) in enumerate(zip(z["actions"], z["order"], strict=True)):
+        s.order[0] = order
+        replay_worlds(s, actions[None])
+        compare(t + 1)
+        np.testing.assert_array_equal(s.rewards[0], z["rewards"][t], f"rewards, step {t}")
+        np.testing.assert_array_equal(s.agents[0, :, col.SUCCESS], z["action_success"][t], f"success, step {t}")
+        assert (z["terminals"][t] == s.terminated[0]).all()
+        assert not z["truncations"][t].any()
+
+    resources, final = meta["resource_names"], meta["final_stats"]
+    assert game_stats(s, 0, resources, names) == {k: v for k, v in final["game"].items() if v}
+    for agent, expected in enumerate(final["agent"]):
+        assert agent_stats(s, 0, agent, resources) == {k: v for k, v in expected.items() if v}
+    np.testing.assert_array_equal(s.returns[0], np.float32(meta["episode_rewards"]))
+    return len(z["actions"])
