@@ -10,7 +10,8 @@ from memexp.config import Config, UsageError, did_you_mean
 from memexp.envs.config import ENVIRONMENTS
 
 if TYPE_CHECKING:
-    from memexp.envs.base import TaskSource, VecEnv
+    from memexp.envs.base import TaskSource as TaskSource
+    from memexp.envs.base import VecEnv as VecEnv
 
 BUILDERS = {
     "tmaze": "memexp.envs.controls:TMazeEnv",

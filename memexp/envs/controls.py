@@ -70,8 +70,8 @@ class ControlEnv(VecEnv):
 class TMazeEnv(ControlEnv):
     """A corridor of `length` cells, then left or right; the side that pays 1 was cued in the first step.
 
-    Observation `[N, 5]`: cue left, cue right, start, corridor, junction. The corridor's cells look alike and time is not
-    shown, so nothing but memory carries the cue: a memoryless policy succeeds in at most half of the episodes. In
+    Observation `[N, 5]`: cue left, cue right, start, corridor, junction. The corridor's cells look alike and time is
+    not shown, so nothing but memory carries the cue: a memoryless policy succeeds in at most half of the episodes. In
     `tmaze_cue` the cue is shown in every step. Going forward in the corridor advances, turning there does nothing,
     turning at the junction ends the episode. After 10 * (length + 1) steps the episode is truncated.
     """
@@ -80,7 +80,13 @@ class TMazeEnv(ControlEnv):
     observation = VectorSpace(5)
 
     def __init__(
-        self, config: TMaze | TMazeCue, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
+        self,
+        config: TMaze | TMazeCue,
+        num_envs: int,
+        device: str,
+        seed: int,
+        first_world: int,
+        tasks: TaskSource | None,
     ):
         self._length = config.length
         self._cue_stays = config.name == "tmaze_cue"

@@ -70,7 +70,7 @@ class WandbConfig(Config):
     """Weights & Biases as a second sink."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """"auto": online where an API key is set, else offline where `project` is set, else disabled."""
+    """"auto": online where WANDB_API_KEY is set, else offline (`wandb sync` sends it later)."""
     project: str | None = None
     entity: str | None = None
 

@@ -1,0 +1,176 @@
+"""The doctor: is the policy that acts the policy that learns, and does the world keep its promises?
+
+The parity gate replays rollouts through the learning pass with the same weights. A fresh policy would hide a
+difference: its logits are nearly uniform and parts of the cells start at zero. So every weight is shaken, logits are
+sharpened until the entropy is at most half of ln(actions), and episodes end inside segments (the worlds' own ends and,
+because episodes may be longer than a segment, memory forgotten at random steps, told to both passes alike).
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from memexp.envs.base import VecEnv
+from memexp.policy.model import Policy
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks, join
+from memexp.ppo.rollout import log_prob
+from memexp.ppo.trainer import MAX_GAP, Trainer
+
+ROLLOUTS = 3
+"""Rollouts that are replayed; the later ones start with a carried memory."""
+FORGET = 1 / 16
+"""Share of steps at which memory is forgotten besides the worlds' own episode ends."""
+
+
+@dataclass
+class DoctorReport:
+    """What the doctor found; the gap is the largest |log-probability acting - learning| of an action taken."""
+
+    max_logprob_gap: float
+    threshold: float
+    clip_share: float
+    """Share of samples that start outside PPO's clip range."""
+    entropy_share: float
+    """Entropy of the sharpened policy over ln(actions)."""
+    resets_inside: int
+    """Episode starts inside the replayed segments, not at their first step."""
+    samples: int
+    device: str
+    precision: str
+    problems: list[str] = field(default_factory=list)
+    """Promises that the world broke, one sentence each."""
+
+    @property
+    def ok(self) -> bool:
+        return self.max_logprob_gap <= self.threshold and not self.problems
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self) | {"ok": self.ok}
+
+    def print(self) -> None:
+        """The findings, one line each, the verdict last."""
+        out = Console(soft_wrap=True, highlight=False)
+        out.print(f"device                 {self.device}, {self.precision}")
+        out.print(f"replayed               {self.samples:,} agent steps")
+        out.print(f"episode starts inside  {self.resets_inside:,}")
+        out.print(f"entropy                {self.entropy_share:.2f} of ln(actions)")
+        out.print(f"max |log p difference| {self.max_logprob_gap:.2e} (at most {self.threshold:.0e})")
+        out.print(f"outside the clip range {self.clip_share:.2%}")
+        for problem in self.problems:
+            out.print(f"problem                {problem}")
+        if self.max_logprob_gap > self.threshold:
+            out.print("FAILED: the policy that acts is not the policy that learns")
+        out.print("ok" if self.ok else "not ok")
+
+
+def doctor(config: TrainConfig) -> DoctorReport:
+    """Examine the policy and the world that `config` describes; nothing is written."""
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    ranks = join(config.trainer.device)
+    trainer = Trainer(config, ranks)
+    shake(trainer.policy)
+    sharpen(trainer)
+    gap, outside, entropy, resets, samples = 0.0, 0.0, 0.0, 0, 0
+    for segments_gap, clipped, spread, inside in replay(trainer, ROLLOUTS):
+        gap = max(gap, segments_gap)
+        count = trainer.segments.actions.numel()
+        outside, entropy = outside + clipped * count, entropy + spread * count
+        resets, samples = resets + inside, samples + count
+    return DoctorReport(
+        max_logprob_gap=gap,
+        threshold=MAX_GAP[config.trainer.precision],
+        clip_share=outside / samples,
+        entropy_share=entropy / samples / math.log(trainer.env.num_actions),
+        resets_inside=resets,
+        samples=samples,
+        device=str(ranks.device),
+        precision=config.trainer.precision,
+        problems=list(broken_promises(trainer.env, ranks)),
+    )
+
+
+def shake(policy: Policy, scale: float = 0.1) -> None:
+    """Add noise to every weight, so that nothing hides at its initial zero."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in policy.parameters():
+            p += scale * torch.randn(p.shape, generator=generator).to(p.device)
+
+
+def sharpen(trainer: Trainer, share: float = 0.5) -> None:
+    """Scale the logits until the policy's entropy on the current observations is at most `share` of ln(actions)."""
+    policy, actor = trainer.policy, trainer.actor
+    last = policy.actor[-1]
+    assert isinstance(last, nn.Linear)
+    with torch.no_grad():
+        for _ in range(60):
+            logits, _, _ = policy(actor.obs, actor.state, actor.resets)
+            if _entropy(logits).item() <= share * math.log(logits.shape[-1]):
+                return
+            last.weight *= 1.3
+            last.bias *= 1.3
+
+
+def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, float, int]]:
+    """Act, then learn from it without a step: (largest gap, clipped share, entropy, resets inside) of each rollout."""
+    hyper = trainer.config.trainer
+    generator = torch.Generator().manual_seed(1)
+    with _forgetting(trainer.env, generator):
+        for _ in range(rollouts):
+            trainer.collect()
+            s = trainer.segments
+            with torch.no_grad(), trainer.cast():
+                logits, _, _ = trainer.policy(s.obs, s.start, s.resets)
+            difference = log_prob(logits, s.actions) - s.log_probs
+            clipped = ((difference.exp() - 1).abs() > hyper.clip).float().mean().item()
+            yield difference.abs().max().item(), clipped, _entropy(logits).item(), int(s.resets[:, 1:].sum())
+
+
+@contextmanager
+def _forgetting(env: VecEnv, generator: torch.Generator) -> Iterator[None]:
+    """Inside, the worlds report episode ends at random steps besides their own."""
+    step = env.step
+
+    def forgetful(actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        obs, reward, terminated, truncated = step(actions)
+        forget = torch.rand(len(terminated), generator=generator).to(terminated.device) < FORGET
+        return obs, reward, terminated | (forget & ~truncated), truncated
+
+    env.step = forgetful  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        del env.step
+
+
+def broken_promises(env: VecEnv, ranks: Ranks) -> Iterator[str]:
+    """What the world does that its interface forbids, one sentence each."""
+    generator = torch.Generator().manual_seed(2)
+    obs = env.reset()
+    for _ in range(64):
+        actions = torch.randint(env.num_actions, (env.num_agents,), generator=generator).to(ranks.device)
+        obs, reward, terminated, truncated = env.step(actions)
+        if obs.device.type != ranks.device.type:
+            yield f"observations are on {obs.device}, training is on {ranks.device}"
+            return
+        if obs.is_floating_point() and not torch.isfinite(obs).all():
+            yield "an observation is not finite"
+            return
+        if not torch.isfinite(reward).all():
+            yield "a reward is not finite"
+            return
+        if (terminated & truncated).any():
+            yield "an episode is both terminated and truncated"
+            return
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    log_p = logits.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1).mean()

@@ -1,0 +1,60 @@
+"""What a run shows while it trains: a live bar on a terminal, a line every ten seconds elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from memexp.config import count_name
+from memexp.ppo.config import TrainConfig
+
+EVERY_S = 10.0
+"""Seconds between two lines where there is no terminal."""
+
+
+class Progress:
+    """Shows agent steps, rate, return and time left. Enter it around the training loop."""
+
+    def __init__(self, config: TrainConfig):
+        self._run, self._total = config.run, config.trainer.total_timesteps
+        self._console = Console(file=sys.stdout, soft_wrap=True)
+        self._last = 0.0
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(str(self._run), total=self._total, numbers="")
+
+    def __enter__(self) -> "Progress":
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def show(self, metrics: dict[str, Any]) -> None:
+        """Bring the display up to date with an update's metrics."""
+        steps, rate = metrics["agent_steps"], metrics["sps"]
+        score = f"return {metrics['episode/return']:.3f}" if "episode/return" in metrics else "no episode ended"
+        numbers = f"{steps:,}/{count_name(self._total)} steps, {rate:,.0f} steps/s, {score}"
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=steps, numbers=numbers)
+        elif time.monotonic() - self._last >= EVERY_S or steps >= self._total:
+            self._last = time.monotonic()
+            left = max(0, self._total - steps) / max(rate, 1e-9)
+            self.say(f"{self._run}: {numbers}, {left:,.0f} s left")

@@ -1,0 +1,112 @@
+"""Rollouts: the policy acts for `horizon` steps in all worlds, and every step is kept for the update."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from memexp.envs.base import VecEnv
+from memexp.policy.model import Policy, State
+
+
+@dataclass
+class Segments:
+    """`horizon` steps of N agents; N rows are segments. Shapes `[N, T, ...]`."""
+
+    obs: Tensor
+    resets: Tensor  # bool: the step begins a new episode
+    actions: Tensor  # int64
+    log_probs: Tensor  # of the action taken, under the policy that took it
+    values: Tensor
+    rewards: Tensor
+    ends: Tensor  # bool: the episode ended with the step
+    start: State  # memory before the first step, [N, ...]
+
+    @classmethod
+    def empty(cls, env: VecEnv, obs: Tensor, horizon: int) -> "Segments":
+        """Room for segments of worlds whose observations look like `obs` `[N, ...]`."""
+        n, device = env.num_agents, obs.device
+
+        def room(dtype: torch.dtype) -> Tensor:
+            return torch.zeros(n, horizon, dtype=dtype, device=device)
+
+        return cls(
+            obs=torch.zeros(n, horizon, *obs.shape[1:], dtype=obs.dtype, device=device),
+            resets=room(torch.bool),
+            actions=room(torch.int64),
+            log_probs=room(torch.float32),
+            values=room(torch.float32),
+            rewards=room(torch.float32),
+            ends=room(torch.bool),
+            start={},
+        )
+
+
+@dataclass
+class Actor:
+    """Where acting stands between two rollouts: what the policy sees next and what it remembers."""
+
+    obs: Tensor
+    state: State
+    resets: Tensor
+
+
+class Dice:
+    """One uniform number for each agent of all ranks and step: which rank rolls for an agent does not matter."""
+
+    def __init__(self, seed: int, num_agents: int, first: int, total: int, device: torch.device):
+        self.generator = torch.Generator(device).manual_seed(seed)
+        self._mine = slice(first, first + num_agents)
+        self._total = total
+        self._device = device
+
+    def roll(self) -> Tensor:
+        """Uniform numbers in [0, 1), `[N]` for this rank's agents."""
+        return torch.rand(self._total, generator=self.generator, device=self._device)[self._mine]
+
+
+def sample(logits: Tensor, uniform: Tensor) -> Tensor:
+    """Actions `[N]` drawn from softmax(logits `[N, A]`) by inverting its distribution function at `uniform` `[N]`."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    return (uniform[:, None] >= cumulative).sum(-1).clamp(max=logits.shape[-1] - 1)
+
+
+def log_prob(logits: Tensor, actions: Tensor) -> Tensor:
+    """Log-probability of `actions` `[...]` under softmax(logits `[..., A]`)."""
+    return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+@torch.no_grad()
+def collect(
+    policy: Policy, env: VecEnv, actor: Actor, dice: Dice, out: Segments, gamma: float, cast: AbstractContextManager
+) -> Tensor:
+    """Fill `out` with the next segments and carry `actor` on; returns the value of the observation after them `[N]`.
+
+    Where an episode is truncated, gamma times the value of its true last observation is added to the reward.
+    """
+    out.start = actor.state
+    with cast:
+        for t in range(out.obs.shape[1]):
+            out.obs[:, t] = actor.obs
+            out.resets[:, t] = actor.resets
+            logits, out.values[:, t], actor.state = policy(actor.obs, actor.state, actor.resets)
+            actions = sample(logits, dice.roll())
+            out.actions[:, t] = actions
+            out.log_probs[:, t] = log_prob(logits, actions)
+            actor.obs, reward, terminated, truncated = env.step(actions)
+            if truncated.any():
+                reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
+            out.rewards[:, t] = reward
+            actor.resets = terminated | truncated
+            out.ends[:, t] = actor.resets
+        _, last_values, _ = policy(actor.obs, actor.state, actor.resets)
+    return last_values
+
+
+def _last_values(policy: Policy, env: VecEnv, state: State, truncated: Tensor) -> Tensor:
+    """Value of the true last observation in the truncated rows, 0 elsewhere, `[N]`."""
+    rows = truncated.nonzero().squeeze(1)
+    memory = {name: leaf[rows] for name, leaf in state.items()}
+    _, values, _ = policy(env.final_obs[rows], memory, torch.zeros_like(rows, dtype=torch.bool))
+    return torch.zeros(len(truncated), device=values.device).index_copy(0, rows, values)

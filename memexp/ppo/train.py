@@ -1,0 +1,264 @@
+"""One training run from its config to its exit: run directory, resume, signals, checkpoints, metrics."""
+
+import fcntl
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import numpy as np
+import torch
+
+from memexp.config import UsageError
+from memexp.envs.base import Episodes, episode_means
+from memexp.ppo import checkpoint as checkpoints
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks, join, leave
+from memexp.ppo.evaluate import evaluate, random_return
+from memexp.ppo.progress import Progress
+from memexp.ppo.trainer import Trainer
+from memexp.runs import Exit, Run, RunInfo
+from memexp.runs.provenance import provenance
+from memexp.runs.wandb_sink import WandbSink
+
+RESUMABLE = {"trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe"}
+"""Config keys that may change when a run is resumed: they do not change the experiment."""
+
+
+def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
+    """Run `config` (which must have a name in `config.run`) to its end, or resume it; returns how it ended.
+
+    Under torchrun every rank calls this. Raises UsageError when the config cannot run or differs from the one that the
+    run of this name was started with, CheckpointError when it has checkpoints but none can be read.
+    """
+    if not config.run:
+        raise UsageError("the run has no name: give run=NAME")
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    run = Run.named(config.run)
+    _refuse_another_experiment(run, config)
+    outcome = run.exit
+    if outcome and outcome.status == "completed":
+        return outcome
+    ranks = join(config.trainer.device)
+    try:
+        return Session(config, run, ranks, argv or []).play()
+    finally:
+        leave()
+
+
+class Session:
+    """One process's stretch of a run: from start or resume to its end, a signal or a failure."""
+
+    def __init__(self, config: TrainConfig, run: Run, ranks: Ranks, argv: list[str]):
+        self.config, self.run, self.ranks, self.argv = config, run, ranks, argv
+        self.trainer = Trainer(config, ranks)
+        self.stop = False
+        self.part = 0  # number of the next part of episodes.parquet
+        self.evaluated_at = 0
+        self.wall_before = 0.0  # seconds of earlier stretches
+        self.started = time.monotonic()
+        self.last_line = (self.wall_s(), 0)
+        self.unsaved: list[Episodes] = []
+
+    def wall_s(self) -> float:
+        """Seconds trained so far, over all stretches."""
+        return self.wall_before + time.monotonic() - self.started
+
+    def play(self) -> Exit:
+        restored, problems = checkpoints.load_latest(self.run.checkpoints, self.ranks)
+        if not self.ranks.is_first:
+            with _signals(self):
+                self._restore(restored)
+                return self._loop(None, None)
+        with _lock(self.run), _signals(self):
+            self._restore(restored)
+            self._write_start()
+            with Progress(self.config) as progress:
+                for problem in problems:
+                    progress.say(problem)
+                with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
+                    return self._loop(progress, wandb)
+
+    def _restore(self, restored: Checkpoint | None) -> None:
+        """Carry on from a checkpoint, if there is one, and forget what was written after it."""
+        if restored:
+            self.trainer.restore(restored)
+            session = restored.shared["session"]
+            self.part, self.wall_before = session["part"], session["wall_s"]
+            self.evaluated_at = session["evaluated_at"]
+            self.last_line = (self.wall_s(), self.trainer.agent_steps)
+        if self.ranks.is_first and self.run.exists():
+            self.run.rewind(self.trainer.agent_steps, self.part)
+
+    def _write_start(self) -> None:
+        """run.json, config.yaml and provenance; measures the random policy's return the first time."""
+        config, labels = self.config, self.config.labels
+        known = self.run.info.random_return if self.run.exists() else None
+        episodes = config.evaluation.random_episodes
+        if known is None and episodes:
+            known = random_return(config.env, episodes, config.seed)
+        self.run.write_config(config.model_dump())
+        self.run.write_provenance(provenance(self.argv, str(self.ranks.device), self.ranks.world_size))
+        self.run.write_info(
+            RunInfo(
+                run=self.run.name,
+                matrix=labels.matrix,
+                env=labels.env or config.env.name,
+                arm=config.arm,
+                pattern=config.cortex.pattern,
+                mem_len=config.cortex.mem_len,
+                memory=config.cortex.memory,
+                seed=config.seed,
+                recipe=config.recipe,
+                total_timesteps=config.trainer.total_timesteps,
+                hardware=labels.hardware or _hardware(self.ranks),
+                price_per_hour=labels.price_per_hour,
+                random_return=known,
+                ceiling_return=self.trainer.env.ceiling_return,
+                num_actions=self.trainer.env.num_actions,
+            )
+        )
+
+    def _loop(self, progress: Progress | None, wandb: WandbSink | None) -> Exit:
+        saved = time.monotonic()
+        try:
+            while not self.trainer.finished and not self._told_to_stop():
+                metrics = self._update_and_measure()
+                if progress and wandb:
+                    self.run.append_metrics(metrics)
+                    wandb.log(metrics)
+                    progress.show(metrics)
+                if self._checkpoint_is_due(saved):
+                    self.save()
+                    saved = time.monotonic()
+            self.save()
+        except Exception as error:
+            if not isinstance(error, FloatingPointError):
+                traceback.print_exc()
+            return self._finish("failed", f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}")
+        if self.trainer.finished:
+            return self._finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
+        return self._finish("preempted", "told to stop by a signal; a checkpoint was written")
+
+    def _update_and_measure(self) -> dict[str, Any]:
+        """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
+        metrics = self.trainer.train_step()
+        parts = self.ranks.gather(self.trainer.pop_episodes())
+        episodes = _concatenate([part for part in parts if part])
+        steps, wall = self.trainer.agent_steps, self.wall_s()
+        wall_then, steps_then = self.last_line
+        self.last_line = (wall, steps)
+        line = {"agent_steps": steps, "wall_s": wall, "sps": (steps - steps_then) / max(wall - wall_then, 1e-9)}
+        line |= episode_means(episodes) | metrics
+        if len(episodes):
+            self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
+        if self._evaluation_is_due():
+            self.evaluated_at = steps
+            if self.ranks.is_first:
+                line["eval/return"] = evaluate(
+                    self.trainer.policy,
+                    self.config.env,
+                    self.config.evaluation.episodes,
+                    self.config.seed,
+                    self.ranks.device,
+                )
+            self.ranks.barrier()
+        return line
+
+    def _evaluation_is_due(self) -> bool:
+        plan = self.config.evaluation
+        waited = self.trainer.agent_steps - self.evaluated_at
+        return plan.episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
+
+    def _told_to_stop(self) -> bool:
+        """Whether any rank was sent a signal: all stop after the same update."""
+        return bool(self.ranks.max(torch.tensor(float(self.stop), device=self.ranks.device)).item())
+
+    def _checkpoint_is_due(self, saved: float) -> bool:
+        waited = time.monotonic() - saved >= self.config.trainer.checkpoint_minutes * 60
+        return bool(self.ranks.max(torch.tensor(float(waited), device=self.ranks.device)).item())
+
+    def save(self) -> None:
+        """A checkpoint, after the episodes that it has seen."""
+        if self.unsaved:
+            if self.ranks.is_first:
+                self.run.append_episodes(self.part, _concatenate(self.unsaved))
+            self.part += 1
+            self.unsaved = []
+        point = self.trainer.checkpoint()
+        point.shared["session"] = {"part": self.part, "wall_s": self.wall_s(), "evaluated_at": self.evaluated_at}
+        checkpoints.save(self.run.checkpoints, point, self.ranks)
+
+    def _finish(self, status: Any, reason: str) -> Exit:
+        outcome = Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.wall_s())
+        if self.ranks.is_first:
+            self.run.finish(outcome)
+        return outcome
+
+
+def _refuse_another_experiment(run: Run, config: TrainConfig) -> None:
+    """A name that exists stands for the experiment that it was started with."""
+    if not run.exists():
+        return
+    old, new = _flatten(run.config), _flatten(config.model_dump())
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not any(key == k or key.startswith(f"{k}.") for k in RESUMABLE):
+            raise UsageError(
+                f"run '{run.name}' exists with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
+                f"or give the new run another name"
+            )
+
+
+def _flatten(config: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return flat
+
+
+@contextmanager
+def _lock(run: Run) -> Iterator[None]:
+    """Hold the run for this process: two processes never train one run."""
+    run.path.mkdir(parents=True, exist_ok=True)
+    file: IO[str] = open(run.path / "lock", "a")  # noqa: SIM115 (closed below: the lock lives as long as the file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UsageError(f"run '{run.name}' is running in another process") from None
+    finally:
+        file.close()
+
+
+@contextmanager
+def _signals(session: Session) -> Iterator[None]:
+    """SIGTERM and Ctrl-C ask for a checkpoint and a clean stop after the current update; twice kills."""
+
+    def ask(number: int, frame: Any) -> None:
+        session.stop = True
+        signal.signal(number, signal.SIG_DFL)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _concatenate(parts: list[Episodes]) -> Episodes:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def _hardware(ranks: Ranks) -> str:
+    if ranks.device.type == "cuda":
+        return f"{ranks.world_size}x {torch.cuda.get_device_name(ranks.device)}"
+    return f"{os.cpu_count()}-core CPU"
+
+
+__all__ = ["CheckpointError", "Session", "train"]

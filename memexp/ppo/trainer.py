@@ -1,0 +1,120 @@
+"""The trainer: worlds, policy and optimiser of one rank, and one step of training: rollout, advantages, update."""
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memexp import envs
+from memexp.config import UsageError
+from memexp.curriculum.uniform import training_tasks
+from memexp.envs.base import Episodes, mix64
+from memexp.policy.model import Policy
+from memexp.ppo.advantage import gae
+from memexp.ppo.checkpoint import Checkpoint
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks
+from memexp.ppo.rollout import Actor, Dice, Segments, collect
+from memexp.ppo.update import update
+
+MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
+"""Largest log-probability gap between acting and learning of a consistent run."""
+
+
+class Trainer:
+    """One rank's share of a run. Everything random follows from (config.seed, global world number)."""
+
+    def __init__(self, config: TrainConfig, ranks: Ranks):
+        self.config, self.ranks = config, ranks
+        hyper = config.trainer
+        share, rest = divmod(hyper.num_envs, ranks.world_size)
+        if rest or share % hyper.num_minibatches:
+            raise UsageError(
+                f"trainer.num_envs={hyper.num_envs} does not give {ranks.world_size} ranks x "
+                f"trainer.num_minibatches={hyper.num_minibatches} equal shares"
+            )
+        self.env = envs.build(
+            config.env, share, str(ranks.device), config.seed, ranks.rank * share, training_tasks(config.seed)
+        )
+        torch.manual_seed(mix64(config.seed, 1) >> 1)
+        self.policy = Policy(self.env.observation, self.env.num_actions, config.cortex, config.policy).to(ranks.device)
+        self.optimizer = torch.optim.AdamW(
+            self.policy.parameters(), hyper.learning_rate, eps=1e-5, weight_decay=hyper.weight_decay, fused=True
+        )
+        n = self.env.num_agents
+        self.dice = Dice(mix64(config.seed, 2) >> 1, n, ranks.rank * n, ranks.world_size * n, ranks.device)
+        self.shuffle = torch.Generator().manual_seed(mix64(config.seed, 3) >> 1)
+        obs = self.env.desync()
+        first = torch.ones(n, dtype=torch.bool, device=ranks.device)
+        self.actor = Actor(obs, self.policy.init_state(n, ranks.device), first)
+        self.segments = Segments.empty(self.env, obs, hyper.horizon)
+        self.agent_steps = 0
+        self.updates = 0
+
+    @property
+    def finished(self) -> bool:
+        return self.agent_steps >= self.config.trainer.total_timesteps
+
+    def train_step(self) -> dict[str, float]:
+        """One rollout of `horizon` steps and one update on it; returns the update's metrics."""
+        hyper = self.config.trainer
+        last_values = self.collect()
+        s = self.segments
+        advantages, returns = gae(s.rewards, s.values, s.ends, last_values, hyper.gamma, hyper.gae_lambda)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        metrics = update(
+            self.policy, self.optimizer, s, advantages, returns, hyper, self.shuffle, self.ranks, self.cast()
+        )
+        self.agent_steps += s.actions.numel() * self.ranks.world_size
+        self.updates += 1
+        return metrics | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then linear decay to `learning_rate_end` of the full rate at `total_timesteps`."""
+        hyper = self.config.trainer
+        progress = min(1.0, self.agent_steps / hyper.total_timesteps)
+        decay = 1 - (1 - hyper.learning_rate_end) * progress
+        warm = min(1.0, (self.updates + 1) / hyper.warmup_updates) if hyper.warmup_updates else 1.0
+        return hyper.learning_rate * decay * warm
+
+    def pop_episodes(self) -> Episodes:
+        """Columns of this rank's whole episodes that finished since the last call."""
+        return self.env.pop_episodes()
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything the run is, at this moment (tensors are shared, not copied)."""
+        return Checkpoint(
+            self.agent_steps,
+            self.policy.state_dict(),
+            {
+                "optimizer": self.optimizer.state_dict(),
+                "dice": self.dice.generator.get_state(),
+                "shuffle": self.shuffle.get_state(),
+                "updates": self.updates,
+            },
+            {"env": self.env.state_dict(), "state": self.actor.state, "resets": self.actor.resets},
+        )
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue from `checkpoint` as if the run had never stopped."""
+        self.policy.load_state_dict(checkpoint.weights)
+        shared: dict[str, Any] = checkpoint.shared
+        self.optimizer.load_state_dict(shared["optimizer"])
+        self.dice.generator.set_state(shared["dice"].cpu())
+        self.shuffle.set_state(shared["shuffle"].cpu())
+        self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
+        obs = self.env.load_state_dict(checkpoint.mine["env"])
+        self.actor = Actor(obs, checkpoint.mine["state"], checkpoint.mine["resets"])
+
+    def collect(self) -> Tensor:
+        """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
+        gamma = self.config.trainer.gamma
+        return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast())
+
+    def cast(self) -> AbstractContextManager[Any]:
+        """bf16 autocast where it is asked for."""
+        if self.config.trainer.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.ranks.device.type, torch.bfloat16)

@@ -1,0 +1,52 @@
+"""Weights & Biases as a second sink of a run's metrics; the run directory stays the first."""
+
+import os
+from types import TracebackType
+from typing import Any, Literal, cast
+
+from memexp.runs.directory import Run
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+def resolve_mode(mode: str) -> Mode:
+    """'auto' is online where an API key is set, else offline (sync later with `wandb sync`)."""
+    if mode == "auto":
+        return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+    return cast(Mode, mode)
+
+
+class WandbSink:
+    """Mirrors metrics to W&B under the run's own name, so that a resumed run continues there too."""
+
+    def __init__(self, run: Run, config: dict[str, Any], options: dict[str, Any]):
+        self._run, self._config, self._options = run, config, options
+        self._mode = resolve_mode(options["mode"])
+        self._wandb: Any = None
+
+    def __enter__(self) -> "WandbSink":
+        if self._mode != "disabled":
+            import wandb
+
+            self._wandb = wandb.init(
+                project=self._options["project"] or "memexp",
+                entity=self._options["entity"],
+                id=self._run.name,
+                name=self._run.name,
+                dir=str(self._run.path),
+                config=self._config,
+                mode=self._mode,
+                resume="allow",
+                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            )
+        return self
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        if self._wandb is not None:
+            self._wandb.log(metrics, step=metrics["agent_steps"])
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=0 if kind is None else 1)
