@@ -1,0 +1,38 @@
+"""How a run stands, from its directory: new, running, done, failed, or started and waiting to be resumed."""
+
+import fcntl
+import os
+from typing import Literal
+
+from memexp.runs import Run
+
+State = Literal["new", "running", "done", "failed", "preempted", "cancelled", "interrupted"]
+"""'interrupted': started, but no process works on it and nothing says how it ended (killed, or the machine died)."""
+
+LOCK = "lock"
+"""File in the run directory that the process working on the run holds a flock on."""
+
+
+def state_of(run: Run) -> State:
+    """The run's state; touches nothing."""
+    if is_locked(run):
+        return "running"
+    outcome = run.exit
+    if outcome is None:
+        return "interrupted" if run.exists() else "new"
+    return "done" if outcome.status == "completed" else outcome.status
+
+
+def is_locked(run: Run) -> bool:
+    """Whether a living process holds the run's lock."""
+    try:
+        descriptor = os.open(run.path / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
