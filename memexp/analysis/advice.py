@@ -1,0 +1,118 @@
+"""What to run next, and which knobs to turn: only what follows from the verdicts by itself."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from memexp.analysis.load import Arm, Environment
+from memexp.analysis.memory import SMALLEST_EFFECT
+from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
+from memexp.config import count_name
+
+DEFAULT_SEEDS = 5
+MAX_SEEDS = 30
+"""More than this is not proposed: the effect would have to be made larger instead."""
+
+
+def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[dict[str, Any]]:
+    """Knobs that the data by itself names: where the reward starts, and how long to train."""
+    arms = judged["arms"].values()
+    found = []
+    finished = [arm for arm in environment.arms.values() if arm.seeds]
+    if finished and judged["random_return"] == 0 and all(arm.finals.max() <= 0 for arm in finished):
+        because = (
+            "the random policy's return is 0 and so is every arm's: without a sampled reward there is no gradient. "
+            "Start nearer to the goal, shorten the task, or shape the reward; the network comes last"
+        )
+        found.append(
+            {"knob": "reward reachability (curriculum, task size, reward shaping)", "value": None, "because": because}
+        )
+    improving = [name for name, arm in judged["arms"].items() if arm["convergence"]["verdict"] == "improving"]
+    if improving:
+        because = f"still improving at {count_name(environment.budget)} agent steps: {', '.join(improving)}"
+        found.append({"knob": "steps", "value": 2 * environment.budget, "because": because})
+    elif scale and finished and all(arm["learning"]["verdict"] == "not_learned" for arm in arms) and not found:
+        because = (
+            "no arm is above the random policy although it does get return: more steps, or an easier task to start on"
+        )
+        found.append({"knob": "steps or curriculum", "value": None, "because": because})
+    return found
+
+
+def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
+    """Sentences, the most useful first: what would turn 'undecided' into a verdict."""
+    steps = []
+    arms = environment.arms
+    unfinished = [seed for arm in arms.values() for seed in arm.partial]
+    if running := [seed for seed in unfinished if seed.status == "running"]:
+        steps.append(f"wait for the {_count(running, 'run')} that {_is(running)} not finished: {_names(running)}")
+    if ended := [seed for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
+        steps.append(f"launch the matrix again: {_count(ended, 'run')} did not get to the end: {_names(ended)}")
+    if len(environment.random_returns) == 0:
+        steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
+    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
+    for have in sorted(set(few.values())):
+        names = [name for name, seeds in few.items() if seeds == have]
+        missing = DEFAULT_SEEDS - have
+        steps.append(
+            f"run {missing} more {'seed' if missing == 1 else 'seeds'} of arm{'' if len(names) == 1 else 's'} "
+            f"{', '.join(names)} (--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that "
+            "can decide"
+        )
+    for name, arm in arms.items():
+        if arm.remembers and f"{name}~" not in arms:
+            steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
+        if arm.consistent is False:
+            recipe = arm.info.recipe or "RECIPE"
+            steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
+    if judged["memory"]["verdict"] == "undecided":
+        steps += _more_seeds(environment, scale, judged)
+    for knob in judged["knobs"]:
+        value = f" = {knob['value']}" if knob["value"] is not None else ""
+        steps.append(f"change {knob['knob']}{value}: {knob['because']}")
+    return steps
+
+
+def _more_seeds(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
+    """Seeds an arm that would make the widest interval of a memory effect as narrow as the question asks."""
+    if scale is None:
+        return []
+    sentences = []
+    for name, entry in judged["memory"]["per_arm"].items():
+        if entry["excluded"] or entry["ci90"][1] < SMALLEST_EFFECT or entry["p_holm"] is None:
+            continue
+        arm, twin = environment.arms[name], environment.arms[f"{name}~"]
+        needed = _seeds_for(arm, twin, max(abs(entry["effect"]), SMALLEST_EFFECT) * scale.span)
+        have = min(len(arm.seeds), len(twin.seeds))
+        if have < needed <= MAX_SEEDS:
+            sentences.append(f"run {needed - have} more seeds of arms {name} and {name}~ (--seeds {needed}) to decide")
+        elif needed > MAX_SEEDS:
+            sentences.append(
+                f"{needed} seeds of arms {name} and {name}~ would decide: make the runs longer or alike first"
+            )
+    if not sentences and not any(
+        a["final"]["normalized"] and a["final"]["normalized"] >= SOLVED for a in judged["arms"].values()
+    ):
+        sentences.append(
+            f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it"
+        )
+    return sentences
+
+
+def _seeds_for(arm: Arm, twin: Arm, effect: float) -> int:
+    """Seeds of each arm that show a difference of `effect` with 80 % power (normal approximation, one-sided 5 %)."""
+    variance = float(np.var(arm.finals, ddof=1) + np.var(twin.finals, ddof=1))
+    return max(DEFAULT_SEEDS, math.ceil((1.645 + 0.842) ** 2 * variance / effect**2) + 1)
+
+
+def _count(items: list[Any], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
+
+
+def _is(items: list[Any]) -> str:
+    return "is" if len(items) == 1 else "are"
+
+
+def _names(seeds: list[Any]) -> str:
+    return ", ".join(seed.run for seed in seeds[:4]) + (", ..." if len(seeds) > 4 else "")
