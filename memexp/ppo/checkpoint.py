@@ -115,11 +115,12 @@ def _publish(building: Path, final: Path) -> None:
     for file in building.iterdir():
         _fsync(file)
     _fsync(building)
-    if final.exists():  # the same step was saved before: an equal checkpoint
-        shutil.rmtree(building)
-        return
+    replaced = building.with_suffix(".old")
+    if final.exists():  # a resumed run has reached this step again; the earlier one may be damaged
+        os.rename(final, replaced)
     os.rename(building, final)
     _fsync(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _fsync(path: Path) -> None:

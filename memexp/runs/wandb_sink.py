@@ -2,17 +2,20 @@
 
 import os
 from types import TracebackType
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
+from memexp.config import UsageError, did_you_mean
 from memexp.runs.directory import Run
 
 Mode = Literal["online", "offline", "disabled"]
 
 
 def resolve_mode(mode: str) -> Mode:
-    """'auto' is online where an API key is set, else offline (sync later with `wandb sync`)."""
+    """'auto' is $WANDB_MODE, else online where an API key is set, else offline (sync later with `wandb sync`)."""
     if mode == "auto":
-        return "online" if os.environ.get("WANDB_API_KEY") else "offline"
+        mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+    if mode not in get_args(Mode):
+        raise UsageError(f"unknown WANDB_MODE '{mode}'{did_you_mean(mode, get_args(Mode))}")
     return cast(Mode, mode)
 
 

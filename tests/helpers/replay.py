@@ -8,7 +8,7 @@ import numpy as np
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import Sizes, State, allocate
 from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
-from memexp.envs.grid.step import begin, replay_worlds
+from memexp.envs.grid.step import begin_worlds, replay_worlds
 from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build, load, load_map
 
 
@@ -94,7 +94,7 @@ def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
     state = allocate(1, sizes)
     load(state, 0, tables)
     load_map(state, 0, cells, sizes)
-    begin(state, 0)
+    begin_worlds(state)
     return state, names
 
 

@@ -1,0 +1,35 @@
+# Every target sets up its own .venv first; nothing but git, make, Python 3.11 and the package registries is needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+RUN := $(VENV)/bin
+# torch comes first and alone: with it in place no other package pulls another build of it.
+TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
+
+.PHONY: demo test quick lint clean
+
+demo: $(VENV)/ready
+	$(RUN)/memexp launch experiments/demo.yaml --local --jobs 2
+	$(RUN)/memexp report experiments/demo.yaml --out memexp_home/demo.html
+
+test: $(VENV)/ready lint
+	$(RUN)/pytest -n 2 --dist loadfile -q
+
+quick: $(VENV)/ready
+	$(RUN)/pytest -n 2 -q -m "not slow"
+
+lint: $(VENV)/ready
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pyright
+	$(RUN)/lint-imports
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
+		{ echo "Python 3.11 or 3.12 is needed; set PYTHON=..."; exit 1; }
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet $(TORCH)
+	$(RUN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,15 @@
+"""Settings of the whole suite: reproducible property tests without deadlines, and a home of its own for every test."""
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("memexp", deadline=None, derandomize=True)
+settings.load_profile("memexp")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    """$MEMEXP_HOME of the test: nothing is written into the checkout."""
+    monkeypatch.setenv("MEMEXP_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    return tmp_path / "home"

@@ -1,0 +1,39 @@
+"""Tiny training runs, in this process and in processes of their own."""
+
+import subprocess
+import sys
+from typing import Any
+
+from memexp.config import override
+from memexp.ppo.config import TrainConfig
+from recipes import controls
+
+TINY = {
+    "trainer.num_envs": 16,
+    "trainer.horizon": 8,
+    "trainer.num_minibatches": 2,
+    "trainer.total_timesteps": 128 * 6,
+    "cortex.d_hidden": 16,
+    "evaluation.random_episodes": 8,
+    "wandb.mode": "disabled",
+}
+
+
+def tiny(recipe: str = "tmaze", **changes: Any) -> TrainConfig:
+    """A run of six updates; `changes` are dotted keys with '__' for '.'."""
+    words = TINY | {key.replace("__", "."): value for key, value in changes.items()}
+    return override(getattr(controls, recipe)(), words)
+
+
+def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:
+    """`train(config)` in a process of its own (under torchrun for more ranks); its exit code is 0 when completed."""
+    program = (
+        "import sys; from memexp.ppo.config import TrainConfig; from memexp.ppo.train import train; "
+        "sys.exit(train(TrainConfig.model_validate_json(sys.argv[1])).status != 'completed')"
+    )
+    if ranks == 1:
+        command = [sys.executable, "-c", program]
+    else:
+        torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--no-python"]
+        command = [sys.executable, *torchrun, sys.executable, "-c", program]
+    return subprocess.Popen([*command, config.model_dump_json()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)

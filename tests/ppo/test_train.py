@@ -1,0 +1,176 @@
+"""A run from start to end: metrics, resume, signals, damage, several ranks."""
+
+import itertools
+import signal
+import time
+
+import pytest
+import torch
+from helpers.training import start_process, tiny
+from safetensors.torch import load_file
+
+from memexp.config import UsageError
+from memexp.ppo import trainer
+from memexp.ppo.checkpoint import CheckpointError
+from memexp.ppo.train import Session, train
+from memexp.runs import Run
+
+CLOCK = {"wall_s", "sps"}
+
+
+def without_clock(line):
+    return {key: value for key, value in line.items() if key not in CLOCK}
+
+
+def weights(name):
+    return load_file(max(Run.named(name).checkpoints.glob("[0-9]*")) / "weights.safetensors")
+
+
+def wait_for(condition, process):
+    """Wait until `condition()` holds while the process lives."""
+    for _ in itertools.count():
+        if condition():
+            return
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.02)
+
+
+def test_a_run_leaves_everything_that_the_contract_names():
+    outcome = train(tiny(run="whole", evaluation__episodes=8), argv=["memexp", "train"])
+    run = Run.named("whole")
+    assert outcome.status == run.exit.status == "completed"
+    lines = run.metrics()
+    assert [line["agent_steps"] for line in lines] == [128 * (i + 1) for i in range(6)]
+    wanted = {"wall_s", "sps", "episode/count", "policy/entropy", "loss/policy", "loss/value", "loss/approx_kl"}
+    wanted |= {"loss/clipfrac", "consistency/max_logprob_gap"}
+    assert all(wanted <= line.keys() for line in lines)
+    assert all(line["consistency/max_logprob_gap"] < 1e-4 for line in lines)
+    assert "eval/return" in lines[-1]
+    assert 0.2 < run.info.random_return < 0.8
+    assert run.info.num_actions == 3
+    assert run.episodes().height == sum(line["episode/count"] for line in lines)
+    assert run.config["trainer"]["num_envs"] == 16
+
+
+def test_a_completed_run_is_not_run_again():
+    config = tiny(run="once")
+    train(config)
+    before = Run.named("once").metrics()
+    assert train(config).status == "completed"
+    assert Run.named("once").metrics() == before
+
+
+@pytest.mark.parametrize(("recipe", "pattern"), [("tmaze", "S"), ("chain_recall", "X"), ("chain_recall", "L")])
+def test_a_run_that_is_stopped_and_resumed_is_the_same_run(recipe, pattern, monkeypatch):
+    straight = tiny(recipe, run="straight", cortex__pattern=pattern)
+    train(straight)
+    stopped = tiny(recipe, run="stopped", cortex__pattern=pattern, trainer__checkpoint_minutes=0)
+    real = Session._told_to_stop
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "_told_to_stop", lambda self: self.trainer.updates == 3 or real(self))
+        assert train(stopped).status == "preempted"
+    assert train(stopped).status == "completed"
+    a, b = (list(map(without_clock, Run.named(name).metrics())) for name in ("straight", "stopped"))
+    assert a == b
+    old, new = weights("straight"), weights("stopped")
+    assert all(torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_with_continuous_metrics():
+    config = tiny(run="killed", trainer__total_timesteps=128 * 60, trainer__checkpoint_minutes=0)
+    run = Run.named("killed")
+    for lines_before_the_kill in (7, 23):
+        process = start_process(config)
+        wait_for(lambda n=lines_before_the_kill: len(run.metrics()) >= n, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run.exit is None
+    assert train(config).status == "completed"
+    train(tiny(run="undisturbed", trainer__total_timesteps=128 * 60, trainer__checkpoint_minutes=0))
+    assert [line["agent_steps"] for line in run.metrics()] == [128 * (i + 1) for i in range(60)]
+    assert list(map(without_clock, run.metrics())) == list(map(without_clock, Run.named("undisturbed").metrics()))
+    assert run.episodes().height == Run.named("undisturbed").episodes().height
+
+
+@pytest.mark.slow
+def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
+    config = tiny(run="told", trainer__total_timesteps=10**7)
+    run = Run.named("told")
+    process = start_process(config)
+    wait_for(lambda: len(run.metrics()) >= 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    assert run.exit.status == "preempted"
+    assert run.exit.agent_steps == run.metrics()[-1]["agent_steps"]
+    assert max(run.checkpoints.glob("[0-9]*")).name == f"{run.exit.agent_steps:015d}"
+
+
+@pytest.mark.slow
+def test_two_gloo_ranks_make_the_update_of_one_rank():
+    one, two = tiny(run="one", seed=4), tiny(run="two", seed=4)
+    assert train(one).status == "completed"
+    process = start_process(two, ranks=2)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output.decode()
+    first, second = weights("one"), weights("two")
+    for name in first:
+        torch.testing.assert_close(second[name], first[name], rtol=1e-4, atol=1e-5)
+    for a, b in zip(Run.named("one").metrics(), Run.named("two").metrics(), strict=True):
+        assert a.keys() == b.keys()
+        assert without_clock(b) == pytest.approx(without_clock(a), rel=1e-3, abs=1e-5)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
+    config = tiny(run="damaged", trainer__checkpoint_minutes=0)
+    train(config)
+    run = Run.named("damaged")
+    (run.path / "exit.json").unlink()
+    newest, older = sorted(run.checkpoints.glob("[0-9]*"), reverse=True)
+    file = newest / "weights.safetensors"
+    file.write_bytes(file.read_bytes()[:-7] + b"garbage")
+    assert train(config).status == "completed"
+    assert f"checkpoint {newest} cannot be used: weights.safetensors is damaged" in capsys.readouterr().out
+    assert [line["agent_steps"] for line in run.metrics()] == [128 * (i + 1) for i in range(6)]
+
+    (run.path / "exit.json").unlink()
+    before = run.metrics()
+    for path in run.checkpoints.glob("[0-9]*"):
+        (path / "shared.pt").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match=r"shared\.pt is damaged.*shared\.pt is damaged"):
+        train(config)
+    assert run.metrics() == before
+
+
+def test_a_name_stands_for_one_experiment():
+    train(tiny(run="mine"))
+    with pytest.raises(UsageError, match=r"run 'mine' exists with trainer\.gamma=0\.99, not 0\.5"):
+        train(tiny(run="mine", trainer__gamma=0.5))
+
+
+def test_a_run_without_a_name_is_refused():
+    with pytest.raises(UsageError, match="no name"):
+        train(tiny())
+
+
+def test_unequal_shares_are_refused_before_anything_is_written(home):
+    with pytest.raises(ValueError, match="does not divide"):
+        tiny(run="unequal", trainer__num_envs=15)
+    assert not home.exists()
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_last_checkpoint(monkeypatch):
+    real, calls = trainer.gae, itertools.count()
+
+    def gae_that_breaks_in_the_third_update(*arguments):
+        factor = float("nan") if next(calls) == 2 else 1
+        return tuple(x * factor for x in real(*arguments))
+
+    config = tiny(run="nan", trainer__checkpoint_minutes=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "gae", gae_that_breaks_in_the_third_update)
+        outcome = train(config)
+    assert outcome.status == "failed"
+    assert outcome.reason.startswith("update 3: FloatingPointError: the gradient norm is nan")
+    assert len(Run.named("nan").metrics()) == 2
+    assert train(config).status == "completed"
