@@ -21,6 +21,9 @@ FORWARD, LEFT, RIGHT = 0, 1, 2
 class ControlEnv(VecEnv):
     """What the control worlds share: counters of episode and step, hashing, episode log, saving."""
 
+    _episode: Tensor  # [N] int64: number of the running episode
+    _t: Tensor  # [N] int64: steps taken in it
+
     def __init__(self, num_envs: int, device: str, seed: int, first_world: int):
         self.num_envs = self.num_agents = num_envs
         self.device = torch.device(device)

@@ -32,6 +32,8 @@ class TokenEncoder(nn.Module):
     One gather-sum for each of A and B: the cost is that of the tokens in use, whatever the observation could hold.
     """
 
+    scale: Tensor
+
     def __init__(self, space: TokenSpace, d_hidden: int, d_out: int):
         super().__init__()
         self.window = space.window

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -50,7 +51,7 @@ class DoctorReport:
     def ok(self) -> bool:
         return self.max_logprob_gap <= self.threshold and not self.problems
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"ok": self.ok}
 
     def print(self) -> None:
@@ -114,8 +115,8 @@ def sharpen(trainer: Trainer, share: float = 0.5) -> None:
             logits, _, _ = policy(actor.obs, actor.state, actor.resets)
             if _entropy(logits).item() <= share * math.log(logits.shape[-1]):
                 return
-            last.weight *= 1.3
-            last.bias *= 1.3
+            last.weight.mul_(1.3)
+            last.bias.mul_(1.3)
 
 
 def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, float, int]]:

@@ -2,12 +2,12 @@
 
 import os
 from types import TracebackType
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
 from memexp.runs.directory import Run
 
-Mode = Literal["online", "offline", "disabled"]
+Mode: TypeAlias = Literal["online", "offline", "disabled"]
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -24,7 +24,7 @@ class WandbSink:
 
     def __init__(self, run: Run, config: dict[str, Any], options: dict[str, Any]):
         self._run, self._config, self._options = run, config, options
-        self._mode = resolve_mode(options["mode"])
+        self._mode: Mode = resolve_mode(options["mode"])
         self._wandb: Any = None
 
     def __enter__(self) -> "WandbSink":

@@ -126,7 +126,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
     train(config)
     run = Run.named("damaged")
     (run.path / "exit.json").unlink()
-    newest, older = sorted(run.checkpoints.glob("[0-9]*"), reverse=True)
+    newest, _ = sorted(run.checkpoints.glob("[0-9]*"), reverse=True)
     file = newest / "weights.safetensors"
     file.write_bytes(file.read_bytes()[:-7] + b"garbage")
     assert train(config).status == "completed"
