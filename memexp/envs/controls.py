@@ -17,6 +17,8 @@ from memexp.spaces import VectorSpace
 FORWARD, LEFT, RIGHT = 0, 1, 2
 """Actions of the T-mazes."""
 
+_SIDE, _SYMBOL, _RANDOM_PLAY = 0, 1, 2  # what a random number is drawn for
+
 
 class ControlEnv(VecEnv):
     """What the control worlds share: counters of episode and step, hashing, episode log, saving."""
@@ -32,7 +34,6 @@ class ControlEnv(VecEnv):
             [_signed(mix64(seed, first_world + w)) for w in range(num_envs)], dtype=torch.int64, device=self.device
         )
         self._log = EpisodeLog(num_envs, self.device, first_world)
-        self._desync_seed = mix64(seed, first_world, 0xDE5)
         self._restart()
 
     def _restart(self) -> None:
@@ -99,7 +100,7 @@ class TMazeEnv(ControlEnv):
     def _restart(self) -> None:
         super()._restart()
         self._position = torch.zeros_like(self._stream)
-        self._side = self._draw(0, self._t, 2)
+        self._side = self._draw(_SIDE, self._t, 2)
 
     def _observe(self) -> Tensor:
         cue = torch.ones_like(self._t, dtype=torch.bool) if self._cue_stays else self._t == 0
@@ -119,14 +120,13 @@ class TMazeEnv(ControlEnv):
         self._log.add(reward, done, {"env/success": reward, "env/timeout": truncated.float()})
         self._begin(done)
         self._position.masked_fill_(done, 0)
-        self._side = torch.where(done, self._draw(0, torch.zeros_like(self._t), 2), self._side)
+        self._side = torch.where(done, self._draw(_SIDE, torch.zeros_like(self._t), 2), self._side)
         return self._observe(), reward, terminated, truncated
 
     def desync(self) -> Tensor:
         self.reset()
-        generator = torch.Generator().manual_seed(self._desync_seed)
-        for _ in range(3 * (self._length + 1)):
-            self.step(torch.randint(3, (self.num_envs,), generator=generator).to(self.device))
+        for step in range(3 * (self._length + 1)):
+            self.step(self._draw(_RANDOM_PLAY, torch.full_like(self._t, step), self.num_actions))
         self._log.clear(running_are_whole=False)
         return self._observe()
 
@@ -155,7 +155,7 @@ class ChainRecallEnv(ControlEnv):
         super().__init__(num_envs, device, seed, first_world)
 
     def _symbol(self, t: Tensor) -> Tensor:
-        return self._draw(1, t, self.num_actions)
+        return self._draw(_SYMBOL, t, self.num_actions)
 
     def _observe(self) -> Tensor:
         return torch.nn.functional.one_hot(self._symbol(self._t), self.num_actions).float()
@@ -173,8 +173,7 @@ class ChainRecallEnv(ControlEnv):
 
     def desync(self) -> Tensor:
         self.reset()
-        generator = torch.Generator().manual_seed(self._desync_seed)
-        self._t.copy_(torch.randint(self._length, (self.num_envs,), generator=generator))
+        self._t.copy_(self._draw(_RANDOM_PLAY, self._t, self._length))
         self._log.clear(running_are_whole=False)
         return self._observe()
 
