@@ -25,9 +25,9 @@ class Estimate:
 
     hours: float
     dollars_low: float
-    """At spot prices where spot is allowed, without an interruption."""
+    """At usual spot prices where spot is allowed, without an interruption."""
     dollars_high: float
-    """At on-demand prices where those may be paid, else as low."""
+    """At on-demand prices: no spot price is above."""
 
 
 def estimate(cell: Cell, resources: Resources) -> Estimate | None:
@@ -45,10 +45,9 @@ def estimate(cell: Cell, resources: Resources) -> Estimate | None:
 
 
 def price_range(resources: Resources) -> tuple[float, float]:
-    """Dollars per hour of one run's machines: the lowest and the highest that may be paid."""
+    """Dollars per hour of one run's machines: at usual spot prices where spot is allowed, and on demand."""
     on_demand = _per_node(L4_DOLLARS_PER_HOUR, resources.gpus) * resources.nodes
-    low = on_demand * SPOT_SHARE if resources.uses_spot else on_demand
-    return low, low if resources.spot else on_demand
+    return on_demand * SPOT_SHARE if resources.uses_spot else on_demand, on_demand
 
 
 def total(estimates: list[Estimate | None]) -> Estimate | None:

@@ -40,7 +40,9 @@ def all_recipes() -> tuple[Recipe, ...]:
     """Every public function below `recipes/` that is annotated to return a TrainConfig, sorted by name."""
     import recipes
 
-    found = [recipe for root in recipes.__path__ for recipe in _recipes_below(Path(root), recipes.__name__)]
+    # An editable install adds a path that is no folder.
+    roots = [Path(root) for root in recipes.__path__ if Path(root).is_dir()]
+    found = [recipe for root in roots for recipe in _recipes_below(root, recipes.__name__)]
     return tuple(sorted(found, key=lambda recipe: recipe.name))
 
 

@@ -1,0 +1,281 @@
+"""The command line: each command is a few lines that call one function. Exit codes: 0 done, 1 failed, 2 wrong usage.
+
+`memexp train` ends with 75 (EX_TEMPFAIL) when it was told to stop and wrote a checkpoint: a managed job is then
+restarted, and resumes. What a command needs is imported when it runs, so that planning stays instant.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from memexp.config import UsageError, did_you_mean
+from memexp.launch import LaunchError
+
+DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 75
+
+_TyperError: type[Exception] = typer.BadParameter.__mro__[2]
+"""Base of what Typer itself raises for wrong usage."""
+
+
+class _Group(TyperGroup):
+    """Every error is one clear line on stderr and an exit code, never a traceback or a box."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        try:
+            code = super().main(args, *rest, **{**settings, "standalone_mode": False})
+        except UsageError as error:
+            sys.exit(_fail(str(error), WRONG_USAGE))
+        except LaunchError as error:
+            sys.exit(_fail(str(error), FAILED))
+        except _TyperError as error:
+            sys.exit(_fail(explain(error), WRONG_USAGE))
+        except (typer.Abort, KeyboardInterrupt):
+            sys.exit(_fail("stopped", FAILED))
+        except BrokenPipeError:
+            sys.stderr.close()  # what reads our output has gone: `memexp ... | head`
+            sys.exit(FAILED)
+        sys.exit(code or DONE)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"memexp: {message}", file=sys.stderr)
+    return code
+
+
+def explain(error: Any) -> str:
+    """What Typer found wrong, with the nearest right word where there is one."""
+    context = getattr(error, "ctx", None)
+    option = getattr(error, "option_name", None)
+    if option and context and option not in (known := _options(context)):
+        return f"unknown option '{option}'{did_you_mean(option, known)}"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if context and message.startswith("No such command"):
+        word = message.split("'")[1]
+        return f"unknown command '{word}'{did_you_mean(word, context.command.list_commands(context))}"
+    return message[:1].lower() + message[1:]
+
+
+def _options(context: Any) -> list[str]:
+    return [name for parameter in context.command.params for name in (*parameter.opts, *parameter.secondary_opts)]
+
+
+app = typer.Typer(
+    cls=_Group,
+    help="Does an environment require memory, do agents learn, do they converge, how long does it take?",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+)
+
+
+@app.callback()
+def _about(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+Words = Annotated[list[str] | None, typer.Argument(metavar="TARGET [KEY=VALUE]...", show_default=False)]
+RecipeWords = Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+
+
+@app.command()
+def launch(
+    words: Words = None,
+    run: Annotated[str | None, typer.Option(help="The run's name: one that exists is resumed.")] = None,
+    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of a node; with --local, processes.")] = None,
+    nodes: Annotated[int | None, typer.Option(min=1, help="Nodes of a run.")] = None,
+    cpus: Annotated[int | None, typer.Option(min=1, help="CPUs of a node, at least.")] = None,
+    spot: Annotated[
+        bool | None,
+        typer.Option("--spot/--no-spot", help="Spot machines only, or none; else spot first.", show_default=False),
+    ] = None,
+    copies: Annotated[int | None, typer.Option(min=1, help="Runs that differ in the seed alone.")] = None,
+    git_ref: Annotated[str | None, typer.Option(help="Commit, tag or branch that nodes run.")] = None,
+    max_runtime_hours: Annotated[
+        float | None, typer.Option("--max-runtime-hours", "-t", help="Stop a run after this long, over all restarts.")
+    ] = None,
+    heartbeat_timeout_seconds: Annotated[
+        int | None,
+        typer.Option("--heartbeat-timeout-seconds", "--hb", min=1, help="Restart a run that is silent for this long."),
+    ] = None,
+    skip_git_check: Annotated[bool, typer.Option(help="Launch although nodes run other code than is here.")] = False,
+    confirm: Annotated[bool, typer.Option(help="Ask before submitting.")] = False,
+    infra: Annotated[str | None, typer.Option(help="aws, gcp, k8s, slurm/cluster, ...")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Validate everything, show the plan, submit nothing.")] = False,
+    dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks: yaml or json.")] = None,
+    render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task a run into this folder.")] = None,
+    local: Annotated[bool, typer.Option(help="Run here.")] = False,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time (--local); else half the cores.")] = None,
+    nproc: Annotated[int | None, typer.Option(min=1, help="Processes of a run (--local), under torchrun.")] = None,
+    select: Annotated[list[str] | None, typer.Option(help="Cells to launch: arch=S,X16; repeatable.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds, or a list: 0,1,2.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Agent steps of a run: 2b, 500m.")] = None,
+    scale: Annotated[str | None, typer.Option(help="A scale of the matrix file.")] = None,
+    as_json: AsJson = False,
+) -> int:
+    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or here; what is done is not run again."""
+    given: dict[str, Any] = dict(locals())
+    from memexp.launch import launch as flow
+
+    del given["words"]
+    options = flow.Options(**{**given, "select": tuple(select or ())})
+    return flow.launch(words or [], options, Console(), Console(stderr=True), typer.confirm)
+
+
+@app.command()
+def train(words: RecipeWords) -> int:
+    """Train one run in this process (what a node executes, under torchrun)."""
+    config, arguments = _config(words)
+    from memexp.ppo.train import CheckpointError
+    from memexp.ppo.train import train as run
+
+    try:
+        outcome = run(config, argv=["memexp", "train", *arguments])
+    except CheckpointError as error:
+        return _fail(str(error), FAILED)
+    if outcome.status == "completed":
+        return DONE
+    return _fail(
+        f"{config.run} {outcome.status}: {outcome.reason}", STOPPED if outcome.status == "preempted" else FAILED
+    )
+
+
+@app.command()
+def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
+    """Check that the policy that acts is the policy that learns, and the environment and the device besides."""
+    config, _ = _config(words)
+    from memexp.ppo.doctor import doctor as examine
+
+    report = examine(config)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        report.print()
+    return DONE if report.ok else FAILED
+
+
+def _config(words: list[str]) -> tuple[Any, list[str]]:
+    """The config that a recipe and its words stand for, and the words that say so."""
+    from memexp.config import parse_words
+    from memexp.launch.cell import recipe_cells
+    from memexp.launch.recipe import split_target
+
+    recipe, pairs = split_target(words)
+    cell = recipe_cells(recipe, parse_words(pairs))[0]
+    return cell.config, cell.arguments
+
+
+@app.command()
+def status(
+    targets: Annotated[list[str] | None, typer.Argument(metavar="[MATRIX|RUN]...", show_default=False)] = None,
+    as_json: AsJson = False,
+    watch: Annotated[bool, typer.Option(help="Keep the table up to date until Ctrl-C.")] = False,
+) -> None:
+    """Show how runs stand: state, agent steps, return, rate and time left."""
+    from memexp.launch.status import find_targets, status_of, status_table, watch_table
+
+    if watch:
+        return watch_table(targets or [])
+    statuses = [status_of(run) for run in find_targets(targets or [])]
+    if as_json:
+        print(json.dumps([one.as_dict() for one in statuses], indent=2))
+    elif statuses:
+        Console().print(status_table(statuses))
+    else:
+        print("no runs yet")
+    return None
+
+
+@app.command()
+def logs(
+    run: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,
+) -> None:
+    """Print what a run of this machine printed."""
+    from memexp.launch.status import find_targets, log_lines
+
+    found = find_targets([run])
+    if [one.name for one in found] != [run]:
+        raise UsageError(f"'{run}' is a matrix: name one of its runs, such as {found[0].name}")
+    for line in log_lines(found[0], follow):
+        print(line, end="", flush=True)
+
+
+@app.command()
+def report(
+    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Where the report is written.", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer the question: write the report, print its path and the verdicts."""
+    from memexp.analysis.answer import answer
+    from memexp.launch.status import find_matrix
+
+    name, runs = find_matrix(target)
+    found = answer(runs, name)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    if out or not as_json:
+        from memexp.analysis.report import write_report
+        from memexp.runs import home
+
+        path = write_report(runs, found, out or home() / "reports" / f"{name}.html")
+        if not as_json:
+            Console().print(_verdicts(found))
+            print(path)
+
+
+def _verdicts(found: dict[str, Any]) -> Any:
+    """The answer's verdicts as a short table."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
+    for name, environment in found["environments"].items():
+        memory, arms = environment["memory"], environment["arms"].values()
+        effect = "" if memory["effect"] is None else f"{memory['effect']:+.2f} [{_bounds(memory['ci'])}]"
+        learned = sum(arm["learning"]["verdict"] == "learned" for arm in arms)
+        converged = sum(arm["convergence"]["verdict"] == "converged" for arm in arms)
+        shares = [f"{number} of {len(arms)} arms" for number in (learned, converged)]
+        table.add_row(name, memory["verdict"].replace("_", " "), effect, *shares)
+    return table
+
+
+def _bounds(interval: Sequence[float | None] | None) -> str:
+    return ", ".join("?" if bound is None else f"{bound:+.2f}" for bound in interval or (None, None))
+
+
+@app.command("list")
+def show(
+    what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """List recipes, environments with their knobs, pattern tokens, or runs."""
+    from memexp.launch.listing import LISTS
+
+    if what not in LISTS:
+        raise UsageError(f"unknown list '{what}'{did_you_mean(what, LISTS)}")
+    rows = LISTS[what]()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        first, *others = row.values()
+        print(f"{first}  {'  '.join(str(other) for other in others)}".rstrip())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line on `arguments` (by default the process's own); returns the exit code."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="memexp")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else FAILED
+    return DONE

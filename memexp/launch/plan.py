@@ -1,0 +1,173 @@
+"""The plan of a launch: which runs, how each stands, what is left to do and what that costs. Touches nothing."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memexp.config import UsageError, count_name
+from memexp.launch.cell import Cell
+from memexp.launch.cost import SOURCE, Estimate, estimate, total
+from memexp.launch.resources import Resources
+from memexp.launch.state import State, state_of
+from memexp.ppo.config import TrainConfig
+from memexp.runs import Run
+
+MAY_CHANGE = ("trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe")
+"""Config keys in which a run that is resumed may differ from how it was started: they do not change the experiment."""
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One cell, how its run stands, and what it takes."""
+
+    cell: Cell
+    state: State
+    estimate: Estimate | None
+    """None where no figure is known."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether a launch starts or resumes it."""
+        return self.state not in ("done", "running")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of one launch."""
+
+    name: str
+    runs: list[PlannedRun]
+    resources: Resources | None
+    """None: on this machine."""
+
+    @property
+    def due(self) -> list[Cell]:
+        return [run.cell for run in self.runs if run.is_due]
+
+    @property
+    def cost(self) -> Estimate | None:
+        """Hours and dollars of what is due; None where not known."""
+        return total([run.estimate for run in self.runs if run.is_due])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """State -> number of runs."""
+        return dict(Counter(run.state for run in self.runs))
+
+    def as_dict(self) -> dict[str, Any]:
+        """What --json prints."""
+        cost = self.cost
+        return {
+            "name": self.name,
+            "where": "cloud" if self.resources else "local",
+            "total": len(self.runs),
+            "due": len(self.due),
+            "counts": self.counts,
+            "resources": self.resources.model_dump() if self.resources else None,
+            "machine_hours": cost and cost.hours,
+            "dollars": cost and [cost.dollars_low, cost.dollars_high],
+            "estimate": SOURCE if cost else None,
+            "runs": [_as_dict(run) for run in self.runs],
+        }
+
+
+def _as_dict(run: PlannedRun) -> dict[str, Any]:
+    config = run.cell.config
+    return {
+        "run": run.cell.run,
+        "state": run.state,
+        "env": run.cell.env,
+        "arm": config.arm,
+        "memory": config.cortex.memory,
+        "agent_steps": run.cell.agent_steps,
+        "seed": config.seed,
+        "arguments": run.cell.arguments,
+        "estimate": run.estimate and asdict(run.estimate),
+    }
+
+
+def make_plan(name: str, cells: Sequence[Cell], resources: Resources | None) -> Plan:
+    """The plan for `cells`, on `resources` in the cloud or (None) on this machine.
+
+    Raises UsageError for a run that exists as another experiment.
+    """
+    runs = []
+    for cell in cells:
+        run = Run.named(cell.run)
+        refuse_another_experiment(run, cell.config)
+        runs.append(PlannedRun(cell, state_of(run), estimate(cell, resources) if resources else None))
+    return Plan(name, runs, resources)
+
+
+def refuse_another_experiment(run: Run, config: TrainConfig) -> None:
+    """Raises UsageError if the run of this name was started as another experiment: a name is an identity."""
+    if not run.exists():
+        return
+    old, new = _flat(run.config), _flat(config.model_dump())
+    for key in new:
+        if old.get(key) != new[key] and not any(f"{key}.".startswith(f"{free}.") for free in MAY_CHANGE):
+            raise UsageError(f"run '{run.name}' exists with {key}={old.get(key)}, not {new[key]}: give it another name")
+
+
+def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def print_plan(plan: Plan, console: Console) -> None:
+    """The plan as a table of arms, the runs by state, and what is due takes."""
+    table = Table("environment", "arm", "steps", "seeds", "state", box=box.SIMPLE_HEAD, title=None)
+    for row in _arms(plan):
+        table.add_row(*row)
+    console.print(table)
+    states = ", ".join(f"{number} {state}" for state, number in plan.counts.items())
+    console.print(f"{len(plan.runs)} runs: {states}; {len(plan.due)} to launch", highlight=False)
+    if plan.resources:
+        console.print(f"each on {describe(plan.resources)}", highlight=False)
+    if cost := plan.cost:
+        dollars = "$" + " to $".join(dict.fromkeys(f"{d:,.0f}" for d in (cost.dollars_low, cost.dollars_high)))
+        console.print(f"{cost.hours:,.1f} machine hours, {dollars} ({SOURCE})", highlight=False)
+    elif plan.due:
+        console.print("hours and dollars: no figure is known for these machines", highlight=False)
+
+
+def _arms(plan: Plan) -> list[tuple[str, ...]]:
+    groups: dict[tuple[str, str, int], list[PlannedRun]] = {}
+    for run in plan.runs:
+        groups.setdefault((run.cell.env, run.cell.config.arm, run.cell.agent_steps), []).append(run)
+    rows = []
+    for (env, arm, steps), runs in groups.items():
+        states = Counter(run.state for run in runs)
+        seeds = _ranges([run.cell.config.seed for run in runs])
+        rows.append((env, arm, count_name(steps), seeds, ", ".join(f"{n} {state}" for state, n in states.items())))
+    return rows
+
+
+def _ranges(numbers: list[int]) -> str:
+    """[0, 1, 2, 5] -> '0-2, 5'."""
+    spans: list[list[int]] = []
+    for number in sorted(numbers):
+        if spans and number == spans[-1][-1] + 1:
+            spans[-1] = [spans[-1][0], number]
+        else:
+            spans.append([number])
+    return ", ".join("-".join(map(str, span)) for span in spans)
+
+
+def describe(resources: Resources) -> str:
+    """'8x L4 or A10G, spot first, at most 24 h'."""
+    kinds = f"{resources.gpus}x {' or '.join(resources.accelerators)}" if resources.gpus else "CPUs"
+    market = {True: "spot only", False: "on demand", None: "spot first" if resources.uses_spot else "on demand"}
+    parts = [f"{resources.nodes} nodes of {kinds}" if resources.nodes > 1 else kinds, market[resources.spot]]
+    if resources.infra:
+        parts.append(f"in {resources.infra}")
+    if resources.max_runtime_hours:
+        parts.append(f"at most {resources.max_runtime_hours:g} h")
+    return ", ".join(parts)

@@ -1,0 +1,146 @@
+"""A cell as a SkyPilot task: devops/skypilot/task.yaml with name, machines, environment and words filled in."""
+
+import copy
+import itertools
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from memexp.config import UsageError, did_you_mean, read_yaml
+from memexp.launch import LaunchError
+from memexp.launch.cell import Cell
+from memexp.launch.code import CHECKOUT, Code
+from memexp.launch.cost import price_range
+from memexp.launch.resources import Resources
+
+TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
+MOUNT = "/mnt/memexp"
+"""Where a node finds the bucket of run directories."""
+
+
+def make_task(cell: Cell, resources: Resources, code: Code) -> dict[str, Any]:
+    """The task that trains `cell`; contains no secret."""
+    task = copy.deepcopy(_template())
+    task["name"] = cell.run
+    task["num_nodes"] = resources.nodes
+    task["resources"] |= {
+        "cpus": f"{resources.cpus or 8}+",
+        "any_of": list(_candidates(resources)),
+    }
+    task["envs"] |= {
+        "MEMEXP_REPOSITORY": code.repository,
+        "MEMEXP_COMMIT": code.commit,
+        "MEMEXP_RUN": cell.run,
+        "MEMEXP_HOME": MOUNT if resources.bucket else "",
+        "MEMEXP_HEARTBEAT_SECONDS": str(resources.heartbeat_timeout_seconds),
+        "MEMEXP_MAX_RUNTIME_HOURS": f"{resources.max_runtime_hours:g}" if resources.max_runtime_hours else "",
+    }
+    if resources.bucket:
+        task["file_mounts"] = {MOUNT: {"source": resources.bucket, "mode": "MOUNT_CACHED"}}
+    task["run"] = task["run"].replace("{words}", shlex.join(_arguments(cell, resources)))
+    return task
+
+
+def _arguments(cell: Cell, resources: Resources) -> list[str]:
+    """The cell's words, and what an hour costs where that is known."""
+    words = list(cell.arguments)
+    if resources.gpus and "labels.price_per_hour" not in cell.words:
+        words.append(f"labels.price_per_hour={price_range(resources)[0]:g}")
+    return words
+
+
+def _candidates(resources: Resources) -> Iterable[dict[str, Any]]:
+    """Kinds of GPU x markets, spot first; SkyPilot takes the cheapest that can be had."""
+    markets = [True, False] if resources.spot is None and resources.uses_spot else [resources.uses_spot]
+    infra = {"infra": resources.infra} if resources.infra else {}
+    kinds = [{"accelerators": f"{kind}:{resources.gpus}"} for kind in resources.accelerators]
+    for spot, kind in itertools.product(markets, kinds if resources.gpus else [{}]):
+        yield {**infra, **kind, "use_spot": spot}
+
+
+@cache
+def _template() -> dict[str, Any]:
+    if not TEMPLATE.exists():
+        raise LaunchError(f"{TEMPLATE} is missing: launch to the cloud from a checkout of memexp")
+    return read_yaml(TEMPLATE)
+
+
+def validate(tasks: Sequence[dict[str, Any]]) -> str | None:
+    """Have SkyPilot's own Task class judge the tasks, one of each shape; tasks that differ in words alone are alike.
+
+    Returns why they could not be judged (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
+    """
+    try:
+        import sky
+    except ImportError:
+        return "not validated: SkyPilot is not installed (pip install 'memexp[cloud]')"
+    shapes = {json.dumps({**task, "name": "", "envs": "", "run": ""}): task for task in tasks}
+    for task in shapes.values():
+        to_sky(sky, task)
+    return None
+
+
+def to_sky(sky: Any, task: dict[str, Any], secrets: dict[str, str] | None = None) -> Any:
+    """The task as `sky.Task` (which changes the dict it is given). Raises UsageError with what SkyPilot refuses."""
+    try:
+        made = sky.Task.from_yaml_config(copy.deepcopy(task), secrets_overrides=list((secrets or {}).items()))
+        made.validate_name()
+        made.validate_run()
+    except (ValueError, sky.exceptions.InvalidSkyPilotConfigError) as error:
+        raise UsageError(f"SkyPilot refuses the task '{task['name']}': {_one_line(error)}") from None
+    return made
+
+
+def check_infra(infra: str | None) -> None:
+    """Raises UsageError for an infrastructure that SkyPilot does not know, with the nearest one it does."""
+    name = (infra or "*").partition("/")[0].lower()
+    if name not in INFRA:
+        raise UsageError(f"--infra {infra}: unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
+
+
+INFRA = ("*", "aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "runpod", "vast", "vsphere", "cudo", "fluidstack")
+INFRA += ("paperspace", "primeintellect", "do", "nebius", "ssh", "slurm", "hyperbolic", "seeweb", "shadeform", "yotta")
+INFRA += ("mithril", "verda", "kubernetes", "k8s")
+"""What SkyPilot 0.14.1 takes in front of the first '/' of `infra`."""
+
+
+def dump(tasks: Sequence[dict[str, Any]], form: str) -> str:
+    """The tasks as YAML (one document each) or JSON (one object, or a list where there are several)."""
+    if form == "json":
+        return json.dumps(tasks[0] if len(tasks) == 1 else list(tasks), indent=2)
+    return yaml.dump_all(tasks, Dumper=_Readable, sort_keys=False, width=120)
+
+
+def render(tasks: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Write one task file a run into `folder`; returns their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = [folder / f"{task['name']}.yaml" for task in tasks]
+        for path, task in zip(paths, tasks, strict=True):
+            path.write_text(dump([task], "yaml"), encoding="utf-8")
+    except OSError as error:
+        raise LaunchError(f"cannot write into {folder}: {error.strerror}") from None
+    return paths
+
+
+class _Readable(yaml.SafeDumper):
+    """Scripts as literal blocks; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _text)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

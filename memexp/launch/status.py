@@ -1,0 +1,199 @@
+"""How runs stand, read from their directories: state, agent steps, return, rate and time left."""
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.live import Live
+from rich.table import Table
+
+from memexp.config import UsageError, count_name, did_you_mean
+from memexp.launch.expand import expand
+from memexp.launch.matrix import load_matrix
+from memexp.launch.state import State, is_locked, state_of
+from memexp.runs import Run, find_runs, runs_dir
+
+TAIL = 1 << 16
+"""Bytes read from the end of metrics.jsonl: the last lines."""
+WATCH_S = 2.0
+"""Seconds between two looks of --watch."""
+FOLLOW_S = 0.5
+"""Seconds between two looks of --follow."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """One run, as `memexp status` shows it; None where not known."""
+
+    run: str
+    state: State
+    matrix: str | None = None
+    env: str | None = None
+    arm: str | None = None
+    seed: int | None = None
+    agent_steps: int = 0
+    total_timesteps: int | None = None
+    episode_return: float | None = None
+    """Mean over the episodes of the last update in which one ended."""
+    sps: float | None = None
+    """Agent steps per second in the last update."""
+    eta_s: float | None = None
+    """Seconds left at that rate, of a run that runs."""
+    reason: str | None = None
+    """Why it ended as it did."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def status_of(run: Run) -> Status:
+    """The run's status; touches nothing."""
+    state = state_of(run)
+    if not run.exists():
+        return Status(run.name, state)
+    info, outcome, lines = run.info, run.exit, last_metrics(run)
+    steps = lines[-1].get("agent_steps", 0) if lines else outcome.agent_steps if outcome else 0
+    sps = lines[-1].get("sps") if lines else None
+    left = max(0, info.total_timesteps - steps)
+    return Status(
+        run.name,
+        state,
+        info.matrix,
+        info.env,
+        info.arm,
+        info.seed,
+        steps,
+        info.total_timesteps,
+        next((line["episode/return"] for line in reversed(lines) if line.get("episode/return") is not None), None),
+        sps,
+        left / sps if sps and state == "running" else None,
+        outcome.reason if outcome else None,
+    )
+
+
+def last_metrics(run: Run) -> list[dict[str, Any]]:
+    """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
+    try:
+        with open(run.path / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    parsed = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut by the seek, or torn by a crash
+            continue
+        if isinstance(record, dict):
+            parsed.append(record)
+    return parsed
+
+
+def find_targets(targets: Sequence[str]) -> list[Run]:
+    """The runs that `targets` (run names, matrix names, matrix files) stand for; without targets, all there are.
+
+    A matrix file stands for all its cells, also those that have no directory yet. Raises UsageError for a target
+    that is none of these.
+    """
+    known = find_runs()
+    if not targets:
+        return known
+    runs: dict[str, Run] = {}
+    for target in targets:
+        if target.endswith((".yaml", ".yml")):
+            found = [Run.named(cell.run) for cell in expand(load_matrix(target), target)]
+        else:
+            found = [run for run in known if run.name == target] or of_matrix(known, target)
+        runs |= {run.name: run for run in found}
+    return list(runs.values())
+
+
+def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
+    """The runs among `known` that belong to matrix `name`. Raises UsageError where none does."""
+    matrices = {run.name: run.info.matrix for run in known}
+    found = [run for run in known if matrices[run.name] == name]
+    if not found:
+        names = [*matrices, *(matrix for matrix in matrices.values() if matrix)]
+        where = "" if names else f": there are no runs in {runs_dir()}"
+        raise UsageError(f"no run and no matrix is called '{name}'{where}{did_you_mean(name, names)}")
+    return found
+
+
+def status_table(statuses: Sequence[Status]) -> Table:
+    """The statuses as a table, one row a run."""
+    table = Table("run", "state", "agent steps", "return", "steps/s", "left", box=box.SIMPLE_HEAD)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for s in statuses:
+        total = f" / {count_name(s.total_timesteps)}" if s.total_timesteps else ""
+        table.add_row(
+            s.run,
+            s.state,
+            f"{s.agent_steps:,}{total}",
+            "" if s.episode_return is None else f"{s.episode_return:.3f}",
+            f"{s.sps:,.0f}" if s.sps else "",
+            duration(s.eta_s),
+        )
+    return table
+
+
+def duration(seconds: float | None) -> str:
+    """4000 -> '1h07m', 75 -> '1m15s'; nothing for None."""
+    if seconds is None:
+        return ""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
+
+
+def find_matrix(target: str) -> tuple[str, list[Run]]:
+    """(name, runs that exist) of a matrix file, a matrix name or a folder of runs. Raises UsageError for no run."""
+    if target.endswith((".yaml", ".yml")):
+        matrix = load_matrix(target)
+        names = {cell.run for cell in expand(matrix, target)}
+        runs = [run for run in find_runs() if run.name in names]
+        if not runs:
+            raise UsageError(f"no run of {target} has started: `memexp launch {target}`")
+        return matrix.name, runs
+    if Path(target).is_dir():
+        runs = find_runs(target)
+        if not runs:
+            raise UsageError(f"there are no runs in {target}")
+        matrices = {run.info.matrix for run in runs}
+        only = matrices.pop() if len(matrices) == 1 else None
+        return only or Path(target).resolve().name, runs
+    return target, of_matrix(find_runs(), target)
+
+
+def watch_table(targets: Sequence[str]) -> None:
+    """Show the table of `targets` until Ctrl-C."""
+    with Live(status_table([]), refresh_per_second=4) as live:
+        try:
+            while True:
+                live.update(status_table([status_of(run) for run in find_targets(targets)]))
+                time.sleep(WATCH_S)
+        except KeyboardInterrupt:
+            return
+
+
+def log_lines(run: Run, follow: bool) -> Iterator[str]:
+    """The lines of the run's log; with `follow`, more as they come, until no process works on the run.
+
+    Raises UsageError where there is no log (only `memexp launch --local` keeps one).
+    """
+    path = run.path / "log.txt"
+    if not path.exists():
+        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while True:
+            running = is_locked(run)  # asked before reading: what was written until then is read
+            yield from file
+            if not (follow and running):
+                return
+            time.sleep(FOLLOW_S)
