@@ -68,7 +68,8 @@ def projected_change(seed: Seed, budget: int) -> float:
     known = ~np.isnan(bins)
     if known.sum() < 3:
         return float("nan")
-    return float(stats.theilslopes(bins[known], edges[known]).slope) * budget / 3
+    slope = np.asarray(stats.theilslopes(bins[known], edges[known]))[0]
+    return float(slope) * budget / 3
 
 
 def _settled_at(arm: Arm, scale: Scale, grid: np.ndarray, curves: np.ndarray) -> int | None:

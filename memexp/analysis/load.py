@@ -59,7 +59,7 @@ class Seed:
 
     @property
     def rate(self) -> float | None:
-        """Agent steps per second of wall-clock, over the whole run; a clock that starts anew at a resume is added up."""
+        """Agent steps per second of wall-clock, over the whole run; a clock that restarts at a resume is added up."""
         wall = self.wall_s[~np.isnan(self.wall_s)]
         seconds = float(np.diff(wall, prepend=0.0).clip(min=0).sum()) if len(wall) else 0.0
         return self.reached / seconds if seconds > 0 else None

@@ -120,8 +120,8 @@ def _verdict(environment: Environment, scale: Scale | None, judged: list[Pair]) 
 
 def _required_or_helps(environment: Environment, scale: Scale, positive: list[Pair]) -> tuple[str, str]:
     """`positive`: pairs whose memory has a significant effect that is not negligible."""
-    gains = ", ".join(f"{pair.arm.name} {_span(pair, scale)}" for pair in positive)
-    effect = f"Memory adds {gains} {scale.words}"
+    gains = _list(f"{_span(pair, scale)} in {pair.arm.name}" for pair in positive)
+    effect = f"Memory adds {gains} (shares {scale.words})"
     large = [pair for pair in positive if _interval(pair, scale)[0] > SMALLEST_EFFECT]
     solving = [pair for pair in large if solves(pair.arm, scale)]
     memoryless = [a for a in environment.arms.values() if not a.remembers and a.seeds and a.consistent is not False]
@@ -144,9 +144,8 @@ def _required_or_helps(environment: Environment, scale: Scale, positive: list[Pa
         return "helps", f"{effect}; these seeds cannot exclude that {names} would get {SOLVED:.0%} of the way without."
     best = max((arm for arm in memoryless), key=lambda arm: normalized(arm, scale) or 0.0)
     return "required", (
-        f"{effect}. {_list(pair.arm.name for pair in solving)} "
-        f"{'gets' if len(solving) == 1 else 'get'} at least {SOLVED:.0%} of the way; "
-        f"without memory the best ({best.name}) gets {normalized(best, scale):.0%}."
+        f"{_list(pair.arm.name for pair in solving)} {'gets' if len(solving) == 1 else 'get'} at least {SOLVED:.0%} "
+        f"{scale.words}; without memory the best ({best.name}) gets {normalized(best, scale):.0%}. Memory adds {gains}."
     )
 
 
