@@ -1,0 +1,43 @@
+"""L: one LSTM layer (Hochreiter & Schmidhuber 1997), hidden size = input size.
+
+(i, f, g, o) = W_ih x + b_ih + W_hh h + b_hh
+c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')        y = h'
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memexp.cortex.cells.shared import State, accumulator_dtype, without_influence
+from memexp.cortex.kernels.lstm import lstm
+
+
+class LSTM(nn.Module):
+    """LSTM. State: `h`, `c` `[B, H]`."""
+
+    def __init__(self, d_hidden: int) -> None:
+        super().__init__()
+        self.d_hidden = d_hidden
+        self.net = nn.LSTM(d_hidden, d_hidden)  # holds the parameters, no more
+        for name, parameter in self.net.named_parameters():
+            nn.init.orthogonal_(parameter) if name.startswith("weight") else nn.init.ones_(parameter)
+
+    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
+        return {key: torch.zeros(batch, self.d_hidden, device=device, dtype=dtype) for key in ("h", "c")}
+
+    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
+        w_ih, w_hh, b_ih, b_hh = self.net.all_weights[0]
+        terms = F.linear(x, w_ih, b_ih + b_hh)
+        if state is None:
+            i, _, g, o = terms.chunk(4, dim=-1)
+            y = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
+            return without_influence(y, [w_hh]), {}
+        dtype = accumulator_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):
+            hs, (h, c) = lstm(
+                terms.permute(1, 2, 0).to(dtype),
+                w_hh.to(dtype),
+                (state["h"].t().to(dtype), state["c"].t().to(dtype)),
+                None if resets is None else resets.t(),
+            )
+        return hs.permute(2, 0, 1).to(x.dtype), {"h": h.t().to(state["h"].dtype), "c": c.t().to(state["c"].dtype)}

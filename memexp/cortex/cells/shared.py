@@ -1,0 +1,61 @@
+"""What several cells use."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+State = dict[str, Tensor]
+"""A flat dict of tensors `[B, ...]`."""
+
+
+class HeadNorm(nn.Module):
+    """Layer norm of each head's features by itself, then one weight a feature; x `[..., H]`."""
+
+    def __init__(self, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.n_heads = n_heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = x.unflatten(-1, (self.n_heads, -1))
+        return F.layer_norm(heads, heads.shape[-1:]).flatten(-2) * self.weight
+
+
+def require_heads(cell: str, width: int, n_heads: int) -> None:
+    """Raise ValueError unless `n_heads` divides `width`."""
+    if width % n_heads:
+        raise ValueError(f"{cell}: {n_heads} heads do not divide a width of {width}")
+
+
+def without_influence(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """`y`, on record as depending on `parameters` with derivative zero.
+
+    A memory-ablated twin has the same parameters as its original. Those that cannot matter get gradients of zero
+    rather than none at all, so that optimisers and gradient reduction treat both alike.
+    """
+    return _WithoutInfluence.apply(y, *parameters) if torch.is_grad_enabled() else y  # type: ignore[return-value]
+
+
+class _WithoutInfluence(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, y, *parameters):
+        ctx.save_for_backward(*parameters)
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        return grads[0], *(torch.zeros_like(p) for p in ctx.saved_tensors)
+
+
+def accumulator_dtype(x: Tensor) -> torch.dtype:
+    """The type a recurrence runs in: float32 for half-precision inputs, else that of the input."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def cleared(state: State, resets: Tensor | None) -> State:
+    """`state` with the rows zeroed where `resets` `[B]` is True."""
+    if resets is None:
+        return state
+    return {key: leaf * ~resets.view(-1, *[1] * (leaf.dim() - 1)) for key, leaf in state.items()}

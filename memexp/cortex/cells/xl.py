@@ -1,0 +1,166 @@
+"""X: Transformer-XL attention (Dai et al. 2019, arXiv:1901.02860, section 3.3) over a fixed number of steps.
+
+A step attends to exactly the last `mem_len` steps of its episode and itself. For query i and key j of one head:
+
+    a_ij = ( (q_i + u) . k_j + (q_i + v) . W_r pos(i - j) ) / sqrt(d),   d features a head
+    y_i  = W_o concat_heads(sum_j softmax_j(a_ij) v_j) + b_o
+    pos(k) = [sin(k w_0), sin(k w_1), .., cos(k w_0), cos(k w_1), ..],   w_n = 10000^(-2n/H)
+
+The published cell (`published=True`) lets a step see the whole memory *and* everything before it in the same call, and
+attends to the empty slots of a fresh memory. Its output thus depends on how a sequence is cut into calls, which is
+why it serves as the reference of tests only. Both differ in which keys are visible and in nothing else.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memexp.cortex.cells.shared import State, require_heads, without_influence
+
+QUERIES_AT_ONCE = 64
+"""Queries of one block: scores are computed for blocks of the band, `[B, N, Q, window + Q]` at a time."""
+
+
+class XL(nn.Module):
+    """Attention with a memory of past inputs.
+
+    State (none if `mem_len` is 0): `mem` `[B, M, H]`, the last M inputs, newest last, without gradient; `age` `[B]`
+    int64, how many of them belong to the current episode.
+    """
+
+    codes: Tensor
+
+    def __init__(self, d_hidden: int, n_heads: int = 4, mem_len: int = 128, published: bool = False) -> None:
+        super().__init__()
+        if mem_len < 0:
+            raise ValueError(f"mem_len={mem_len} must not be negative")
+        require_heads("Transformer-XL attention", d_hidden, n_heads)
+        self.d_hidden, self.n_heads, self.d, self.mem_len = d_hidden, n_heads, d_hidden // n_heads, mem_len
+        self.published = published
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(d_hidden, d_hidden) for _ in range(4))
+        self.r_proj = nn.Linear(d_hidden, d_hidden, bias=False)
+        for linear in (self.q_proj, self.k_proj, self.v_proj, self.o_proj, self.r_proj):
+            nn.init.xavier_uniform_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        self.u = nn.Parameter(torch.zeros(n_heads, self.d))
+        self.v = nn.Parameter(torch.zeros(n_heads, self.d))
+        self.register_buffer("codes", position_codes(mem_len, d_hidden), persistent=False)
+
+    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
+        if self.mem_len == 0:
+            return {}
+        mem = torch.zeros(batch, self.mem_len, self.d_hidden, device=device, dtype=dtype)
+        return {"mem": mem, "age": torch.full((batch,), self.mem_len if self.published else 0, device=device)}
+
+    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
+        if state is None or (self.mem_len == 0 and not self.published):
+            return self._only_itself(x), {}
+        B, T, H = x.shape
+        if self.mem_len:
+            mem, age, dtype = state["mem"].detach().to(x.dtype), state["age"], state["mem"].dtype
+        else:
+            mem, age, dtype = x.new_zeros(B, 0, H), torch.zeros(B, dtype=torch.int64, device=x.device), x.dtype
+        run = torch.cat([mem, x], dim=1)
+        if T == 1:
+            age = age if resets is None else age * ~resets[:, 0]
+            y = self._step(x[:, 0], run, age)[:, None]
+            age = (age + 1).clamp(max=self.mem_len)
+        else:
+            y = self._sequence(x, run, age, resets)
+            age = self._age_after(age, resets, T)
+        new = {"mem": run[:, T:].detach().to(dtype), "age": age} if self.mem_len else {}
+        return y, new
+
+    def _only_itself(self, x: Tensor) -> Tensor:
+        """Attention without memory: the softmax over one key is 1."""
+        y = self.o_proj(self.v_proj(x))
+        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return without_influence(y, idle)
+
+    def _step(self, x: Tensor, run: Tensor, age: Tensor) -> Tensor:
+        """One step x `[B, H]` over run `[B, M+1, H]`, the memory and x itself.
+
+        Keys and values are not formed: (W_k a) . q = a . (W_k' q), and sum_j p_j W_v a_j = W_v sum_j p_j a_j. The term
+        b_k . q is the same for every key and leaves the softmax as it is.
+        """
+        N, M = self.n_heads, self.mem_len
+        q = self.q_proj(x).view(-1, N, self.d).transpose(0, 1)  # [N, B, d]
+        w_k, w_v = (linear.weight.view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
+        content = torch.matmul(((q + self.u[:, None]) @ w_k).transpose(0, 1), run.transpose(1, 2))  # [B, N, M+1]
+        r = self.r_proj(self.codes.to(x.dtype)).view(M + 1, N, self.d).permute(1, 2, 0)
+        scores = (content + ((q + self.v[:, None]) @ r).transpose(0, 1)) / math.sqrt(self.d)
+        if M:
+            slots = torch.arange(M + 1, device=x.device)
+            scores = scores.masked_fill((slots < M - age[:, None])[:, None], -torch.inf)
+        mixed = (torch.softmax(scores, dim=-1) @ run).transpose(0, 1)  # [N, B, H]
+        heads = (mixed @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
+        return without_influence(self.o_proj(heads), [self.k_proj.bias])
+
+    def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
+        """All steps x `[B, T, H]` over run `[B, M+T, H]`, in blocks of queries along the band of visible keys."""
+        T = x.shape[1]
+        window = self.mem_len + T - 1 if self.published else self.mem_len
+        codes = position_codes(window, self.d_hidden).to(x) if self.published else self.codes.to(x.dtype)
+        front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
+        run = F.pad(run, (0, 0, front, 0))
+        episode, episodes = self._episodes(age, resets, T, front)
+        q, k, v = (self._heads(a) for a in (self.q_proj(x), self.k_proj(run), self.v_proj(run)))
+        r = self._heads(self.r_proj(codes))
+        scale = 1 / math.sqrt(self.d)
+        to_key, to_position = (q + self.u[:, None]) * scale, (q + self.v[:, None]) * scale
+        blocks = []
+        for start in range(0, T, QUERIES_AT_ONCE):
+            queries = slice(start, min(start + QUERIES_AT_ONCE, T))
+            keys = slice(start, queries.stop + window)
+            scores = to_key[:, :, queries] @ k[:, :, keys].transpose(-1, -2)
+            scores = scores + skew(to_position[:, :, queries] @ r.transpose(-1, -2))
+            visible = (episode[:, queries, None] == episodes[:, None, keys]) & band(
+                scores.shape[-2], scores.shape[-1], x.device
+            )
+            scores = scores.masked_fill(~visible[:, None], -torch.inf)
+            blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, keys])
+        return self.o_proj(torch.cat(blocks, dim=2).transpose(1, 2).flatten(2))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        """`[..., L, H]` as `[..., N, L, d]`."""
+        return x.unflatten(-1, (self.n_heads, self.d)).transpose(-2, -3)
+
+    def _episodes(self, age: Tensor, resets: Tensor | None, T: int, front: int) -> tuple[Tensor, Tensor]:
+        """Episode of each step `[B, T]`, counted from 0, and of each key `[B, front+M+T]`, -1 if invisible."""
+        steps = age.new_zeros(len(age), T) if resets is None else resets.cumsum(1)
+        slots = torch.arange(-front, self.mem_len, device=age.device)
+        past = -((slots < self.mem_len - age[:, None]) | (slots < 0)).to(steps.dtype)
+        return steps, torch.cat([past, steps], dim=1)
+
+    def _age_after(self, age: Tensor, resets: Tensor | None, T: int) -> Tensor:
+        age = age + T
+        if resets is not None:
+            since = torch.arange(T, 0, -1, device=age.device)  # steps of the episode held if it starts at step t
+            age = torch.where(resets, since, age[:, None]).amin(1)
+        return age.clamp(max=self.mem_len)
+
+
+def skew(by_distance: Tensor) -> Tensor:
+    """`[..., Q, W+1]`, entry (i, k) for the key k places into query i's window, as `[..., Q, W+Q]`, entry (i, i + k).
+
+    The entries outside the band are arbitrary (they belong to other rows) or zero.
+    """
+    Q, width = by_distance.shape[-2:]
+    flat = F.pad(by_distance, (0, Q)).flatten(-2)
+    return flat[..., : Q * (width - 1 + Q)].unflatten(-1, (Q, width - 1 + Q))
+
+
+def band(queries: int, keys: int, device: torch.device) -> Tensor:
+    """`[Q, K]`, True where key j lies in query i's window: i <= j <= i + K - Q."""
+    offset = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
+    return (offset >= 0) & (offset <= keys - queries)
+
+
+def position_codes(window: int, width: int) -> Tensor:
+    """Sinusoidal codes `[window+1, width]` of the distances window, .., 1, 0."""
+    frequencies = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    phase = torch.arange(window, -1, -1, dtype=torch.float64)[:, None] * frequencies
+    return torch.cat([phase.sin(), phase.cos()], dim=1)[:, :width].float()

@@ -1,0 +1,165 @@
+"""The memory of a policy: columns in sequence, built from a pattern string.
+
+`TOKEN_BLOCKS` is the one place that says which block and cell a token of a pattern stands for.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from memexp.config import UsageError, did_you_mean
+from memexp.cortex.blocks import PassThrough, PostUpGated
+from memexp.cortex.cells.conv import CausalConv
+from memexp.cortex.cells.lstm import LSTM
+from memexp.cortex.cells.shared import State
+from memexp.cortex.cells.slstm import SLSTM
+from memexp.cortex.cells.xl import XL
+from memexp.cortex.column import Column, RoutedColumn, RouterInit, join_states, split_state
+from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the cells of a stack are built with."""
+
+    d_hidden: int
+    n_heads: int = 4
+    """Heads of X and S."""
+    mem_len: int = 128
+    """Steps that X attends to, besides the current one."""
+    conv_kernel: int = 4
+    """Steps that the causal convolution of C and S reads."""
+    published_xl: bool = False
+    """X as published, for parity tests: it also sees what is older than mem_len in the same call, and empty slots."""
+    router_init: RouterInit = "trainable"
+    """How the router starts; "published" is where its gradients vanish for ever."""
+    router: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Further options of `RoutedColumn`, such as top_k or temperature."""
+
+
+TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
+    "X": lambda o: PostUpGated(XL(o.d_hidden, o.n_heads, o.mem_len, o.published_xl), o.d_hidden),
+    "S": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel), o.d_hidden),
+    "L": lambda o: PassThrough(LSTM(o.d_hidden)),
+    "C": lambda o: PassThrough(CausalConv(o.d_hidden, o.conv_kernel)),
+    # To come, with their cells: A, Ag (PostUpGated); M, M^ (PreUpGated); X^, S^ (PostUpGated).
+}
+
+
+class Stack(nn.Module):
+    """Columns in sequence, then a layer norm. The state is a flat dict of tensors `[batch, ...]` that the caller owns.
+
+    Running T steps one by one and running them as one sequence from the same state give the same output and state.
+    With `memory="off"` every step starts from a fresh state, and there is no state to carry: `init_state` is empty.
+    """
+
+    def __init__(
+        self, columns: list[Column], width: int, memory: Literal["on", "off"] = "on", post_norm: bool = True
+    ) -> None:
+        super().__init__()
+        self.width, self.memory = width, memory
+        self.prefixes = [f"{layer}." for layer in range(len(columns))]
+        self.blocks = nn.ModuleList(columns)
+        self.norm = nn.LayerNorm(width) if post_norm else nn.Identity()
+
+    def init_state(
+        self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> State:
+        """The state at the start of an episode, for `batch` rows; by default of the parameters' device and type."""
+        if self.memory == "off":
+            return {}
+        parameter = next(self.parameters())
+        device, dtype = torch.device(device or parameter.device), dtype or parameter.dtype
+        return join_states(self.prefixes, [column.init_state(batch, device, dtype) for column in self.blocks])  # type: ignore[operator]
+
+    def forward(self, x: Tensor, state: State | None = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
+        """One step or a sequence.
+
+        Args:
+            x: `[B, T, H]`, or `[B, H]` for one step.
+            state: from `init_state` or an earlier call; None is a fresh one.
+            resets: `[B, T]` (or `[B]`) bool, True where step t starts a new episode: the state is cleared before it.
+
+        Returns:
+            y of x's shape, and the state after the last step. Gradients flow back through the returned state into this
+            call (not through X's memory); truncate by detaching it.
+
+        Raises:
+            ValueError: the shapes do not fit.
+        """
+        if x.dim() == 2:
+            y, after = self(x[:, None], state, None if resets is None else resets[:, None])
+            return y[:, 0], after
+        if x.dim() != 3 or x.shape[2] != self.width:
+            raise ValueError(f"x has shape {list(x.shape)}; expected [B, T, {self.width}] or [B, {self.width}]")
+        if resets is not None and resets.shape != x.shape[:2]:
+            raise ValueError(f"resets have shape {list(resets.shape)}; x asks for {list(x.shape[:2])}")
+        if self.memory == "off":
+            state, resets = None, None
+        else:
+            state = self.init_state(len(x), x.device, x.dtype) if state is None else state
+            resets = None if resets is None else resets.bool()
+        states: list[State] = []
+        for column, part in zip(self.blocks, split_state(self.prefixes, state), strict=True):
+            x, new = column(x, part, resets)
+            states.append(new)
+        return self.norm(x), join_states(self.prefixes, states)
+
+
+def build_stack(
+    pattern: Pattern,
+    d_hidden: int,
+    num_layers: int,
+    mem_len: int = 128,
+    n_heads: int = 4,
+    memory: Literal["on", "off"] = "on",
+    **cell_options: Any,
+) -> Stack:
+    """A stack of `num_layers` columns of `pattern`; a list of patterns gives one a layer.
+
+    `memory="off"` is the memory-ablated twin: the same parameters and initialisation, but every step starts from a
+    fresh state, in both passes. `cell_options` are the further fields of `Options`, and `post_norm` (default True).
+
+    Raises:
+        UsageError: an unknown token or option, a token that cannot be built yet, sizes that do not fit.
+    """
+    post_norm = cell_options.pop("post_norm", True)
+    _require_known(cell_options, Options, "cell option")
+    _require_known(cell_options.get("router", {}), RoutedColumn, "router option")
+    if memory not in ("on", "off"):
+        raise UsageError(f"memory='{memory}'{did_you_mean(memory, ['on', 'off'])}")
+    patterns = [pattern] * num_layers if isinstance(pattern, str) else pattern
+    if len(patterns) != num_layers:
+        raise UsageError(f"pattern lists {len(patterns)} layers but num_layers={num_layers}")
+    options = Options(d_hidden=d_hidden, n_heads=n_heads, mem_len=mem_len, **cell_options)
+    try:
+        columns = [build_column(one, options) for one in patterns]
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return Stack(columns, d_hidden, memory, post_norm)
+
+
+def _require_known(words: Iterable[str], what: Callable[..., Any], kind: str) -> None:
+    known = list(inspect.signature(what).parameters)
+    for word in words:
+        if word not in known:
+            raise UsageError(f"unknown {kind} '{word}'{did_you_mean(word, known)}")
+
+
+def build_column(pattern: str, options: Options) -> Column:
+    """The column that one pattern stands for; raises UsageError naming a token that cannot be built yet."""
+    tokens = parse_pattern(pattern)
+    for token in tokens:
+        if token not in TOKEN_BLOCKS:
+            where = f"token '{token}' ({TOKENS[token].partition(':')[0]}) in pattern '{pattern}'"
+            raise UsageError(f"{where} cannot be built yet; buildable: {', '.join(TOKEN_BLOCKS)}")
+    experts = [TOKEN_BLOCKS[token](options) for token in tokens]
+    if len(experts) == 1:
+        return Column(tokens, experts)
+    return RoutedColumn(tokens, experts, options.d_hidden, init=options.router_init, **options.router)

@@ -1,0 +1,117 @@
+"""Parity with the published implementation, file by file.
+
+X differs from the published cell on purpose: it attends to exactly the last mem_len steps and itself, where step i of a
+published call sees mem_len + i steps, and slots of a fresh memory that hold nothing. So each file with X is checked
+three times: with the published window (everything must agree), our sequence pass against the published steps (where
+both definitions coincide once both are told how many slots count), and, in test_xl.py, against our definition written
+out naively.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.cortex import (
+    Case,
+    assert_close,
+    assert_gradients_close,
+    build,
+    flat_state,
+    load_parameters,
+    parameter_name,
+    run_steps,
+)
+from helpers.golden import golden_cases
+
+
+def recorded_modules(*needles: str) -> list:
+    """The golden files of modules (not of quirks) whose names contain one of the needles."""
+    cases = golden_cases("cortex")
+    return [
+        case
+        for case in cases
+        if case.values[0] is None
+        or (
+            not case.values[0].stem.startswith("quirk")
+            and (not needles or any(n in case.values[0].stem for n in needles))
+        )
+    ]
+
+
+@pytest.mark.parametrize("path", recorded_modules())
+def test_module_equals_the_published_one_in_outputs_states_and_gradients(path: Path) -> None:
+    case = Case(path)
+    module = build(case.meta, published_xl=True)
+    load_parameters(module, case)
+    x = case["x"].clone().requires_grad_()
+    proper = case.groups.get("hadamard", {})
+
+    y, state = module(x, case.state("state0"), case.resets)
+    assert_close(y, proper.get("y", case["y"]), "y")
+    expected = flat_state(case.exact("state1"), case.tokens)
+    assert state.keys() == expected.keys()
+    for key, leaf in expected.items():
+        assert_close(state[key], leaf, f"state {key}")
+
+    (y * case["g"]).sum().backward()
+    gradients = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in module.named_parameters()}
+    wanted = {name if name == "x" else parameter_name(name, module): v for name, v in case.exact("grad").items()}
+    assert_gradients_close({"x": x.grad, **gradients}, wanted)
+
+
+@pytest.mark.parametrize("path", recorded_modules())
+def test_steps_equal_the_published_ones(path: Path) -> None:
+    case = Case(path)
+    if "hadamard" in case.groups and "y_step" not in case["hadamard"]:
+        pytest.skip("no recorded steps with the proper Hadamard transform; the sequence test covers the file")
+    module = build(case.meta, published_xl=False)
+    load_parameters(module, case)
+    with torch.no_grad():
+        y, state = run_steps(module, case["x"], case.state("state0"), case.resets)
+    assert_close(y, case["y_step"], "y_step")
+    recorded = {**case["state1"], **case.groups.get("state1_step", {}), **case.groups.get("state1_exact", {})}
+    for key, leaf in flat_state(recorded, case.tokens).items():
+        assert_close(state[key], leaf, f"state {key}")
+
+
+@pytest.mark.parametrize("path", recorded_modules("_xl_", "_X", "AXMS"))
+def test_our_sequence_pass_equals_the_published_steps_of_x(path: Path) -> None:
+    case = Case(path)
+    if "hadamard" in case.groups:
+        pytest.skip("no recorded steps with the proper Hadamard transform")
+    module = build(case.meta, published_xl=False)
+    load_parameters(module, case)
+    with torch.no_grad():
+        y, _ = module(case["x"], case.state("state0"), case.resets)
+    assert_close(y, case["y_step"], "y")
+
+
+@pytest.mark.parametrize("path", recorded_modules("xl_m8_init", "xl_m128_init", "X_init", "X_m128_init"))
+def test_empty_slots_do_not_count_but_nothing_else_changes(path: Path) -> None:
+    """From our own fresh state, all after a row's first episode start equals the published steps; the rest does not."""
+    case = Case(path)
+    module = build(case.meta, published_xl=False)
+    load_parameters(module, case)
+    fresh = module.init_state(len(case["x"]), torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        y, _ = module(case["x"], fresh, case.resets)
+    started = case.resets.cumsum(1) > 0
+    assert_close(y[started], case["y_step"][started], "y after the first start")
+    assert (y[~started] - case["y_step"][~started]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    "path", [case for case in golden_cases("cortex") if case.values[0] is None or "quirk" in case.id]
+)
+def test_module_is_right_where_the_published_one_is_wrong(path: Path) -> None:
+    case = Case(path)
+    name, H = case.meta["name"], case["x"].shape[-1]
+    cell = "CausalConv1d" if "conv" in name else "sLSTMCell" if "slstm" in name else "mLSTMCell"
+    config = {"cell": cell, "kernel_size": 4, "channel_mixing": False, "num_heads": 4}
+    module = build({"kind": "cell", "config": config, "H": H}, published_xl=False)
+    load_parameters(module, case)
+    resets = case.resets if "resets" in case.groups else None
+    with torch.no_grad():
+        y, _ = module(case["x"], case.state("state0"), resets)
+    assert_close(y, case["y_correct"], "y")
+    assert (y - case["y_upstream"]).abs().max() > 1e-3

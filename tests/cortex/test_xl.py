@@ -1,0 +1,120 @@
+"""X attends to exactly the last mem_len steps of the episode and itself, however a sequence is cut into calls."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from memexp.cortex.cells import xl
+from memexp.cortex.cells.xl import XL
+
+
+def naive(cell: XL, x: Tensor, mem: Tensor, age: Tensor, resets: Tensor) -> Tensor:
+    """The definition in the words of its equation: one query, one head, one key at a time."""
+    (B, T, H), M, N, d = x.shape, cell.mem_len, cell.n_heads, cell.d
+    frequencies = [10000 ** (-2 * k / H) for k in range(math.ceil(H / 2))]
+    out = torch.zeros_like(x)
+    for b in range(B):
+        inputs = list(mem[b]) + list(x[b])
+        first = M - int(age[b])  # of the current episode, as an index into inputs
+        for t in range(T):
+            if resets[b, t]:
+                first = M + t
+            keys = range(max(first, t), M + t + 1)
+            q = cell.q_proj(x[b, t])
+            heads = []
+            for h in range(N):
+                part = slice(h * d, (h + 1) * d)
+                scores = []
+                for j in keys:
+                    distance = M + t - j
+                    pos = [math.sin(distance * w) for w in frequencies] + [math.cos(distance * w) for w in frequencies]
+                    r = cell.r_proj(torch.tensor(pos[:H], dtype=x.dtype))
+                    k = cell.k_proj(inputs[j])
+                    scores.append(((q[part] + cell.u[h]) @ k[part] + (q[part] + cell.v[h]) @ r[part]) / math.sqrt(d))
+                weights = torch.softmax(torch.stack(scores), 0)
+                heads.append(sum(w * cell.v_proj(inputs[j])[part] for w, j in zip(weights, keys, strict=True)))
+            out[b, t] = cell.o_proj(torch.cat(heads))
+    return out
+
+
+def random_cell(H: int, mem_len: int, seed: int) -> XL:
+    torch.manual_seed(seed)
+    cell = XL(H, 2, mem_len).double()
+    with torch.no_grad():
+        for parameter in cell.parameters():
+            parameter.add_(0.5 * torch.randn_like(parameter))
+    return cell
+
+
+@given(
+    mem_len=st.integers(0, 5),
+    T=st.integers(1, 7),
+    seed=st.integers(0, 999),
+    starts=st.sampled_from([0.0, 0.2, 0.6]),
+    block=st.sampled_from([2, 3, 64]),
+)
+@settings(max_examples=25, deadline=None)
+def test_sequence_pass_equals_the_definition_written_out(mem_len, T, seed, starts, block) -> None:
+    cell, B, H = random_cell(6, mem_len, seed), 2, 6
+    x = torch.randn(B, T, H, dtype=torch.float64)
+    mem, age = torch.randn(B, mem_len, H, dtype=torch.float64), torch.randint(0, mem_len + 1, (B,))
+    resets = torch.rand(B, T) < starts
+    blocks, xl.QUERIES_AT_ONCE = xl.QUERIES_AT_ONCE, block
+    try:
+        y, _ = cell(x, {"mem": mem, "age": age} if mem_len else {}, resets)
+        ours = torch.autograd.grad(y.square().sum(), list(cell.parameters()))
+    finally:
+        xl.QUERIES_AT_ONCE = blocks
+    expected = naive(cell, x, mem, age, resets)
+    torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
+    for a, b in zip(ours, torch.autograd.grad(expected.square().sum(), list(cell.parameters())), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_sees_mem_len_steps_back_and_not_one_more() -> None:
+    cell, T = random_cell(8, 3, 0), 10
+    x = torch.randn(1, T, 8, dtype=torch.float64, requires_grad=True)
+    y, _ = cell(x, cell.init_state(1, torch.device("cpu"), torch.float64), None)
+    for t in range(T):
+        (influence,) = torch.autograd.grad(y[0, t].sum(), x, retain_graph=True)
+        reach = {s for s in range(T) if influence[0, s].abs().max() > 0}
+        assert reach == set(range(max(0, t - 3), t + 1))
+
+
+def test_without_memory_a_step_depends_on_itself_alone() -> None:
+    cell = random_cell(8, 0, 0)
+    assert cell.init_state(2, torch.device("cpu"), torch.float64) == {}
+    x = torch.randn(1, 5, 8, dtype=torch.float64, requires_grad=True)
+    y, state = cell(x, {}, None)
+    assert state == {}
+    (influence,) = torch.autograd.grad(y[0, 3].sum(), x)
+    assert [s for s in range(5) if influence[0, s].abs().max() > 0] == [3]
+
+
+def test_age_never_exceeds_the_memory_so_that_a_run_may_last_for_ever() -> None:
+    cell = random_cell(8, 3, 0)
+    state = cell.init_state(1, torch.device("cpu"), torch.float64)
+    for _ in range(10):
+        _, state = cell(torch.randn(1, 1, 8, dtype=torch.float64), state, None)
+    assert state["age"].tolist() == [3]
+    assert state["age"].dtype == torch.int64
+
+
+def test_the_memory_passes_no_gradient_into_an_earlier_call() -> None:
+    cell = random_cell(8, 3, 0)
+    x = torch.randn(1, 2, 8, dtype=torch.float64, requires_grad=True)
+    _, state = cell(x, cell.init_state(1, torch.device("cpu"), torch.float64), None)
+    assert not state["mem"].requires_grad
+
+
+@pytest.mark.parametrize("window", [0, 1, 4])
+def test_skewing_places_each_distance_at_its_key(window: int) -> None:
+    by_distance = torch.arange(3 * (window + 1)).view(3, window + 1) + 1
+    placed = xl.skew(by_distance)
+    assert placed.shape == (3, window + 3)
+    for i in range(3):
+        assert placed[i, i : i + window + 1].tolist() == by_distance[i].tolist()

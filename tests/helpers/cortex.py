@@ -1,0 +1,197 @@
+"""Golden cases of the memory cells: loading, the modules they were recorded from, and how their names map to ours."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memexp.config import UsageError
+from memexp.cortex.blocks import Adapter, PassThrough, PostUp, PreUp
+from memexp.cortex.cells.conv import CausalConv
+from memexp.cortex.cells.lstm import LSTM
+from memexp.cortex.cells.slstm import SLSTM
+from memexp.cortex.cells.xl import XL
+from memexp.cortex.pattern import parse_pattern
+from memexp.cortex.stack import TOKEN_BLOCKS, Options, Stack, build_column, build_stack
+
+
+class Case:
+    """One golden file: `meta`, and groups of arrays as tensors, e.g. `case["state0"]["mem"]`, `case["y"]`."""
+
+    def __init__(self, path: Path) -> None:
+        self.groups: dict[str, Any] = {}
+        with np.load(path) as file:
+            self.meta = json.loads(str(file["meta"]))
+            for key in set(file.files) - {"meta"}:
+                group, _, name = key.partition("/")
+                into, name = (self.groups.setdefault(group, {}), name) if name else (self.groups, group)
+                into[name] = torch.from_numpy(file[key])
+
+    def __getitem__(self, group: str) -> Any:
+        return self.groups[group]
+
+    def exact(self, group: str) -> dict[str, Tensor]:
+        """`grad` or `state1`, with the entries replaced where the published ones are wrong."""
+        proper = self.groups.get("hadamard", {})
+        values = {**self.groups[group], **self.groups.get(f"{group}_exact", {})}
+        for name in (group, f"{group}_exact"):
+            values |= {key[len(name) + 1 :]: v for key, v in proper.items() if key.startswith(f"{name}/")}
+        return values
+
+    @property
+    def resets(self) -> Tensor:
+        return self["resets"].bool()
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of a column's or stack's pattern, in order."""
+        config = self.meta.get("config", {})
+        return parse_pattern(config.get("column") or config.get("stack") or "X")
+
+    def state(self, group: str) -> dict[str, Tensor]:
+        """A recorded state under our keys."""
+        return flat_state(self.groups[group], self.tokens)
+
+
+CELL_TOKENS = {"AGaLiTeCell": "Ag", "Axon": "A", "mLSTMCell": "M"}
+
+
+def build(meta: dict[str, Any], published_xl: bool) -> nn.Module:
+    """The module that a case was recorded from; skips where it needs a token that cannot be built yet."""
+    config, H = meta["config"], meta["H"]
+    builders = {"cell": build_cell, "block": build_block, "column": build_golden_column, "stack": build_golden_stack}
+    try:
+        return builders[meta["kind"]](config, H, published_xl)
+    except UsageError as error:
+        if "cannot be built yet" not in str(error):
+            raise
+        pytest.skip(str(error))
+
+
+def build_cell(config: dict[str, Any], H: int, published_xl: bool) -> nn.Module:
+    name = config["cell"]
+    token = CELL_TOKENS.get(name, "")
+    if config.get("use_axon_qkv") or config.get("use_axon_layer"):
+        token = {"XLCell": "X^", "sLSTMCell": "S^", "mLSTMCell": "M^"}[name]
+    if token and token not in TOKEN_BLOCKS:
+        build_column(token, Options(H))  # raises, naming the token
+    match name:
+        case "XLCell":
+            return XL(H, config["n_heads"], config["mem_len"], published_xl)
+        case "sLSTMCell":
+            return SLSTM(H, config["num_heads"])
+        case "LSTMCell":
+            return LSTM(H)
+        case "CausalConv1d":
+            return CausalConv(H, config["kernel_size"], config["channel_mixing"])
+    raise AssertionError(f"no builder for {name}")
+
+
+def build_block(config: dict[str, Any], H: int, published_xl: bool) -> nn.Module:
+    name = config["block"]
+    if token := re.match(r"token (\S+)", name):
+        options = Options(H, mem_len=config["cell"].get("mem_len", 128), published_xl=published_xl)
+        return build_column(token[1], options).experts[0]
+    match name:
+        case "Adapter(PassThrough(LSTM))":
+            return Adapter(PassThrough(LSTM(H)), H, config["bottleneck"], config["per_channel_gate"], F.relu)
+        case "Adapter(PostUp(LSTM))":
+            return Adapter(PostUp(LSTM(H), H), H, config["bottleneck"], config["per_channel_gate"])
+        case "PostUp(sLSTM)":
+            return PostUp(SLSTM(H), H)
+        case "PreUp(LSTM)":
+            return PreUp(LSTM(PreUp.cell_width(H)), H)
+        case "PreUp(mLSTM)":
+            build_column("M", Options(H))
+    raise AssertionError(f"no builder for {name}")
+
+
+def build_golden_column(config: dict[str, Any], H: int, published_xl: bool) -> nn.Module:
+    published = config["router"]
+    router = {
+        "d_key": published["d_key"],
+        "d_key_local": published["d_key_local"],
+        "temperature": published["temperature"],
+        "local_temperature": published["local_temperature"],
+        "top_k": published["top_k"],
+        "sqrt_scale": published["use_sqrt_scale"],
+        "center": published["center_refine"],
+        "refine": published["whisper_lambda"],
+    }
+    mem_len = 0 if config["mem_len"] is None else config["mem_len"]
+    return build_column(config["column"], Options(H, mem_len=mem_len, published_xl=published_xl, router=router))
+
+
+def build_golden_stack(config: dict[str, Any], H: int, published_xl: bool) -> Stack:
+    mem_len = 0 if config["mem_len"] is None else config["mem_len"]
+    return build_stack(config["stack"], H, config["num_layers"], mem_len=mem_len, published_xl=published_xl)
+
+
+def parameter_name(published: str, module: nn.Module) -> str:
+    """Our name of a published parameter: the same, but for an adapter, which lists its block's cell under two names."""
+    if isinstance(module, Adapter) and published.startswith("cell."):
+        return f"wrapped_block.{published}"
+    return published
+
+
+def load_parameters(module: nn.Module, case: Case) -> None:
+    """Every parameter from the file, strictly: none missing, none left over."""
+    module.load_state_dict({parameter_name(name, module): value for name, value in case["param"].items()}, strict=True)
+
+
+def flat_state(nested: dict[str, Tensor], tokens: list[str]) -> dict[str, Tensor]:
+    """Published state paths as our keys: `ColumnBlock_0/expert_PostUpGatedBlock_1/sLSTMCell/c` -> `0.1.S.c`.
+
+    Episode ids become X's age: how many of its slots belong to the episode of the newest one, which are those that the
+    published cell attends to next.
+    """
+    flat = {}
+    for path, value in nested.items():
+        prefix = ""
+        if column := re.match(r"ColumnBlock_(\d+)/", path):
+            prefix, path = f"{column[1]}.", path[column.end() :]
+        if expert := re.match(r"expert_\w+?_(\d+)/", path):
+            prefix, path = f"{prefix}{expert[1]}.{tokens[int(expert[1])]}.", path[expert.end() :]
+        path = re.sub(r"^(wrapped/)?((\w+Cell|CausalConv1d)/)?", "", path)
+        if path in ("mem", "mem_seg") and value.shape[1] == 0:
+            continue
+        if path == "mem_seg":
+            path, value = "age", (value == value[:, -1:]).sum(1)
+        elif path in ("h", "c") and value.dim() == 3:  # LSTM: the middle axis is the layer
+            value = value[:, 0]
+        flat[prefix + path.replace("/", ".")] = value
+    return flat
+
+
+def run_steps(module: nn.Module, x: Tensor, state: Any, resets: Tensor | None) -> tuple[Tensor, Any]:
+    """T calls of one step each."""
+    ys = []
+    for t in range(x.shape[1]):
+        y, state = module(x[:, t : t + 1], state, None if resets is None else resets[:, t : t + 1])
+        ys.append(y)
+    return torch.cat(ys, dim=1), state
+
+
+def assert_close(actual: Tensor, expected: Tensor, what: str, tolerance: float = 1e-5) -> None:
+    """|a - b| <= tolerance max(1, max|b|), the comparison rule of outputs and states."""
+    assert actual.shape == expected.shape, f"{what}: {list(actual.shape)} instead of {list(expected.shape)}"
+    if expected.numel():
+        error = (actual.double() - expected.double()).abs().max().item()
+        bound = tolerance * max(1.0, expected.double().abs().max().item())
+        assert error <= bound, f"{what}: off by {error:.3g} > {bound:.3g}"
+
+
+def assert_gradients_close(actual: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Per tensor max|a - b| <= tolerance max(max|b|, 0.01 top), top = the largest gradient entry of the case."""
+    assert actual.keys() == expected.keys()
+    top = max(value.abs().max().item() for value in expected.values())
+    for name, value in expected.items():
+        error = (actual[name].double() - value.double()).abs().max().item()
+        bound = tolerance * max(value.abs().max().item(), 0.01 * top)
+        assert error <= bound, f"gradient of {name}: off by {error:.3g} > {bound:.3g}"
