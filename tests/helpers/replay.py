@@ -8,7 +8,7 @@ import numpy as np
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import Sizes, State, allocate
 from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
-from memexp.envs.grid.step import begin_worlds, replay_worlds
+from memexp.envs.grid.step import RECORDED, begin_worlds, step_worlds
 from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build, load, load_map
 
 
@@ -26,7 +26,7 @@ def recorded_game(meta: dict) -> tuple[Game, list[str]]:
     def by_vibe(transfers: dict) -> list[tuple[int, int, int]]:
         return [(vibes.index(v), number[r], n) for v, amounts in transfers.items() for r, n in amounts.items()]
 
-    names = [name for name in meta["map_legend"][3:]]
+    names = meta["map_legend"][3:]
     types = []
     for name in names:
         kind = config["object_types"][name]
@@ -87,9 +87,9 @@ def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
         chests=int(np.isin(cells, chests).sum()),
         types=len(tables.types),
         protocols=len(tables.protocols),
-        vibes=max(1, tables.protocol_vibes.shape[1]),
+        vibes=tables.protocols.shape[1] - col.VIBES,
         rows=max(1, len(tables.rows)),
-        rewards=len(tables.reward_stats),
+        rewards=len(tables.reward_terms),
     )
     state = allocate(1, sizes)
     load(state, 0, tables)
@@ -114,17 +114,18 @@ def replay(path: Path) -> int:
         np.testing.assert_array_equal(np.stack([cells // width, cells % width], 1), z["agent_pos"][t], where)
         np.testing.assert_array_equal(s.agents[0, :, col.VIBE], z["agent_vibe"][t], where)
         num_agents = len(cells)
-        np.testing.assert_array_equal(s.inventory[0, :num_agents], z["agent_inventory"][t], where)
-        np.testing.assert_array_equal(s.inventory[0, num_agents:], z["chest_inventory"][t], where)
+        np.testing.assert_array_equal(s.inventory[0, :num_agents, : col.NUM_RESOURCES], z["agent_inventory"][t], where)
+        np.testing.assert_array_equal(s.inventory[0, num_agents:, : col.NUM_RESOURCES], z["chest_inventory"][t], where)
         objects = s.objects[0, stations]
         cooldown = np.maximum(0, objects[:, col.END] - t)
         np.testing.assert_array_equal(cooldown, z["object_cooldown"][t, stations], f"cooldowns, {where}")
         np.testing.assert_array_equal(objects[:, col.USES], z["object_uses"][t, stations], f"uses, {where}")
 
     compare(0)
+    one_step = np.ones(1, np.int64)
     for t, (actions, order) in enumerate(zip(z["actions"], z["order"], strict=True)):
-        s.order[0] = order
-        replay_worlds(s, actions[None])
+        s.agents[0, :, col.TURN] = order
+        step_worlds(s, actions[None].astype(np.int64), one_step, RECORDED)
         compare(t + 1)
         np.testing.assert_array_equal(s.rewards[0], z["rewards"][t], f"rewards, step {t}")
         np.testing.assert_array_equal(s.agents[0, :, col.SUCCESS], z["action_success"][t], f"success, step {t}")
@@ -135,5 +136,5 @@ def replay(path: Path) -> int:
     assert game_stats(s, 0, resources, names) == {k: v for k, v in final["game"].items() if v}
     for agent, expected in enumerate(final["agent"]):
         assert agent_stats(s, 0, agent, resources) == {k: v for k, v in expected.items() if v}
-    np.testing.assert_array_equal(s.returns[0], np.float32(meta["episode_rewards"]))
+    np.testing.assert_array_equal(s.agent_stats[0, :, col.RETURN], np.float32(meta["episode_rewards"]))
     return len(z["actions"])

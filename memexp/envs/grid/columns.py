@@ -19,8 +19,10 @@ EMPTY, WALL, AGENTS = 0, 1, 2
     STEP, MAX_STEPS, HEIGHT, WIDTH, NUM_OBJECTS, NUM_ACTIONS, AGENT_TAG, WALL_TAG,
     COMPASS, REGEN_INTERVAL, DIVERSITY, NUM_REWARDS,
     COSTS, COSTS_END, REGEN, REGEN_END, SHARES, SHARES_END, GOALS, GOALS_END, INITIAL, INITIAL_END,
-    TERRAIN, WORLD_COLUMNS,
+    TERRAIN, SCRATCH,
 ) = range(24)  # fmt: skip
+WORLD_COLUMNS = SCRATCH + 32
+"""From SCRATCH on: lists of up to eight agents or vibes, used within one rule."""
 
 # rows[w, i, ...]: short lists of (key, resource, amount, second amount); world and types say where each begins and ends.
 # Costs: key = kind of action, amount = required, second = consumed. Regeneration, shares, chests: key = vibe.
@@ -30,22 +32,33 @@ KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
 KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, TRANSFERS, TRANSFERS_END, TYPE_COLUMNS = range(10)
 STATION, CHEST = 0, 1
 
-# protocols[w, p, ...]: inputs and outputs follow as (resource, amount) pairs.
-MIN_AGENTS, COOLDOWN, NUM_VIBES, NUM_INPUTS, NUM_OUTPUTS, INPUTS = range(6)
+# protocols[w, p, ...]: inputs and outputs are (resource, amount) pairs.
+VIBES_KEY, MIN_AGENTS, COOLDOWN, NUM_VIBES, NUM_INPUTS, NUM_OUTPUTS, INPUTS = range(7)
 OUTPUTS = INPUTS + 2 * NUM_RESOURCES
-PROTOCOL_COLUMNS = OUTPUTS + 2 * NUM_RESOURCES
+VIBES = OUTPUTS + 2 * NUM_RESOURCES
+"""From here on the list of vibes that the protocol needs; VIBES_KEY is the same as one number."""
 
-# agents[w, a, ...]. CELL is the flat index into grid[w]; STOOD is the cell after the previous valid action.
-CELL, VIBE, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, AGENT_COLUMNS = range(8)
+# agents[w, a, ...]. CELL is the flat index into grid[w], STOOD the cell after the previous valid action, TOKENS the length
+# of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
+CELL, VIBE, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, INVALID_SEEN = range(9)
+NUM_INVALID_SEEN = 8
+"""How many distinct invalid action indices are counted one by one: pairs (index, count) from INVALID_SEEN on."""
+AGENT_COLUMNS = INVALID_SEEN + 2 * NUM_INVALID_SEEN
 
 # objects[w, o, ...] (OBJECT_CELL first, as in agents). SLOT is the chest's inventory, -1 for a station.
 OBJECT_CELL, TYPE, END, DURATION, USES, SLOT, OBJECT_COLUMNS = range(7)
 
+# inventory[w, slot, ...]: first the amounts, one column a resource.
+HOLDS = NUM_RESOURCES
+"""From here on the resources with a positive amount, the one that became positive last standing last."""
+NUM_HELD = HOLDS + NUM_RESOURCES
+INVENTORY_COLUMNS = NUM_HELD + 1
+
 # limits[w, r, ...]: number of the limit group (-1: none) and the common limit.
 GROUP, LIMIT = 0, 1
 
-# reward_weights[w, i, ...].
-WEIGHT, CAP = 0, 1
+# reward_terms[w, i, ...]: number of the statistic (below AGENT_STATS an agent's, then the game's), weight, cap.
+STAT, WEIGHT, CAP = 0, 1, 2
 
 # Kinds of action.
 NOOP, MOVE, CHANGE_VIBE = 0, 1, 2
@@ -57,13 +70,15 @@ GAINED, LOST, HELD, DEPOSITED_BY, WITHDRAWN_BY = (i * NUM_RESOURCES for i in ran
 SUCCEEDED = 5 * NUM_RESOURCES  # by kind of action
 FAILED = SUCCEEDED + 3  # by kind of action
 FAILED_ANY, INVALID, LONGEST_STILL, DIVERSITY_HELD, AGENT_STATS = range(FAILED + 3, FAILED + 8)
+RETURN = AGENT_STATS
+"""Sum of the rewards of the episode."""
+PAID = RETURN + 1
+"""The weighted sum of the rewarded statistics after the previous step."""
+AGENT_STAT_COLUMNS = PAID + 1
 
 # game_stats[w, ...].
 CREATED, DEPOSITED, WITHDRAWN, STORED = (i * NUM_RESOURCES for i in range(4))
 WRITTEN, DROPPED, FREE, GAME_STATS = range(4 * NUM_RESOURCES, 4 * NUM_RESOURCES + 4)
-
-NUM_INVALID_SEEN = 8
-"""How many distinct invalid action indices are counted one by one."""
 
 # Feature ids of observation tokens.
 F_GROUP, F_FROZEN, F_COMPLETION, F_LAST_ACTION, F_LAST_REWARD, F_GOAL, F_VIBE, F_COMPASS, F_TAG, F_COOLDOWN = range(10)

@@ -28,13 +28,20 @@ def cache_directory() -> str:
 _CACHE_DIRECTORY = cache_directory()
 
 
-def compiled(function: Callable[..., Any] | None = None, *, parallel: bool = False) -> Any:
-    """`function` compiled on first call and kept on disk; `parallel` spreads its prange loops over all cores."""
-    if function is None:
-        return lambda f: compiled(f, parallel=parallel)
-    before = numba_config.CACHE_DIR
-    numba_config.CACHE_DIR = _CACHE_DIRECTORY
-    try:
-        return numba.njit(cache=True, parallel=parallel, nogil=True)(function)
-    finally:
-        numba_config.CACHE_DIR = before
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule: compiled into the entry points that use it. It must not allocate: there is no reference counting."""
+    return numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
+def entry(parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A function that Python calls: compiled on its first call, kept on disk; `parallel` spreads prange over all cores."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        before = numba_config.CACHE_DIR
+        numba_config.CACHE_DIR = _CACHE_DIRECTORY
+        try:
+            return numba.njit(cache=True, parallel=parallel, nogil=True, no_cfunc_wrapper=True)(function)
+        finally:
+            numba_config.CACHE_DIR = before
+
+    return decorate

@@ -51,22 +51,22 @@ def update(s, w, slot, resource, change):
 @compiled
 def insert(s, w, slot, resource):
     """The resource has become positive: it is the latest one held."""
-    count = s.held[w, slot, col.NUM_RESOURCES]
-    s.held[w, slot, count] = resource
-    s.held[w, slot, col.NUM_RESOURCES] = count + 1
+    count = s.inventory[w, slot, col.NUM_HELD]
+    s.inventory[w, slot, col.HOLDS + count] = resource
+    s.inventory[w, slot, col.NUM_HELD] = count + 1
 
 
 @compiled
 def remove(s, w, slot, resource):
     """The resource has become zero: the later ones move up."""
-    count = s.held[w, slot, col.NUM_RESOURCES]
+    count = s.inventory[w, slot, col.NUM_HELD]
     found = False
     for i in range(count):
         if found:
-            s.held[w, slot, i - 1] = s.held[w, slot, i]
-        elif s.held[w, slot, i] == resource:
+            s.inventory[w, slot, col.HOLDS + i - 1] = s.inventory[w, slot, col.HOLDS + i]
+        elif s.inventory[w, slot, col.HOLDS + i] == resource:
             found = True
-    s.held[w, slot, col.NUM_RESOURCES] = count - 1
+    s.inventory[w, slot, col.NUM_HELD] = count - 1
 
 
 @compiled
@@ -103,26 +103,24 @@ def toward_zero(a, n):
 
 @compiled
 def shared_update(s, w, resource, change, begin, count):
-    """Share `change` evenly over the inventories scratch[begin : begin + count]; returns what was really changed.
+    """Share `change` evenly over the inventories world[w, begin : begin + count]; returns what was really changed.
 
     Inventories that cannot take (or pay) their share are settled first, the rest is shared out anew; the odd units
-    go to the earlier ones. Overwrites scratch[begin + 8 : begin + 16] with the inventories still unsettled.
+    go to the earlier ones. Overwrites world[w, begin + 8 : begin + 16] with the inventories still unsettled.
     """
-    if count == 1:
-        return update(s, w, s.scratch[w, begin], resource, change)
     left = change
     n = count
     share = toward_zero(left, n)
     open_begin = begin + 8
     for i in range(count):
-        s.scratch[w, open_begin + i] = s.scratch[w, begin + i]
+        s.world[w, open_begin + i] = s.world[w, begin + i]
     num_open = count
     settled = True
     while settled:
         settled = False
         kept = 0
         for i in range(num_open):
-            slot = s.scratch[w, open_begin + i]
+            slot = s.world[w, open_begin + i]
             if left > 0:
                 ready = free_space(s, w, slot, resource) <= share
             else:
@@ -134,9 +132,9 @@ def shared_update(s, w, resource, change, begin, count):
                     share = toward_zero(left, n)
                 settled = True
             else:
-                s.scratch[w, open_begin + kept] = slot
+                s.world[w, open_begin + kept] = slot
                 kept += 1
         num_open = kept
     for i in range(num_open - 1, -1, -1):
-        left -= update(s, w, s.scratch[w, open_begin + i], resource, toward_zero(left, i + 1))
+        left -= update(s, w, s.world[w, open_begin + i], resource, toward_zero(left, i + 1))
     return change - left

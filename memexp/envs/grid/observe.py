@@ -94,8 +94,8 @@ def see_agent(s, w, agent, n, location, other):
 @compiled
 def see_inventory(s, w, agent, n, location, slot):
     """Tokens of the amounts held, the resource that became positive last coming first."""
-    for i in range(s.held[w, slot, col.NUM_RESOURCES] - 1, -1, -1):
-        resource = s.held[w, slot, i]
+    for i in range(s.inventory[w, slot, col.NUM_HELD] - 1, -1, -1):
+        resource = s.inventory[w, slot, col.HOLDS + i]
         amount = s.inventory[w, slot, resource]
         n = put(s, w, agent, n, location, col.F_INVENTORY + 2 * resource, amount)
         if amount >= 256:

@@ -1,6 +1,6 @@
 """Using what stands on the map: stations with protocols, chests, and sharing between agents.
 
-Lists of agents in scratch: [0:8] around the station, [8:16] used by shared_update, [16:24] who receives, [24:32] used
+Lists of agents in the scratch columns of world: [0:8] around the station, [8:16] used by shared_update, [16:24] who receives, [24:32] used
 by shared_update on those.
 """
 
@@ -10,7 +10,7 @@ from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.grid.inventories import free_space, shared_update, update
 
-AROUND, RECEIVERS = 0, 16
+AROUND, RECEIVERS = col.SCRATCH, col.SCRATCH + 16
 
 
 @compiled
@@ -30,10 +30,10 @@ def find_agents_around(s, w, cell, first):
         if 0 <= agent < num_agents:
             if agent == first:
                 turn = count
-            s.scratch[w, RECEIVERS + count] = agent
+            s.world[w, RECEIVERS + count] = agent
             count += 1
     for i in range(count):
-        s.scratch[w, AROUND + i] = s.scratch[w, RECEIVERS + (i + turn) % count]
+        s.world[w, AROUND + i] = s.world[w, RECEIVERS + (i + turn) % count]
     return count
 
 
@@ -42,16 +42,16 @@ def vibe_key(s, w, count):
     """The vibes of the `count` agents listed in AROUND as one number: 8 bits each, ascending, vibe 0 left out."""
     vibes = 0
     for i in range(count):
-        vibe = s.agents[w, s.scratch[w, AROUND + i], col.VIBE]
+        vibe = s.agents[w, s.world[w, AROUND + i], col.VIBE]
         j = vibes
-        while j > 0 and s.scratch[w, RECEIVERS + j - 1] > vibe:
-            s.scratch[w, RECEIVERS + j] = s.scratch[w, RECEIVERS + j - 1]
+        while j > 0 and s.world[w, RECEIVERS + j - 1] > vibe:
+            s.world[w, RECEIVERS + j] = s.world[w, RECEIVERS + j - 1]
             j -= 1
-        s.scratch[w, RECEIVERS + j] = vibe
+        s.world[w, RECEIVERS + j] = vibe
         vibes += 1
     key = np.int64(0)
     for i in range(vibes):
-        key = (key << np.int64(8)) | np.int64(s.scratch[w, RECEIVERS + i])
+        key = (key << np.int64(8)) | np.int64(s.world[w, RECEIVERS + i])
     return key
 
 
@@ -59,7 +59,7 @@ def vibe_key(s, w, count):
 def find_protocol(s, w, kind, key, count):
     """The first protocol of an object type with this key that `count` agents suffice for, or -1."""
     for p in range(s.types[w, kind, col.FIRST], s.types[w, kind, col.LAST]):
-        if s.protocol_keys[w, p] == key and s.protocols[w, p, col.MIN_AGENTS] <= count:
+        if s.protocols[w, p, col.VIBES_KEY] == key and s.protocols[w, p, col.MIN_AGENTS] <= count:
             return p
     return -1
 
@@ -92,20 +92,20 @@ def find_receivers(s, w, p, agent, around):
     count = 0
     if wanted > 1:
         for i in range(around):
-            other = s.scratch[w, AROUND + i]
+            other = s.world[w, AROUND + i]
             vibe = s.agents[w, other, col.VIBE]
             if vibe == 0 or count == wanted:
                 continue
             asked = 0
             for v in range(wanted):
-                asked += s.protocol_vibes[w, p, v] == vibe
+                asked += s.protocols[w, p, col.VIBES + v] == vibe
             for j in range(count):
-                asked -= s.agents[w, s.scratch[w, RECEIVERS + j], col.VIBE] == vibe
+                asked -= s.agents[w, s.world[w, RECEIVERS + j], col.VIBE] == vibe
             if asked > 0:
-                s.scratch[w, RECEIVERS + count] = other
+                s.world[w, RECEIVERS + count] = other
                 count += 1
     if count == 0:
-        s.scratch[w, RECEIVERS] = agent
+        s.world[w, RECEIVERS] = agent
         count = 1
     return count
 
@@ -135,7 +135,7 @@ def use_station(s, w, agent, obj):
         elapsed = duration - rest
 
     if s.agents.shape[1] == 1:
-        s.scratch[w, AROUND] = agent
+        s.world[w, AROUND] = agent
         around = 1
     else:
         around = find_agents_around(s, w, s.objects[w, obj, col.OBJECT_CELL], agent)
@@ -143,7 +143,7 @@ def use_station(s, w, agent, obj):
         resource = s.protocols[w, p, col.INPUTS + 2 * i]
         need = scaled(s.protocols[w, p, col.INPUTS + 2 * i + 1], elapsed, duration, True)
         for j in range(around):
-            need -= s.inventory[w, s.scratch[w, AROUND + j], resource]
+            need -= s.inventory[w, s.world[w, AROUND + j], resource]
         if need > 0:
             return False
 
@@ -156,7 +156,7 @@ def use_station(s, w, agent, obj):
         if scaled(amount, elapsed, duration, False) > 0:
             gives_now = True
             for j in range(receivers):
-                fits = fits or free_space(s, w, s.scratch[w, RECEIVERS + j], resource) > 0
+                fits = fits or free_space(s, w, s.world[w, RECEIVERS + j], resource) > 0
     if gives and not (gives_now and fits):
         return False
 
@@ -171,13 +171,16 @@ def use_station(s, w, agent, obj):
 @compiled
 def convert(s, w, p, elapsed, duration, around, receivers):
     """Take a protocol's inputs from those around and give its outputs to the receivers; what does not fit is lost."""
-    for i in range(s.protocols[w, p, col.NUM_INPUTS]):
-        amount = scaled(s.protocols[w, p, col.INPUTS + 2 * i + 1], elapsed, duration, True)
-        shared_update(s, w, s.protocols[w, p, col.INPUTS + 2 * i], -amount, AROUND, around)
-    for i in range(s.protocols[w, p, col.NUM_OUTPUTS]):
-        resource = s.protocols[w, p, col.OUTPUTS + 2 * i]
-        amount = scaled(s.protocols[w, p, col.OUTPUTS + 2 * i + 1], elapsed, duration, False)
-        s.game_stats[w, col.CREATED + resource] += shared_update(s, w, resource, amount, RECEIVERS, receivers)
+    num_inputs = s.protocols[w, p, col.NUM_INPUTS]
+    for i in range(num_inputs + s.protocols[w, p, col.NUM_OUTPUTS]):
+        gives = i >= num_inputs
+        pair = col.OUTPUTS + 2 * (i - num_inputs) if gives else col.INPUTS + 2 * i
+        resource = s.protocols[w, p, pair]
+        amount = scaled(s.protocols[w, p, pair + 1], elapsed, duration, not gives)
+        begin, count = (RECEIVERS, receivers) if gives else (AROUND, around)
+        changed = shared_update(s, w, resource, amount if gives else -amount, begin, count)
+        if gives:
+            s.game_stats[w, col.CREATED + resource] += changed
 
 
 @compiled
@@ -193,15 +196,18 @@ def use_chest(s, w, agent, obj):
         giver, taker = (agent, chest) if amount > 0 else (chest, agent)
         give = min(abs(amount), s.inventory[w, giver, resource])
         moved = min(give, free_space(s, w, taker, resource))
-        update(s, w, giver, resource, -give)
+        given = -update(s, w, giver, resource, -give)
         update(s, w, taker, resource, moved)
-        if moved > 0:
-            moved_any = True
-            count = col.DEPOSITED if amount > 0 else col.WITHDRAWN
-            count_by = col.DEPOSITED_BY if amount > 0 else col.WITHDRAWN_BY
-            s.game_stats[w, count + resource] += moved
+        if given > 0:
             s.game_stats[w, col.STORED + resource] = s.inventory[w, chest, resource]
-            s.agent_stats[w, agent, count_by + resource] += moved
+        if amount > 0:
+            s.game_stats[w, col.DEPOSITED + resource] += moved
+            s.agent_stats[w, agent, col.DEPOSITED_BY + resource] += moved
+        else:
+            # What the agent has no room for leaves the chest all the same, and counts as withdrawn.
+            s.game_stats[w, col.WITHDRAWN + resource] += given
+            s.agent_stats[w, agent, col.WITHDRAWN_BY + resource] += moved
+        moved_any = moved_any or moved > 0
     return moved_any
 
 

@@ -26,14 +26,15 @@ def game_stat_names(resources: Sequence[str]) -> list[str]:
 
 
 def stat_number(name: str, resources: Sequence[str]) -> int:
-    """The number of a statistic in State.reward_stats; ValueError if there is none of that name."""
+    """The number of a statistic in State.reward_terms; ValueError if there is none of that name."""
     return (agent_stat_names(resources) + game_stat_names(resources)).index(name)
 
 
 def agent_stats(s: State, w: int, agent: int, resources: Sequence[str]) -> dict[str, float]:
     """The statistics of one agent by name, those that are 0 left out."""
-    named = dict(zip(agent_stat_names(resources), s.agent_stats[w, agent].tolist(), strict=True))
-    named |= {f"action.invalid_index.{index}": float(count) for index, count in s.invalid_seen[w, agent] if count}
+    named = dict(zip(agent_stat_names(resources), s.agent_stats[w, agent, : col.AGENT_STATS].tolist(), strict=True))
+    seen = s.agents[w, agent, col.INVALID_SEEN :].reshape(-1, 2).tolist()
+    named |= {f"action.invalid_index.{index}": float(count) for index, count in seen if count}
     return {name: value for name, value in named.items() if value}
 
 

@@ -5,10 +5,15 @@ import numpy as np
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.actions import act, regenerate
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import compiled, entry
 from memexp.envs.grid.inventories import set_initial
 from memexp.envs.grid.observe import observe
 from memexp.envs.grid.rng import draw
+from memexp.envs.grid.state import State
+
+GIVEN, RECORDED, RANDOM = 0, 1, 2
+AGENTS_FOR_MORE_CORES = 256
+"""Below this many agents the other cores are not worth waking."""
 
 
 @compiled
@@ -17,9 +22,8 @@ def begin(s, w):
     s.world[w, col.STEP] = 0
     s.terminated[w] = False
     for slot in range(s.inventory.shape[1]):
-        s.held[w, slot, col.NUM_RESOURCES] = 0
-        for r in range(col.NUM_RESOURCES):
-            s.inventory[w, slot, r] = 0
+        for i in range(col.INVENTORY_COLUMNS):
+            s.inventory[w, slot, i] = 0
     for i in range(col.GAME_STATS):
         s.game_stats[w, i] = 0
     for obj in range(s.world[w, col.NUM_OBJECTS]):
@@ -40,25 +44,23 @@ def begin_agent(s, w, agent):
     s.agents[w, agent, col.STILL] = 0
     s.agents[w, agent, col.SUCCESS] = 0
     s.agents[w, agent, col.LAST_ACTION] = 0
-    for i in range(col.AGENT_STATS):
+    for i in range(col.AGENT_STAT_COLUMNS):
         s.agent_stats[w, agent, i] = 0
-    for i in range(col.NUM_INVALID_SEEN):
-        s.invalid_seen[w, agent, i, 1] = 0
+    for i in range(2 * col.NUM_INVALID_SEEN):
+        s.agents[w, agent, col.INVALID_SEEN + i] = 0
     s.rewards[w, agent] = 0
-    s.returns[w, agent] = 0
-    s.reward_sums[w, agent] = 0
     for i in range(s.world[w, col.INITIAL], s.world[w, col.INITIAL_END]):
         set_initial(s, w, agent, s.rows[w, i, col.RESOURCE], s.rows[w, i, col.AMOUNT])
 
 
 @compiled
 def play(s, w, actions, seen):
-    """One step of world w with actions [W, A], in the order of s.order; `seen`: write observations."""
+    """One step of world w with actions [W, A], in the order of TURN; `seen`: write observations."""
     num_agents = s.agents.shape[1]
     step = s.world[w, col.STEP] + 1
     s.world[w, col.STEP] = step
     for i in range(num_agents):
-        agent = s.order[w, i]
+        agent = s.agents[w, i, col.TURN]
         act(s, w, agent, actions[w, agent])
     interval = s.world[w, col.REGEN_INTERVAL]
     if interval > 0 and step % interval == 0:
@@ -82,46 +84,67 @@ def reward(s, w, agent):
     """Pay an agent the change of its weighted statistics, in float32 as the original does."""
     total = np.float32(0)
     for i in range(s.world[w, col.NUM_REWARDS]):
-        stat = s.reward_stats[w, i]
+        stat = int(s.reward_terms[w, i, col.STAT])
         if stat < col.AGENT_STATS:
             value = s.agent_stats[w, agent, stat]
         else:
             value = s.game_stats[w, stat - col.AGENT_STATS]
-        total += min(value * s.reward_weights[w, i, col.WEIGHT], s.reward_weights[w, i, col.CAP])
-    s.rewards[w, agent] = total - s.reward_sums[w, agent]
-    s.returns[w, agent] += s.rewards[w, agent]
-    s.reward_sums[w, agent] = total
+        total += min(value * s.reward_terms[w, i, col.WEIGHT], s.reward_terms[w, i, col.CAP])
+    s.rewards[w, agent] = total - s.agent_stats[w, agent, col.PAID]
+    s.agent_stats[w, agent, col.PAID] = total
+    s.agent_stats[w, agent, col.RETURN] += s.rewards[w, agent]
 
 
 @compiled
 def shuffle(s, w):
     """Put the agents of a world into a fresh random order (Fisher-Yates)."""
-    for i in range(s.order.shape[1] - 1, 0, -1):
+    for i in range(s.agents.shape[1] - 1, 0, -1):
         j = draw(s, w, i + 1)
-        s.order[w, i], s.order[w, j] = s.order[w, j], s.order[w, i]
+        agent = s.agents[w, i, col.TURN]
+        s.agents[w, i, col.TURN] = s.agents[w, j, col.TURN]
+        s.agents[w, j, col.TURN] = agent
 
 
-@compiled(parallel=True)
-def step_worlds(s, actions):
-    """One step of every world; actions [W, A] integers."""
-    for w in numba.prange(s.world.shape[0]):
-        shuffle(s, w)
-        play(s, w, actions, True)
+@entry()
+def begin_worlds(s):
+    """Start an episode in every world, on the game and map that it holds."""
+    for w in range(s.world.shape[0]):
+        begin(s, w)
 
 
 @compiled
-def replay_worlds(s, actions):
-    """One step of every world, the agents acting in the order that stands in s.order."""
-    for w in range(s.world.shape[0]):
-        play(s, w, actions, True)
-
-
-@compiled(parallel=True)
-def wander(s, actions, steps):
-    """Carry world w `steps[w]` steps on by uniformly random actions; `actions` [W, A] is room to work in."""
-    for w in numba.prange(s.world.shape[0]):
-        for i in range(steps[w]):
+def carry_on(s, w, actions, steps, mode):
+    """Carry world w `steps` steps on, see step_worlds."""
+    for step in range(steps):
+        if mode != RECORDED:
             shuffle(s, w)
+        if mode == RANDOM:
             for agent in range(s.agents.shape[1]):
                 actions[w, agent] = draw(s, w, s.world[w, col.NUM_ACTIONS])
-            play(s, w, actions, i == steps[w] - 1)
+        play(s, w, actions, mode != RANDOM or step == steps - 1)
+
+
+@entry()
+def step_on_one_core(s, actions, steps, mode):
+    """`step_worlds` without the cost of waking other cores."""
+    for w in range(s.world.shape[0]):
+        carry_on(s, w, actions, steps[w], mode)
+
+
+@entry(parallel=True)
+def step_on_all_cores(s, actions, steps, mode):
+    """`step_worlds` with the worlds spread over the cores."""
+    for i in numba.prange(s.world.shape[0]):
+        w = np.int64(i)  # a prange index is unsigned, which would compile every rule a second time
+        carry_on(s, w, actions, steps[w], mode)
+
+
+def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GIVEN) -> None:
+    """Carry world w `steps[w]` steps on; actions int64 [W, A] are those of every step, or room to work in.
+
+    Mode GIVEN: the actions given, by agents in random order. RECORDED: the same in the order that stands in TURN.
+    RANDOM: uniformly random actions, and only the last step is observed. Uses NUMBA_NUM_THREADS cores (default: all)
+    when there is work for them.
+    """
+    alone = numba.get_num_threads() == 1 or actions.size < AGENTS_FOR_MORE_CORES
+    (step_on_one_core if alone else step_on_all_cores)(s, actions, steps, mode)

@@ -52,7 +52,7 @@ class Game:
     wall_tag: int
     num_vibes: int
     rewards: Sequence[tuple[int, float, float]]
-    """(statistic, weight, cap) in the order of summation; statistic as in State.reward_stats."""
+    """(statistic, weight, cap) in the order of summation; statistic as in State.reward_terms."""
     limits: Sequence[tuple[Sequence[int], int]] = ()
     """(resources, their common limit)."""
     costs: Sequence[tuple[int, int, int, int]] = ()
@@ -79,12 +79,9 @@ class Tables(NamedTuple):
     world: np.ndarray
     types: np.ndarray
     protocols: np.ndarray
-    protocol_keys: np.ndarray
-    protocol_vibes: np.ndarray
     limits: np.ndarray
     rows: np.ndarray
-    reward_stats: np.ndarray
-    reward_weights: np.ndarray
+    reward_terms: np.ndarray
 
 
 def build(game: Game) -> Tables:
@@ -124,31 +121,28 @@ def build(game: Game) -> Tables:
             only = first if alone else -1
             types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), first, len(protocols), only, 0, 0))
 
-    limits = np.zeros((col.NUM_RESOURCES, 2), np.int32)
+    most_vibes = max((len(p.vibes) for p in protocols), default=0)
+    limits = np.zeros((col.NUM_RESOURCES, 2), np.int64)
     limits[:, col.GROUP] = -1
     for group, (resources, limit) in enumerate(game.limits):
         limits[list(resources)] = group, limit
-    most_vibes = max((len(p.vibes) for p in protocols), default=0) or 1
     return Tables(
-        np.array(world, np.int32),
-        np.array(types, np.int32).reshape(-1, col.TYPE_COLUMNS),
-        np.array([_protocol_row(p) for p in protocols], np.int32).reshape(-1, col.PROTOCOL_COLUMNS),
-        np.array([vibe_key(p.vibes) for p in protocols], np.int64),
-        np.array([[*p.vibes] + [0] * (most_vibes - len(p.vibes)) for p in protocols], np.uint8).reshape(-1, most_vibes),
+        np.array(world, np.int64),
+        np.array(types, np.int64).reshape(-1, col.TYPE_COLUMNS),
+        np.array([_protocol_row(p, most_vibes) for p in protocols], np.int64).reshape(-1, col.VIBES + most_vibes),
         limits,
-        np.array(rows, np.int32).reshape(-1, col.ROW_COLUMNS),
-        np.array([stat for stat, _, _ in game.rewards], np.int32),
-        np.array([(weight, cap) for _, weight, cap in game.rewards], np.float32).reshape(-1, 2),
+        np.array(rows, np.int64).reshape(-1, col.ROW_COLUMNS),
+        np.array(game.rewards, np.float32).reshape(-1, 3),
     )
 
 
-def _protocol_row(protocol: Protocol) -> list[int]:
-    row = [protocol.min_agents, protocol.cooldown, len(protocol.vibes), 0, 0]
+def _protocol_row(protocol: Protocol, most_vibes: int) -> list[int]:
+    row = [vibe_key(protocol.vibes), protocol.min_agents, protocol.cooldown, len(protocol.vibes), 0, 0]
     for count, amounts in ((col.NUM_INPUTS, protocol.inputs), (col.NUM_OUTPUTS, protocol.outputs)):
         pairs = [number for pair in amounts if pair[1] > 0 for number in pair]
         row[count] = len(pairs) // 2
         row += pairs + [0] * (2 * col.NUM_RESOURCES - len(pairs))
-    return row
+    return [*row, *protocol.vibes] + [0] * (most_vibes - len(protocol.vibes))
 
 
 def vibe_key(vibes: Sequence[int]) -> int:
@@ -163,11 +157,10 @@ def load(s: State, w: int, tables: Tables) -> None:
     """Make world w play the game of these tables (its map and its episode are left as they are)."""
     s.world[w] = tables.world
     s.limits[w] = tables.limits
-    for name in ("types", "protocols", "protocol_keys", "rows", "reward_stats", "reward_weights"):
+    for name in ("types", "rows", "reward_terms"):
         rows = getattr(tables, name)
         getattr(s, name)[w, : len(rows)] = rows
-    vibes = tables.protocol_vibes
-    s.protocol_vibes[w, : len(vibes), : vibes.shape[1]] = vibes
+    s.protocols[w, : len(tables.protocols), : tables.protocols.shape[1]] = tables.protocols
 
 
 def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
