@@ -50,5 +50,7 @@ def _control(env, pattern, mem_len, d_hidden, num_layers, n_heads) -> TrainConfi
         cortex=CortexConfig(
             pattern=pattern, mem_len=mem_len, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads
         ),
-        trainer=TrainerConfig(total_timesteps=200_000, num_envs=64, horizon=16, learning_rate=3e-3, threads=1),
+        trainer=TrainerConfig(
+            total_timesteps=100_000, num_envs=64, horizon=32, learning_rate=3e-3, gamma=0.95, threads=1
+        ),
     )

@@ -39,7 +39,7 @@ class WandbSink:
                 dir=str(self._run.path),
                 config=self._config,
                 mode=self._mode,
-                resume="allow",
+                resume="allow" if self._mode == "online" else None,
                 settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
             )
         return self
