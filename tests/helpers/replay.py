@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from memexp.envs.grid import columns as col
+from memexp.envs.grid.maps import room_for
 from memexp.envs.grid.state import Sizes, State, allocate
 from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
 from memexp.envs.grid.step import RECORDED, begin_worlds, step_worlds
@@ -94,7 +95,7 @@ def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
     state = allocate(1, sizes)
     load(state, 0, tables)
     load_map(state, 0, cells, sizes)
-    begin_worlds(state)
+    begin_worlds(state, np.zeros(1, np.int64), room_for(0, 0), True)
     return state, names
 
 

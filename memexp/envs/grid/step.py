@@ -7,6 +7,7 @@ from memexp.envs.grid import columns as col
 from memexp.envs.grid.actions import act, regenerate
 from memexp.envs.grid.compiled import compiled, entry
 from memexp.envs.grid.inventories import set_initial
+from memexp.envs.grid.maps import furnish
 from memexp.envs.grid.observe import observe
 from memexp.envs.grid.rng import draw
 from memexp.envs.grid.state import State
@@ -18,9 +19,9 @@ AGENTS_FOR_MORE_CORES = 256
 
 @compiled
 def begin(s, w):
-    """Start an episode on the game and map that world w now holds, and write its first observations."""
+    """Start an episode on the game and map that world w holds, and write its first observations; rewards and
+    `terminated` stay those of the episode before."""
     s.world[w, col.STEP] = 0
-    s.terminated[w] = False
     for slot in range(s.inventory.shape[1]):
         for i in range(col.INVENTORY_COLUMNS):
             s.inventory[w, slot, i] = 0
@@ -48,7 +49,6 @@ def begin_agent(s, w, agent):
         s.agent_stats[w, agent, i] = 0
     for i in range(2 * col.NUM_INVALID_SEEN):
         s.agents[w, agent, col.INVALID_SEEN + i] = 0
-    s.rewards[w, agent] = 0
     for i in range(s.world[w, col.INITIAL], s.world[w, col.INITIAL_END]):
         set_initial(s, w, agent, s.rows[w, i, col.RESOURCE], s.rows[w, i, col.AMOUNT])
 
@@ -106,9 +106,12 @@ def shuffle(s, w):
 
 
 @entry()
-def begin_worlds(s):
-    """Start an episode in every world, on the game and map that it holds."""
-    for w in range(s.world.shape[0]):
+def begin_worlds(s, worlds, scratch, furnished):
+    """Start an episode in each of `worlds` [n], on the game that it holds; unless `furnished`, in a newly built room."""
+    for i in range(worlds.shape[0]):
+        w = worlds[i]
+        if not furnished:
+            furnish(s, w, scratch)
         begin(s, w)
 
 
