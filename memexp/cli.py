@@ -44,7 +44,8 @@ class _Group(TyperGroup):
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"memexp: {message}", file=sys.stderr)
+    for line in message.splitlines():
+        print(f"memexp: {line}", file=sys.stderr)
     return code
 
 

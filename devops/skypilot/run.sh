@@ -7,7 +7,9 @@ cd "$(dirname "$0")/../.."
 export MEMEXP_HOME="${MEMEXP_HOME:-$HOME/memexp_home}"
 run_dir="$MEMEXP_HOME/runs/${MEMEXP_RUN:?the run has no name}"
 mkdir -p "$run_dir"
+# How an earlier start ended says nothing about this one.
 rm -f "$run_dir/time_is_up"
+if grep -q '"status": *"preempted"' "$run_dir/exit.json" 2>/dev/null; then rm -f "$run_dir/exit.json"; fi
 python="${MEMEXP_PYTHON:-.venv/bin/python}"
 
 nodes="${SKYPILOT_NUM_NODES:-1}"

@@ -10,7 +10,10 @@ silence="${MEMEXP_HEARTBEAT_SECONDS:-0}"
 before=$(cat "$run_dir/runtime_seconds" 2>/dev/null || echo 0)
 started=$(date +%s)
 
-while sleep "$every" && kill -0 "$trainer" 2>/dev/null; do
+trap 'kill "$nap" 2>/dev/null; exit' TERM
+while kill -0 "$trainer" 2>/dev/null; do
+  sleep "$every" & nap=$!
+  wait "$nap"
   now=$(date +%s)
   total=$((before + now - started))
   if [ "$rank" -eq 0 ]; then echo "$total" >"$run_dir/runtime_seconds"; fi

@@ -53,7 +53,8 @@ def recipe_cells(recipe: Recipe, words: Mapping[str, str], copies: int = 1) -> l
     A copy's name is the run's with '.s<seed>' behind. Raises UsageError for words that do not fit.
     """
     words = dict(words)
-    words.setdefault("run", default_name(recipe, words))
+    if "run" not in words:
+        words["run"] = default_name(recipe, words)
     if copies == 1:
         return [make_cell(recipe, words)]
     first = resolve(recipe, words).seed

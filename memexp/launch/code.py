@@ -69,9 +69,9 @@ def public_url(url: str) -> str:
 
 
 def _git(checkout: Path, *words: str) -> str | None:
-    """What git prints, stripped; None where it fails (or is not there)."""
+    """What git prints, without the last newline; None where it fails (or is not there)."""
     try:
         done = subprocess.run(["git", "-C", str(checkout), *words], capture_output=True, text=True, check=False)
     except OSError:
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip("\n") if done.returncode == 0 else None

@@ -123,6 +123,7 @@ class _Launch:
             self.say(f"{cell.run}: another process works on it")
             return
         run.path.mkdir(parents=True, exist_ok=True)
+        (run.path / "exit.json").unlink(missing_ok=True)  # how an earlier start ended
         command = _command(cell, self.processes)
         log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
         log.write(f"$ {' '.join(command)}\n".encode())

@@ -52,7 +52,7 @@ class Plan:
     @property
     def cost(self) -> Estimate | None:
         """Hours and dollars of what is due; None where not known."""
-        return total([run.estimate for run in self.runs if run.is_due])
+        return total([run.estimate for run in self.runs if run.is_due]) if self.due else None
 
     @property
     def counts(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ def print_plan(plan: Plan, console: Console) -> None:
     if cost := plan.cost:
         dollars = "$" + " to $".join(dict.fromkeys(f"{d:,.0f}" for d in (cost.dollars_low, cost.dollars_high)))
         console.print(f"{cost.hours:,.1f} machine hours, {dollars} ({SOURCE})", highlight=False)
-    elif plan.due:
+    elif plan.due and plan.resources:
         console.print("hours and dollars: no figure is known for these machines", highlight=False)
 
 

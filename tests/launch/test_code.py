@@ -1,0 +1,75 @@
+"""What nodes run is a commit that they can fetch, named without credentials; anything else is said."""
+
+import subprocess
+
+import pytest
+
+from memexp.config import UsageError
+from memexp.launch import LaunchError
+from memexp.launch.code import find_code, public_url
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with one pushed commit."""
+    git(tmp_path, "init", "--quiet", "--bare", "remote.git")
+    git(tmp_path, "clone", "--quiet", "remote.git", "work")
+    work = tmp_path / "work"
+    (work / "a.txt").write_text("one")
+    commit(work)
+    git(work, "push", "--quiet", "origin", "HEAD")
+    return work
+
+
+def git(folder, *words):
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def commit(work):
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "-m", "a commit")
+
+
+def test_pushed_code_has_no_problem(checkout):
+    code = find_code(checkout=checkout)
+    code.require()
+    assert code.commit == git(checkout, "rev-parse", "HEAD").strip()
+    assert code.repository.endswith("remote.git")
+
+
+def test_uncommitted_and_unpushed_code_is_refused(checkout):
+    (checkout / "a.txt").write_text("two")
+    with pytest.raises(LaunchError, match="a.txt is not committed: .*--skip-git-check"):
+        find_code(checkout=checkout).require()
+    commit(checkout)
+    with pytest.raises(LaunchError, match="is not pushed"):
+        find_code(checkout=checkout).require()
+    find_code("HEAD~1", checkout).require()
+
+
+def test_an_unknown_ref_is_answered_with_the_nearest(checkout):
+    git(checkout, "tag", "v1.0")
+    with pytest.raises(UsageError, match="--git-ref v1: .*did you mean 'v1.0'"):
+        find_code("v1", checkout)
+
+
+def test_code_outside_a_checkout_is_a_problem(tmp_path):
+    code = find_code(checkout=tmp_path)
+    assert (code.commit, code.repository) == ("", "")
+    with pytest.raises(LaunchError, match="no git checkout"):
+        code.require()
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://user:token@github.com/a/b.git", "https://github.com/a/b.git"),
+        ("https://ghp_secret@github.com/a/b", "https://github.com/a/b"),
+        ("git@github.com:a/b.git", "https://github.com/a/b.git"),
+        ("ssh://git@github.com/a/b.git", "https://github.com/a/b.git"),
+        ("https://github.com/a/b", "https://github.com/a/b"),
+    ],
+)
+def test_a_url_that_nodes_get_carries_no_credentials(url: str, public: str):
+    assert public_url(url) == public

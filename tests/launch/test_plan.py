@@ -1,0 +1,114 @@
+"""The plan tells what is left to do, what it costs, and refuses a name that stands for another experiment."""
+
+import fcntl
+import json
+
+import pytest
+
+from memexp.config import UsageError
+from memexp.launch.cell import default_name, recipe_cells
+from memexp.launch.cost import estimate, price_range
+from memexp.launch.plan import MAY_CHANGE, make_plan
+from memexp.launch.recipe import find_recipe
+from memexp.launch.resources import Resources
+from memexp.launch.state import state_of
+from memexp.runs import Exit, Run, RunInfo
+
+TMAZE = find_recipe("tmaze")
+
+
+def started(cell) -> Run:
+    """The directory that a trainer makes for the cell."""
+    run, config = Run.named(cell.run), cell.config
+    run.write_config(config.model_dump())
+    run.write_info(
+        RunInfo(
+            run=cell.run,
+            env="tmaze",
+            arm=config.arm,
+            pattern=config.cortex.pattern,
+            mem_len=config.cortex.mem_len,
+            memory="on",
+            seed=0,
+            total_timesteps=cell.agent_steps,
+        )
+    )
+    return run
+
+
+def test_a_run_goes_from_new_over_running_to_done_and_only_new_and_unfinished_ones_are_due():
+    cell = recipe_cells(TMAZE, {"run": "one"})[0]
+
+    def plan():
+        return make_plan("one", [cell], None)
+
+    assert (plan().counts, len(plan().due)) == ({"new": 1}, 1)
+    run = started(cell)
+    assert (plan().counts, len(plan().due)) == ({"interrupted": 1}, 1)
+    with open(run.path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert (plan().counts, len(plan().due)) == ({"running": 1}, 0)
+    for status, state, due in (("preempted", "preempted", 1), ("failed", "failed", 1), ("completed", "done", 0)):
+        run.finish(Exit(status=status))  # type: ignore[arg-type]
+        assert (plan().counts, len(plan().due)) == ({state: 1}, due)
+
+
+def test_asking_for_the_state_of_a_run_leaves_no_trace(home):
+    assert state_of(Run.named("nothing")) == "new"
+    assert not home.exists()
+
+
+def test_a_name_that_stands_for_another_experiment_is_refused():
+    run = started(recipe_cells(TMAZE, {"run": "one", "pattern": "S"})[0])
+    run.finish(Exit(status="completed"))
+    with pytest.raises(UsageError, match="run 'one' exists with cortex.pattern=S, not L"):
+        make_plan("one", recipe_cells(TMAZE, {"run": "one", "pattern": "L"}), None)
+    same = {"run": "one", "trainer.threads": "2", "labels.price_per_hour": "3", "wandb.mode": "disabled"}
+    assert make_plan("one", recipe_cells(TMAZE, same), None).due == []
+
+
+def test_the_plan_and_the_trainer_agree_on_what_a_resumed_run_may_change():
+    from memexp.ppo.train import RESUMABLE
+
+    assert set(MAY_CHANGE) == set(RESUMABLE)
+
+
+def test_copies_are_runs_that_differ_in_seed_and_name_alone():
+    first, second = recipe_cells(TMAZE, {"run": "one", "seed": "4"}, copies=2)
+    assert [(cell.run, cell.config.seed) for cell in (first, second)] == [("one.s4", 4), ("one.s5", 5)]
+    assert first.config.model_copy(update={"run": None, "seed": 0}) == second.config.model_copy(
+        update={"run": None, "seed": 0}
+    )
+
+
+def test_a_run_without_a_name_is_called_after_its_words_whatever_their_order():
+    names = {default_name(TMAZE, dict(pairs)) for pairs in ([("a", "1"), ("b.c", "x/y")], [("b.c", "x/y"), ("a", "1")])}
+    assert names == {"tmaze.a-1.c-x-y"}
+    assert default_name(find_recipe("cvc_random_maps_train.train"), {}) == "cvc-random-maps"
+
+
+def test_the_founding_cost_is_what_its_author_measured():
+    cell = recipe_cells(find_recipe("cvc_random_maps_train.train"), {"pattern": "AgSA", "run": "a"})[0]
+    cost = estimate(cell, Resources(gpus=8, spot=True))
+    assert cost is not None
+    assert cost.hours == pytest.approx(2e9 / 258e3 / 3600)
+    assert (cost.dollars_low, cost.dollars_high) == (pytest.approx(cost.hours * 3), pytest.approx(cost.hours * 10))
+    memoryless = recipe_cells(find_recipe("cvc_random_maps_train.train"), {"run": "b"})[0]
+    fast = estimate(memoryless, Resources(gpus=8))
+    assert fast is not None
+    assert fast.hours == pytest.approx(1.43, abs=0.01)
+
+
+def test_nothing_is_invented_for_machines_of_which_no_figure_is_known():
+    cell = recipe_cells(TMAZE, {"run": "a"})[0]
+    plan = make_plan("a", [cell], Resources(gpus=0)).as_dict()
+    assert plan["dollars"] is None
+    assert plan["machine_hours"] is None
+    assert json.loads(json.dumps(plan))["due"] == 1
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 6, 8, 16])
+def test_more_gpus_cost_more_and_spot_is_never_dearer(gpus: int):
+    low, high = price_range(Resources(gpus=gpus))
+    assert 0 < low < high < price_range(Resources(gpus=gpus + 1))[1]
+    assert price_range(Resources(gpus=gpus, spot=False)) == (high, high)

@@ -1,0 +1,297 @@
+"""What is handed to SkyPilot: the founding commands as their author typed them are valid tasks, and carry no secret."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from helpers.commands import files_below, type_command
+
+from memexp.config import UsageError
+from memexp.launch import LaunchError
+from memexp.launch.cell import recipe_cells
+from memexp.launch.code import Code
+from memexp.launch.recipe import find_recipe
+from memexp.launch.resources import Resources
+from memexp.launch.sky_task import INFRA, check_infra, make_task, to_sky, validate
+from memexp.launch.submit import connect, submit
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
+ROOT = Path(__file__).parents[2]
+CODE = Code("c0ffee", "https://github.com/a/b", ())
+
+FOUNDING_NOTE = r"""
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-12-31.memory-needed.cvc_random_maps_xl_memlen0_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=X mem_len=0
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-12-31.memory-needed.cvc_random_maps_xl_memlen128_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=X mem_len=128
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train \
+    --gpus 8 --skip-git-check \
+    --run=yatharth.2025-12-31.memory-needed.cvc_random_maps_sLSTM_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=S
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-12-31.memory-needed.cvc_random_maps_AgSA_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=AgSA
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-01-01.memory-needed.assembly_lines_xl_memlen0_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=X mem_len=0
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-01-01.memory-needed.assembly_lines_xl_memlen128_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=X mem_len=128
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-01-01.memory-needed.assembly_lines_sLSTM_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=S
+
+./devops/skypilot/launch.py \
+    recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train.train \
+    --gpus=8 --skip-git-check \
+    --run=yatharth.2025-01-01.memory-needed.assembly_lines_AgSA_2b \
+    trainer.total_timesteps=2000000000 \
+    pattern=AgSA
+"""
+COMMANDS = [shlex.split(command.replace("\\\n", " "))[1:] for command in FOUNDING_NOTE.strip().split("\n\n")]
+
+
+def run_name(words: list[str]) -> str:
+    return next(word.removeprefix("--run=") for word in words if word.startswith("--run="))
+
+
+def cell(**words: str):
+    return recipe_cells(find_recipe("tmaze"), {"run": "a.run", **words})[0]
+
+
+def as_sky(task: dict):
+    import sky
+
+    return to_sky(sky, task)
+
+
+def test_the_founding_note_has_eight_commands_with_both_ways_to_write_an_option():
+    assert len({run_name(words) for words in COMMANDS}) == 8
+    assert sum("--gpus" in words for words in COMMANDS) == 1
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=run_name)
+def test_a_founding_command_is_a_valid_skypilot_task(words: list[str], capsys):
+    typed = type_command(capsys, "launch", *words, "--dump-config", "yaml")
+    assert (typed.code, typed.err) == (0, "")
+    (data,) = yaml.safe_load_all(typed.out)
+    task = as_sky(data)
+    assert task.name == run_name(words)
+    assert task.num_nodes == 1
+    kinds = {(kind, count) for r in task.resources for kind, count in r.accelerators.items()}
+    assert kinds == {("L4", 8), ("A10G", 8)}
+    assert {r.use_spot for r in task.resources} == {True, False}
+    recovery = next(iter(task.resources)).job_recovery
+    assert (recovery["strategy"], recovery["max_restarts_on_errors"]) == ("EAGER_NEXT_REGION", 3)
+    on_the_node = shlex.split(task.run.splitlines()[-1])
+    assert words[0] in on_the_node
+    assert {word for word in words if "=" in word and not word.startswith("--")} <= set(on_the_node)
+    assert f"run={run_name(words)}" in on_the_node
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=run_name)
+def test_a_founding_command_can_be_planned_and_nothing_is_written(words: list[str], capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    typed = type_command(capsys, "launch", *words, "--dry-run")
+    assert typed.code == 0
+    assert "2b" in typed.out
+    assert "1 runs: 1 new" in typed.out
+    assert files_below(tmp_path) == {}
+
+
+def test_what_a_node_types_resolves_to_the_config_that_was_planned(capsys):
+    for words in COMMANDS:
+        typed = type_command(capsys, "launch", *words, "--dry-run", "--json")
+        (run,) = json.loads(typed.out)["runs"]
+        recipe, *pairs = run["arguments"]
+        again = recipe_cells(find_recipe(recipe), dict(pair.split("=", 1) for pair in pairs))[0]
+        assert (again.run, again.agent_steps) == (run_name(words), 2_000_000_000)
+        assert again.config.arm == run["arm"]
+
+
+def test_the_founding_matrix_becomes_seventy_valid_tasks(capsys, tmp_path):
+    typed = type_command(capsys, "launch", str(ROOT / "experiments.yaml"), "--dump-config", "json")
+    tasks = [as_sky(data) for data in json.loads(typed.out)]
+    assert len({task.name for task in tasks}) == 70
+    assert all(r.use_spot for task in tasks for r in task.resources)
+    folder = tmp_path / "tasks"
+    typed = type_command(capsys, "launch", str(ROOT / "experiments.yaml"), "--render", str(folder), "--seeds", "1")
+    assert typed.code == 0
+    rendered = {file.stem: as_sky(yaml.safe_load(file.read_text())) for file in folder.iterdir()}
+    assert len(rendered) == 14
+    assert all(task.name == name for name, task in rendered.items())
+
+
+def test_no_secret_is_shown_or_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "s3cr3t-key")
+    for options in (["--dump-config", "yaml"], ["--dump-config", "json"], ["--dry-run"], ["--dry-run", "--json"]):
+        typed = type_command(capsys, "launch", *COMMANDS[0], *options)
+        assert typed.code == 0
+        assert "s3cr3t" not in typed.out + typed.err
+    assert type_command(capsys, "launch", *COMMANDS[0], "--render", str(tmp_path / "tasks")).code == 0
+    written = files_below(tmp_path)
+    assert len(written) == 2
+    assert not any(b"s3cr3t" in (content or b"") for content in written.values())
+
+
+def test_options_reach_the_task():
+    resources = Resources(
+        gpus=4,
+        nodes=2,
+        cpus=16,
+        spot=False,
+        infra="aws",
+        max_runtime_hours=1.5,
+        heartbeat_timeout_seconds=60,
+        bucket="s3://mine/memexp",
+    )
+    data = make_task(cell(pattern="[S]"), resources, CODE)
+    task = as_sky(data)
+    assert task.num_nodes == 2
+    assert {(r.cpus, r.use_spot, str(r.cloud), *r.accelerators.items()) for r in task.resources} == {
+        ("16+", False, "AWS", ("L4", 4)),
+        ("16+", False, "AWS", ("A10G", 4)),
+    }
+    assert task.envs["MEMEXP_COMMIT"] == "c0ffee"
+    assert task.envs["MEMEXP_MAX_RUNTIME_HOURS"] == "1.5"
+    assert task.envs["MEMEXP_HEARTBEAT_SECONDS"] == "60"
+    assert task.envs["MEMEXP_HOME"] in data["file_mounts"]
+    assert "'pattern=[S]'" in task.run
+
+
+def test_cpu_runs_ask_for_no_accelerator():
+    task = as_sky(make_task(cell(), Resources(gpus=0), CODE))
+    (resource,) = task.resources
+    assert (resource.accelerators, resource.cpus, resource.use_spot) == (None, "8+", False)
+
+
+def test_what_skypilot_refuses_is_refused_with_its_reason():
+    task = make_task(cell(), Resources(), CODE)
+    with pytest.raises(UsageError, match="SkyPilot refuses the task 'a.run': .*did you mean 'num_nodes'"):
+        validate([{**task, "nodes": 1}])
+    assert validate([task]) is None
+    assert "nodes" not in task
+
+
+@pytest.mark.parametrize("infra", [name for name in INFRA if name != "*"])
+def test_skypilot_knows_every_infrastructure_that_is_offered(infra: str):
+    check_infra(f"{infra}/somewhere")
+    as_sky({"name": "a", "run": "true", "resources": {"infra": infra}})
+
+
+def test_an_unknown_infrastructure_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match="unknown infrastructure 'awz'; did you mean 'aws'"):
+        check_infra("awz/us-east-1")
+
+
+# Submission.
+
+
+def test_without_an_api_server_the_command_says_so_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
+    monkeypatch.chdir(tmp_path)
+    typed = type_command(capsys, "launch", *COMMANDS[0])
+    assert typed.code == 1
+    assert re.fullmatch(
+        r"memexp: no SkyPilot API server answers .*`sky api start` and `sky check`.*nothing was submitted\n", typed.err
+    )
+    assert files_below(tmp_path) == {}
+
+
+def fake_sky(*, clouds=("aws",), queue=(), refuses: Exception | None = None):
+    """SkyPilot's interface as far as `submit` uses it, with its real Task; requests are answered at once."""
+    import sky
+
+    launched = []
+
+    def launch(task, name):
+        if refuses:
+            raise refuses
+        launched.append((name, task))
+        return lambda: ([1], None)
+
+    jobs = SimpleNamespace(launch=launch, queue_v2=lambda refresh: lambda: (list(queue), len(queue), {}, 0))
+    return SimpleNamespace(
+        Task=sky.Task,
+        exceptions=sky.exceptions,
+        jobs=jobs,
+        launched=launched,
+        api_info=lambda: None,
+        enabled_clouds=lambda: lambda: list(clouds),
+        get=lambda request: request(),
+    )
+
+
+def job(name: str, status: str):
+    return SimpleNamespace(job_name=name, status=SimpleNamespace(value=status))
+
+
+def tasks(*names: str) -> list[dict]:
+    return [make_task(cell(run=name), Resources(), CODE) for name in names]
+
+
+def test_what_is_queued_running_or_done_is_not_submitted_again():
+    sky = fake_sky(queue=[job("a", "RUNNING"), job("b", "SUCCEEDED"), job("c", "FAILED"), job("e", "PENDING")])
+    told: list[str] = []
+    assert submit(sky, tasks("a", "b", "c", "d", "e"), told.append) == ["c", "d"]
+    assert [name for name, _ in sky.launched] == ["c", "d"]
+    assert len(told) == 5
+
+
+def test_the_wandb_key_is_handed_over_as_a_secret_at_submission_alone(monkeypatch):
+    monkeypatch.setenv("WANDB_API_KEY", "s3cr3t-key")
+    sky = fake_sky()
+    told: list[str] = []
+    submit(sky, tasks("a"), told.append)
+    ((_, task),) = sky.launched
+    assert {name: str(value.get_secret_value()) for name, value in task._secrets.items()} == {
+        "WANDB_API_KEY": "s3cr3t-key"
+    }
+    assert "s3cr3t" not in json.dumps(task.envs) + task.run + task.setup + "".join(told)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(NotImplementedError(""), "NotImplementedError"), (ValueError("no\n  quota"), "no quota")]
+)
+def test_a_refused_submission_is_one_clear_line(error: Exception, reason: str):
+    with pytest.raises(LaunchError, match=f"SkyPilot could not submit a: {reason}$"):
+        submit(fake_sky(refuses=error), tasks("a"), print)
+
+
+def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
+    monkeypatch.setattr("memexp.launch.submit._import_sky", lambda: fake_sky(clouds=()))
+    with pytest.raises(LaunchError, match="no cloud enabled: .*`sky check`.*nothing was submitted"):
+        connect()
