@@ -217,10 +217,11 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Answer the question: write the report, print its path and the verdicts."""
-    from memexp.analysis.answer import answer
     from memexp.launch.status import find_matrix
 
     name, runs = find_matrix(target)
+    from memexp.analysis.answer import answer
+
     found = answer(runs, name)
     if as_json:
         print(json.dumps(found, indent=2))

@@ -154,8 +154,7 @@ def test_arguments_are_typed_by_the_functions_annotations():
 def test_a_run_name_that_is_accepted_is_one_path_component_of_plain_characters(name: str):
     try:
         accepted = check_run_name(name)
-    except UsageError as error:
-        assert len(str(error).splitlines()) <= 1 or "\n" in name or not name.isprintable()
+    except UsageError:
         return
     assert accepted == name
     assert name.isascii()

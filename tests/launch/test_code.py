@@ -40,7 +40,7 @@ def test_pushed_code_has_no_problem(checkout):
 
 def test_uncommitted_and_unpushed_code_is_refused(checkout):
     (checkout / "a.txt").write_text("two")
-    with pytest.raises(LaunchError, match="a.txt is not committed: .*--skip-git-check"):
+    with pytest.raises(LaunchError, match=r"a.txt is not committed: .*--skip-git-check"):
         find_code(checkout=checkout).require()
     commit(checkout)
     with pytest.raises(LaunchError, match="is not pushed"):
@@ -50,7 +50,7 @@ def test_uncommitted_and_unpushed_code_is_refused(checkout):
 
 def test_an_unknown_ref_is_answered_with_the_nearest(checkout):
     git(checkout, "tag", "v1.0")
-    with pytest.raises(UsageError, match="--git-ref v1: .*did you mean 'v1.0'"):
+    with pytest.raises(UsageError, match=r"--git-ref v1: .*did you mean 'v1.0'"):
         find_code("v1", checkout)
 
 

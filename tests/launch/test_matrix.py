@@ -1,4 +1,4 @@
-"""A matrix file becomes one run a cell, each with a name of its own; what is wrong with it is named with file and place."""
+"""A matrix file becomes one run a cell, each with a name of its own; a mistake is named with file and place."""
 
 import itertools
 from pathlib import Path
@@ -182,15 +182,19 @@ WRONG = {
 }
 
 
+def read_and_expand(file: Path) -> None:
+    found = load_matrix(file)
+    with naming(str(file)):
+        check_exclusions(found)
+    expand(found, str(file))
+
+
 @pytest.mark.parametrize(("changes", "named"), WRONG.values(), ids=WRONG.keys())
 def test_a_mistake_in_a_matrix_is_one_line_that_names_file_and_place(tmp_path, changes: dict[str, Any], named: str):
     file = tmp_path / "wrong.yaml"
     file.write_text(yaml.safe_dump(matrix(**changes), sort_keys=False))
     with pytest.raises(UsageError, match=named) as caught:
-        found = load_matrix(file)
-        with naming(str(file)):
-            check_exclusions(found)
-        expand(found, str(file))
+        read_and_expand(file)
     assert str(caught.value).startswith(f"{file}: ")
     assert len(str(caught.value).splitlines()) == 1
 

@@ -61,7 +61,7 @@ def test_asking_for_the_state_of_a_run_leaves_no_trace(home):
 def test_a_name_that_stands_for_another_experiment_is_refused():
     run = started(recipe_cells(TMAZE, {"run": "one", "pattern": "S"})[0])
     run.finish(Exit(status="completed"))
-    with pytest.raises(UsageError, match="run 'one' exists with cortex.pattern=S, not L"):
+    with pytest.raises(UsageError, match=r"run 'one' exists with cortex.pattern=S, not L"):
         make_plan("one", recipe_cells(TMAZE, {"run": "one", "pattern": "L"}), None)
     same = {"run": "one", "trainer.threads": "2", "labels.price_per_hour": "3", "wandb.mode": "disabled"}
     assert make_plan("one", recipe_cells(TMAZE, same), None).due == []

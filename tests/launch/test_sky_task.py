@@ -199,7 +199,7 @@ def test_cpu_runs_ask_for_no_accelerator():
 
 def test_what_skypilot_refuses_is_refused_with_its_reason():
     task = make_task(cell(), Resources(), CODE)
-    with pytest.raises(UsageError, match="SkyPilot refuses the task 'a.run': .*did you mean 'num_nodes'"):
+    with pytest.raises(UsageError, match=r"SkyPilot refuses the task 'a.run': .*did you mean 'num_nodes'"):
         validate([{**task, "nodes": 1}])
     assert validate([task]) is None
     assert "nodes" not in task
@@ -293,5 +293,5 @@ def test_a_refused_submission_is_one_clear_line(error: Exception, reason: str):
 
 def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
     monkeypatch.setattr("memexp.launch.submit._import_sky", lambda: fake_sky(clouds=()))
-    with pytest.raises(LaunchError, match="no cloud enabled: .*`sky check`.*nothing was submitted"):
+    with pytest.raises(LaunchError, match=r"no cloud enabled: .*`sky check`.*nothing was submitted"):
         connect()

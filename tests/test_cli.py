@@ -1,0 +1,236 @@
+"""The command line: exit codes, one clear line for every mistake, nothing written by a wrong or dry command."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.commands import files_below, type_command
+from typer.testing import CliRunner
+
+from memexp.cli import app, main
+from memexp.runs import Exit, Run, RunInfo
+
+ROOT = Path(__file__).parents[1]
+MATRIX = {
+    "name": "small",
+    "environments": {"maze": {"recipe": "tmaze"}},
+    "architectures": {"S": {"pattern": "S"}},
+    "steps": ["1k"],
+    "seeds": 1,
+}
+HEAVY = {"torch", "numba", "matplotlib", "polars", "wandb", "scipy", "pufferlib"}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder: a good matrix file in it, and a few bad ones."""
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "good.yaml").write_text(yaml.safe_dump(MATRIX))
+    (here / "unknown.yaml").write_text(yaml.safe_dump({**MATRIX, "seed": 1}))
+    (here / "duplicate.yaml").write_text(yaml.safe_dump({**MATRIX, "run": "{name}.{env}"}))
+    (here / "empty.yaml").write_text("")
+    (here / "broken.yaml").write_text("name: [")
+    monkeypatch.chdir(here)
+    return tmp_path
+
+
+WRONG = {
+    "recipe": ("launch tmase", "did you mean 'recipes.controls.tmaze'"),
+    "recipe in two words": ("launch train cvc_random_map_train", "did you mean 'recipes.experiment.cortex_paper"),
+    "ambiguous recipe": ("launch train", "recipe 'train' is ambiguous: recipes.experiment"),
+    "no target": ("launch", "memexp list recipes"),
+    "argument": ("launch tmaze patern=S", "unknown argument 'patern'.*did you mean 'pattern'"),
+    "dotted key": ("launch tmaze trainer.horizn=8", "did you mean 'horizon'"),
+    "argument value": ("launch tmaze length=long", "length: .*integer"),
+    "pattern": ("launch tmaze pattern=AgZA", "no token at 'Z'"),
+    "run name": ("launch tmaze --run=a/b", "run name 'a/b' contains '/'; did you mean 'a-b'"),
+    "run name as a word": ("launch tmaze run=a/b", "run name 'a/b' contains '/'; did you mean 'a-b'"),
+    "run name that SkyPilot refuses": ("launch tmaze --run=a...b", "did you mean 'a.b'"),
+    "two run names": ("launch tmaze --run=a run=b", "--run a and run=b contradict"),
+    "negative steps": ("launch tmaze trainer.total_timesteps=-5", "trainer.total_timesteps: .*greater than 0"),
+    "negative --steps": ("launch good.yaml --steps -5", "--steps -5: "),
+    "no gpus": ("launch tmaze --gpus=0", "'--gpus'.*greater than or equal to 1"),
+    "gpus that are no number": ("launch tmaze --gpus eight", "'--gpus'.*integer"),
+    "option": ("launch tmaze --gpu=8", "unknown option '--gpu'; did you mean '--gpus'"),
+    "option without value": ("launch tmaze --gpus", "'--gpus' requires an argument"),
+    "negative hours": ("launch tmaze -t -1", "max_runtime_hours: .*greater than 0"),
+    "infrastructure": ("launch tmaze --infra awz", "did you mean 'aws'"),
+    "spot on a cluster": ("launch tmaze --infra slurm/a --spot", "slurm/a has no spot"),
+    "dump format": ("launch tmaze --dump-config xml", "json or yaml"),
+    "json without a plan": ("launch tmaze --json", "--json needs --dry-run"),
+    "cloud option here": ("launch tmaze --local --infra aws", "--infra has no meaning with --local"),
+    "local option there": ("launch tmaze --jobs 2", "--jobs needs --local"),
+    "matrix option for a recipe": ("launch tmaze --seeds 3", "--seeds is for a matrix file"),
+    "recipe option for a matrix": ("launch good.yaml --run a", "--run is for a recipe"),
+    "missing matrix": ("launch god.yaml", "there is no matrix file god.yaml; did you mean 'good.yaml'"),
+    "matrix with an unknown key": ("launch unknown.yaml", "unknown.yaml: unknown key 'seed'; did you mean 'seeds'"),
+    "matrix with duplicate names": ("launch duplicate.yaml", "duplicate.yaml: run: two cells are called 'small.maze'"),
+    "empty matrix": ("launch empty.yaml", "empty.yaml is no matrix"),
+    "broken matrix": ("launch broken.yaml", "broken.yaml is not valid YAML"),
+    "word beside a matrix": ("launch good.yaml fast", "'fast' is not KEY=VALUE"),
+    "seeds": ("launch good.yaml --seeds many", "--seeds many: "),
+    "selection": ("launch good.yaml --select arch=SS", "--select: arch=SS matches no cell"),
+    "scale": ("launch good.yaml --scale tiny", "has no scales"),
+    "command": ("lunch tmaze", "unknown command 'lunch'; did you mean 'launch'"),
+    "train without recipe": ("train", "missing argument"),
+    "train a wrong recipe": ("train tmase", "did you mean 'recipes.controls.tmaze'"),
+    "doctor of a wrong pattern": ("doctor tmaze pattern=Q", "no token at 'Q'"),
+    "status of nothing": ("status nothing", "no run and no matrix is called 'nothing'"),
+    "logs of nothing": ("logs nothing", "no run and no matrix is called 'nothing'"),
+    "report of nothing": ("report nothing", "no run and no matrix is called 'nothing'"),
+    "report of a matrix that never ran": ("report good.yaml", "no run of good.yaml has started"),
+    "list": ("list recipe", "did you mean 'recipes'"),
+}
+
+
+@pytest.mark.parametrize(("command", "named"), WRONG.values(), ids=WRONG.keys())
+def test_a_wrong_command_is_one_clear_line_with_exit_code_2_and_writes_nothing(folder, capsys, command, named):
+    before = files_below(folder)
+    typed = type_command(capsys, *command.split())
+    assert (typed.code, typed.out) == (2, "")
+    assert len(typed.err.splitlines()) == 1
+    assert typed.err.startswith("memexp: ")
+    assert re.search(named, typed.err), typed.err
+    assert files_below(folder) == before
+
+
+@pytest.mark.parametrize("options", [["--local"], ["--local", "--json"]], ids=" ".join)
+def test_a_dry_run_writes_nothing(folder, capsys, options):
+    before = files_below(folder)
+    assert type_command(capsys, "launch", "good.yaml", "--dry-run", *options).code == 0
+    assert files_below(folder) == before
+
+
+def test_options_may_stand_before_and_after_the_words(folder, capsys):
+    orders = [
+        "launch --gpus 2 tmaze pattern=L --run a",
+        "launch tmaze --gpus=2 --run=a pattern=L",
+        "launch tmaze run=a pattern=L --gpus 2",
+    ]
+    plans = [json.loads(type_command(capsys, *order.split(), "--dry-run", "--json", "--local").out) for order in orders]
+    assert plans[0]["runs"][0]["run"] == "a"
+    assert [plan["runs"][0]["arm"] for plan in plans] == ["L"] * 3
+    assert [plan["due"] for plan in plans] == [1] * 3
+
+
+def test_steps_and_seeds_override_the_file(folder, capsys):
+    def runs(*options: str) -> set[tuple[int, int]]:
+        typed = type_command(capsys, "launch", "good.yaml", "--dry-run", "--json", "--local", *options)
+        return {(run["agent_steps"], run["seed"]) for run in json.loads(typed.out)["runs"]}
+
+    assert runs() == {(1000, 0)}
+    assert runs("--seeds", "3") == {(1000, 0), (1000, 1), (1000, 2)}
+    assert runs("--seeds", "4,7", "--steps", "2m") == {(2_000_000, 4), (2_000_000, 7)}
+
+
+def test_the_app_behaves_the_same_under_typers_own_runner(folder):
+    assert CliRunner().invoke(app, ["launch", "tmase"]).exit_code == 2
+    assert CliRunner().invoke(app, ["list", "patterns"]).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["--help"], ["launch", "--help"], ["launch", "experiments.yaml", "--dry-run", "--local"], ["list", "envs"]],
+    ids=" ".join,
+)
+def test_planning_starts_fast_because_nothing_heavy_is_imported(command):
+    code = "import sys; from memexp.cli import main; main(sys.argv[1:]); print('LOADED', *sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stderr.partition("LOADED")[2].split()
+    assert not (HEAVY | {"sky"}) & set(loaded)
+
+
+def test_planning_for_the_cloud_imports_skypilot_and_nothing_else_that_is_heavy():
+    code = "import sys; from memexp.cli import main; main(sys.argv[1:]); print('LOADED', *sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, "launch", "experiments.yaml", "--dry-run"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "70 runs: " in done.stdout
+    assert not HEAVY & set(done.stderr.partition("LOADED")[2].split())
+
+
+def test_python_m_memexp_and_the_launch_script_are_the_same_command():
+    script = [str(ROOT / "devops" / "skypilot" / "launch.py"), "tmase"]
+    for command in ([sys.executable, "-m", "memexp", "launch", "tmase"], [sys.executable, *script]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == "memexp: unknown recipe 'tmase'; did you mean 'recipes.controls.tmaze'?\n"
+    assert os.access(script[0], os.X_OK)
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    typed = type_command(capsys)
+    assert typed.code == 0
+    assert "launch" in typed.out
+
+
+# What runs leave behind is shown.
+
+
+def make_run(name: str, steps: int, status: str | None = None, matrix: str = "m") -> Run:
+    run = Run.named(name)
+    run.write_info(
+        RunInfo(
+            run=name,
+            matrix=matrix,
+            env="tmaze",
+            arm="S",
+            pattern="S",
+            mem_len=0,
+            memory="on",
+            seed=0,
+            total_timesteps=1000,
+        )
+    )
+    run.append_metrics({"agent_steps": steps // 2, "sps": 90.0, "episode/return": 0.25})
+    run.append_metrics({"agent_steps": steps, "sps": 100.0, "episode/count": 0})
+    if status:
+        run.finish(Exit(status=status, reason="because"))  # type: ignore[arg-type]
+    return run
+
+
+def test_status_reads_state_steps_return_and_rate_from_the_run_directories(capsys):
+    make_run("one", 400)
+    make_run("two", 1000, "completed", matrix="other")
+    rows = {row["run"]: row for row in json.loads(type_command(capsys, "status", "--json").out)}
+    assert (rows["one"]["state"], rows["one"]["agent_steps"], rows["one"]["sps"]) == ("interrupted", 400, 100.0)
+    assert rows["one"]["episode_return"] == 0.25
+    assert (rows["two"]["state"], rows["two"]["reason"]) == ("done", "because")
+    assert [row["run"] for row in json.loads(type_command(capsys, "status", "other", "--json").out)] == ["two"]
+    table = type_command(capsys, "status", "one").out
+    assert "400 / 1k" in table
+    assert "two" not in table
+
+
+def test_status_of_a_matrix_file_shows_runs_that_have_not_started(folder, capsys):
+    rows = json.loads(type_command(capsys, "status", "good.yaml", "--json").out)
+    assert {row["run"]: row["state"] for row in rows} == {"small.maze_S_1k.s0": "new", "small.maze_S-off_1k.s0": "new"}
+
+
+def test_logs_prints_what_the_run_printed(capsys):
+    run = make_run("one", 400, "completed")
+    typed = type_command(capsys, "logs", "one")
+    assert (typed.code, typed.err) == (
+        2,
+        "memexp: run 'one' has no log: it was not started by `memexp launch --local`\n",
+    )
+    (run.path / "log.txt").write_text("first\nlast\n")
+    assert type_command(capsys, "logs", "one").out == "first\nlast\n"
+    assert type_command(capsys, "logs", "one", "--follow").out == "first\nlast\n"
+
+
+@pytest.mark.parametrize("what", ["recipes", "envs", "patterns", "runs"])
+def test_lists_are_readable_by_people_and_by_scripts(what: str, capsys):
+    make_run("one", 400)
+    rows = json.loads(type_command(capsys, "list", what, "--json").out)
+    lines = type_command(capsys, "list", what).out.splitlines()
+    assert [line.split()[0] for line in lines] == [next(iter(row.values())) for row in rows]
+
+
+def test_main_returns_the_exit_code():
+    assert main(["launch", "tmase"]) == 2
