@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State
+from memexp.cortex.kernels.gate import gru_gate
 
 
 class GRUGate(nn.Module):
@@ -24,12 +25,9 @@ class GRUGate(nn.Module):
         self.bg = nn.Parameter(torch.full((width,), bias))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        from_y = F.linear(y, torch.cat([self.Wr.weight, self.Wz.weight, self.Wg.weight]))
-        from_x = F.linear(x, torch.cat([self.Ur.weight, self.Uz.weight]))
-        width = x.shape[-1]
-        r, z = torch.sigmoid(from_y[..., : 2 * width] + from_x - F.pad(self.bg, (width, 0))).chunk(2, dim=-1)
-        h = torch.tanh(from_y[..., 2 * width :] + self.Ug(r * x))
-        return x + z * (h - x)
+        from_y = torch.cat([self.Wr.weight, self.Wz.weight, self.Wg.weight])
+        from_x = torch.cat([self.Ur.weight, self.Uz.weight])
+        return gru_gate(x, y, from_y, from_x, self.Ug.weight, self.bg)
 
 
 def norm(width: int) -> nn.LayerNorm:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State
+from memexp.cortex.cells.shared import State, accumulator_dtype
+from memexp.cortex.kernels.conv import depthwise_conv
 
 
 class CausalConv(nn.Module):
@@ -27,29 +28,42 @@ class CausalConv(nn.Module):
         return {"conv": torch.zeros(batch, self.kernel, self.d_hidden, device=device, dtype=dtype)}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        assert self.conv.bias is not None
+        bias = self.conv.bias
+        assert bias is not None
         if state is None:
-            return self._tap(0, x) + self.conv.bias, {}
-        y = self._tap(0, x) + self.conv.bias
+            last_tap = self.conv.weight[..., -1]
+            return (F.linear(x, last_tap, bias) if self.mixing else torch.addcmul(bias, x, last_tap[:, 0])), {}
         T, K = x.shape[1], self.kernel
-        past = state["conv"].to(x.dtype)
-        run = torch.cat([past, x], dim=1)
-        last = run[:, -K:]
-        other_episode = None  # [B, T], whether the step `lag` steps back belongs to another episode
-        blocked = []
-        for lag in range(1, K):
-            before = run[:, K - lag : K - lag + T]
-            if resets is not None:
-                start = F.pad(resets, (lag - 1, 0))[:, :T]
-                other_episode = start if other_episode is None else other_episode | start
-                before = before * ~other_episode[..., None]
-                blocked.append(other_episode[:, -1:])
-            y = y + self._tap(lag, before)
-        if blocked:
-            cut = torch.cat([*reversed(blocked), torch.zeros_like(blocked[0])], dim=1)
-            last = last * ~cut[..., None]
+        run = torch.cat([state["conv"].to(x.dtype), x], dim=1)
+        same_episode, kept = lags_in_episode(resets, K, accumulator_dtype(x))
+        if self.mixing:
+            y = bias
+            for lag, counts in enumerate(same_episode):
+                before = run[:, K - lag : K - lag + T]
+                y = y + F.linear(
+                    before if counts is None else before * counts.to(x.dtype), self.conv.weight[..., K - 1 - lag]
+                )
+        else:
+            dtype = accumulator_dtype(x)
+            by_lag = self.conv.weight[:, 0].t().flip(0)
+            y = depthwise_conv(run[:, 1:].to(dtype), by_lag.to(dtype), bias.to(dtype), same_episode).to(x.dtype)
+        last = run[:, T:] if kept is None else run[:, T:] * kept.to(x.dtype)
         return y, {"conv": last.to(state["conv"].dtype)}
 
-    def _tap(self, lag: int, x: Tensor) -> Tensor:
-        weight = self.conv.weight[..., self.kernel - 1 - lag]
-        return F.linear(x, weight) if self.mixing else x * weight[:, 0]
+
+def lags_in_episode(resets: Tensor | None, K: int, dtype: torch.dtype) -> tuple[list[Tensor | None], Tensor | None]:
+    """Which of the last K steps belong to the episode of each step: for each lag `[B, T, 1]`, 1 or 0; None for all.
+
+    Also `[B, K, 1]`, the same for the last step alone, oldest first.
+    """
+    counts: list[Tensor | None] = [None] * K
+    if resets is None:
+        return counts, None
+    T = resets.shape[1]
+    same = torch.ones_like(resets)
+    last = [same[:, -1:]]
+    for lag in range(1, K):  # lag - 1 steps back nothing had started yet, nor at that step itself
+        same = same & ~F.pad(resets, (lag - 1, 0))[:, :T]
+        counts[lag] = same[..., None].to(dtype)
+        last.append(same[:, -1:])
+    return counts, torch.cat(last[::-1], dim=1)[..., None].to(dtype)

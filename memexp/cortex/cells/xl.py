@@ -105,23 +105,26 @@ class XL(nn.Module):
         window = self.mem_len + T - 1 if self.published else self.mem_len
         codes = position_codes(window, self.d_hidden).to(x) if self.published else self.codes.to(x.dtype)
         front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
-        run = F.pad(run, (0, 0, front, 0))
         episode, episodes = self._episodes(age, resets, T, front)
-        q, k, v = (self._heads(a) for a in (self.q_proj(x), self.k_proj(run), self.v_proj(run)))
+        mem = run[:, :-T].detach()  # by itself, so that nothing computes its gradient
+        keys, values = (F.pad(torch.cat([w(mem), w(x)], 1), (0, 0, front, 0)) for w in (self.k_proj, self.v_proj))
+        q, k, v = (self._heads(a) for a in (self.q_proj(x), keys, values))
         r = self._heads(self.r_proj(codes))
         scale = 1 / math.sqrt(self.d)
         to_key, to_position = (q + self.u[:, None]) * scale, (q + self.v[:, None]) * scale
         blocks = []
         for start in range(0, T, QUERIES_AT_ONCE):
             queries = slice(start, min(start + QUERIES_AT_ONCE, T))
-            keys = slice(start, queries.stop + window)
-            scores = to_key[:, :, queries] @ k[:, :, keys].transpose(-1, -2)
-            scores = scores + skew(to_position[:, :, queries] @ r.transpose(-1, -2))
-            visible = (episode[:, queries, None] == episodes[:, None, keys]) & band(
-                scores.shape[-2], scores.shape[-1], x.device
+            reach = slice(start, queries.stop + window)
+            scores = add_product(
+                skew(to_position[:, :, queries] @ r.transpose(-1, -2)),
+                to_key[:, :, queries],
+                k[:, :, reach].transpose(-1, -2),
             )
-            scores = scores.masked_fill(~visible[:, None], -torch.inf)
-            blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, keys])
+            visible = episode[:, queries, None] == episodes[:, None, reach]
+            visible = visible & in_band(scores.shape[-2], scores.shape[-1], x.device)
+            scores.masked_fill_(~visible[:, None], -torch.inf)
+            blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, reach])
         return self.o_proj(torch.cat(blocks, dim=2).transpose(1, 2).flatten(2))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -153,7 +156,12 @@ def skew(by_distance: Tensor) -> Tensor:
     return flat[..., : Q * (width - 1 + Q)].unflatten(-1, (Q, width - 1 + Q))
 
 
-def band(queries: int, keys: int, device: torch.device) -> Tensor:
+def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """a + b c for matrices `[B, N, ., .]`, without writing the product out first."""
+    return torch.baddbmm(a.flatten(0, 1), b.flatten(0, 1), c.flatten(0, 1)).unflatten(0, a.shape[:2])
+
+
+def in_band(queries: int, keys: int, device: torch.device) -> Tensor:
     """`[Q, K]`, True where key j lies in query i's window: i <= j <= i + K - Q."""
     offset = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
     return (offset >= 0) & (offset <= keys - queries)

@@ -1,4 +1,4 @@
-"""The hand-written recurrences equal the plain loops beside them, in values and in gradients."""
+"""The hand-written kernels equal the plain forms beside them, in values and in gradients."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
+from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain
 from memexp.cortex.kernels.lstm import lstm, lstm_loop
 from memexp.cortex.kernels.slstm import slstm, slstm_loop
 
@@ -68,3 +70,34 @@ def test_slstm_from_a_fresh_state_equals_the_plain_loop() -> None:
     ours, oracle = slstm(terms, recurrent, state, resets), slstm_loop(terms, recurrent, state, resets)
     for a, b in zip((ours[0], *ours[1]), (oracle[0], *oracle[1]), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
+
+
+def gradients_of_both(fast: Callable, plain: Callable, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    results = []
+    for function in (fast, plain):
+        inputs = [a.detach().requires_grad_() for a in inputs]
+        y = function(*inputs)
+        weights = torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)
+        results.append([y, *torch.autograd.grad((y * weights).sum(), inputs)])
+    return list(zip(*results, strict=True))
+
+
+@given(shape=st.lists(st.integers(1, 4), min_size=0, max_size=2), width=st.integers(1, 5), seed=st.integers(0, 999))
+@few
+def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = [(*shape, width), (*shape, width), (3 * width, width), (2 * width, width), (width, width), (width,)]
+    inputs = [torch.randn(size, dtype=torch.float64) for size in sizes]
+    for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+
+
+@given(T=st.integers(1, 7), K=st.integers(1, 5), seed=st.integers(0, 999), all_count=st.booleans())
+@few
+def test_fast_convolution_equals_its_equation(T: int, K: int, seed: int, all_count: bool) -> None:
+    torch.manual_seed(seed)
+    inputs = [torch.randn(size, dtype=torch.float64) for size in ((2, K - 1 + T, 3), (K, 3), (3,))]
+    counts = [None if lag == 0 or all_count else (torch.rand(2, T, 1) < 0.6).double() for lag in range(K)]
+    fast, plain = (lambda *a, f=f: f(*a, counts) for f in (depthwise_conv, depthwise_conv_plain))
+    for ours, oracle in gradients_of_both(fast, plain, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
