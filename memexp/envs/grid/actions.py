@@ -1,12 +1,12 @@
 """What an agent can do: wait, move (or use what stands in the way), change its vibe; and what that costs."""
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import compiled, inlined
 from memexp.envs.grid.inventories import update
 from memexp.envs.grid.stations import share, use_chest, use_station
 
 
-@compiled
+@inlined
 def act(s, w, agent, action):
     """Carry out one agent's action, valid or not, with its statistics."""
     s.agents[w, agent, col.SUCCESS] = 0
@@ -37,7 +37,7 @@ def act(s, w, agent, action):
         s.agent_stats[w, agent, col.FAILED_ANY] += 1
 
 
-@compiled
+@inlined
 def move_or_use(s, w, agent, action):
     """Step into the neighbouring cell, or use what stands there; returns whether it worked."""
     cell = s.agents[w, agent, col.CELL]
@@ -67,7 +67,7 @@ def move_or_use(s, w, agent, action):
     return use_station(s, w, agent, obj)
 
 
-@compiled
+@inlined
 def can_pay(s, w, agent, kind):
     """Whether an agent has what an action of this kind requires."""
     for i in range(s.world[w, col.COSTS], s.world[w, col.COSTS_END]):
@@ -78,7 +78,7 @@ def can_pay(s, w, agent, kind):
     return True
 
 
-@compiled
+@inlined
 def pay(s, w, agent, kind):
     """Take from an agent what a successful action of this kind consumes."""
     for i in range(s.world[w, col.COSTS], s.world[w, col.COSTS_END]):
@@ -86,7 +86,7 @@ def pay(s, w, agent, kind):
             update(s, w, agent, s.rows[w, i, col.RESOURCE], -s.rows[w, i, col.SECOND])
 
 
-@compiled
+@inlined
 def watch_motion(s, w, agent):
     """Count the valid actions in a row after which the agent still stood in the same cell."""
     cell = s.agents[w, agent, col.CELL]

@@ -33,6 +33,11 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule on the hot path. A call hands over every array's address and shape, a hundred words; this avoids it."""
+    return numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
+
+
 def entry(parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """A function that Python calls: compiled on its first call, kept on disk; `parallel` spreads prange over all cores."""
 

@@ -1,11 +1,11 @@
 """What an agent sees: tokens (location, feature id, value), nearest cells first, at most 200."""
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import inlined
 from memexp.envs.grid.stations import current_protocol, remaining
 
 
-@compiled
+@inlined
 def observe(s, w, agent):
     """Write an agent's observation, unset what the previous one has left beyond it, and count the tokens."""
     n = see_globals(s, w, agent)
@@ -33,7 +33,7 @@ def observe(s, w, agent):
     s.game_stats[w, col.FREE] += col.NUM_TOKENS - written
 
 
-@compiled
+@inlined
 def put(s, w, agent, n, location, feature, value):
     """Write token n if there is room for it; returns the number of the next token."""
     if n < col.NUM_TOKENS:
@@ -43,7 +43,7 @@ def put(s, w, agent, n, location, feature, value):
     return n + 1
 
 
-@compiled
+@inlined
 def see_globals(s, w, agent):
     """Tokens that belong to no cell: progress of the episode, last action, goals, compass; returns how many."""
     step, max_steps = s.world[w, col.STEP], s.world[w, col.MAX_STEPS]
@@ -62,7 +62,7 @@ def see_globals(s, w, agent):
     return n
 
 
-@compiled
+@inlined
 def see_cell(s, w, agent, n, location, code):
     """Tokens of what stands in an occupied cell."""
     other = code - col.AGENTS
@@ -79,7 +79,7 @@ def see_cell(s, w, agent, n, location, code):
     return put(s, w, agent, n, location, col.F_TAG, s.types[w, kind, col.TAG])
 
 
-@compiled
+@inlined
 def see_agent(s, w, agent, n, location, other):
     """Tokens of an agent."""
     n = put(s, w, agent, n, location, col.F_GROUP, 0)
@@ -91,7 +91,7 @@ def see_agent(s, w, agent, n, location, other):
     return put(s, w, agent, n, location, col.F_TAG, s.world[w, col.AGENT_TAG])
 
 
-@compiled
+@inlined
 def see_inventory(s, w, agent, n, location, slot):
     """Tokens of the amounts held, the resource that became positive last coming first."""
     for i in range(s.inventory[w, slot, col.NUM_HELD] - 1, -1, -1):
@@ -103,7 +103,7 @@ def see_inventory(s, w, agent, n, location, slot):
     return n
 
 
-@compiled
+@inlined
 def see_station(s, w, agent, n, location, obj, kind):
     """Tokens of a station's cooldown, remaining uses and current protocol."""
     rest = remaining(s, w, obj)

@@ -7,7 +7,7 @@ by shared_update on those.
 import numpy as np
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import compiled, inlined
 from memexp.envs.grid.inventories import free_space, shared_update, update
 
 AROUND, RECEIVERS = col.SCRATCH, col.SCRATCH + 16
@@ -64,7 +64,7 @@ def find_protocol(s, w, kind, key, count):
     return -1
 
 
-@compiled
+@inlined
 def current_protocol(s, w, obj):
     """The protocol that the agents now around a station select, or -1."""
     kind = s.objects[w, obj, col.TYPE]
@@ -79,7 +79,7 @@ def current_protocol(s, w, obj):
     return p
 
 
-@compiled
+@inlined
 def remaining(s, w, obj):
     """Steps until a station's cooldown ends."""
     return max(0, s.objects[w, obj, col.END] - s.world[w, col.STEP])

@@ -5,7 +5,7 @@ import numpy as np
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.actions import act, regenerate
-from memexp.envs.grid.compiled import compiled, entry
+from memexp.envs.grid.compiled import compiled, entry, inlined
 from memexp.envs.grid.inventories import set_initial
 from memexp.envs.grid.maps import furnish
 from memexp.envs.grid.observe import observe
@@ -53,7 +53,7 @@ def begin_agent(s, w, agent):
         set_initial(s, w, agent, s.rows[w, i, col.RESOURCE], s.rows[w, i, col.AMOUNT])
 
 
-@compiled
+@inlined
 def play(s, w, actions, seen):
     """One step of world w with actions [W, A], in the order of TURN; `seen`: write observations."""
     num_agents = s.agents.shape[1]
@@ -79,7 +79,7 @@ def play(s, w, actions, seen):
                     s.final_obs[w, agent, i, j] = s.obs[w, agent, i, j]
 
 
-@compiled
+@inlined
 def reward(s, w, agent):
     """Pay an agent the change of its weighted statistics, in float32 as the original does."""
     total = np.float32(0)
@@ -95,7 +95,7 @@ def reward(s, w, agent):
     s.agent_stats[w, agent, col.RETURN] += s.rewards[w, agent]
 
 
-@compiled
+@inlined
 def shuffle(s, w):
     """Put the agents of a world into a fresh random order (Fisher-Yates)."""
     for i in range(s.agents.shape[1] - 1, 0, -1):
@@ -115,7 +115,7 @@ def begin_worlds(s, worlds, scratch, furnished):
         begin(s, w)
 
 
-@compiled
+@inlined
 def carry_on(s, w, actions, steps, mode):
     """Carry world w `steps` steps on, see step_worlds."""
     for step in range(steps):
@@ -149,5 +149,5 @@ def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GI
     RANDOM: uniformly random actions, and only the last step is observed. Uses NUMBA_NUM_THREADS cores (default: all)
     when there is work for them.
     """
-    alone = numba.get_num_threads() == 1 or actions.size < AGENTS_FOR_MORE_CORES
+    alone = numba.config.NUMBA_NUM_THREADS == 1 or actions.size < AGENTS_FOR_MORE_CORES
     (step_on_one_core if alone else step_on_all_cores)(s, actions, steps, mode)
