@@ -144,6 +144,7 @@ class AssemblyLinesEnv(VecEnv):
         return self._publish()
 
     def desync(self) -> Tensor:
+        self.reset()
         s = self._state
         seeds = [mix64(self._seed, self._first_world + w, 0, _DESYNC) for w in range(self.num_envs)]
         steps = (np.array(seeds, np.uint64) % s.world[:, col.MAX_STEPS].astype(np.uint64)).astype(np.int64)

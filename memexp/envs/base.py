@@ -48,7 +48,7 @@ class VecEnv(ABC):
 
     @abstractmethod
     def desync(self) -> Tensor:
-        """Carry every world to a random step of its first episode by random play: worlds get out of phase.
+        """Reset, then carry every world to a random step of its first episode by random play: out of phase.
 
         No episode is cut; the episodes that began before are left out of the statistics. Returns the observations.
         """
