@@ -1,0 +1,84 @@
+"""How often verdicts are wrong, by simulation with fixed seeds; docs/method.md has the long-run figures."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from helpers.synthetic_runs import environment
+
+from memexp.analysis.learning import learning
+from memexp.analysis.memory import memory
+from memexp.analysis.scale import find_scale
+
+ROUNDS = 120
+RANDOM = (0.0, 0.01, -0.01, 0.005, -0.005)
+"""The random policy's return as five runs measured it."""
+FIVE_PERCENT = 0.05 + 2 * (0.05 * 0.95 / ROUNDS) ** 0.5
+"""A rate of 5 % may look like this in so many rounds."""
+
+
+def verdicts(memory_mean, twin_mean, sd, *, seeds=5, pairs=1, ceiling=1.0, rounds=ROUNDS):
+    """Share of each memory verdict over Gaussian matrices of `pairs` architectures with their twins."""
+    rng, counts = np.random.default_rng(0), Counter()
+    for _ in range(rounds):
+        arms = {}
+        for pair in range(pairs):
+            arms[f"A{pair}"] = rng.normal(memory_mean, sd, seeds)
+            arms[f"A{pair}~"] = rng.normal(twin_mean, sd, seeds)
+        counts[verdict_of(environment(arms, ceiling, RANDOM))] += 1
+    return {verdict: count / rounds for verdict, count in counts.items()}
+
+
+def verdict_of(world):
+    scale = find_scale(world)
+    return memory(world, scale, {name: learning(arm, world, scale) for name, arm in world.arms.items()})["verdict"]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+@pytest.mark.parametrize(("level", "sd"), [(0.9, 0.05), (0.5, 0.15), (0.0, 0.02)])
+def test_without_an_effect_memory_is_hardly_ever_called_required_or_helpful(level, sd, ceiling):
+    rates = verdicts(level, level, sd, pairs=2, ceiling=ceiling)
+    assert rates.get("required", 0) <= 0.01
+    assert rates.get("required", 0) + rates.get("helps", 0) <= FIVE_PERCENT
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+def test_a_twin_that_just_solves_is_called_incapable_at_most_as_often_as_stated(ceiling):
+    rates = verdicts(1.0, 0.755, 0.05, ceiling=ceiling)
+    assert rates.get("required", 0) <= FIVE_PERCENT
+
+
+def test_a_difference_that_matters_is_called_unneeded_at_most_as_often_as_stated():
+    assert verdicts(0.95, 0.85, 0.05).get("not_needed", 0) <= FIVE_PERCENT
+    assert verdicts(0.95, 0.85, 0.02).get("not_needed", 0) <= FIVE_PERCENT
+
+
+def test_arms_that_have_not_learned_never_make_memory_unneeded():
+    assert verdicts(0.5, 0.5, 0.02, rounds=60).get("not_needed", 0) == 0
+    assert verdicts(0.0, 0.0, 0.02, rounds=60).get("not_needed", 0) == 0
+
+
+def test_a_large_effect_is_found_with_five_seeds():
+    assert verdicts(0.95, 0.5, 0.05, rounds=60).get("required", 0) >= 0.95
+    assert verdicts(0.95, 0.5, 0.05, rounds=60, ceiling=None).get("required", 0) >= 0.95
+    assert verdicts(0.95, 0.5, 0.1, pairs=2, rounds=60).get("required", 0) >= 0.8
+
+
+def test_no_effect_is_found_with_five_quiet_seeds():
+    assert verdicts(0.95, 0.95, 0.03, pairs=2, rounds=60).get("not_needed", 0) >= 0.9
+
+
+def test_three_seeds_never_decide():
+    assert verdicts(0.95, 0.5, 0.01, seeds=3, rounds=50) == {"undecided": 1.0}
+
+
+def test_learning_is_claimed_wrongly_in_at_most_five_percent():
+    rng, wrong, missed = np.random.default_rng(0), 0, 0
+    for _ in range(1000):
+        random = rng.normal(0.2, 0.02, 10)
+        world = environment({"same": rng.normal(0.2, 0.05, 5), "above": rng.normal(0.4, 0.05, 5)}, 1.0, random)
+        scale = find_scale(world)
+        wrong += learning(world.arms["same"], world, scale).verdict == "learned"
+        missed += learning(world.arms["above"], world, scale).verdict != "learned"
+    assert wrong <= 0.065 * 1000
+    assert missed <= 0.05 * 1000

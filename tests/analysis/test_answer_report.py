@@ -1,0 +1,119 @@
+"""The page and the pictures: self-contained, well-formed, complete."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from helpers.synthetic_runs import rising, write_matrix, write_run
+
+from memexp.analysis.answer import answer
+from memexp.analysis.figures import _spread, save_figures, short_count
+from memexp.analysis.report import duration, write_report
+from memexp.runs import find_runs
+
+VOID = {"meta", "br", "img", "link", "input", "hr", "col"}
+
+
+class Balanced(HTMLParser):
+    """Refuses elements that are closed in the wrong order or never."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [value for key, value in attrs if key == "id" and value]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for key, value in attrs if key == "id" and value]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    write_matrix(folder, {"S": [0.9, 0.95, 0.92, 0.97], "S~": [0.5, 0.52, 0.49, 0.5]}, env="maze")
+    write_matrix(folder, {"<X&Y>": [0.9, 0.95], "<X&Y>~": [0.5, 0.52]}, env="other", ceiling_return=None)
+    return find_runs(folder)
+
+
+@pytest.fixture(scope="module")
+def found(runs):
+    return answer(runs, "test")
+
+
+@pytest.fixture(scope="module")
+def page(runs, found, tmp_path_factory):
+    return write_report(runs, found, tmp_path_factory.mktemp("page") / "new" / "report.html").read_text()
+
+
+def test_the_page_is_well_formed_self_contained_and_names_every_arm(found, page):
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "http" not in page
+    assert not re.search(r"<(script|link|img|iframe)\b", page)
+    assert not re.search(r"@import|url\((?!#)", page)
+    for name, environment in found["environments"].items():
+        assert name in parser.text
+        assert environment["memory"]["reason"] in parser.text
+        for arm in environment["arms"]:
+            assert arm in parser.text
+    assert "maze requires memory" in parser.text
+    assert "<X" not in page
+
+
+def test_the_figures_take_the_pages_colour_and_their_references_lead_somewhere(page):
+    assert "#010203" not in page
+    assert "currentColor" in page
+    assert page.count('role="img" aria-label="') == 4
+    references = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
+    parser = Balanced()
+    parser.feed(page)
+    assert references <= set(parser.ids)
+
+
+def test_a_page_can_be_written_about_runs_that_have_nothing_to_show(tmp_path):
+    run = write_run(tmp_path, "S", 0, [], status=None)
+    found = answer([run], "test")
+    page = write_report([run], found, tmp_path / "report.html").read_text()
+    assert "undecided" in page
+    write_run(tmp_path, "S~", 0, np.full(30, np.nan), name="nan", random_return=None, ceiling_return=None)
+    runs = find_runs(tmp_path)
+    found = answer(runs, "test")
+    assert write_report(runs, found, tmp_path / "report.html").exists()
+    assert all(file.stat().st_size > 1000 for file in save_figures(runs, found, tmp_path / "figures"))
+
+
+def test_unfinished_runs_are_drawn(tmp_path):
+    runs = [write_run(tmp_path, "S", seed, rising(0.9), name=f"r{seed}", reached=0.4, status=None) for seed in range(2)]
+    page = write_report(runs, answer(runs, "test"), tmp_path / "report.html").read_text()
+    assert "2 unfinished" in page
+    assert page.count("stroke-dasharray") >= 2
+
+
+def test_the_pictures_are_written_as_png(runs, found, tmp_path):
+    files = save_figures(runs, found, tmp_path / "pictures")
+    assert [file.name for file in files] == ["answer.png", "twins.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+
+
+def test_labels_keep_their_order_and_distance_inside_the_picture():
+    assert _spread([0.5, 0.5, 0.5], 0.1, 0, 1) == pytest.approx([0.4, 0.5, 0.6])
+    assert _spread([0.0, 0.01, 0.9], 0.1, 0, 1) == pytest.approx([0.0, 0.1, 0.9])
+    assert _spread([0.99, 1.0], 0.1, 0, 1) == pytest.approx([0.9, 1.0])
+
+
+def test_counts_and_durations_are_written_as_people_say_them():
+    assert [short_count(n) for n in (0, 950, 96_000, 1_500_000, 2e9)] == ["0", "950", "96k", "1.5m", "2b"]
+    assert [duration(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18 s", "12 min", "3.44 h"]

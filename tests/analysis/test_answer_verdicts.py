@@ -1,0 +1,231 @@
+"""Verdicts on synthetic runs whose truth is known."""
+
+import json
+
+import numpy as np
+import pytest
+from helpers.synthetic_runs import BUDGET, rising, write_arm, write_matrix, write_run
+
+from memexp.analysis.answer import answer
+from memexp.runs import find_runs
+
+GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
+HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
+NONE = [0.01, -0.01, 0.0, 0.005, -0.005]
+
+
+def judged(folder):
+    found = answer(find_runs(folder), "test")
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    return found["environments"]["world"]
+
+
+def memory_of(folder, arms, **options):
+    write_matrix(folder, arms, **options)
+    return judged(folder)["memory"]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+def test_memory_is_required_when_an_arm_solves_and_nothing_without_memory_comes_near(tmp_path, ceiling):
+    memory = memory_of(tmp_path, {"S": GOOD, "S~": HALF, "X": HALF, "X~": HALF}, ceiling_return=ceiling)
+    assert memory["verdict"] == "required"
+    assert memory["per_arm"]["S"]["effect"] == pytest.approx(0.452 / (1.0 if ceiling else 0.95), rel=1e-3)
+    assert memory["per_arm"]["S"]["p_holm"] == pytest.approx(2 / 252, rel=1e-3)
+    assert memory["per_arm"]["S"]["p_improvement"] == 1.0
+    assert memory["effect"] == pytest.approx(memory["per_arm"]["S"]["effect"] / 2, rel=1e-3)
+    assert memory["ci"][0] < memory["effect"] < memory["ci"][1]
+    assert memory["scale"] == ("ceiling" if ceiling else "S")
+
+
+def test_memory_helps_but_is_not_required_when_the_twin_gets_there_too(tmp_path):
+    memory = memory_of(tmp_path, {"S": GOOD, "S~": [0.80, 0.79, 0.81, 0.80, 0.78]})
+    assert memory["verdict"] == "helps"
+    assert "S~" in memory["reason"]
+
+
+def test_an_architecture_that_cannot_remember_refutes_required_as_a_twin_does(tmp_path):
+    write_arm(tmp_path, "X0", GOOD, pattern="X", mem_len=0)
+    memory = memory_of(tmp_path, {"S": GOOD, "S~": HALF})
+    assert memory["verdict"] == "helps"
+    assert "X0" in memory["reason"]
+
+
+def test_a_single_seed_that_solves_without_memory_refutes_required(tmp_path):
+    memory = memory_of(tmp_path, {"S": GOOD, "S~": [0.9, *HALF[1:]]})
+    assert memory["verdict"] == "helps"
+    assert "S~, seed 0" in memory["reason"]
+
+
+def test_memory_helps_when_nobody_solves(tmp_path):
+    memory = memory_of(tmp_path, {"S": HALF, "S~": [0.2, 0.22, 0.19, 0.21, 0.2]})
+    assert memory["verdict"] == "helps"
+    assert "by none" in memory["reason"]
+
+
+def test_memory_only_helps_while_the_seeds_cannot_exclude_a_solving_twin(tmp_path):
+    memory = memory_of(tmp_path, {"S": GOOD, "S~": [0.74, 0.4, 0.74, 0.74, 0.6]})
+    assert memory["verdict"] == "helps"
+    assert "cannot exclude" in memory["reason"]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+def test_memory_is_not_needed_when_the_twins_solve_and_the_effects_are_small(tmp_path, ceiling):
+    arms = {"S": GOOD, "S~": GOOD[::-1], "X": GOOD, "X~": [0.96, 0.95, 0.97, 0.93, 0.95]}
+    assert memory_of(tmp_path, arms, ceiling_return=ceiling)["verdict"] == "not_needed"
+
+
+def test_memory_that_costs_return_is_not_needed_where_the_ceiling_is_known(tmp_path):
+    memory = memory_of(tmp_path, {"S": HALF, "S~": GOOD})
+    assert memory["verdict"] == "not_needed"
+    assert "costs S" in memory["reason"]
+
+
+def test_without_a_ceiling_memory_arms_that_did_not_train_do_not_make_memory_unneeded(tmp_path):
+    assert memory_of(tmp_path, {"S": HALF, "S~": GOOD}, ceiling_return=None)["verdict"] == "undecided"
+
+
+def test_arms_that_stop_halfway_alike_do_not_show_that_memory_is_not_needed(tmp_path):
+    memory = memory_of(tmp_path, {"S": HALF, "S~": HALF[::-1]})
+    assert memory["verdict"] == "undecided"
+    assert "same level" in memory["reason"]
+
+
+def test_an_effect_between_small_and_significant_is_undecided_and_names_the_seeds_to_run(tmp_path):
+    write_matrix(tmp_path, {"S": [0.9, 0.6, 0.9, 0.5, 0.8], "S~": [0.8, 0.4, 0.9, 0.5, 0.7]})
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert any("more seeds of arms S and S~" in sentence or "would decide" in sentence for sentence in found["next"])
+
+
+def test_three_seeds_decide_nothing_and_the_answer_says_which_to_run(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD[:3], "S~": HALF[:3]})
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert "3 v 3" in found["memory"]["reason"]
+    assert found["memory"]["effect"] == pytest.approx(0.45, abs=0.01)
+    assert found["arms"]["S"]["learning"]["verdict"] == "undecided"
+    assert "3 seeds" in found["arms"]["S"]["learning"]["reason"]
+    assert any(sentence.startswith("run 2 more seeds of arms S, S~ (--seeds 5)") for sentence in found["next"])
+
+
+def test_one_seed_gives_numbers_without_intervals(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD[:1], "S~": HALF[:1]})
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert found["arms"]["S"]["final"]["iqm"] == pytest.approx(0.95)
+    assert found["arms"]["S"]["final"]["ci"] == [None, None]
+
+
+@pytest.mark.parametrize("ceiling", [1.0, None])
+def test_nothing_learned_is_undecided_and_not_unneeded(tmp_path, ceiling):
+    write_matrix(tmp_path, {"S": NONE, "S~": NONE[::-1]}, ceiling_return=ceiling)
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert found["memory"]["reason"].startswith("Nothing learned")
+    assert found["arms"]["S"]["learning"]["verdict"] == ("not_learned" if ceiling else "undecided")
+
+
+def test_no_reward_at_all_is_not_learned_and_names_the_reachability_of_reward(tmp_path):
+    write_matrix(tmp_path, {"S": [0.0] * 5, "S~": [0.0] * 5}, ceiling_return=None)
+    found = judged(tmp_path)
+    assert {arm["learning"]["verdict"] for arm in found["arms"].values()} == {"not_learned"}
+    assert found["knobs"][0]["knob"].startswith("reward reachability")
+
+
+def test_an_inconsistent_arm_is_excluded_and_named(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
+    write_matrix(tmp_path, {"X": GOOD, "X~": GOOD}, gap=0.01)
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "required"
+    assert "X (inconsistent: max_logprob_gap 0.01 > 0.001" in found["memory"]["reason"]
+    assert "not counted: X~" in found["memory"]["reason"]
+    assert found["arms"]["X"]["consistent"] is False
+    assert any("memexp doctor" in sentence for sentence in found["next"])
+
+
+def test_missing_twins_and_a_missing_random_policy_leave_it_undecided(tmp_path):
+    write_arm(tmp_path / "a", "S", GOOD)
+    found = judged(tmp_path / "a")
+    assert found["memory"]["verdict"] == "undecided"
+    assert "no memory-ablated twin" in found["memory"]["reason"]
+    assert any("twins: true" in sentence for sentence in found["next"])
+    write_matrix(tmp_path / "b", {"S": GOOD, "S~": HALF}, random_return=None)
+    found = judged(tmp_path / "b")
+    assert found["memory"]["verdict"] == found["arms"]["S"]["learning"]["verdict"] == "undecided"
+    assert found["memory"]["effect"] is None
+    assert any("random policy" in sentence for sentence in found["next"])
+
+
+def test_runs_that_all_failed_or_still_run_give_an_answer_that_says_so(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "S", seed, rising(0.9), reached=0.3, status="failed")
+        write_run(tmp_path, "S~", seed, rising(0.9), reached=0.3, status=None)
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert found["arms"]["S"] == {**found["arms"]["S"], "seeds": 0}
+    assert found["arms"]["S"]["final"] == {"iqm": None, "ci": [None, None], "normalized": None, "eval": None}
+    assert found["next"][0].startswith("wait for the 3 runs")
+    assert found["next"][1].startswith("launch the matrix again: 3 runs")
+
+
+def test_the_random_policys_own_error_counts_against_learning(tmp_path):
+    for seed, (final, level) in enumerate(zip([0.30, 0.31, 0.30, 0.29], [0.2, 0.4, 0.1, 0.5], strict=True)):
+        write_run(tmp_path, "S", seed, rising(final), random_return=level)
+    assert judged(tmp_path)["arms"]["S"]["learning"]["verdict"] != "learned"
+
+
+def test_a_flat_curve_has_converged_a_rising_one_improves_and_a_fallen_one_collapsed(tmp_path):
+    noise = np.random.default_rng(0)
+    up = np.linspace(0, 0.9, 90)
+    down = np.r_[rising(0.9, updates=60), np.linspace(0.9, 0.3, 30)]
+    for seed in range(5):
+        jitter = 0.02 * noise.standard_normal(90)
+        write_run(tmp_path, "flat", seed, rising(0.9, updates=90) + jitter)
+        write_run(tmp_path, "up", seed, up + jitter)
+        write_run(tmp_path, "down", seed, down + jitter)
+        write_run(tmp_path, "random", seed, jitter)
+    arms = judged(tmp_path)["arms"]
+    verdicts = {name: arm["convergence"]["verdict"] for name, arm in arms.items()}
+    assert verdicts == {"flat": "converged", "up": "improving", "down": "collapsed", "random": "undecided"}
+    assert 0.2 * BUDGET < arms["flat"]["convergence"]["at_agent_steps"] < 0.6 * BUDGET
+    assert judged(tmp_path)["knobs"] == [
+        {"knob": "steps", "value": 2 * BUDGET, "because": judged(tmp_path)["knobs"][0]["because"]}
+    ]
+
+
+def test_time_is_the_median_over_seeds_with_those_that_never_arrive_censored(tmp_path):
+    for seed, half in enumerate((0.2, 0.3, 0.4)):
+        write_run(tmp_path, "S", seed, rising(1.0, updates=200, half=half), price_per_hour=36.0)
+    for seed in (3, 4):
+        write_run(tmp_path, "S", seed, rising(0.2, updates=200), price_per_hour=36.0)
+    time = judged(tmp_path)["arms"]["S"]["time"]
+    assert time["agent_steps"]["censored"] == 2
+    assert 0.42 * BUDGET < time["agent_steps"]["median"] < 0.52 * BUDGET
+    assert time["hours"] == pytest.approx(time["agent_steps"]["median"] / 1000 / 3600, rel=1e-4)
+    assert time["dollars"] == pytest.approx(36 * time["hours"], rel=1e-4)
+
+
+def test_time_is_null_where_fewer_than_half_arrive_and_dollars_where_no_price_is_known(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
+    arms = judged(tmp_path)["arms"]
+    assert arms["S~"]["time"] == {
+        "agent_steps": {"median": None, "ci": [None, None], "censored": 5}, "hours": None, "dollars": None,
+    }  # fmt: skip
+    assert arms["S"]["time"]["hours"] is not None
+    assert arms["S"]["time"]["dollars"] is None
+
+
+def test_the_answer_has_every_key_of_the_contract(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
+    found = answer(find_runs(tmp_path), "test")
+    assert found["matrix"] == "test"
+    world = found["environments"]["world"]
+    assert {"memory", "arms", "knobs", "next"} <= world.keys()
+    assert {"verdict", "effect", "ci", "p_improvement", "per_arm", "reason"} <= world["memory"].keys()
+    arm = world["arms"]["S"]
+    assert {"seeds", "final", "learning", "convergence", "time", "consistent"} <= arm.keys()
+    assert {"iqm", "ci", "normalized"} <= arm["final"].keys()
+    assert {"verdict", "reason"} <= arm["learning"].keys()
+    assert {"verdict", "at_agent_steps"} <= arm["convergence"].keys()
+    assert {"agent_steps", "hours", "dollars"} == arm["time"].keys()
+    assert {"median", "ci", "censored"} == arm["time"]["agent_steps"].keys()
