@@ -1,0 +1,134 @@
+"""Runs on this machine are real processes: they finish, resume, fail and stop as the run directory says."""
+
+import json
+import signal
+import sys
+
+import pytest
+import yaml
+from helpers.commands import files_below, type_command
+from rich.console import Console
+
+from memexp.launch import local
+from memexp.launch.cell import recipe_cells
+from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
+from memexp.launch.recipe import find_recipe
+from memexp.launch.state import state_of
+from memexp.runs import Run
+
+FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_episodes": "4"}
+CONSOLE = Console(file=sys.stdout)
+
+
+def cell(run: str, **words: str):
+    return recipe_cells(find_recipe("tmaze"), {"run": run, "length": "2", **FAST, **words})[0]
+
+
+@pytest.mark.slow
+def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, home, monkeypatch, capsys):
+    matrix = {
+        "name": "tiny",
+        "environments": {"maze": {"recipe": "tmaze", "args": {"length": 2}}},
+        "architectures": {"S": {"pattern": "S"}},
+        "steps": ["1k"],
+        "seeds": 1,
+        "overrides": FAST,
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(matrix))
+    command = ["launch", "tiny.yaml", "--local", "--jobs", "2"]
+    typed = type_command(capsys, *command)
+    assert (typed.code, typed.err) == (0, "")
+    assert "2 done" in typed.out
+
+    rows = json.loads(type_command(capsys, "status", "tiny", "--json").out)
+    assert {row["arm"]: (row["state"], row["agent_steps"]) for row in rows} == {
+        "S": ("done", 1024),
+        "S~": ("done", 1024),
+    }
+    assert Run.named("tiny.maze_S-off_1k.s0").info.memory == "off"
+    log = type_command(capsys, "logs", "tiny.maze_S_1k.s0").out
+    assert log.startswith("$ ")
+    assert "1,024/1k steps" in log
+
+    before = files_below(home)
+    typed = type_command(capsys, *command)
+    assert typed.code == 0
+    assert "2 runs: 2 done; 0 to launch" in typed.out
+    assert files_below(home) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_the_same_command_carries_on(monkeypatch, capsys):
+    long = cell("long", **{"trainer.total_timesteps": "20k", "trainer.num_envs": "64"})
+    show = local._Launch.show
+
+    def interrupt_once_it_trains(launch):
+        show(launch)
+        if any(job.steps for job in launch.jobs) and not launch.asked:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(local, "SHOW_S", 0.0)
+    monkeypatch.setattr(local._Launch, "show", interrupt_once_it_trains)
+    outcome = run_here([long, cell("other")], jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.stopped, outcome.left, outcome.ok) == (["long"], ["other"], False)
+    assert state_of(Run.named("long")) == "preempted"
+    assert state_of(Run.named("other")) == "new"
+    reached = Run.named("long").metrics()[-1]["agent_steps"]
+    assert 0 < reached < 20_000
+
+    monkeypatch.setattr(local._Launch, "show", show)
+    assert run_here([long], jobs=1, processes=1, console=CONSOLE).done == ["long"]
+    steps = [line["agent_steps"] for line in Run.named("long").metrics()]
+    assert steps == sorted(set(steps))
+    assert reached in steps
+    assert steps[-1] >= 20_000
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_listed_with_its_last_words_and_the_others_go_on(capsys):
+    words = [f"{key}={value}" for key, value in {**FAST, "trainer.total_timesteps": "1k"}.items()]
+    typed = type_command(capsys, "launch", "tmaze", "run=bad", "trainer.device=abacus", *words, "--local")
+    assert typed.code == 1
+    (line,) = [line for line in typed.out.splitlines() if line.startswith("failed: bad: ")]
+    assert "abacus" in line
+    assert last_line(Run.named("bad")) in line
+
+
+def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
+    import fcntl
+
+    def refuse(*_, **__):
+        raise AssertionError("a second process was started")
+
+    monkeypatch.setattr(local.subprocess, "Popen", refuse)
+    run = Run.named("busy")
+    run.path.mkdir(parents=True)
+    with open(run.path / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        outcome = run_here([cell("busy")], jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.left, outcome.ok) == (["busy"], False)
+    assert not (run.path / "log.txt").exists()
+
+
+def test_jobs_share_cores_and_gpus(monkeypatch):
+    monkeypatch.setattr(local.os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert visible_gpus() == []
+    assert (default_jobs(1), default_jobs(2), default_jobs(99)) == (4, 2, 1)
+    assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "3"
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert default_jobs(2) == 2
+    devices = [local._environment(slot, jobs=2, processes=2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
+    assert devices == ["4,5", "6,7"]
+
+
+def test_several_processes_run_under_torchrun():
+    command = local._command(cell("a"), processes=2)
+    assert command[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    assert command[5:8] == ["-m", "memexp", "train"]
+    assert "torch.distributed.run" not in local._command(cell("a"), processes=1)
