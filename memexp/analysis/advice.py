@@ -86,10 +86,11 @@ def _more_seeds(environment: Environment, scale: Scale | None, judged: dict[str,
         needed = _seeds_for(arm, twin, max(abs(entry["effect"]), SMALLEST_EFFECT) * scale.span)
         have = min(len(arm.seeds), len(twin.seeds))
         if have < needed <= MAX_SEEDS:
-            sentences.append(f"run {needed - have} more seeds of arms {name} and {name}~ (--seeds {needed}) to decide")
+            more = "1 more seed" if needed - have == 1 else f"{needed - have} more seeds"
+            sentences.append(f"run {more} of arms {name} and {name}~ (--seeds {needed}) to decide")
         elif needed > MAX_SEEDS:
             sentences.append(
-                f"{needed} seeds of arms {name} and {name}~ would decide: make the runs longer or alike first"
+                f"{needed} seeds of arms {name} and {name}~ would decide: first make the seeds more alike (longer runs)"
             )
     if not sentences and not any(
         a["final"]["normalized"] and a["final"]["normalized"] >= SOLVED for a in judged["arms"].values()

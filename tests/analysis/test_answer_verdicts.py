@@ -108,6 +108,15 @@ def test_three_seeds_decide_nothing_and_the_answer_says_which_to_run(tmp_path):
     assert any(sentence.startswith("run 2 more seeds of arms S, S~ (--seeds 5)") for sentence in found["next"])
 
 
+def test_four_seeds_of_four_arms_cannot_be_significant_together_and_a_fifth_is_asked_for(tmp_path):
+    arms = {name: finals for arm in "ABCD" for name, finals in ((arm, GOOD[:4]), (f"{arm}~", HALF[:4]))}
+    write_matrix(tmp_path, arms)
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "undecided"
+    assert found["memory"]["per_arm"]["A"]["p_holm"] == pytest.approx(4 / 70, rel=1e-3)
+    assert found["next"][0] == "run 1 more seed of arms A and A~ (--seeds 5) to decide"
+
+
 def test_one_seed_gives_numbers_without_intervals(tmp_path):
     write_matrix(tmp_path, {"S": GOOD[:1], "S~": HALF[:1]})
     found = judged(tmp_path)
