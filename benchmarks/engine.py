@@ -9,7 +9,6 @@ compiled step alone. Worlds are out of phase, so that episodes end throughout. M
 import argparse
 import json
 import os
-import statistics
 import time
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -21,32 +20,21 @@ from rich.console import Console
 from rich.table import Table
 
 from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.envs.assembly_tasks import STYLES, TERRAINS, Style
+from memexp.envs.assembly_tasks import STYLES, Style
 from memexp.envs.config import AssemblyLines
 from memexp.envs.grid.step import step_worlds
 
 ORIGINAL = {"tiny": 155_000, "small": 151_000, "medium": 292_000}
-"""The original engine alone, agent steps a second on one core of the same kind of machine (tiny rooms: also level_0)."""
+"""The original engine alone, agent steps a second on one core of the same kind of machine (level_0: as tiny)."""
 ORIGINAL_WRAPPED = 23_500
 """The original with its training wrapper (22 000 to 25 000)."""
-CASES = {
-    "level_0": ("level_0", "tiny"),
-    "tiny": ("tiny", "tiny"),
-    "small": ("small", "small"),
-    "medium": ("medium", "medium"),
-    "all_room_sizes": ("all_room_sizes", None),
-    "full (all terrains)": ("full", None),
+CASES: dict[str, tuple[Style, str | None]] = {
+    "level_0": (STYLES["level_0"], "tiny"),
+    **{room: (Style((1, 2, 3, 4), (0, 1, 2), (room,)), room) for room in ORIGINAL},
+    "all_room_sizes": (STYLES["all_room_sizes"], None),
+    "full": (STYLES["full"], None),
 }
-
-
-def make_env(style: str, num_worlds: int, num_vibes: int) -> AssemblyLinesEnv:
-    """Worlds of a curriculum style, or of one room size with chains of 1 to 4."""
-    if style not in STYLES:
-        STYLES[style] = Style((1, 2, 3, 4), (0, 1, 2), (style,), TERRAINS[:1])
-        config = AssemblyLines.model_construct(curriculum_style=style, num_vibes=num_vibes)
-    else:
-        config = AssemblyLines(curriculum_style=style, num_vibes=num_vibes)  # type: ignore[arg-type]
-    return AssemblyLinesEnv(config, num_worlds)
+"""Case -> tasks and the room size whose original figure it is compared with. `full` has obstacles and large rooms."""
 
 
 def rates(env: AssemblyLinesEnv, repeats: int, seconds: float) -> dict[str, list[float]]:
@@ -75,6 +63,12 @@ def rates(env: AssemblyLinesEnv, repeats: int, seconds: float) -> dict[str, list
     return result
 
 
+def quartiles(values: list[float]) -> tuple[float, float, float]:
+    """Lower quartile, median, upper quartile."""
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
+    return low, median, high
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=1024)
@@ -90,18 +84,23 @@ def main() -> None:
         table.add_column(heading, justify="left" if heading == "tasks" else "right")
     answer = {}
     for case, (style, room) in CASES.items():
-        measured = rates(make_env(style, options.worlds, options.vibes), options.repeats, options.seconds)
+        env = AssemblyLinesEnv(AssemblyLines(num_vibes=options.vibes), options.worlds, style=style)
+        measured = rates(env, options.repeats, options.seconds)
         row: dict[str, float | list[float] | None] = {}
         for name, values in measured.items():
-            low, median, high = statistics.quantiles(values, n=4) if len(values) > 1 else values * 3
+            low, median, high = quartiles(values)
             row |= {name: median, f"{name}_quartiles": [low, high]}
-        median = statistics.median(measured["env"])
+        median = quartiles(measured["env"])[1]
         row["ratio_to_original_engine"] = median / ORIGINAL[room] if room else None
         row["ratio_to_original_wrapper"] = median / ORIGINAL_WRAPPED
         answer[case] = row
-        cells = [f"{row[n] / 1e3:,.0f}k [{row[f'{n}_quartiles'][0] / 1e3:,.0f}-{row[f'{n}_quartiles'][1] / 1e3:,.0f}]" for n in measured]  # type: ignore[operator,index]
-        ratio = f"{row['ratio_to_original_engine']:.1f}x" if room else ""
-        table.add_row(case, *cells, ratio, f"{row['ratio_to_original_wrapper']:.0f}x")
+        cells = []
+        for values in measured.values():
+            low, median, high = quartiles(values)
+            cells.append(f"{median / 1e3:,.0f}k [{low / 1e3:,.0f}-{high / 1e3:,.0f}]")
+        median = quartiles(measured["env"])[1]
+        ratio = f"{median / ORIGINAL[room]:.1f}x" if room else ""
+        table.add_row(case, *cells, ratio, f"{median / ORIGINAL_WRAPPED:.0f}x")
     if options.json:
         print(json.dumps({"worlds": options.worlds, "vibes": options.vibes, "cases": answer}))
     else:

@@ -1,8 +1,8 @@
-"""assembly_lines: one agent carries resources along a chain of stations until they become hearts (1 reward each, at most 15).
+"""assembly_lines: one agent carries resources along a chain of stations until they become hearts (at most 15).
 
-The game is MettaGrid's, bit by bit; the engine is in grid/, the tasks are in assembly_tasks.py. Every episode has a task
-(`tasks(world, episode)`, else a uniformly random one) and a map of its own, both functions of the seed, the world's global
-number and the episode's number.
+The game is MettaGrid's, bit by bit; the engine is in grid/, the tasks are in assembly_tasks.py. Every episode has a
+task (`tasks(world, episode)`, else a uniformly random one) and a map of its own, both functions of the seed, the
+world's global number and the episode's number.
 """
 
 from functools import lru_cache
@@ -80,10 +80,10 @@ def sizes_of(style: Style) -> Sizes:
 
 
 class AssemblyLinesEnv(VecEnv):
-    """`num_envs` worlds of one agent each. Observations are tokens; an episode ends (terminated) after its task's steps.
+    """`num_envs` worlds of one agent each. Observations are tokens; an episode ends (terminated) after max_steps.
 
     On the CPU the returned tensors are the very memory that the engine writes. Actions: 0 noop, 1-4 move north, south,
-    west, east (or use the station there), from 5 on change the vibe, which does nothing; other indices do nothing either.
+    west, east (or use the station there), from 5 on change the vibe, which does nothing; nor do other indices.
     """
 
     def __init__(
@@ -94,10 +94,12 @@ class AssemblyLinesEnv(VecEnv):
         seed: int = 0,
         first_world: int = 0,
         tasks: TaskSource | None = None,
+        style: Style | None = None,
     ) -> None:
+        """See `memexp.envs.make`; `style` draws tasks from something else than the config's curriculum style."""
         if num_envs < 1:
             raise UsageError(f"num_envs must be at least 1, not {num_envs}")
-        style = STYLES[config.curriculum_style]
+        style = style or STYLES[config.curriculum_style]
         sizes = sizes_of(style)
         self.config = config
         self.num_envs = self.num_agents = num_envs
@@ -225,7 +227,7 @@ def _episode_columns(
     """What ended episodes left in the state arrays -> columns. Shares are of the episode's actions or stations.
 
     env/chain_progress: share of the chain's stations that were used at least once; env/sink_uses: how often a sink
-    swallowed resources; env/tokens: mean length of an observation; env/longest_still: most steps without leaving a cell.
+    swallowed resources; env/tokens: mean length of an observation; env/longest_still: steps without motion.
     """
     length = world[:, col.STEP]
     station = np.arange(uses.shape[1])

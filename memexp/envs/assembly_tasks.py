@@ -1,7 +1,7 @@
 """Tasks of assembly_lines: a task id and a curriculum style -> room, chain of stations, sinks. Pure Python.
 
-The draws are those of the original (MettaGrid), in its order and from the same generator, so that a task id means the same
-task in both.
+The draws are those of the original (MettaGrid), in its order and from the same generator, so that a task id means the
+same task in both.
 """
 
 from dataclasses import dataclass

@@ -108,19 +108,21 @@ def replay(path: Path) -> int:
     width = z["map"].shape[1]
     stations = np.setdiff1d(np.arange(len(z["objects"])), z["chest_index"])
 
+    def equal(ours: np.ndarray, recorded: np.ndarray, what: str, t: int) -> None:
+        if not np.array_equal(ours, recorded):
+            np.testing.assert_array_equal(ours, recorded, f"{path.stem}, after step {t}: {what}")
+
     def compare(t: int) -> None:
-        where = f"{path.stem}, after step {t}"
-        np.testing.assert_array_equal(s.obs[0], z["obs"][t], f"observations, {where}")
+        equal(s.obs[0], z["obs"][t], "observations", t)
         cells = s.agents[0, :, col.CELL]
-        np.testing.assert_array_equal(np.stack([cells // width, cells % width], 1), z["agent_pos"][t], where)
-        np.testing.assert_array_equal(s.agents[0, :, col.VIBE], z["agent_vibe"][t], where)
-        num_agents = len(cells)
-        np.testing.assert_array_equal(s.inventory[0, :num_agents, : col.NUM_RESOURCES], z["agent_inventory"][t], where)
-        np.testing.assert_array_equal(s.inventory[0, num_agents:, : col.NUM_RESOURCES], z["chest_inventory"][t], where)
+        equal(np.stack([cells // width, cells % width], 1), z["agent_pos"][t], "positions", t)
+        equal(s.agents[0, :, col.VIBE], z["agent_vibe"][t], "vibes", t)
+        amounts, num_agents = s.inventory[0, :, : col.NUM_RESOURCES], len(cells)
+        equal(amounts[:num_agents], z["agent_inventory"][t], "inventories", t)
+        equal(amounts[num_agents:], z["chest_inventory"][t], "chests", t)
         objects = s.objects[0, stations]
-        cooldown = np.maximum(0, objects[:, col.END] - t)
-        np.testing.assert_array_equal(cooldown, z["object_cooldown"][t, stations], f"cooldowns, {where}")
-        np.testing.assert_array_equal(objects[:, col.USES], z["object_uses"][t, stations], f"uses, {where}")
+        equal(np.maximum(0, objects[:, col.END] - t), z["object_cooldown"][t, stations], "cooldowns", t)
+        equal(objects[:, col.USES], z["object_uses"][t, stations], "uses", t)
 
     compare(0)
     one_step = np.ones(1, np.int64)
@@ -128,8 +130,8 @@ def replay(path: Path) -> int:
         s.agents[0, :, col.TURN] = order
         step_worlds(s, actions[None].astype(np.int64), one_step, RECORDED)
         compare(t + 1)
-        np.testing.assert_array_equal(s.rewards[0], z["rewards"][t], f"rewards, step {t}")
-        np.testing.assert_array_equal(s.agents[0, :, col.SUCCESS], z["action_success"][t], f"success, step {t}")
+        equal(s.rewards[0], z["rewards"][t], "rewards", t + 1)
+        equal(s.agents[0, :, col.SUCCESS], z["action_success"][t], "success", t + 1)
         assert (z["terminals"][t] == s.terminated[0]).all()
         assert not z["truncations"][t].any()
 

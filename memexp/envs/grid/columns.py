@@ -24,7 +24,7 @@ EMPTY, WALL, AGENTS = 0, 1, 2
 WORLD_COLUMNS = SCRATCH + 32
 """From SCRATCH on: lists of up to eight agents or vibes, used within one rule."""
 
-# rows[w, i, ...]: short lists of (key, resource, amount, second amount); world and types say where each begins and ends.
+# rows[w, i, ...]: short lists of (key, resource, amount, second amount); world and types say where each begins.
 # Costs: key = kind of action, amount = required, second = consumed. Regeneration, shares, chests: key = vibe.
 KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
 
@@ -38,8 +38,8 @@ OUTPUTS = INPUTS + 2 * NUM_RESOURCES
 VIBES = OUTPUTS + 2 * NUM_RESOURCES
 """From here on the list of vibes that the protocol needs; VIBES_KEY is the same as one number."""
 
-# agents[w, a, ...]. CELL is the flat index into grid[w], STOOD the cell after the previous valid action, TOKENS the length
-# of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
+# agents[w, a, ...]. CELL is the flat index into grid[w], STOOD the cell after the previous valid action, TOKENS the
+# length of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
 CELL, VIBE, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, INVALID_SEEN = range(9)
 NUM_INVALID_SEEN = 8
 """How many distinct invalid action indices are counted one by one: pairs (index, count) from INVALID_SEEN on."""

@@ -7,11 +7,16 @@ directory's name therefore contains a hash of all sources of this package: anoth
 import hashlib
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core import config as numba_config
+import numba.core.config
+
+Function = Callable[..., Any]
+_njit: Any = numba.njit
+_config: Any = numba.core.config
 
 
 def cache_directory() -> str:
@@ -28,25 +33,41 @@ def cache_directory() -> str:
 _CACHE_DIRECTORY = cache_directory()
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Function) -> Function:
     """A rule: compiled into the entry points that use it. It must not allocate: there is no reference counting."""
-    return numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return _njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
-def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+def inlined(function: Function) -> Function:
     """A rule on the hot path. A call hands over every array's address and shape, a hundred words; this avoids it."""
-    return numba.njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
+    return _njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
 
 
-def entry(parallel: bool = False) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """A function that Python calls: compiled on its first call, kept on disk; `parallel` spreads prange over all cores."""
+def entry(parallel: bool = False) -> Callable[[Function], Function]:
+    """A function that Python calls: compiled on its first call, kept on disk; `parallel` spreads prange over cores."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        before = numba_config.CACHE_DIR
-        numba_config.CACHE_DIR = _CACHE_DIRECTORY
+    def decorate(function: Function) -> Function:
+        before = _config.CACHE_DIR
+        _config.CACHE_DIR = _CACHE_DIRECTORY
         try:
-            return numba.njit(cache=True, parallel=parallel, nogil=True, no_cfunc_wrapper=True)(function)
+            return _njit(cache=True, parallel=parallel, nogil=True, no_cfunc_wrapper=True)(function)
         finally:
-            numba_config.CACHE_DIR = before
+            _config.CACHE_DIR = before
 
     return decorate
+
+
+def num_cores() -> int:
+    """How many cores parallel entries use: NUMBA_NUM_THREADS, by default all."""
+    return _config.NUMBA_NUM_THREADS
+
+
+@cache
+def choose_threads() -> None:
+    """Make parallel entries use Numba's own threads, unless NUMBA_THREADING_LAYER says otherwise.
+
+    OpenMP's spin while they wait for each other: on cores shared with others that was measured to cost 16 ms a call.
+    Numba's own must not be entered from two Python threads at once.
+    """
+    if "NUMBA_THREADING_LAYER" not in os.environ:
+        _config.THREADING_LAYER = "workqueue"

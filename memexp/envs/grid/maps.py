@@ -154,7 +154,7 @@ def place_one(s, w, height, width, shape, side, count, scratch):
 
 @compiled
 def connected(s, w, height, width, scratch):
-    """Whether a path of cells without walls leads from the centre to the outermost ring (depth first, so soon found)."""
+    """Whether a path of cells without walls leads from the centre to the outermost ring (depth first: soon found)."""
     stamp = scratch[WALLED, STAMP] + 1
     scratch[WALLED, STAMP] = stamp
     scratch[TO_VISIT, 0] = (height // 2) * width + width // 2

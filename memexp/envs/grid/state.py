@@ -66,7 +66,7 @@ class State(NamedTuple):
     terminated: np.ndarray
     """bool [W]: the latest step ended the episode."""
     window: np.ndarray
-    """int64 [121, 2], common to all worlds: the window's cells in token order, as offset into grid and location byte."""
+    """int64 [121, 2], common to all worlds: the window's cells in token order, as grid offset and location byte."""
 
 
 def allocate(num_worlds: int, sizes: Sizes) -> State:
@@ -101,7 +101,7 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
 
 
 def window_order(stride: int) -> np.ndarray:
-    """The window's cells in token order: by Manhattan distance, then row, then column; offset and location `[121, 2]`."""
+    """The window's cells in token order: by Manhattan distance, row, column; offset and location `[121, 2]`."""
     reach = range(-col.RADIUS, col.RADIUS + 1)
     cells = sorted(((r, c) for r in reach for c in reach), key=lambda rc: (abs(rc[0]) + abs(rc[1]), rc[0], rc[1]))
     return np.array([(r * stride + c, 16 * (r + col.RADIUS) + c + col.RADIUS) for r, c in cells], np.int64)

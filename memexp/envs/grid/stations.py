@@ -1,7 +1,7 @@
 """Using what stands on the map: stations with protocols, chests, and sharing between agents.
 
-Lists of agents in the scratch columns of world: [0:8] around the station, [8:16] used by shared_update, [16:24] who receives, [24:32] used
-by shared_update on those.
+Lists of agents stand in the scratch columns of world: [0:8] those around the station, [16:24] those who receive;
+shared_update works in the eight columns behind a list.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def neighbour(s, i):
 
 @compiled
 def find_agents_around(s, w, cell, first):
-    """List the agents around `cell` in row-major order, beginning with agent `first` (-1: no matter); returns how many."""
+    """List the agents around `cell` in row-major order, beginning with agent `first` (-1: any); returns how many."""
     num_agents = s.agents.shape[1]
     count, turn = 0, 0
     for i in range(8):
@@ -87,7 +87,7 @@ def remaining(s, w, obj):
 
 @compiled
 def find_receivers(s, w, p, agent, around):
-    """List who gets a protocol's outputs: the agents around whose vibes it asks for, else the user; returns how many."""
+    """List who gets a protocol's outputs: agents around whose vibes it asks for, else the user; returns how many."""
     wanted = s.protocols[w, p, col.NUM_VIBES]
     count = 0
     if wanted > 1:

@@ -5,7 +5,7 @@ import numpy as np
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.actions import act, regenerate
-from memexp.envs.grid.compiled import compiled, entry, inlined
+from memexp.envs.grid.compiled import choose_threads, compiled, entry, inlined, num_cores
 from memexp.envs.grid.inventories import set_initial
 from memexp.envs.grid.maps import furnish
 from memexp.envs.grid.observe import observe
@@ -13,7 +13,7 @@ from memexp.envs.grid.rng import draw
 from memexp.envs.grid.state import State
 
 GIVEN, RECORDED, RANDOM = 0, 1, 2
-AGENTS_FOR_MORE_CORES = 256
+AGENTS_FOR_MORE_CORES = 1024
 """Below this many agents the other cores are not worth waking."""
 
 
@@ -107,7 +107,7 @@ def shuffle(s, w):
 
 @entry()
 def begin_worlds(s, worlds, scratch, furnished):
-    """Start an episode in each of `worlds` [n], on the game that it holds; unless `furnished`, in a newly built room."""
+    """Start an episode in each of `worlds` [n], on the game that it holds; in a new room unless `furnished`."""
     for i in range(worlds.shape[0]):
         w = worlds[i]
         if not furnished:
@@ -149,5 +149,8 @@ def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GI
     RANDOM: uniformly random actions, and only the last step is observed. Uses NUMBA_NUM_THREADS cores (default: all)
     when there is work for them.
     """
-    alone = numba.config.NUMBA_NUM_THREADS == 1 or actions.size < AGENTS_FOR_MORE_CORES
-    (step_on_one_core if alone else step_on_all_cores)(s, actions, steps, mode)
+    if num_cores() == 1 or actions.size < AGENTS_FOR_MORE_CORES:
+        step_on_one_core(s, actions, steps, mode)
+    else:
+        choose_threads()
+        step_on_all_cores(s, actions, steps, mode)

@@ -1,6 +1,6 @@
 """A game as Python says it (`Game`), and as rows of the state arrays (`Tables`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -122,15 +122,15 @@ def build(game: Game) -> Tables:
             types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), first, len(protocols), only, 0, 0))
 
     most_vibes = max((len(p.vibes) for p in protocols), default=0)
-    limits = np.zeros((col.NUM_RESOURCES, 2), np.int64)
-    limits[:, col.GROUP] = -1
+    limits = [(-1, 0)] * col.NUM_RESOURCES
     for group, (resources, limit) in enumerate(game.limits):
-        limits[list(resources)] = group, limit
+        for resource in resources:
+            limits[resource] = (group, limit)
     return Tables(
         np.array(world, np.int64),
         np.array(types, np.int64).reshape(-1, col.TYPE_COLUMNS),
         np.array([_protocol_row(p, most_vibes) for p in protocols], np.int64).reshape(-1, col.VIBES + most_vibes),
-        limits,
+        np.array(limits, np.int64),
         np.array(rows, np.int64).reshape(-1, col.ROW_COLUMNS),
         np.array(game.rewards, np.float32).reshape(-1, 3),
     )
@@ -166,7 +166,7 @@ def load(s: State, w: int, tables: Tables) -> None:
 def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
     """Put the map `cells` [H, W] into world w: 0 empty, 1 wall, 2 agent, 3 + k an object of type k.
 
-    Agents and objects are numbered in row-major order. Raises ValueError unless the map has a border of 5 cells of wall.
+    Agents and objects are numbered in row-major order. Raises ValueError unless the border is 5 cells of wall.
     """
     inside = cells[col.BORDER : -col.BORDER, col.BORDER : -col.BORDER]
     if inside.size == 0 or np.count_nonzero(cells != col.WALL) != np.count_nonzero(inside != col.WALL):
