@@ -90,6 +90,7 @@ def run_here(cells: Sequence[Cell], jobs: int, processes: int, console: Console)
             launch.stop()
             launch.collect()
             launch.show()
+        launch.progress.update(launch.overall, completed=launch.finished, note="")
     launch.outcome.left += [cell.run for cell in waiting]
     return launch.outcome
 
@@ -147,7 +148,7 @@ class _Launch:
             self.jobs.remove(job)
             self.slots.append(job.slot)
             job.log.close()
-            self.gained += _steps(job.run) - job.steps_before
+            self.gained += min(_steps(job.run), job.cell.agent_steps) - job.steps_before
             self.finished += 1
             self.progress.remove_task(job.task)
             took = duration(time.monotonic() - job.started)
@@ -173,11 +174,11 @@ class _Launch:
         for job in self.jobs:
             lines = last_metrics(job.run)
             if lines:
-                job.steps = lines[-1].get("agent_steps", job.steps)
+                job.steps = min(lines[-1].get("agent_steps", job.steps), job.cell.agent_steps)
                 self.progress.update(job.task, completed=job.steps, note=_describe(lines[-1]))
         gained = self.gained + sum(job.steps - job.steps_before for job in self.jobs)
         rate = gained / (now - self.started)
-        left = duration((self.total - gained) / rate) if rate > 0 else "?"
+        left = duration(max(0, self.total - gained) / rate) if rate > 0 else "?"
         note = f"{rate:,.0f} agent steps/s, {left} left"
         self.progress.update(self.overall, completed=self.finished, note=note)
         if not self.console.is_terminal and now - max(self.said, self.started) >= SAY_S:

@@ -128,14 +128,14 @@ def print_plan(plan: Plan, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items())
-    console.print(f"{len(plan.runs)} runs: {states}; {len(plan.due)} to launch", highlight=False)
+    console.print(f"{len(plan.runs)} runs: {states}; {len(plan.due)} to launch", highlight=False, soft_wrap=True)
     if plan.resources:
-        console.print(f"each on {describe(plan.resources)}", highlight=False)
+        console.print(f"each on {describe(plan.resources)}", highlight=False, soft_wrap=True)
     if cost := plan.cost:
         dollars = "$" + " to $".join(dict.fromkeys(f"{d:,.0f}" for d in (cost.dollars_low, cost.dollars_high)))
-        console.print(f"{cost.hours:,.1f} machine hours, {dollars} ({SOURCE})", highlight=False)
+        console.print(f"{cost.hours:,.1f} machine hours, {dollars} ({SOURCE})", highlight=False, soft_wrap=True)
     elif plan.due and plan.resources:
-        console.print("hours and dollars: no figure is known for these machines", highlight=False)
+        console.print("hours and dollars: no figure is known for these machines", highlight=False, soft_wrap=True)
 
 
 def _arms(plan: Plan) -> list[tuple[str, ...]]:

@@ -98,8 +98,8 @@ def last_metrics(run: Run) -> list[dict[str, Any]]:
 def find_targets(targets: Sequence[str]) -> list[Run]:
     """The runs that `targets` (run names, matrix names, matrix files) stand for; without targets, all there are.
 
-    A matrix file stands for all its cells, also those that have no directory yet. Raises UsageError for a target
-    that is none of these.
+    A matrix file stands for all its cells, also those that have no directory yet, and for all runs of its name.
+    Raises UsageError for a target that is none of these.
     """
     known = find_runs()
     if not targets:
@@ -107,7 +107,9 @@ def find_targets(targets: Sequence[str]) -> list[Run]:
     runs: dict[str, Run] = {}
     for target in targets:
         if target.endswith((".yaml", ".yml")):
-            found = [Run.named(cell.run) for cell in expand(load_matrix(target), target)]
+            matrix = load_matrix(target)
+            found = [Run.named(cell.run) for cell in expand(matrix, target)]
+            found += [run for run in known if run.info.matrix == matrix.name]
         else:
             found = [run for run in known if run.name == target] or of_matrix(known, target)
         runs |= {run.name: run for run in found}
@@ -128,6 +130,7 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
 def status_table(statuses: Sequence[Status]) -> Table:
     """The statuses as a table, one row a run."""
     table = Table("run", "state", "agent steps", "return", "steps/s", "left", box=box.SIMPLE_HEAD)
+    table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for s in statuses:
@@ -153,14 +156,16 @@ def duration(seconds: float | None) -> str:
 
 
 def find_matrix(target: str) -> tuple[str, list[Run]]:
-    """(name, runs that exist) of a matrix file, a matrix name or a folder of runs. Raises UsageError for no run."""
+    """(name, runs that exist) of a matrix file, a matrix name or a folder of runs. Raises UsageError for no run.
+
+    A file stands for its matrix's name: runs launched with other seeds or steps than it lists now belong to it.
+    """
     if target.endswith((".yaml", ".yml")):
-        matrix = load_matrix(target)
-        names = {cell.run for cell in expand(matrix, target)}
-        runs = [run for run in find_runs() if run.name in names]
+        name = load_matrix(target).name
+        runs = [run for run in find_runs() if run.info.matrix == name]
         if not runs:
             raise UsageError(f"no run of {target} has started: `memexp launch {target}`")
-        return matrix.name, runs
+        return name, runs
     if Path(target).is_dir():
         runs = find_runs(target)
         if not runs:
