@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State
+from memexp.cortex.cells.shared import State, join_states, split_state
 
 RMS_EPS = 1.1920929e-07
 """The float32 machine epsilon."""
@@ -176,15 +176,3 @@ class Head(nn.Module):
 
     def forward(self, rho: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(rho)))
-
-
-def join_states(prefixes: list[str], states: list[State]) -> State:
-    """One flat dict of several, each under its prefix."""
-    return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}
-
-
-def split_state(prefixes: list[str], state: State | None) -> list[State] | list[None]:
-    """The parts that `join_states` joined; None (every step is a first one) is None for each."""
-    if state is None:
-        return [None] * len(prefixes)
-    return [{key[len(prefix) :]: leaf for key, leaf in state.items() if key.startswith(prefix)} for prefix in prefixes]

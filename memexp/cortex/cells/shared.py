@@ -54,8 +54,13 @@ def accumulator_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
-def cleared(state: State, resets: Tensor | None) -> State:
-    """`state` with the rows zeroed where `resets` `[B]` is True."""
-    if resets is None:
-        return state
-    return {key: leaf * ~resets.view(-1, *[1] * (leaf.dim() - 1)) for key, leaf in state.items()}
+def join_states(prefixes: list[str], states: list[State]) -> State:
+    """One flat dict of several, each under its prefix."""
+    return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}
+
+
+def split_state(prefixes: list[str], state: State | None) -> list[State] | list[None]:
+    """The parts that `join_states` joined; None (every step is a first one) is None for each."""
+    if state is None:
+        return [None] * len(prefixes)
+    return [{key[len(prefix) :]: leaf for key, leaf in state.items() if key.startswith(prefix)} for prefix in prefixes]
