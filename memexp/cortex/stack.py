@@ -12,13 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from memexp.config import UsageError, did_you_mean
-from memexp.cortex.blocks import PassThrough, PostUpGated
+from memexp.cortex.blocks import PassThrough, PostUpGated, PreUpGated
+from memexp.cortex.cells.agalite import AGaLiTe
+from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.lstm import LSTM
-from memexp.cortex.cells.shared import State
+from memexp.cortex.cells.mlstm import MLSTM
+from memexp.cortex.cells.shared import State, join_states, split_state
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
-from memexp.cortex.column import Column, RoutedColumn, RouterInit, join_states, split_state
+from memexp.cortex.column import Column, RoutedColumn, RouterInit
 from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
 
 
@@ -28,11 +31,13 @@ class Options:
 
     d_hidden: int
     n_heads: int = 4
-    """Heads of X and S."""
+    """Heads of X, S and M."""
+    agalite_heads: int = 8
+    """Heads of Ag."""
     mem_len: int = 128
     """Steps that X attends to, besides the current one."""
     conv_kernel: int = 4
-    """Steps that the causal convolution of C and S reads."""
+    """Steps that the causal convolution of C, S and M reads."""
     published_xl: bool = False
     """X as published, for parity tests: it also sees what is older than mem_len in the same call, and empty slots."""
     router_init: RouterInit = "trainable"
@@ -41,12 +46,22 @@ class Options:
     """Further options of `RoutedColumn`, such as top_k or temperature."""
 
 
+def mlstm(o: Options, axon: bool) -> nn.Module:
+    cell = MLSTM(PreUpGated.cell_width(o.d_hidden), o.n_heads, o.conv_kernel, axon=axon)
+    return PreUpGated(cell, o.d_hidden, activate=axon)
+
+
 TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
+    "A": lambda o: PostUpGated(Axon(o.d_hidden), o.d_hidden),
+    "Ag": lambda o: PostUpGated(AGaLiTe(o.d_hidden, o.agalite_heads), o.d_hidden),
     "X": lambda o: PostUpGated(XL(o.d_hidden, o.n_heads, o.mem_len, o.published_xl), o.d_hidden),
+    "M": lambda o: mlstm(o, axon=False),
+    "M^": lambda o: mlstm(o, axon=True),
     "S": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel), o.d_hidden),
+    "S^": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel, axon=True), o.d_hidden),
     "L": lambda o: PassThrough(LSTM(o.d_hidden)),
     "C": lambda o: PassThrough(CausalConv(o.d_hidden, o.conv_kernel)),
-    # To come, with their cells: A, Ag (PostUpGated); M, M^ (PreUpGated); X^, S^ (PostUpGated).
+    # To come, with its cell: X^ (PostUpGated).
 }
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain
 from memexp.cortex.kernels.lstm import lstm, lstm_loop
+from memexp.cortex.kernels.scan import linear_scan, linear_scan_loop
 from memexp.cortex.kernels.slstm import slstm, slstm_loop
 
 few = settings(max_examples=20, deadline=None)
@@ -100,4 +101,18 @@ def test_fast_convolution_equals_its_equation(T: int, K: int, seed: int, all_cou
     counts = [None if lag == 0 or all_count else (torch.rand(2, T, 1) < 0.6).double() for lag in range(K)]
     fast, plain = (lambda *a, f=f: f(*a, counts) for f in (depthwise_conv, depthwise_conv_plain))
     for ours, oracle in gradients_of_both(fast, plain, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+
+
+@given(T=st.integers(1, 7), kind=st.sampled_from([torch.float64, torch.complex128]), seed=st.integers(0, 999))
+@few
+def test_fast_scan_equals_the_plain_loop(T: int, kind: torch.dtype, seed: int) -> None:
+    torch.manual_seed(seed)
+    a, b, h0 = torch.randn(T, 2, 3, dtype=kind), torch.randn(T, 2, 3, dtype=kind), torch.randn(2, 3, dtype=kind)
+    a = a * (torch.rand(T, 2, 1) < 0.7)
+
+    def real_part(scan: Callable) -> Callable:
+        return lambda *inputs: torch.view_as_real(scan(*inputs) * (1 + 0j)).sum(-1)
+
+    for ours, oracle in gradients_of_both(real_part(linear_scan), real_part(linear_scan_loop), [a, b, h0]):
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)

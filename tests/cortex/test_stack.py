@@ -12,7 +12,7 @@ from memexp.config import UsageError
 from memexp.cortex import build_stack
 from memexp.cortex.stack import TOKEN_BLOCKS, Stack
 
-MIXED = [["XS", "L"], ["SC", "X"], ["XSL", "S"]]
+MIXED = [["XS", "L"], ["AgSA"], ["AXMS", "C"]]
 PATTERNS = [*([token] * 2 for token in TOKEN_BLOCKS), *MIXED]
 few = settings(max_examples=5, deadline=None)
 
@@ -134,7 +134,7 @@ def test_nothing_of_an_old_episode_is_left_after_a_reset(pattern: list[str]) -> 
     torch.testing.assert_close(old, new, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", [["X"], ["S"], ["L"], ["XS"]], ids="-".join)
+@pytest.mark.parametrize("pattern", [["X"], ["S"], ["L"], ["AgSA"], ["M"]], ids="-".join)
 def test_half_precision_steps_and_sequence_agree_and_the_state_keeps_its_type(pattern: list[str]) -> None:
     stack = random_stack(pattern).bfloat16()
     x, resets = torch.randn(3, 6, stack.width).bfloat16(), torch.rand(3, 6) < 0.2
@@ -162,7 +162,10 @@ def test_autocast_leaves_the_recurrences_in_single_precision() -> None:
 
 
 # Trainable parameters at d_hidden 128 (section 8 of the published description).
-@pytest.mark.parametrize(("pattern", "column"), [("X", 329_280), ("S", 280_640)])
+@pytest.mark.parametrize(
+    ("pattern", "column"),
+    [("X", 329_280), ("S", 280_640), ("AgSA", 1_122_498), ("M", 205_448), ("AXMS", 1_294_154)],
+)
 def test_number_of_parameters_is_the_published_one(pattern: str, column: int) -> None:
     stack = build_stack(pattern, 128, 4)
     assert sum(p.numel() for p in stack.parameters()) == 4 * column + 256
@@ -181,7 +184,8 @@ def test_the_router_trains_unless_it_starts_as_published(init: str, trains: bool
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"pattern": "AgSA"}, ["'Ag'", "AGaLiTe", "AgSA", "X, S, L, C"]),
+        ({"pattern": "SX^"}, ["'X^'", "Axon projections", "SX^", "buildable: A, Ag, X"]),
+        ({"pattern": "Ag", "d_hidden": 12}, ["8 heads", "12"]),
         ({"pattern": "XZ"}, ["'Z'", "character 2"]),
         ({"pattern": ["X"]}, ["num_layers=2"]),
         ({"n_heads": 5}, ["5 heads", "16"]),

@@ -13,8 +13,11 @@ from torch.nn import functional as F
 
 from memexp.config import UsageError
 from memexp.cortex.blocks import Adapter, PassThrough, PostUp, PreUp
+from memexp.cortex.cells.agalite import AGaLiTe
+from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.lstm import LSTM
+from memexp.cortex.cells.mlstm import MLSTM
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
 from memexp.cortex.pattern import parse_pattern
@@ -36,13 +39,14 @@ class Case:
     def __getitem__(self, group: str) -> Any:
         return self.groups[group]
 
-    def exact(self, group: str) -> dict[str, Tensor]:
-        """`grad` or `state1`, with the entries replaced where the published ones are wrong."""
-        proper = self.groups.get("hadamard", {})
-        values = {**self.groups[group], **self.groups.get(f"{group}_exact", {})}
-        for name in (group, f"{group}_exact"):
-            values |= {key[len(name) + 1 :]: v for key, v in proper.items() if key.startswith(f"{name}/")}
-        return values
+    def published(self, group: str) -> dict[str, Tensor]:
+        """`grad` or `state1`, with the entries replaced where the published ones are wrong at resets (D1, D2)."""
+        return {**self.groups[group], **self.groups.get(f"{group}_exact", {})}
+
+    def proper(self, group: str) -> dict[str, Tensor]:
+        """The same for a proper Hadamard transform, as far as recorded."""
+        prefixes = (f"{group}/", f"{group}_exact/")
+        return {k.split("/", 1)[1]: v for k, v in self.groups.get("hadamard", {}).items() if k.startswith(prefixes)}
 
     @property
     def resets(self) -> Tensor:
@@ -54,9 +58,10 @@ class Case:
         config = self.meta.get("config", {})
         return parse_pattern(config.get("column") or config.get("stack") or "X")
 
-    def state(self, group: str) -> dict[str, Tensor]:
-        """A recorded state under our keys."""
-        return flat_state(self.groups[group], self.tokens)
+    def initial_state(self, module: nn.Module) -> dict[str, Tensor]:
+        """The recorded initial state under our keys; parts that the file lacks are zero."""
+        recorded = flat_state(self["state0"], self.tokens)
+        return module.init_state(len(self["x"]), torch.device("cpu"), torch.float32) | recorded  # type: ignore[operator]
 
 
 CELL_TOKENS = {"AGaLiTeCell": "Ag", "Axon": "A", "mLSTMCell": "M"}
@@ -85,9 +90,19 @@ def build_cell(config: dict[str, Any], H: int, published_xl: bool) -> nn.Module:
         case "XLCell":
             return XL(H, config["n_heads"], config["mem_len"], published_xl)
         case "sLSTMCell":
-            return SLSTM(H, config["num_heads"])
+            return SLSTM(H, config["num_heads"], axon=config.get("use_axon_layer", False))
         case "LSTMCell":
             return LSTM(H)
+        case "AGaLiTeCell":
+            return AGaLiTe(H, config["n_heads"], config["eta"])
+        case "Axon":
+            mixer = "srht" if config["use_srht"] else "dense" if config["use_untraced_linear"] else "none"
+            activation = {"identity": lambda c: c, "silu": F.silu}[config["activation"]]
+            return Axon(H, config["out_dim"], mixer, activation)
+        case "mLSTMCell":
+            return MLSTM(
+                H, config["num_heads"], chunk=config.get("chunk_size", 64), axon=config.get("use_axon_layer", False)
+            )
         case "CausalConv1d":
             return CausalConv(H, config["kernel_size"], config["channel_mixing"])
     raise AssertionError(f"no builder for {name}")
@@ -108,7 +123,7 @@ def build_block(config: dict[str, Any], H: int, published_xl: bool) -> nn.Module
         case "PreUp(LSTM)":
             return PreUp(LSTM(PreUp.cell_width(H)), H)
         case "PreUp(mLSTM)":
-            build_column("M", Options(H))
+            return PreUp(MLSTM(PreUp.cell_width(H)), H, activate=False)
     raise AssertionError(f"no builder for {name}")
 
 
@@ -142,29 +157,49 @@ def parameter_name(published: str, module: nn.Module) -> str:
 
 def load_parameters(module: nn.Module, case: Case) -> None:
     """Every parameter from the file, strictly: none missing, none left over."""
-    module.load_state_dict({parameter_name(name, module): value for name, value in case["param"].items()}, strict=True)
+    named = {**case["param"], **{k: v for k, v in case.groups.get("buffer", {}).items() if "srht" in k and v.numel()}}
+    module.load_state_dict({parameter_name(name, module): value for name, value in named.items()}, strict=True)
+
+
+def mix_as_published_on_the_cpu(module: nn.Module) -> None:
+    """Replace each Hadamard matrix by what the published code really computes, [[1, 1], [1, 0]] with itself (D4)."""
+    for axon in module.modules():
+        if isinstance(axon, Axon) and axon.mixer == "srht":
+            matrix = torch.ones(1, 1)
+            while len(matrix) < axon.d_hidden:
+                matrix = torch.kron(torch.tensor([[1.0, 1.0], [1.0, 0.0]]), matrix)
+            axon.hadamard = matrix
 
 
 def flat_state(nested: dict[str, Tensor], tokens: list[str]) -> dict[str, Tensor]:
     """Published state paths as our keys: `ColumnBlock_0/expert_PostUpGatedBlock_1/sLSTMCell/c` -> `0.1.S.c`.
 
     Episode ids become X's age: how many of its slots belong to the episode of the newest one, which are those that the
-    published cell attends to next.
+    published cell attends to next. AGaLiTe's two equal copies become one, and its clock a sign of K and V.
     """
     flat = {}
+    ticks = {path.removesuffix("tick"): value for path, value in nested.items() if path.endswith("tick")}
     for path, value in nested.items():
+        if path.endswith("tick"):
+            continue
+        if path.endswith(("tilde_k", "tilde_v")):
+            value = value[:, 0] * torch.cos(torch.pi * ticks[path[: -len("tilde_k")]])[:, None, None].round()
         prefix = ""
         if column := re.match(r"ColumnBlock_(\d+)/", path):
             prefix, path = f"{column[1]}.", path[column.end() :]
         if expert := re.match(r"expert_\w+?_(\d+)/", path):
             prefix, path = f"{prefix}{expert[1]}.{tokens[int(expert[1])]}.", path[expert.end() :]
-        path = re.sub(r"^(wrapped/)?((\w+Cell|CausalConv1d)/)?", "", path)
+        path = re.sub(r"^(wrapped/)?((\w+Cell|CausalConv1d)/)?((slstm|mlstm|mlstm_qkv|xl_qkv)/)?", "", path)
         if path in ("mem", "mem_seg") and value.shape[1] == 0:
             continue
         if path == "mem_seg":
             path, value = "age", (value == value[:, -1:]).sum(1)
         elif path in ("h", "c") and value.dim() == 3:  # LSTM: the middle axis is the layer
             value = value[:, 0]
+        elif path == "n" and value.dim() == 4:  # mLSTM
+            value = value[..., 0]
+        elif path == "m" and value.dim() == 4:
+            value = value[..., 0, 0]
         flat[prefix + path.replace("/", ".")] = value
     return flat
 

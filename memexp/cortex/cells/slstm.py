@@ -7,27 +7,43 @@
     c' = f c + i tanh(z~)        n' = f n + i         y' = sigmoid(o~) c' / (n' + 1e-6)
     output = head_norm(y')
 
-All W and R are block-diagonal: one square matrix a head. The recurrence uses y' before the norm.
+All W and R are block-diagonal: one square matrix a head. The recurrence uses y' before the norm. In S^ two Axon layers
+of full width stand in for the W: one of x^ for i~ and f~, one of x for z~ and o~.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memexp.cortex.cells.axon import AxonLayer
 from memexp.cortex.cells.conv import CausalConv
-from memexp.cortex.cells.shared import HeadNorm, State, accumulator_dtype, require_heads, without_influence
+from memexp.cortex.cells.shared import (
+    HeadNorm,
+    State,
+    accumulator_dtype,
+    join_states,
+    require_heads,
+    split_state,
+    without_influence,
+)
 from memexp.cortex.kernels.slstm import EPS, slstm
+
+AXON_PREFIXES = ["if_fused.", "zo_fused."]
 
 
 class SLSTM(nn.Module):
-    """sLSTM. State: `y`, `c`, `n`, `m` `[B, H]` and the convolution's `conv` `[B, K, H]`."""
+    """sLSTM. State: `y`, `c`, `n`, `m` `[B, H]`, the convolution's `conv` `[B, K, H]`, that of Axon layers if any."""
 
-    def __init__(self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4) -> None:
+    def __init__(self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, axon: bool = False) -> None:
         super().__init__()
         require_heads("sLSTM", d_hidden, n_heads)
         self.d_hidden, self.n_heads, d = d_hidden, n_heads, d_hidden // n_heads
         self.conv1d_cell = CausalConv(d_hidden, conv_kernel)
-        self.igate, self.fgate, self.zgate, self.ogate = (HeadMatrices(n_heads, d) for _ in range(4))
+        self.axon = axon
+        if axon:
+            self.if_fused, self.zo_fused = AxonLayer(d_hidden, 2 * d_hidden), AxonLayer(d_hidden, 2 * d_hidden)
+        else:
+            self.igate, self.fgate, self.zgate, self.ogate = (HeadMatrices(n_heads, d) for _ in range(4))
         self.recurrent_kernel = nn.Parameter(torch.zeros(n_heads, 4 * d, d))
         bias = torch.zeros(n_heads, 4, d)
         bias[:, 1] = torch.linspace(3.0, 6.0, d)
@@ -36,37 +52,54 @@ class SLSTM(nn.Module):
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
         state = {key: torch.zeros(batch, self.d_hidden, device=device, dtype=dtype) for key in ("y", "c", "n", "m")}
+        if self.axon:
+            layers = (self.if_fused, self.zo_fused)
+            state |= join_states(AXON_PREFIXES, [layer.init_state(batch, device, dtype) for layer in layers])
         return state | self.conv1d_cell.init_state(batch, device, dtype)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         if state is None:
             return self._first_steps(x), {}
         convolved, conv_state = self.conv1d_cell(x, state, resets)
-        terms = self._input_terms(F.silu(convolved), x)
+        halves, axon_states = self._input_halves(F.silu(convolved), x, state, resets)
+        terms = self._input_terms(halves, accumulator_dtype(x))
         with torch.autocast(x.device.type, enabled=False):
             before = tuple(self._features_first(state[key]).to(terms.dtype) for key in ("y", "c", "n", "m"))
             kernel = self.recurrent_kernel.to(terms.dtype)
             ys, after = slstm(terms, kernel, before, None if resets is None else resets.t())  # type: ignore[arg-type]
         new = {key: leaf.flatten(0, 1).t().to(state[key].dtype) for key, leaf in zip("ycnm", after, strict=True)}
-        return self._output(ys, x.dtype), new | conv_state
+        return self._output(ys, x.dtype), new | conv_state | axon_states
 
     def _first_steps(self, x: Tensor) -> Tensor:
         """The output where every step is the first of an episode: y = c = n = 0, so that i = 1 and n' = 1."""
-        heads = x.unflatten(-1, (self.n_heads, 1, -1))  # [B, T, N, 1, d]
-        z = (heads @ self.zgate.weight).squeeze(-2) + self.bias[:, 2]
-        o = (heads @ self.ogate.weight).squeeze(-2) + self.bias[:, 3]
-        y = torch.sigmoid(o) * torch.tanh(z) / (1 + EPS)
-        idle = [self.igate.weight, self.fgate.weight, self.recurrent_kernel, *self.conv1d_cell.parameters()]
+        idle = [self.recurrent_kernel, *self.conv1d_cell.parameters()]
+        if self.axon:
+            z, o = self.zo_fused(x, None, None)[0].unflatten(-1, (2, self.n_heads, -1)).unbind(-3)
+            idle += self.if_fused.parameters()
+        else:
+            heads = x.unflatten(-1, (self.n_heads, 1, -1))  # [B, T, N, 1, d]
+            z, o = (heads @ self.zgate.weight).squeeze(-2), (heads @ self.ogate.weight).squeeze(-2)
+            idle += [self.igate.weight, self.fgate.weight]
+        y = torch.sigmoid(o + self.bias[:, 3]) * torch.tanh(z + self.bias[:, 2]) / (1 + EPS)
         return self.outnorm(without_influence(y.flatten(-2), idle))
 
-    def _input_terms(self, convolved: Tensor, x: Tensor) -> Tensor:
-        """What the gates receive from the input, `[T, N, 4, d, B]`."""
-        dtype = accumulator_dtype(x)
-        i_f = torch.cat([self.igate.weight, self.fgate.weight], dim=2).transpose(1, 2)  # [N, 2 d out, d in]
-        z_o = torch.cat([self.zgate.weight, self.ogate.weight], dim=2).transpose(1, 2)
-        halves = [w @ self._features_first(a) for w, a in ((i_f, convolved), (z_o, x))]
-        terms = torch.cat([half.unflatten(2, (2, -1)) for half in halves], dim=2)
-        return terms.to(dtype) + self.bias[..., None].to(dtype)
+    def _input_halves(
+        self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None
+    ) -> tuple[list[Tensor], State]:
+        """What the gates i, f and z, o receive from the input, each `[T, N, 2, d, B]`; and new Axon states."""
+        if not self.axon:
+            i_f = torch.cat([self.igate.weight, self.fgate.weight], dim=2).transpose(1, 2)  # [N, 2 d out, d in]
+            z_o = torch.cat([self.zgate.weight, self.ogate.weight], dim=2).transpose(1, 2)
+            products = [w @ self._features_first(a) for w, a in ((i_f, convolved), (z_o, x))]
+            return [product.unflatten(2, (2, -1)) for product in products], {}
+        calls = zip((self.if_fused, self.zo_fused), (convolved, x), split_state(AXON_PREFIXES, state), strict=True)
+        outcomes = [layer(a, part, resets) for layer, a, part in calls]
+        halves = [y.permute(1, 2, 0).unflatten(1, (2, self.n_heads, -1)).transpose(1, 2) for y, _ in outcomes]
+        return halves, join_states(AXON_PREFIXES, [new for _, new in outcomes])
+
+    def _input_terms(self, halves: list[Tensor], dtype: torch.dtype) -> Tensor:
+        """All four terms `[T, N, 4, d, B]`, bias included."""
+        return torch.cat(halves, dim=2).to(dtype) + self.bias[..., None].to(dtype)
 
     def _features_first(self, x: Tensor) -> Tensor:
         """`[B, T, H]` as `[T, N, d, B]`, and `[B, H]` as `[N, d, B]`."""

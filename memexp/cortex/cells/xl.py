@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State, require_heads, without_influence
 
-QUERIES_AT_ONCE = 64
+QUERIES_AT_ONCE = 32
 """Queries of one block: scores are computed for blocks of the band, `[B, N, Q, window + Q]` at a time."""
 
 
@@ -107,7 +107,8 @@ class XL(nn.Module):
         front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
         episode, episodes = self._episodes(age, resets, T, front)
         mem = run[:, :-T].detach()  # by itself, so that nothing computes its gradient
-        keys, values = (F.pad(torch.cat([w(mem), w(x)], 1), (0, 0, front, 0)) for w in (self.k_proj, self.v_proj))
+        none = x.new_zeros(len(x), front, x.shape[2])
+        keys, values = (torch.cat([none, w(mem), w(x)], dim=1) for w in (self.k_proj, self.v_proj))
         q, k, v = (self._heads(a) for a in (self.q_proj(x), keys, values))
         r = self._heads(self.r_proj(codes))
         scale = 1 / math.sqrt(self.d)
