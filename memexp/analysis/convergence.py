@@ -37,7 +37,7 @@ def convergence(arm: Arm, scale: Scale | None, learned: str) -> Convergence:
         lost = f"{(drops >= COLLAPSE).sum()} of {len(drops)} seeds lost at least {COLLAPSE:.0%} of the scale"
         return Convergence("collapsed", None, f"{lost} since their best {FINAL_SHARE:.0%} of the steps")
     if learned != "learned":
-        return Convergence("undecided", None, "has not learned: a flat curve would say nothing")
+        return Convergence("undecided", None, "not shown to have learned: a flat curve would say nothing")
     if len(arm.seeds) < MIN_SEEDS:
         return Convergence("undecided", None, f"{len(arm.seeds)} seeds; {MIN_SEEDS} are the least")
     change = contrast((1.0, np.array([projected_change(seed, arm.budget) for seed in arm.seeds]))) / scale.span
