@@ -128,7 +128,8 @@ def print_plan(plan: Plan, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items())
-    console.print(f"{len(plan.runs)} runs: {states}; {len(plan.due)} to launch", highlight=False, soft_wrap=True)
+    number = f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}"
+    console.print(f"{number}: {states}; {len(plan.due)} to launch", highlight=False, soft_wrap=True)
     if plan.resources:
         console.print(f"each on {describe(plan.resources)}", highlight=False, soft_wrap=True)
     if cost := plan.cost:

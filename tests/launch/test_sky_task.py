@@ -127,7 +127,7 @@ def test_a_founding_command_can_be_planned_and_nothing_is_written(words: list[st
     typed = type_command(capsys, "launch", *words, "--dry-run")
     assert typed.code == 0
     assert "2b" in typed.out
-    assert "1 runs: 1 new" in typed.out
+    assert "1 run: 1 new" in typed.out
     assert files_below(tmp_path) == {}
 
 
