@@ -60,7 +60,7 @@ class MLSTM(nn.Module):
         state = {k: torch.zeros(batch, self.n_heads, *size, device=device, dtype=dtype) for k, size in sizes.items()}
         if self.axon:
             layers = (self.qk_layer, self.v_layer, self.igate, self.fgate)
-            state |= join_states(AXON_PREFIXES, [layer.init_state(batch, device, dtype) for layer in layers])
+            state |= join_states(AXON_PREFIXES, [layer.init_state(batch, device, dtype) for layer in layers])  # type: ignore[operator]
         return state | self.conv1d_cell.init_state(batch, device, dtype)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
