@@ -13,6 +13,8 @@ from memexp.envs.grid.rng import draw
 from memexp.envs.grid.state import State
 
 GIVEN, RECORDED, RANDOM = 0, 1, 2
+CHUNK = 16
+"""Worlds that one core steps at a time."""
 AGENTS_FOR_MORE_CORES = 1024
 """Below this many agents the other cores are not worth waking."""
 
@@ -54,26 +56,27 @@ def begin_agent(s, w, agent):
 
 
 @inlined
-def play(s, w, actions, seen):
-    """One step of world w with actions [W, A], in the order of TURN; `seen`: write observations."""
-    num_agents = s.agents.shape[1]
+def act_all(s, w, actions):
+    """The agents of world w act in the order of TURN, actions [W, A]; then what they regenerate."""
     step = s.world[w, col.STEP] + 1
     s.world[w, col.STEP] = step
-    for i in range(num_agents):
+    for i in range(s.agents.shape[1]):
         agent = s.agents[w, i, col.TURN]
         act(s, w, agent, actions[w, agent])
     interval = s.world[w, col.REGEN_INTERVAL]
     if interval > 0 and step % interval == 0:
-        for agent in range(num_agents):
+        for agent in range(s.agents.shape[1]):
             regenerate(s, w, agent)
-    if seen:
-        for agent in range(num_agents):
-            observe(s, w, agent)
-    for agent in range(num_agents):
+
+
+@inlined
+def settle(s, w):
+    """Pay the rewards of a step and end the episode if it is over, keeping its last observation."""
+    for agent in range(s.agents.shape[1]):
         reward(s, w, agent)
-    s.terminated[w] = 0 < s.world[w, col.MAX_STEPS] <= step
-    if s.terminated[w] and seen:
-        for agent in range(num_agents):
+    s.terminated[w] = 0 < s.world[w, col.MAX_STEPS] <= s.world[w, col.STEP]
+    if s.terminated[w]:
+        for agent in range(s.agents.shape[1]):
             for i in range(col.NUM_TOKENS):
                 for j in range(3):
                     s.final_obs[w, agent, i, j] = s.obs[w, agent, i, j]
@@ -115,31 +118,36 @@ def begin_worlds(s, worlds, scratch, furnished):
         begin(s, w)
 
 
-@inlined
-def carry_on(s, w, actions, steps, mode):
-    """Carry world w `steps` steps on, see step_worlds."""
-    for step in range(steps):
-        if mode != RECORDED:
-            shuffle(s, w)
-        if mode == RANDOM:
-            for agent in range(s.agents.shape[1]):
-                actions[w, agent] = draw(s, w, s.world[w, col.NUM_ACTIONS])
-        play(s, w, actions, mode != RANDOM or step == steps - 1)
+@compiled
+def carry_on(s, first, last, actions, steps, mode):
+    """Carry worlds first .. last - 1 on, see step_worlds."""
+    for w in range(first, last):
+        for step in range(steps[w]):
+            if mode != RECORDED:
+                shuffle(s, w)
+            if mode == RANDOM:
+                for agent in range(s.agents.shape[1]):
+                    actions[w, agent] = draw(s, w, s.world[w, col.NUM_ACTIONS])
+            act_all(s, w, actions)
+            if mode != RANDOM or step == steps[w] - 1:
+                for agent in range(s.agents.shape[1]):
+                    observe(s, w, agent)
+            settle(s, w)
 
 
 @entry()
 def step_on_one_core(s, actions, steps, mode):
     """`step_worlds` without the cost of waking other cores."""
-    for w in range(s.world.shape[0]):
-        carry_on(s, w, actions, steps[w], mode)
+    carry_on(s, 0, s.world.shape[0], actions, steps, mode)
 
 
 @entry(parallel=True)
 def step_on_all_cores(s, actions, steps, mode):
     """`step_worlds` with the worlds spread over the cores."""
-    for i in numba.prange(s.world.shape[0]):
-        w = np.int64(i)  # a prange index is unsigned, which would compile every rule a second time
-        carry_on(s, w, actions, steps[w], mode)
+    num_worlds = s.world.shape[0]
+    for i in numba.prange((num_worlds + CHUNK - 1) // CHUNK):
+        first = np.int64(i) * CHUNK  # a prange index is unsigned, which would compile every rule a second time
+        carry_on(s, first, min(first + CHUNK, num_worlds), actions, steps, mode)
 
 
 def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GIVEN) -> None:
