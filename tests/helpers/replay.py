@@ -99,8 +99,8 @@ def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
     return state, names
 
 
-def replay(path: Path) -> int:
-    """Replay one recording; fails at the first value that differs, returns the number of steps compared."""
+def replay(path: Path, max_steps: int | None = None) -> int:
+    """Replay one recording (or its first steps); fails at the first value that differs, returns the steps compared."""
     meta = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as file:
         z = {name: file[name] for name in file.files}
@@ -126,7 +126,7 @@ def replay(path: Path) -> int:
 
     compare(0)
     one_step = np.ones(1, np.int64)
-    for t, (actions, order) in enumerate(zip(z["actions"], z["order"], strict=True)):
+    for t, (actions, order) in enumerate(zip(z["actions"][:max_steps], z["order"][:max_steps], strict=True)):
         s.agents[0, :, col.TURN] = order
         step_worlds(s, actions[None].astype(np.int64), one_step, RECORDED)
         compare(t + 1)
@@ -135,6 +135,8 @@ def replay(path: Path) -> int:
         assert (z["terminals"][t] == s.terminated[0]).all()
         assert not z["truncations"][t].any()
 
+    if max_steps is not None:
+        return t + 1
     resources, final = meta["resource_names"], meta["final_stats"]
     assert game_stats(s, 0, resources, names) == {k: v for k, v in final["game"].items() if v}
     for agent, expected in enumerate(final["agent"]):

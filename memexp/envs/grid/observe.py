@@ -44,6 +44,12 @@ def put(s, w, agent, n, location, feature, value):
 
 
 @inlined
+def sign(x):
+    """-1, 0 or 1."""
+    return 1 if x > 0 else (-1 if x < 0 else 0)
+
+
+@inlined
 def see_globals(s, w, agent):
     """Tokens that belong to no cell: progress of the episode, last action, goals, compass; returns how many."""
     step, max_steps = s.world[w, col.STEP], s.world[w, col.MAX_STEPS]
@@ -56,7 +62,7 @@ def see_globals(s, w, agent):
         cell, stride = s.agents[w, agent, col.CELL], s.window[4, 0]
         south = s.world[w, col.HEIGHT] // 2 - cell // stride
         east = s.world[w, col.WIDTH] // 2 - cell % stride
-        location = col.HERE + 16 * ((south > 0) - (south < 0)) + (east > 0) - (east < 0)
+        location = col.HERE + 16 * sign(south) + sign(east)
         if location != col.HERE:
             n = put(s, w, agent, n, location, col.F_COMPASS, 1)
     return n

@@ -21,8 +21,10 @@ AGENTS_FOR_MORE_CORES = 1024
 
 @compiled
 def begin(s, w):
-    """Start an episode on the game and map that world w holds, and write its first observations; rewards and
-    `terminated` stay those of the episode before."""
+    """Start an episode on the game and map that world w holds, and write its first observations.
+
+    Rewards and `terminated` stay those of the step before: they still belong to the episode that it ended.
+    """
     s.world[w, col.STEP] = 0
     for slot in range(s.inventory.shape[1]):
         for i in range(col.INVENTORY_COLUMNS):
