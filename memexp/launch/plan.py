@@ -9,16 +9,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memexp.config import UsageError, count_name
+from memexp.config import count_name
 from memexp.launch.cell import Cell
 from memexp.launch.cost import SOURCE, Estimate, estimate, total
 from memexp.launch.resources import Resources
 from memexp.launch.state import State, state_of
-from memexp.ppo.config import TrainConfig
+from memexp.ppo.config import RESUMABLE
 from memexp.runs import Run
-
-MAY_CHANGE = ("trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe")
-"""Config keys in which a run that is resumed may differ from how it was started: they do not change the experiment."""
+from memexp.runs.identity import refuse_another_experiment
 
 
 @dataclass(frozen=True)
@@ -99,26 +97,9 @@ def make_plan(name: str, cells: Sequence[Cell], resources: Resources | None) -> 
     runs = []
     for cell in cells:
         run = Run.named(cell.run)
-        refuse_another_experiment(run, cell.config)
+        refuse_another_experiment(run, cell.config.model_dump(), RESUMABLE)
         runs.append(PlannedRun(cell, state_of(run), estimate(cell, resources) if resources else None))
     return Plan(name, runs, resources)
-
-
-def refuse_another_experiment(run: Run, config: TrainConfig) -> None:
-    """Raises UsageError if the run of this name was started as another experiment: a name is an identity."""
-    if not run.exists():
-        return
-    old, new = _flat(run.config), _flat(config.model_dump())
-    for key in new:
-        if old.get(key) != new[key] and not any(f"{key}.".startswith(f"{free}.") for free in MAY_CHANGE):
-            raise UsageError(f"run '{run.name}' exists with {key}={old.get(key)}, not {new[key]}: give it another name")
-
-
-def _flat(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def print_plan(plan: Plan, console: Console) -> None:

@@ -38,8 +38,9 @@ class TokenEncoder(nn.Module):
         super().__init__()
         self.window = space.window
         rows = space.num_features * space.window**2
-        self.present = nn.Parameter(torch.randn(rows, d_hidden) / d_hidden**0.5)
-        self.scaled = nn.Parameter(torch.randn(rows, d_hidden) / d_hidden**0.5)
+        # Small, so that what is learnt soon outweighs the noise of some ninety tokens, most of them walls.
+        self.present = nn.Parameter(0.02 * torch.randn(rows, d_hidden))
+        self.scaled = nn.Parameter(0.02 * torch.randn(rows, d_hidden))
         self.register_buffer("scale", 1 / torch.tensor(space.normalization), persistent=False)
         self.norm = nn.LayerNorm(d_hidden)
         self.out = nn.Linear(d_hidden, d_out)

@@ -22,7 +22,7 @@ class Policy(nn.Module):
     def __init__(self, observation: ObservationSpace, num_actions: int, cortex: CortexConfig, config: PolicyConfig):
         super().__init__()
         d = cortex.d_hidden
-        self.encoder = build_encoder(observation, config.d_encoder or d, d)
+        self.encoder = build_encoder(observation, config.d_encoder or 2 * d, d)
         self.stack = build_stack(**cortex.model_dump())
         self.actor = _head(d, config.d_actor, num_actions, gain=0.01)
         self.critic = _head(d, config.d_critic, 1, gain=1.0)

@@ -88,6 +88,10 @@ class Labels(Config):
     """Dollars per hour of the machine."""
 
 
+RESUMABLE = ("trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe")
+"""Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
+
+
 class TrainConfig(Config):
     """One training run. Recipes return it; dotted keys of the command line reach into it."""
 

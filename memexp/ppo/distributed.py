@@ -10,6 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from memexp.config import UsageError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -74,7 +76,12 @@ def join(device: str = "auto") -> Ranks:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    target = torch.device(device)
+    try:
+        target = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:0, ...") from None
+    if target.type == "cuda" and not torch.cuda.is_available():
+        raise UsageError(f"device '{device}' is asked for, but this machine has no GPU that torch can use")
     if target.type == "cuda":
         torch.cuda.set_device(target)
     if world_size > 1 and not dist.is_initialized():

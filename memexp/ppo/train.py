@@ -16,17 +16,15 @@ from memexp.config import UsageError
 from memexp.envs.base import Episodes, episode_means
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
-from memexp.ppo.config import TrainConfig
+from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.evaluate import evaluate, random_return
 from memexp.ppo.progress import Progress
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
+from memexp.runs.identity import refuse_another_experiment
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
-
-RESUMABLE = {"trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe"}
-"""Config keys that may change when a run is resumed: they do not change the experiment."""
 
 
 def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
@@ -40,7 +38,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     run = Run.named(config.run)
-    _refuse_another_experiment(run, config)
+    refuse_another_experiment(run, config.model_dump(), RESUMABLE)
     outcome = run.exit
     if outcome and outcome.status == "completed":
         return outcome
@@ -199,26 +197,6 @@ class Session:
         if self.ranks.is_first:
             self.run.finish(outcome)
         return outcome
-
-
-def _refuse_another_experiment(run: Run, config: TrainConfig) -> None:
-    """A name that exists stands for the experiment that it was started with."""
-    if not run.exists():
-        return
-    old, new = _flatten(run.config), _flatten(config.model_dump())
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key) and not any(key == k or key.startswith(f"{k}.") for k in RESUMABLE):
-            raise UsageError(
-                f"run '{run.name}' exists with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
-                f"or give the new run another name"
-            )
-
-
-def _flatten(config: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= _flatten(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-    return flat
 
 
 @contextmanager

@@ -153,6 +153,12 @@ def test_a_run_without_a_name_is_refused():
         train(tiny())
 
 
+def test_an_unknown_device_is_refused_before_anything_is_written(home):
+    with pytest.raises(UsageError, match="unknown device 'abacus'"):
+        train(tiny(run="counted", trainer__device="abacus"))
+    assert not home.exists()
+
+
 def test_unequal_shares_are_refused_before_anything_is_written(home):
     with pytest.raises(ValueError, match="does not divide"):
         tiny(run="unequal", trainer__num_envs=15)

@@ -1,0 +1,28 @@
+"""A run's name is its identity: what a run of that name may still change, and what makes it another experiment."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from memexp.config import UsageError
+from memexp.runs.directory import Run
+
+
+def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iterable[str]) -> None:
+    """Raises UsageError if `run` exists with another config than `config`, keys (or groups) in `may_change` aside."""
+    if not run.exists():
+        return
+    free = tuple(f"{key}." for key in may_change)
+    old, new = _flat(run.config), _flat(config)
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key) and not f"{key}.".startswith(free):
+            raise UsageError(
+                f"run '{run.name}' exists with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
+                "or give the new run another name"
+            )
+
+
+def _flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return flat
