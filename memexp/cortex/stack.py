@@ -21,8 +21,9 @@ from memexp.cortex.cells.mlstm import MLSTM
 from memexp.cortex.cells.shared import State, join_states, split_state
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
+from memexp.cortex.cells.xl_axon import XLAxon
 from memexp.cortex.column import Column, RoutedColumn, RouterInit
-from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
+from memexp.cortex.pattern import Pattern, parse_pattern
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +56,13 @@ TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
     "A": lambda o: PostUpGated(Axon(o.d_hidden), o.d_hidden),
     "Ag": lambda o: PostUpGated(AGaLiTe(o.d_hidden, o.agalite_heads), o.d_hidden),
     "X": lambda o: PostUpGated(XL(o.d_hidden, o.n_heads, o.mem_len, o.published_xl), o.d_hidden),
+    "X^": lambda o: PostUpGated(XLAxon(o.d_hidden, o.n_heads, o.mem_len, o.published_xl), o.d_hidden),
     "M": lambda o: mlstm(o, axon=False),
     "M^": lambda o: mlstm(o, axon=True),
     "S": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel), o.d_hidden),
     "S^": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel, axon=True), o.d_hidden),
     "L": lambda o: PassThrough(LSTM(o.d_hidden)),
     "C": lambda o: PassThrough(CausalConv(o.d_hidden, o.conv_kernel)),
-    # To come, with its cell: X^ (PostUpGated).
 }
 
 
@@ -140,7 +141,7 @@ def build_stack(
     fresh state, in both passes. `cell_options` are the further fields of `Options`, and `post_norm` (default True).
 
     Raises:
-        UsageError: an unknown token or option, a token that cannot be built yet, sizes that do not fit.
+        UsageError: an unknown token or option, or sizes that do not fit.
     """
     post_norm = cell_options.pop("post_norm", True)
     _require_known(cell_options, Options, "cell option")
@@ -153,8 +154,6 @@ def build_stack(
     options = Options(d_hidden=d_hidden, n_heads=n_heads, mem_len=mem_len, **cell_options)
     try:
         columns = [build_column(one, options) for one in patterns]
-    except UsageError:
-        raise
     except ValueError as error:
         raise UsageError(str(error)) from None
     return Stack(columns, d_hidden, memory, post_norm)
@@ -168,12 +167,8 @@ def _require_known(words: Iterable[str], what: Callable[..., Any], kind: str) ->
 
 
 def build_column(pattern: str, options: Options) -> Column:
-    """The column that one pattern stands for; raises UsageError naming a token that cannot be built yet."""
+    """The column that one pattern stands for."""
     tokens = parse_pattern(pattern)
-    for token in tokens:
-        if token not in TOKEN_BLOCKS:
-            where = f"token '{token}' ({TOKENS[token].partition(':')[0]}) in pattern '{pattern}'"
-            raise UsageError(f"{where} cannot be built yet; buildable: {', '.join(TOKEN_BLOCKS)}")
     experts = [TOKEN_BLOCKS[token](options) for token in tokens]
     if len(experts) == 1:
         return Column(tokens, experts)

@@ -7,6 +7,7 @@ both definitions coincide once both are told how many slots count), and, in test
 out naively.
 """
 
+import re
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def compare(module: nn.Module, case: Case, y_recorded: Tensor, state_recorded: d
 @pytest.mark.parametrize("path", recorded_modules())
 def test_steps_equal_the_published_ones(path: Path) -> None:
     case = Case(path)
-    module = build(case.meta, published_xl=False)
+    module = build(case.meta, published_xl=is_x_with_axons(path))
     load_parameters(module, case)
     mix_as_published_on_the_cpu(module)
     with torch.no_grad():
@@ -79,18 +80,30 @@ def test_steps_equal_the_published_ones(path: Path) -> None:
     assert_close(y, case["y_step"], "y_step")
     recorded = {**case["state1"], **case.groups.get("state1_step", {}), **case.groups.get("state1_exact", {})}
     for key, leaf in flat_state(recorded, case.tokens).items():
-        assert_close(state[key], leaf, f"state {key}")
+        if not re.search(r"\b[kv]\.E_(nu|th)", key):  # of X^: recorded exactly for the sequence alone
+            assert_close(state[key], leaf, f"state {key}")
 
 
 @pytest.mark.parametrize("path", recorded_modules("_xl_", "_X", "AXMS"))
 def test_our_sequence_pass_equals_the_published_steps_of_x(path: Path) -> None:
+    """All of them; those of X^ as far as the published step sees its episode's start (see cells/xl_axon.py)."""
     case = Case(path)
     module = build(case.meta, published_xl=False)
     load_parameters(module, case)
     mix_as_published_on_the_cpu(module)
     with torch.no_grad():
         y, _ = module(case["x"], case.initial_state(module), case.resets)
-    assert_close(y, case["y_step"], "y")
+    agree = torch.ones_like(case.resets)
+    if is_x_with_axons(path):
+        steps = torch.arange(agree.shape[1]).expand_as(agree)
+        start = torch.where(case.resets, steps, -1000).cummax(1).values
+        agree = steps - start <= case.mem_len
+        assert agree.any()
+    assert_close(y[agree], case["y_step"][agree], "y")
+
+
+def is_x_with_axons(path: Path) -> bool:
+    return any(name in path.stem for name in ("xl_axon", "Xaxon"))
 
 
 @pytest.mark.parametrize("path", recorded_modules("xl_m8_init", "xl_m128_init", "X_init", "X_m128_init"))

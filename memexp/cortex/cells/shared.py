@@ -1,6 +1,7 @@
 """What several cells use."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def join_states(prefixes: list[str], states: list[State]) -> State:
     return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}
 
 
-def split_state(prefixes: list[str], state: State | None) -> list[State] | list[None]:
+def split_state(prefixes: list[str], state: State | None) -> list[Any]:
     """The parts that `join_states` joined; None (every step is a first one) is None for each."""
     if state is None:
         return [None] * len(prefixes)

@@ -58,11 +58,8 @@ class XL(nn.Module):
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         if state is None or (self.mem_len == 0 and not self.published):
             return self._only_itself(x), {}
-        B, T, H = x.shape
-        if self.mem_len:
-            mem, age, dtype = state["mem"].detach().to(x.dtype), state["age"], state["mem"].dtype
-        else:
-            mem, age, dtype = x.new_zeros(B, 0, H), torch.zeros(B, dtype=torch.int64, device=x.device), x.dtype
+        T = x.shape[1]
+        mem, age, dtype = self._memory(x, state)
         run = torch.cat([mem, x], dim=1)
         if T == 1:
             age = age if resets is None else age * ~resets[:, 0]
@@ -71,8 +68,13 @@ class XL(nn.Module):
         else:
             y = self._sequence(x, run, age, resets)
             age = self._age_after(age, resets, T)
-        new = {"mem": run[:, T:].detach().to(dtype), "age": age} if self.mem_len else {}
-        return y, new
+        return y, {"mem": run[:, T:].detach().to(dtype), "age": age} if self.mem_len else {}
+
+    def _memory(self, x: Tensor, state: State) -> tuple[Tensor, Tensor, torch.dtype]:
+        """Past inputs `[B, M, H]`, how many count `[B]`, and the type in which they are stored."""
+        if self.mem_len:
+            return state["mem"].detach().to(x.dtype), state["age"], state["mem"].dtype
+        return x[:, :0].detach(), torch.zeros(len(x), dtype=torch.int64, device=x.device), x.dtype
 
     def _only_itself(self, x: Tensor) -> Tensor:
         """Attention without memory: the softmax over one key is 1."""
@@ -100,16 +102,21 @@ class XL(nn.Module):
         return without_influence(self.o_proj(heads), [self.k_proj.bias])
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
-        """All steps x `[B, T, H]` over run `[B, M+T, H]`, in blocks of queries along the band of visible keys."""
-        T = x.shape[1]
+        """All steps x `[B, T, H]` over run `[B, M+T, H]`."""
+        mem = run[:, : self.mem_len]  # by itself, so that nothing computes its gradient
+        keys, values = (torch.cat([w(mem), w(x)], dim=1) for w in (self.k_proj, self.v_proj))
+        return self._attend(self.q_proj(x), keys, values, age, resets)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
+        """Queries `[B, T, H]`, keys and values `[B, M+T, H]`, in blocks of queries along the band of visible keys."""
+        T = q.shape[1]
         window = self.mem_len + T - 1 if self.published else self.mem_len
-        codes = position_codes(window, self.d_hidden).to(x) if self.published else self.codes.to(x.dtype)
+        codes = position_codes(window, self.d_hidden).to(q) if self.published else self.codes.to(q.dtype)
         front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
+        if front:
+            k, v = F.pad(k, (0, 0, front, 0)), F.pad(v, (0, 0, front, 0))
         episode, episodes = self._episodes(age, resets, T, front)
-        mem = run[:, :-T].detach()  # by itself, so that nothing computes its gradient
-        none = x.new_zeros(len(x), front, x.shape[2])
-        keys, values = (torch.cat([none, w(mem), w(x)], dim=1) for w in (self.k_proj, self.v_proj))
-        q, k, v = (self._heads(a) for a in (self.q_proj(x), keys, values))
+        q, k, v = self._heads(q), self._heads(k), self._heads(v)
         r = self._heads(self.r_proj(codes))
         scale = 1 / math.sqrt(self.d)
         to_key, to_position = (q + self.u[:, None]) * scale, (q + self.v[:, None]) * scale
@@ -123,7 +130,7 @@ class XL(nn.Module):
                 k[:, :, reach].transpose(-1, -2),
             )
             visible = episode[:, queries, None] == episodes[:, None, reach]
-            visible = visible & in_band(scores.shape[-2], scores.shape[-1], x.device)
+            visible = visible & in_band(scores.shape[-2], scores.shape[-1], q.device)
             scores.masked_fill_(~visible[:, None], -torch.inf)
             blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, reach])
         return self.o_proj(torch.cat(blocks, dim=2).transpose(1, 2).flatten(2))

@@ -1,0 +1,74 @@
+"""X^: Transformer-XL attention whose queries, keys and values come from Axon layers.
+
+Each of the three Axon layers runs over the inputs of an episode from its first step on. Keys and values of the memory
+are recomputed at each call, from the Axon state that was left before the oldest slot, so that it does not matter how a
+sequence is cut into calls. X^ thus attends to `mem_len` steps, whose keys and values may know what was before them.
+With `mem_len` 0 it remembers nothing at all.
+
+The published cell (`published=True`) starts the layers of keys and values afresh at the oldest slot of each call.
+"""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.cells.axon import AxonLayer
+from memexp.cortex.cells.shared import State, join_states, split_state, without_influence
+from memexp.cortex.cells.xl import XL
+
+PREFIXES = ["q.", "k.", "v."]
+
+
+class XLAxon(XL):
+    """XL with Axon projections. State: that of XL, of q's Axon after the last step, of k's and v's before slot 0."""
+
+    def __init__(self, d_hidden: int, n_heads: int = 4, mem_len: int = 128, published: bool = False) -> None:
+        super().__init__(d_hidden, n_heads, mem_len, published)
+        del self.q_proj, self.k_proj, self.v_proj
+        self.q_proj, self.k_proj, self.v_proj = (AxonLayer(d_hidden, d_hidden) for _ in range(3))
+
+    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
+        if self.mem_len == 0 and not self.published:
+            return {}
+        layers = (self.q_proj, self.k_proj, self.v_proj)
+        axons = join_states(PREFIXES, [layer.init_state(batch, device, dtype) for layer in layers])
+        return super().init_state(batch, device, dtype) | axons
+
+    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
+        if state is None or (self.mem_len == 0 and not self.published):
+            return self._only_itself(x), {}
+        T = x.shape[1]
+        mem, age, dtype = self._memory(x, state)
+        run = torch.cat([mem, x], dim=1)
+        starts = self._starts(age, resets, T)
+        of_q, of_k, of_v = split_state(PREFIXES, state)
+        q, of_q = self.q_proj(x, of_q, resets)
+        k, of_k = self._project(self.k_proj, run, of_k, starts, T)
+        v, of_v = self._project(self.v_proj, run, of_v, starts, T)
+        y = self._attend(q, k, v, age, resets)
+        new = join_states(PREFIXES, [of_q, of_k, of_v])
+        if self.mem_len:
+            new |= {"mem": run[:, T:].detach().to(dtype), "age": self._age_after(age, resets, T)}
+        return y, new
+
+    def _only_itself(self, x: Tensor) -> Tensor:
+        y = self.o_proj(self.v_proj(x, None, None)[0])
+        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return without_influence(y, idle)
+
+    def _starts(self, age: Tensor, resets: Tensor | None, T: int) -> Tensor:
+        """Where in the run an Axon layer must start afresh, `[B, M+T]`."""
+        places = torch.arange(self.mem_len + T, device=age.device)
+        first = self.mem_len - age[:, None]  # of the current episode; if it is place 0, the state before it decides
+        starts = (places == first) & ((first > 0) | self.published)
+        if resets is not None:
+            starts[:, self.mem_len :] |= resets
+        return starts
+
+    def _project(self, layer: AxonLayer, run: Tensor, before: State, starts: Tensor, T: int) -> tuple[Tensor, State]:
+        """The layer's output over the run, and its state before place T, the next call's oldest slot."""
+        y, end = layer(run, before, starts)
+        if self.published:
+            return y, end
+        with torch.no_grad():
+            _, edge = layer.cell(run[:, :T], before, starts[:, :T])
+        return y, {key: leaf * ~starts[:, T, None] for key, leaf in edge.items()}
