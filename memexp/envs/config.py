@@ -40,7 +40,9 @@ class ChainRecall(Config):
     @model_validator(mode="after")
     def _some_step_is_asked(self) -> "ChainRecall":
         if self.episode_length <= self.k:
-            raise ValueError(f"episode_length={self.episode_length} leaves no step to answer: it must exceed k={self.k}")
+            raise ValueError(
+                f"episode_length={self.episode_length} leaves no step to answer: it must exceed k={self.k}"
+            )
         return self
 
 

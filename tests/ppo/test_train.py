@@ -144,7 +144,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
 
 def test_a_name_stands_for_one_experiment():
     train(tiny(run="mine"))
-    with pytest.raises(UsageError, match=r"run 'mine' exists with trainer\.gamma=0\.99, not 0\.5"):
+    with pytest.raises(UsageError, match=r"run 'mine' exists with trainer\.gamma=0\.95, not 0\.5"):
         train(tiny(run="mine", trainer__gamma=0.5))
 
 
