@@ -41,7 +41,7 @@ def parse_pattern(pattern: str) -> list[str]:
 
 
 def remembers(pattern: Pattern, mem_len: int) -> bool:
-    """Whether a stack of this pattern carries anything from step to step (X alone with mem_len 0 does not)."""
+    """Whether a stack of this pattern carries anything from step to step (X and X^ alone with mem_len 0 do not)."""
     columns = [pattern] if isinstance(pattern, str) else pattern
     tokens = {token for column in columns for token in parse_pattern(column)}
-    return mem_len > 0 or tokens != {"X"}
+    return mem_len > 0 or not tokens <= {"X", "X^"}

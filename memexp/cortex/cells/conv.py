@@ -34,7 +34,10 @@ class CausalConv(nn.Module):
             last_tap = self.conv.weight[..., -1]
             return (F.linear(x, last_tap, bias) if self.mixing else torch.addcmul(bias, x, last_tap[:, 0])), {}
         T, K = x.shape[1], self.kernel
-        run = torch.cat([state["conv"].to(x.dtype), x], dim=1)
+        past = state["conv"].to(x.dtype)
+        if T == 1 and resets is not None:  # then a reset clears all of the past at once
+            past, resets = past * ~resets[..., None], None
+        run = torch.cat([past, x], dim=1)
         same_episode, kept = lags_in_episode(resets, K, accumulator_dtype(x))
         if self.mixing:
             y = bias

@@ -20,7 +20,15 @@ from torch.nn import functional as F
 
 from memexp.cortex.cells.axon import AxonLayer
 from memexp.cortex.cells.conv import CausalConv
-from memexp.cortex.cells.shared import HeadNorm, State, accumulator_dtype, join_states, require_heads, split_state
+from memexp.cortex.cells.shared import (
+    HeadNorm,
+    State,
+    accumulator_dtype,
+    add_product,
+    join_states,
+    require_heads,
+    split_state,
+)
 
 AXON_PREFIXES = ["qk.", "v.", "igate.", "fgate."]
 EPS = 1e-6
@@ -135,4 +143,5 @@ def run_chunk(k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory, re
     h = numerator / (torch.maximum(denominator.abs(), torch.exp(-m_t)) + EPS)[..., None]
     last = weight[:, :, T - 1, :, None] * k  # [B, N, T, d]
     left = carried[:, :, -1, None]
-    return h, (left[..., None] * C + last.transpose(2, 3) @ v, left * n + last.sum(2), m_t[..., -1])
+    C = add_product(left[..., None] * C, last.transpose(2, 3), v)
+    return h, (C, left * n + last.sum(2), m_t[..., -1])

@@ -55,6 +55,11 @@ def accumulator_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
 
 
+def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
+    """a + b c for matrices `[B, N, ., .]`, without writing the product out first."""
+    return torch.baddbmm(a.flatten(0, 1), b.flatten(0, 1), c.flatten(0, 1)).unflatten(0, a.shape[:2])
+
+
 def join_states(prefixes: list[str], states: list[State]) -> State:
     """One flat dict of several, each under its prefix."""
     return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}

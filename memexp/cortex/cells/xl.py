@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, require_heads, without_influence
+from memexp.cortex.cells.shared import State, add_product, require_heads, without_influence
 
 QUERIES_AT_ONCE = 32
 """Queries of one block: scores are computed for blocks of the band, `[B, N, Q, window + Q]` at a time."""
@@ -162,11 +162,6 @@ def skew(by_distance: Tensor) -> Tensor:
     Q, width = by_distance.shape[-2:]
     flat = F.pad(by_distance, (0, Q)).flatten(-2)
     return flat[..., : Q * (width - 1 + Q)].unflatten(-1, (Q, width - 1 + Q))
-
-
-def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """a + b c for matrices `[B, N, ., .]`, without writing the product out first."""
-    return torch.baddbmm(a.flatten(0, 1), b.flatten(0, 1), c.flatten(0, 1)).unflatten(0, a.shape[:2])
 
 
 def in_band(queries: int, keys: int, device: torch.device) -> Tensor:
