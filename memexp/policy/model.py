@@ -37,7 +37,9 @@ class Policy(nn.Module):
         resets is True where a step begins a new episode: its row's memory is cleared before the step.
         """
         y, state = self.stack(self.encoder(obs), state, resets)
-        return self.actor(y).float(), self.critic(y).squeeze(-1).float(), state
+        with torch.autocast(y.device.type, enabled=False):  # three digits of bf16 are too few for logits and returns
+            y = y.float()
+            return self.actor(y), self.critic(y).squeeze(-1), state
 
 
 def _head(d_in: int, d_hidden: int, d_out: int, gain: float) -> nn.Sequential:
