@@ -65,7 +65,7 @@ class DoctorReport:
         out.print(f"outside the clip range {self.clip_share:.2%}")
         for problem in self.problems:
             out.print(f"problem                {problem}")
-        if self.max_logprob_gap > self.threshold:
+        if not self.max_logprob_gap <= self.threshold:
             out.print("FAILED: the policy that acts is not the policy that learns")
         out.print("ok" if self.ok else "not ok")
 
@@ -78,14 +78,14 @@ def doctor(config: TrainConfig) -> DoctorReport:
     trainer = Trainer(config, ranks)
     shake(trainer.policy)
     sharpen(trainer)
-    gap, outside, entropy, resets, samples = 0.0, 0.0, 0.0, 0, 0
-    for segments_gap, clipped, spread, inside in replay(trainer, ROLLOUTS):
-        gap = max(gap, segments_gap)
+    gaps, outside, entropy, resets, samples = [], 0.0, 0.0, 0, 0
+    for gap, clipped, spread, inside in replay(trainer, ROLLOUTS):
+        gaps.append(gap)
         count = trainer.segments.actions.numel()
         outside, entropy = outside + clipped * count, entropy + spread * count
         resets, samples = resets + inside, samples + count
     return DoctorReport(
-        max_logprob_gap=gap,
+        max_logprob_gap=torch.tensor(gaps).max().item(),  # unlike Python's max it keeps a NaN
         threshold=MAX_GAP[config.trainer.precision],
         clip_share=outside / samples,
         entropy_share=entropy / samples / math.log(trainer.env.num_actions),

@@ -29,3 +29,17 @@ def test_a_learning_pass_that_ignores_episode_ends_is_caught(pattern, monkeypatc
     report = doctor(tiny(cortex__pattern=pattern, trainer__horizon=12))
     assert not report.ok
     assert report.max_logprob_gap > 1e-2
+
+
+def test_a_learning_pass_that_is_not_finite_is_caught(monkeypatch, capsys):
+    real = Policy.forward
+
+    def broken(self, obs, state, resets):
+        logits, values, state = real(self, obs, state, resets)
+        return logits * float("nan") if resets.dim() == 2 else logits, values, state
+
+    monkeypatch.setattr(Policy, "forward", broken)
+    report = doctor(tiny())
+    assert not report.ok
+    report.print()
+    assert "FAILED" in capsys.readouterr().out
