@@ -8,7 +8,8 @@ import difflib
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
@@ -37,6 +38,8 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
 
 
 _COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)([kmbKMB]?)$")
+MAX_DIGITS = 30
+"""Digits before the point of the largest number that is taken for a count."""
 _MAGNITUDE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
@@ -44,10 +47,11 @@ def parse_count(value: Any) -> Any:
     """2_000_000, '2b', '500m', '64k', '1.5m' or '2e9' as an int; anything else is left for pydantic to judge."""
     if isinstance(value, str) and (match := _COUNT.match(value.strip())):
         number, magnitude = match.groups()
-        number = number.replace("_", "")
-        scale = _MAGNITUDE[magnitude.lower()]
-        exact = float(number) * scale if re.search(r"[.eE]", number) else int(number) * scale
-        return int(exact) if exact == int(exact) else exact
+        exact = Decimal(number.replace("_", ""))
+        if exact.adjusted() > MAX_DIGITS:
+            return value
+        exact *= _MAGNITUDE[magnitude.lower()]
+        return int(exact) if exact == int(exact) else float(exact)
     return value
 
 
@@ -93,7 +97,7 @@ RunName = Annotated[str, AfterValidator(check_run_name)]
 class Config(BaseModel):
     """Base of every config: unknown keys are refused with a suggestion, defaults and assignments are validated."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -169,12 +173,15 @@ def _from_text(text: Any, annotation: Any) -> Any:
 
 def parse_value(text: Any, annotation: Any, name: str) -> Any:
     """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, ) or UsageError naming it."""
-    if annotation is inspect.Parameter.empty or annotation is Any:
-        return yaml.safe_load(text) if isinstance(text, str) else text
     try:
+        if annotation is inspect.Parameter.empty or annotation is Any:
+            return yaml.safe_load(text) if isinstance(text, str) else text
         return TypeAdapter(annotation).validate_python(_from_text(text, annotation))
     except ValidationError as error:
         raise UsageError(explain(error, name)) from None
+    except yaml.YAMLError as error:
+        problem = getattr(error, "problem", None) or "it is not valid YAML"
+        raise UsageError(f"{name}: '{text}' cannot be read: {problem}") from None
 
 
 def bind_arguments(function: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any]:
@@ -243,7 +250,11 @@ class _UniqueKeys(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`: what is merged stands behind the own keys
+                continue
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(None, None, f"{key} cannot be a key", key_node.start_mark)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key '{key}' stands twice", key_node.start_mark

@@ -40,6 +40,7 @@ def test_a_count_written_as_people_do_reads_back_as_the_same_count(count: int):
         ("2_000_000", 2 * 10**6),
         ("2e9", 2 * 10**9),
         ("1.5M", 1_500_000),
+        ("1.005m", 1_005_000),
     ],
 )
 def test_counts_may_be_written_with_a_magnitude(text: str, count: int):
@@ -68,7 +69,18 @@ def test_an_optional_value_may_be_none(text: str, value: int | None):
     assert parse_value(text, int | None, "x") == value
 
 
-@pytest.mark.parametrize(("text", "annotation"), [("two", int), ("1.5", int), ("maybe", bool), ("x", float)])
+@pytest.mark.parametrize(
+    ("text", "annotation"),
+    [
+        ("two", int),
+        ("1.5", int),
+        ("1e400", int),
+        ("maybe", bool),
+        ("x", float),
+        ("[S", str | list[str]),
+        ("{a", Any),
+    ],
+)
 def test_a_value_of_the_wrong_type_is_refused_by_name(text: str, annotation: type):
     with pytest.raises(UsageError, match="length: "):
         parse_value(text, annotation, "length")
@@ -122,6 +134,7 @@ def test_the_order_of_overrides_does_not_matter(keys: set[str]):
         ("trainr.gamma", "1", "did you mean 'trainer'"),
         ("trainer.gamma.x", "1", "'trainer.gamma' in 'trainer.gamma.x' has no keys of its own"),
         ("trainer", "1", "is a group of keys: trainer.total_timesteps"),
+        ("trainer.learning_rate", "inf", "trainer.learning_rate: .*finite"),
         ("trainer.gamma", "2", "trainer.gamma: .*less than or equal to 1"),
         ("trainer.total_timesteps", "-1", "trainer.total_timesteps: .*greater than 0"),
         ("env.lenght", "4", "did you mean 'length'"),
@@ -175,7 +188,12 @@ def test_far_off_words_get_the_list_instead_of_a_guess():
 
 @pytest.mark.parametrize(
     ("text", "named"),
-    [("a: 1\na: 2\n", "'a' stands twice"), ("a: [1\n", "not valid YAML"), ("a: 1\n b: 2\n", "line 2")],
+    [
+        ("a: 1\na: 2\n", "'a' stands twice"),
+        ("a: [1\n", "not valid YAML"),
+        ("a: 1\n b: 2\n", "line 2"),
+        ("? [a, b]\n: 1\n", "cannot be a key"),
+    ],
 )
 def test_broken_yaml_is_refused_with_its_file(tmp_path, text: str, named: str):
     file = tmp_path / "matrix.yaml"
@@ -183,3 +201,9 @@ def test_broken_yaml_is_refused_with_its_file(tmp_path, text: str, named: str):
     with pytest.raises(UsageError, match=named) as caught:
         read_yaml(file)
     assert str(file) in str(caught.value)
+
+
+def test_yaml_may_merge_what_an_anchor_names(tmp_path):
+    file = tmp_path / "matrix.yaml"
+    file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
+    assert read_yaml(file)["b"] == {"x": 1, "y": 3}
