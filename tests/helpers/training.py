@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 from typing import Any
 
 from memexp.config import override
@@ -23,6 +24,14 @@ def tiny(recipe: str = "tmaze", **changes: Any) -> TrainConfig:
     """A run of six updates; `changes` are dotted keys with '__' for '.'."""
     words = TINY | {key.replace("__", "."): value for key, value in changes.items()}
     return override(getattr(controls, recipe)(), words)
+
+
+def tiny_assembly(**changes: Any) -> TrainConfig:
+    """The same sizes on the smallest assembly lines, whose episodes are longer than the whole run."""
+    recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train").train
+    small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S"}
+    words = TINY | {"evaluation.episodes": 0} | {key.replace("__", "."): value for key, value in changes.items()}
+    return override(recipe(curriculum_style="level_0", **small), words)
 
 
 def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:

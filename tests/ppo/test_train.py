@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from helpers.training import start_process, tiny
+from helpers.training import start_process, tiny, tiny_assembly
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
@@ -60,11 +60,18 @@ def test_a_completed_run_is_not_run_again():
     assert Run.named("once").metrics() == before
 
 
-@pytest.mark.parametrize(("recipe", "pattern"), [("tmaze", "S"), ("chain_recall", "X"), ("chain_recall", "L")])
-def test_a_run_that_is_stopped_and_resumed_is_the_same_run(recipe, pattern, monkeypatch):
-    straight = tiny(recipe, run="straight", cortex__pattern=pattern)
+RUNS = {
+    "tmaze-S": lambda **names: tiny("tmaze", cortex__pattern="S", **names),
+    "chain_recall-X": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="X", **names),
+    "chain_recall-AgSA": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="AgSA", **names),
+    "assembly_lines-S": lambda **names: tiny_assembly(trainer__horizon=100, trainer__total_timesteps=9600, **names),
+}
+
+
+@pytest.mark.parametrize("make", RUNS.values(), ids=RUNS)
+def test_a_run_that_is_stopped_and_resumed_is_the_same_run(make, monkeypatch):
+    straight, stopped = make(run="straight"), make(run="stopped", trainer__checkpoint_minutes=0)
     train(straight)
-    stopped = tiny(recipe, run="stopped", cortex__pattern=pattern, trainer__checkpoint_minutes=0)
     real = Session._told_to_stop
     with monkeypatch.context() as patch:
         patch.setattr(Session, "_told_to_stop", lambda self: self.trainer.updates == 3 or real(self))
@@ -72,6 +79,7 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_run(recipe, pattern, monk
     assert train(stopped).status == "completed"
     a, b = (list(map(without_clock, Run.named(name).metrics())) for name in ("straight", "stopped"))
     assert a == b
+    assert sum(line["episode/count"] for line in a) > 0
     old, new = weights("straight"), weights("stopped")
     assert all(torch.equal(old[name], new[name]) for name in old)
 
