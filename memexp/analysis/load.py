@@ -99,9 +99,9 @@ class Arm:
 
     @property
     def remembers(self) -> bool:
-        """False for a memory-ablated twin, and for a pattern of X alone that attends to 0 steps before."""
+        """False for a memory-ablated twin, and for a pattern of X and X^ that attends to 0 steps before."""
         columns = [self.info.pattern] if isinstance(self.info.pattern, str) else self.info.pattern
-        only_x = all(re.fullmatch(r"[X, ]+", column) for column in columns)
+        only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
         return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
 
     @property
