@@ -20,6 +20,7 @@ from memexp.config import (
     parse_words,
     read_yaml,
 )
+from memexp.cortex.config import CortexConfig
 from memexp.ppo.config import TrainConfig
 
 counts = st.integers(min_value=0, max_value=10**13)
@@ -138,13 +139,14 @@ def test_the_order_of_overrides_does_not_matter(keys: set[str]):
         ("trainer.gamma", "2", "trainer.gamma: .*less than or equal to 1"),
         ("trainer.total_timesteps", "-1", "trainer.total_timesteps: .*greater than 0"),
         ("env.lenght", "4", "did you mean 'length'"),
+        ("cortex.d_hidden", "12", "8 heads of Ag do not divide d_hidden=12"),
         ("cortex.pattern", "AgZA", "no token at 'Z'"),
         ("trainer.num_minibatches", "7", "does not divide"),
     ],
 )
 def test_a_wrong_override_names_what_is_wrong(key: str, value: str, named: str):
     with pytest.raises(UsageError, match=named):
-        override(TrainConfig(), {key: value})
+        override(TrainConfig(cortex=CortexConfig(pattern="SAg")), {key: value})
 
 
 def test_words_are_pairs_and_may_not_contradict_each_other():

@@ -7,6 +7,9 @@ from pydantic import Field, field_validator, model_validator
 from memexp.config import Config
 from memexp.cortex.pattern import Pattern, parse_pattern
 
+AGALITE_HEADS = 8
+"""Heads of Ag, whatever n_heads is."""
+
 
 class CortexConfig(Config):
     """A memory stack: which cells, how wide, how deep, and whether it may remember."""
@@ -35,6 +38,9 @@ class CortexConfig(Config):
     def _sizes_fit(self) -> "CortexConfig":
         if self.d_hidden % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_hidden={self.d_hidden}")
+        columns = [self.pattern] if isinstance(self.pattern, str) else self.pattern
+        if self.d_hidden % AGALITE_HEADS and any("Ag" in parse_pattern(column) for column in columns):
+            raise ValueError(f"the {AGALITE_HEADS} heads of Ag do not divide d_hidden={self.d_hidden}")
         if isinstance(self.pattern, list) and len(self.pattern) != self.num_layers:
             raise ValueError(f"pattern lists {len(self.pattern)} layers but num_layers={self.num_layers}")
         return self

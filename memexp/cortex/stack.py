@@ -23,6 +23,7 @@ from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
 from memexp.cortex.cells.xl_axon import XLAxon
 from memexp.cortex.column import Column, RoutedColumn, RouterInit
+from memexp.cortex.config import AGALITE_HEADS
 from memexp.cortex.pattern import Pattern, parse_pattern
 
 
@@ -33,7 +34,7 @@ class Options:
     d_hidden: int
     n_heads: int = 4
     """Heads of X, S and M."""
-    agalite_heads: int = 8
+    agalite_heads: int = AGALITE_HEADS
     """Heads of Ag."""
     mem_len: int = 128
     """Steps that X attends to, besides the current one."""
