@@ -215,11 +215,18 @@ def _lock(run: Run) -> Iterator[None]:
 
 @contextmanager
 def _signals(session: Session) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask for a checkpoint and a clean stop after the current update; twice kills."""
+    """SIGTERM and Ctrl-C ask for a checkpoint and a clean stop after the current update; Ctrl-C again kills.
+
+    One stop may bring several signals: torchrun hands on to its processes what the whole process group was sent.
+    """
+    asked = 0.0
 
     def ask(number: int, frame: Any) -> None:
-        session.stop = True
-        signal.signal(number, signal.SIG_DFL)
+        nonlocal asked
+        if session.stop and number == signal.SIGINT and time.monotonic() - asked > 1:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        session.stop, asked = True, time.monotonic()
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -3,6 +3,7 @@
 import itertools
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from memexp.config import UsageError
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import CheckpointError
-from memexp.ppo.train import Session, train
+from memexp.ppo.train import Session, _signals, train
 from memexp.runs import Run
 
 CLOCK = {"wall_s", "sps"}
@@ -112,6 +113,17 @@ def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
     assert run.exit.status == "preempted"
     assert run.exit.agent_steps == run.metrics()[-1]["agent_steps"]
     assert max(run.checkpoints.glob("[0-9]*")).name == f"{run.exit.agent_steps:015d}"
+
+
+def test_a_second_sigterm_does_not_kill_before_the_checkpoint_is_written():
+    """Whoever signals a process group reaches torchrun and its processes, and torchrun signals these once more."""
+    session = SimpleNamespace(stop=False)
+    with _signals(session):  # type: ignore[arg-type]
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+            assert session.stop
+            assert signal.getsignal(number) is not signal.SIG_DFL
+            signal.raise_signal(number)
 
 
 @pytest.mark.slow
