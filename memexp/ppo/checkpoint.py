@@ -70,14 +70,20 @@ def save(folder: Path, checkpoint: Checkpoint, ranks: Ranks) -> Path:
 def load_latest(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str]]:
     """The newest checkpoint that is whole (None where there is none), and a line about each newer one that is not.
 
-    Raises CheckpointError when there are checkpoints but none can be read.
+    Whole means whole on every rank: all take the same one. Raises CheckpointError when there are checkpoints but none
+    can be read.
     """
     problems = []
-    for path in reversed(_existing(folder)):
+    for path in reversed(ranks.gather(_existing(folder))[0]):
+        checkpoint, problem = None, None
         try:
-            return _load(path, ranks), problems
+            checkpoint = _load(path, ranks)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            problems.append(f"checkpoint {path} cannot be used: {error}")
+            problem = f"checkpoint {path} cannot be used: {error}"
+        found = [other for other in ranks.gather(problem) if other]
+        if not found:
+            return checkpoint, problems
+        problems.append(found[0])
     if problems:
         raise CheckpointError("; ".join(problems))
     return None, []

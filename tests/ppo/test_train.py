@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.ppo import trainer
-from memexp.ppo.checkpoint import CheckpointError
+from memexp.ppo.checkpoint import CheckpointError, load_latest
+from memexp.ppo.distributed import Ranks
 from memexp.ppo.train import Session, _signals, train
 from memexp.runs import Run
 
@@ -160,6 +161,28 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
     with pytest.raises(CheckpointError, match=r"shared\.pt is damaged.*shared\.pt is damaged"):
         train(config)
     assert run.metrics() == before
+
+
+def test_all_ranks_take_the_newest_checkpoint_that_is_whole_on_all_of_them():
+    """Seen from the first of two ranks; the other cannot read its part of the newest checkpoint."""
+
+    class FirstOfTwo(Ranks):
+        def gather(self, value):
+            if isinstance(value, list):  # of the checkpoints that there are
+                return [value, value]
+            return [value, next(answers)]
+
+    train(tiny(run="shared", trainer__checkpoint_minutes=0))
+    folder = Run.named("shared").checkpoints
+    for manifest in folder.glob("*/manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"world_size": 1', '"world_size": 2'))
+    answers = iter(["rank-00001.pt is damaged", None])
+    older, newest = sorted(int(path.name) for path in folder.glob("[0-9]*"))
+    assert newest > older
+    found, told = load_latest(folder, FirstOfTwo(0, 2, torch.device("cpu")))
+    assert found is not None
+    assert found.agent_steps == older
+    assert told == ["rank-00001.pt is damaged"]
 
 
 def test_a_name_stands_for_one_experiment():
