@@ -30,9 +30,9 @@ def convergence(arm: Arm, scale: Scale | None, learned: str) -> Convergence:
     if scale is None:
         return Convergence("undecided", None, "nothing to scale a change with: no ceiling and no arm above random")
     grid, curves = smoothed_curves(arm)
-    with np.errstate(all="ignore"):
-        whole_windows = curves[:, int(FINAL_SHARE * POINTS) - 1 :]
-        drops = (np.nanmax(whole_windows, axis=1) - arm.finals) / scale.span
+    whole_windows = curves[:, int(FINAL_SHARE * POINTS) - 1 :]
+    best = np.where(np.isnan(whole_windows), -np.inf, whole_windows).max(axis=1)
+    drops = (best - arm.finals) / scale.span
     if (drops >= COLLAPSE).mean() >= 0.5:
         lost = f"{(drops >= COLLAPSE).sum()} of {len(drops)} seeds lost at least {COLLAPSE:.0%} of the scale"
         return Convergence("collapsed", None, f"{lost} since their best {FINAL_SHARE:.0%} of the steps")

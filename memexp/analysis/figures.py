@@ -40,6 +40,7 @@ STYLE: dict[Any, Any] = {
     "axes.titlelocation": "left",
     "axes.titlecolor": INK,
     "text.color": INK,
+    "text.parse_math": False,  # names are text, dollars in them too
     "xtick.color": INK,
     "ytick.color": INK,
     "svg.fonttype": "none",

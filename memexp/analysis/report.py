@@ -1,5 +1,6 @@
 """The answer as one self-contained page for people: sentences first, then evidence, then provenance."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def write_report(runs: Sequence[Run], answer: dict[str, Any], out: Path) -> Path
         notes=answer.get("notes", []),
         sections=sections,
         provenance=provenance(seeds),
-        command=next((" ".join(map(str, s.provenance["argv"])) for s in seeds if s.provenance.get("argv")), None),
+        command=next((shlex.join(map(str, s.provenance["argv"])) for s in seeds if s.provenance.get("argv")), None),
         commit=next((s.provenance["commit"] for s in seeds if s.provenance.get("commit")), None),
         limits=MAX_GAP,
         written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

@@ -1,6 +1,7 @@
 """The page and the pictures: self-contained, well-formed, complete."""
 
 import re
+import shlex
 from html.parser import HTMLParser
 
 import numpy as np
@@ -93,6 +94,45 @@ def test_a_page_can_be_written_about_runs_that_have_nothing_to_show(tmp_path):
     found = answer(runs, "test")
     assert write_report(runs, found, tmp_path / "report.html").exists()
     assert all(file.stat().st_size > 1000 for file in save_figures(runs, found, tmp_path / "figures"))
+
+
+@pytest.mark.parametrize("arms", [{"S": [1.0]}, {"S": [1.0], "S~": [0.5]}], ids=["a single run", "one seed an arm"])
+def test_a_page_can_be_written_about_a_single_seed_and_decides_nothing(arms, tmp_path):
+    runs = write_matrix(tmp_path, arms)
+    found = answer(runs, "test")
+    (environment,) = found["environments"].values()
+    assert environment["memory"]["verdict"] == "undecided"
+    assert all(arm["learning"]["verdict"] == "undecided" for arm in environment["arms"].values())
+    assert "undecided" in write_report(runs, found, tmp_path / "report.html").read_text()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_run_of_a_single_update_that_overshoots_the_budget_is_reported_without_a_warning(tmp_path):
+    runs = [write_run(tmp_path, "S", 0, [0.3], budget=1000, reached=2.0)]
+    assert write_report(runs, answer(runs, "test"), tmp_path / "report.html").exists()
+
+
+def test_names_are_text_whatever_they_contain(tmp_path):
+    names = ["$\\frac$", "<script>alert(1)</script>", "{{ matrix }}"]
+    runs = [write_run(tmp_path, name, 0, rising(0.9), env=names[1], name=f"r{i}") for i, name in enumerate(names)]
+    found = answer(runs, "test")
+    page = write_report(runs, found, tmp_path / "report.html").read_text()
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert "<script" not in page
+    assert all(name in parser.text for name in names)
+    save_figures(runs, found, tmp_path / "figures")
+
+
+def test_the_command_to_reproduce_can_be_pasted_into_a_shell(tmp_path):
+    run = write_run(tmp_path, "S", 0, rising(0.9))
+    argv = ["memexp", "train", "tmaze", 'pattern=["S", "X"]', "labels.arm=$HOME's"]
+    run.write_provenance({"argv": argv})
+    parser = Balanced()
+    parser.feed(write_report([run], answer([run], "test"), tmp_path / "report.html").read_text())
+    (line,) = [line for line in parser.text.splitlines() if "# one run" in line]
+    assert shlex.split(line, comments=True) == argv
 
 
 def test_unfinished_runs_are_drawn(tmp_path):
