@@ -48,7 +48,8 @@ def save(folder: Path, checkpoint: Checkpoint, ranks: Ranks) -> Path:
     final = folder / f"{checkpoint.agent_steps:015d}"
     building = folder / f".{final.name}.tmp"
     if ranks.is_first:
-        shutil.rmtree(building, ignore_errors=True)
+        for torn in folder.glob(".[0-9]*"):  # a crash left it
+            shutil.rmtree(torn, ignore_errors=True)
         building.mkdir(parents=True)
     ranks.barrier()
     mine = building / _rank_file(ranks.rank)
@@ -61,8 +62,9 @@ def save(folder: Path, checkpoint: Checkpoint, ranks: Ranks) -> Path:
         manifest = {"agent_steps": checkpoint.agent_steps, "world_size": ranks.world_size, "files": hashes}
         (building / _MANIFEST).write_text(json.dumps(manifest, indent=2))
         _publish(building, final)
-        for old in _existing(folder)[:-KEEP]:
-            shutil.rmtree(old, ignore_errors=True)
+        past = [path for path in _existing(folder) if path <= final]
+        for path in set(_existing(folder)) - set(past[-KEEP:]):  # a later one could not be read when the run resumed
+            shutil.rmtree(path, ignore_errors=True)
     ranks.barrier()
     return final
 

@@ -6,8 +6,8 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,19 +62,18 @@ class Session:
         self.started = time.monotonic()
         self.last_line = (self.wall_s(), 0)
         self.unsaved: list[Episodes] = []
+        self.saved_at: int | None = None  # agent steps of the newest checkpoint
 
     def wall_s(self) -> float:
         """Seconds trained so far, over all stretches."""
         return self.wall_before + time.monotonic() - self.started
 
     def play(self) -> Exit:
-        restored, problems = checkpoints.load_latest(self.run.checkpoints, self.ranks)
-        if not self.ranks.is_first:
-            with _signals(self):
-                self._restore(restored)
-                return self._loop(None, None)
-        with _lock(self.run), _signals(self):
+        with _lock(self.run) if self.ranks.is_first else nullcontext(), _signals(self):
+            restored, problems = checkpoints.load_latest(self.run.checkpoints, self.ranks)
             self._restore(restored)
+            if not self.ranks.is_first:
+                return self._loop(None, None)
             self._write_start()
             with Progress(self.config) as progress:
                 for problem in problems:
@@ -90,6 +89,7 @@ class Session:
             self.part, self.wall_before = session["part"], session["wall_s"]
             self.evaluated_at = session["evaluated_at"]
             self.last_line = (self.wall_s(), self.trainer.agent_steps)
+            self.saved_at = self.trainer.agent_steps
         if self.ranks.is_first and self.run.exists():
             self.run.rewind(self.trainer.agent_steps, self.part)
 
@@ -134,7 +134,8 @@ class Session:
                 if self._checkpoint_is_due(saved):
                     self.save()
                     saved = time.monotonic()
-            self.save()
+            if self.saved_at != self.trainer.agent_steps:
+                self.save()
         except Exception as error:
             if not isinstance(error, FloatingPointError):
                 traceback.print_exc()
@@ -191,6 +192,7 @@ class Session:
         point = self.trainer.checkpoint()
         point.shared["session"] = {"part": self.part, "wall_s": self.wall_s(), "evaluated_at": self.evaluated_at}
         checkpoints.save(self.run.checkpoints, point, self.ranks)
+        self.saved_at = self.trainer.agent_steps
 
     def _finish(self, status: Any, reason: str) -> Exit:
         outcome = Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.wall_s())
@@ -203,14 +205,12 @@ class Session:
 def _lock(run: Run) -> Iterator[None]:
     """Hold the run for this process: two processes never train one run."""
     run.path.mkdir(parents=True, exist_ok=True)
-    file: IO[str] = open(run.path / "lock", "a")  # noqa: SIM115 (closed below: the lock lives as long as the file)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(run.path / "lock", "a") as file:  # the lock lives as long as the file is open
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"run '{run.name}' is running in another process") from None
         yield
-    except BlockingIOError:
-        raise UsageError(f"run '{run.name}' is running in another process") from None
-    finally:
-        file.close()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.ppo import trainer
-from memexp.ppo.checkpoint import CheckpointError, load_latest
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, save
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.train import Session, _signals, train
 from memexp.runs import Run
@@ -161,6 +161,24 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
     with pytest.raises(CheckpointError, match=r"shared\.pt is damaged.*shared\.pt is damaged"):
         train(config)
     assert run.metrics() == before
+
+
+def test_a_run_killed_just_before_its_exit_keeps_its_last_checkpoint_untouched():
+    config = tiny(run="almost", trainer__checkpoint_minutes=0)
+    train(config)
+    run = Run.named("almost")
+    before = {path: path.stat().st_ino for path in run.checkpoints.iterdir()}
+    (run.path / "exit.json").unlink()
+    assert train(config).status == "completed"
+    assert {path: path.stat().st_ino for path in run.checkpoints.iterdir()} == before
+
+
+def test_a_checkpoint_clears_away_torn_ones_and_those_of_a_future_that_was_given_up(tmp_path):
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    (tmp_path / ".000000000000005.tmp").mkdir()
+    for agent_steps in (10, 20, 40, 30):  # 40 was damaged: the run resumed from 20
+        save(tmp_path, Checkpoint(agent_steps, {"w": torch.zeros(1)}, {}, {}), ranks)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000000020", "000000000000030"]
 
 
 def test_all_ranks_take_the_newest_checkpoint_that_is_whole_on_all_of_them():
