@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.commands import files_below, type_command
+from helpers.synthetic_runs import write_matrix
 from typer.testing import CliRunner
 
 from memexp.cli import app, main
@@ -210,6 +211,31 @@ def test_status_reads_state_steps_return_and_rate_from_the_run_directories(capsy
 def test_status_of_a_matrix_file_shows_runs_that_have_not_started(folder, capsys):
     rows = json.loads(type_command(capsys, "status", "good.yaml", "--json").out)
     assert {row["run"]: row["state"] for row in rows} == {"small.maze_S_1k.s0": "new", "small.maze_S-off_1k.s0": "new"}
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("run.json", b"{"), ("run.json", b"\xff"), ("exit.json", b""), ("config.yaml", b"{"), ("config.yaml", None)],
+)
+def test_a_damaged_run_directory_stops_neither_status_nor_report_and_is_named(capsys, home, file, content):
+    write_matrix(home / "runs", {"S": [1.0, 1.0]})
+    damaged = home / "runs" / "world_S.s1" / file
+    damaged.unlink() if content is None else damaged.write_bytes(content)
+    rows = {row["run"]: row for row in json.loads(type_command(capsys, "status", "--json").out)}
+    assert rows["world_S.s0"]["state"] == "done"
+    assert (rows["world_S.s1"]["reason"] == "run.json is damaged") == (file == "run.json")
+    assert type_command(capsys, "list", "runs").code == 0
+    typed = type_command(capsys, "report", "test", "--json")
+    assert (typed.code, typed.err) == (0, "")
+    assert any("world_S.s1: run.json cannot" in note for note in json.loads(typed.out)["notes"]) == (file == "run.json")
+    typed = type_command(capsys, "launch", "tmaze", "--run", "world_S.s1", "--dry-run", "--local")
+    assert (typed.code, len(typed.err.splitlines())) == (2, 1)
+
+
+def test_a_report_may_be_about_one_run(capsys, home):
+    write_matrix(home / "runs", {"S": [1.0, 1.0]})
+    (environment,) = json.loads(type_command(capsys, "report", "world_S.s0", "--json").out)["environments"].values()
+    assert environment["arms"]["S"]["runs"] == ["world_S.s0"]
 
 
 def test_logs_prints_what_the_run_printed(capsys):

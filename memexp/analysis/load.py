@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
+import yaml
 
 from memexp.config import UsageError
 from memexp.runs import Run, RunInfo
@@ -150,7 +150,7 @@ def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list
     for run in runs:
         try:
             seeds.append(read_seed(run))
-        except (OSError, ValidationError) as error:
+        except (OSError, ValueError) as error:
             notes.append(f"{run.name}: run.json cannot be read ({type(error).__name__})")
     if not seeds:
         raise UsageError(f"no runs of '{matrix}' to report on" + (f": {notes[0]}" if notes else ""))
@@ -265,7 +265,7 @@ def _or(default: Any, read: Any) -> Any:
     """What `read` gives, `default` where the file is missing or damaged."""
     try:
         return read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return default
 
 

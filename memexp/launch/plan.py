@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memexp.config import count_name
+from memexp.config import UsageError, count_name
 from memexp.launch.cell import Cell
 from memexp.launch.cost import SOURCE, Estimate, estimate, total
 from memexp.launch.resources import Resources
@@ -97,7 +98,11 @@ def make_plan(name: str, cells: Sequence[Cell], resources: Resources | None) -> 
     runs = []
     for cell in cells:
         run = Run.named(cell.run)
-        refuse_another_experiment(run, cell.config.model_dump(), RESUMABLE)
+        try:
+            refuse_another_experiment(run, cell.config.model_dump(), RESUMABLE)
+        except (OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError) as error:
+            why = f"its config.yaml cannot be read ({type(error).__name__})"
+            raise UsageError(f"run '{run.name}' exists but {why}: give the new run another name") from None
         runs.append(PlannedRun(cell, state_of(run), estimate(cell, resources) if resources else None))
     return Plan(name, runs, resources)
 

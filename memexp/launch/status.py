@@ -15,8 +15,8 @@ from rich.table import Table
 from memexp.config import UsageError, count_name, did_you_mean
 from memexp.launch.expand import expand
 from memexp.launch.matrix import load_matrix
-from memexp.launch.state import State, is_locked, state_of
-from memexp.runs import Run, find_runs, runs_dir
+from memexp.launch.state import State, end_of, is_locked, state_of
+from memexp.runs import Run, RunInfo, find_runs, runs_dir
 
 TAIL = 1 << 16
 """Bytes read from the end of metrics.jsonl: the last lines."""
@@ -56,7 +56,9 @@ def status_of(run: Run) -> Status:
     state = state_of(run)
     if not run.exists():
         return Status(run.name, state)
-    info, outcome, lines = run.info, run.exit, last_metrics(run)
+    info, outcome, lines = info_of(run), end_of(run), last_metrics(run)
+    if info is None:
+        return Status(run.name, state, reason="run.json is damaged")
     steps = lines[-1].get("agent_steps", 0) if lines else outcome.agent_steps if outcome else 0
     sps = lines[-1].get("sps") if lines else None
     left = max(0, info.total_timesteps - steps)
@@ -74,6 +76,20 @@ def status_of(run: Run) -> Status:
         left / sps if sps and state == "running" else None,
         outcome.reason if outcome else None,
     )
+
+
+def info_of(run: Run) -> RunInfo | None:
+    """What the run is; None where run.json is damaged."""
+    try:
+        return run.info
+    except (OSError, ValueError):
+        return None
+
+
+def matrix_of(run: Run) -> str | None:
+    """The run's matrix; None where it has none, or where run.json is damaged."""
+    info = info_of(run)
+    return info.matrix if info else None
 
 
 def last_metrics(run: Run) -> list[dict[str, Any]]:
@@ -109,7 +125,7 @@ def find_targets(targets: Sequence[str]) -> list[Run]:
         if target.endswith((".yaml", ".yml")):
             matrix = load_matrix(target)
             found = [Run.named(cell.run) for cell in expand(matrix, target)]
-            found += [run for run in known if run.info.matrix == matrix.name]
+            found += [run for run in known if matrix_of(run) == matrix.name]
         else:
             found = [run for run in known if run.name == target] or of_matrix(known, target)
         runs |= {run.name: run for run in found}
@@ -118,7 +134,7 @@ def find_targets(targets: Sequence[str]) -> list[Run]:
 
 def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     """The runs among `known` that belong to matrix `name`. Raises UsageError where none does."""
-    matrices = {run.name: run.info.matrix for run in known}
+    matrices = {run.name: matrix_of(run) for run in known}
     found = [run for run in known if matrices[run.name] == name]
     if not found:
         names = [*matrices, *(matrix for matrix in matrices.values() if matrix)]
@@ -156,24 +172,32 @@ def duration(seconds: float | None) -> str:
 
 
 def find_matrix(target: str) -> tuple[str, list[Run]]:
-    """(name, runs that exist) of a matrix file, a matrix name or a folder of runs. Raises UsageError for no run.
+    """(name, runs that exist) of a matrix file, a matrix, a run or a folder of runs. Raises UsageError for no run.
 
     A file stands for its matrix's name: runs launched with other seeds or steps than it lists now belong to it.
+    Runs whose run.json is damaged may belong to any matrix: they are added, so that the answer names them.
     """
     if target.endswith((".yaml", ".yml")):
         name = load_matrix(target).name
-        runs = [run for run in find_runs() if run.info.matrix == name]
+        runs = [run for run in find_runs() if matrix_of(run) == name]
         if not runs:
             raise UsageError(f"no run of {target} has started: `memexp launch {target}`")
-        return name, runs
+        return name, runs + damaged_runs()
     if Path(target).is_dir():
         runs = find_runs(target)
         if not runs:
             raise UsageError(f"there are no runs in {target}")
-        matrices = {run.info.matrix for run in runs}
+        matrices = {matrix_of(run) for run in runs if info_of(run)}
         only = matrices.pop() if len(matrices) == 1 else None
         return only or Path(target).resolve().name, runs
-    return target, of_matrix(find_runs(), target)
+    known = find_runs()
+    if one := [run for run in known if run.name == target]:
+        return target, one
+    return target, of_matrix(known, target) + damaged_runs()
+
+
+def damaged_runs() -> list[Run]:
+    return [run for run in find_runs() if info_of(run) is None]
 
 
 def watch_table(targets: Sequence[str]) -> None:
