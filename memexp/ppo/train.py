@@ -24,7 +24,7 @@ from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.identity import refuse_another_experiment
 from memexp.runs.provenance import provenance
-from memexp.runs.wandb_sink import WandbSink
+from memexp.runs.wandb_sink import WandbSink, resolve_mode
 
 
 def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
@@ -37,6 +37,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         raise UsageError("the run has no name: give run=NAME")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    resolve_mode(config.wandb.mode)
     run = Run.named(config.run)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)
     outcome = run.exit

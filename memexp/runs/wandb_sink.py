@@ -1,6 +1,8 @@
 """Weights & Biases as a second sink of a run's metrics; the run directory stays the first."""
 
 import os
+import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, TypeAlias, cast, get_args
 
@@ -20,7 +22,10 @@ def resolve_mode(mode: str) -> Mode:
 
 
 class WandbSink:
-    """Mirrors metrics to W&B under the run's own name, so that a resumed run continues there too."""
+    """Mirrors metrics to W&B under the run's own name, so that a resumed run continues there too.
+
+    Where W&B fails (no network, a wrong key) the run goes on without it.
+    """
 
     def __init__(self, run: Run, config: dict[str, Any], options: dict[str, Any]):
         self._run, self._config, self._options = run, config, options
@@ -29,27 +34,38 @@ class WandbSink:
 
     def __enter__(self) -> "WandbSink":
         if self._mode != "disabled":
-            import wandb
-
-            self._wandb = wandb.init(
-                project=self._options["project"] or "memexp",
-                entity=self._options["entity"],
-                id=self._run.name,
-                name=self._run.name,
-                dir=str(self._run.path),
-                config=self._config,
-                mode=self._mode,
-                resume="allow" if self._mode == "online" else None,
-                settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
-            )
+            self._wandb = self._try(self._init)
         return self
 
     def log(self, metrics: dict[str, Any]) -> None:
         if self._wandb is not None:
-            self._wandb.log(metrics, step=metrics["agent_steps"])
+            self._try(lambda: self._wandb.log(metrics, step=metrics["agent_steps"]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._wandb is not None:
-            self._wandb.finish(exit_code=0 if kind is None else 1)
+            self._try(lambda: self._wandb.finish(exit_code=0 if kind is None else 1))
+
+    def _init(self) -> Any:
+        import wandb
+
+        return wandb.init(
+            project=self._options["project"] or "memexp",
+            entity=self._options["entity"],
+            id=self._run.name,
+            name=self._run.name,
+            dir=str(self._run.path),
+            config=self._config,
+            mode=self._mode,
+            resume="allow" if self._mode == "online" else None,
+            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+        )
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        """What `call` returns; where it fails, a line that says so, and W&B is left alone from then on."""
+        try:
+            return call()
+        except Exception as error:
+            print(f"going on without W&B: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            self._wandb = None

@@ -1,5 +1,7 @@
 """Weights & Biases as a second sink: offline it writes beside the run, and never decides how a run goes."""
 
+from types import SimpleNamespace
+
 import pytest
 from helpers.training import tiny
 
@@ -27,3 +29,28 @@ def test_an_offline_run_is_kept_beside_the_metrics(monkeypatch):
     logs = list(Run.named("mirrored").path.glob("wandb/offline-run-*/run-mirrored.wandb"))
     assert len(logs) == 1
     assert b"policy/entropy" in logs[0].read_bytes()
+
+
+def test_a_misspelt_mode_is_refused_before_anything_is_written(monkeypatch, home):
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(UsageError, match="did you mean 'offline'"):
+        train(tiny(run="misspelt", wandb__mode="auto"))
+    assert not home.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broken", ["init", "log", "finish"])
+def test_a_run_goes_on_without_w_and_b_where_it_fails(broken, monkeypatch, capsys):
+    import wandb
+
+    def fail(*arguments, **options):
+        raise wandb.Error("no\nnetwork")
+
+    def quiet(*arguments, **options):
+        return SimpleNamespace(**{"log": quiet, "finish": quiet, broken: fail})
+
+    monkeypatch.setattr(wandb, "init", fail if broken == "init" else quiet)
+    outcome = train(tiny(run="alone", wandb__mode="offline"))
+    assert outcome.status == "completed"
+    assert len(Run.named("alone").metrics()) == 6
+    assert capsys.readouterr().err.count("going on without W&B: Error: no network") == 1
