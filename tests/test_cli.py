@@ -36,6 +36,8 @@ def folder(tmp_path, monkeypatch):
     (here / "unknown.yaml").write_text(yaml.safe_dump({**MATRIX, "seed": 1}))
     (here / "duplicate.yaml").write_text(yaml.safe_dump({**MATRIX, "run": "{name}.{env}"}))
     (here / "empty.yaml").write_text("")
+    for name in ("folder.yaml", "other", "train", "tmaze"):
+        (here / name).mkdir()
     (here / "broken.yaml").write_text("name: [")
     monkeypatch.chdir(here)
     return tmp_path
@@ -72,6 +74,13 @@ WRONG = {
     "missing matrix": ("launch god.yaml", "there is no matrix file god.yaml; did you mean 'good.yaml'"),
     "matrix with an unknown key": ("launch unknown.yaml", "unknown.yaml: unknown key 'seed'; did you mean 'seeds'"),
     "matrix with duplicate names": ("launch duplicate.yaml", "duplicate.yaml: run: two cells are called 'small.maze'"),
+    "matrix without its ending": ("launch ./good", "no matrix file good; did you mean 'good.yaml'"),
+    "folder of matrices": ("launch ../here", "here is a folder; matrix files in it: .*good.yaml"),
+    "folder beside": ("launch other", "other is a folder; matrix files in it: none"),
+    "folder called like a matrix": ("launch folder.yaml", "folder.yaml is a folder; matrix files in it: none"),
+    "pattern that does not end": ("launch tmaze pattern=[S", "pattern: .*expected"),
+    "endless steps": ("launch tmaze --steps 1e400", "--steps 1e400: "),
+    "endless hours": ("launch tmaze -t inf", "max_runtime_hours: .*finite"),
     "empty matrix": ("launch empty.yaml", "empty.yaml is no matrix"),
     "broken matrix": ("launch broken.yaml", "broken.yaml is not valid YAML"),
     "word beside a matrix": ("launch good.yaml fast", "'fast' is not KEY=VALUE"),

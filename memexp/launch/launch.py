@@ -16,7 +16,7 @@ from memexp.launch.expand import check_exclusions, expand
 from memexp.launch.local import Outcome, default_jobs, run_here
 from memexp.launch.matrix import Matrix, Seeds, load_matrix, naming
 from memexp.launch.plan import Plan, make_plan, print_plan
-from memexp.launch.recipe import split_target
+from memexp.launch.recipe import all_recipes, split_target
 from memexp.launch.resources import Resources
 from memexp.launch.sky_task import check_infra, dump, make_task, render, validate
 from memexp.launch.submit import connect, submit
@@ -93,11 +93,18 @@ def read_target(words: Sequence[str], options: Options) -> tuple[str, list[Cell]
         key: getattr(options, key)
         for key in ("gpus", "nodes", "cpus", "spot", "infra", "max_runtime_hours", "heartbeat_timeout_seconds")
     }
-    if words[0].endswith((".yaml", ".yml")):
+    if _is_file_name(words[0]):
         matrix, cells = _read_matrix(words[0], words[1:], options)
         return matrix.name, cells, matrix.resources.but(**changes)
     cells = _read_recipe(words, options)
     return cells[0].run, cells, Resources().but(**changes)
+
+
+def _is_file_name(word: str) -> bool:
+    """Whether a target means a file: recipes have neither slash nor ending, but may be called like a folder."""
+    if word.endswith((".yaml", ".yml")) or ("/" in word and "=" not in word):
+        return True
+    return Path(word).is_dir() and not any(f".{recipe.name}".endswith(f".{word}") for recipe in all_recipes())
 
 
 def _read_matrix(file: str, words: Sequence[str], options: Options) -> tuple[Matrix, list[Cell]]:

@@ -157,6 +157,9 @@ def _positive(count: int, what: str) -> int:
 def load_matrix(path: Path | str) -> Matrix:
     """The matrix in `path`. Raises UsageError that names file and place."""
     path = Path(path)
+    if path.is_dir():
+        inside = ", ".join(str(file) for file in sorted(path.glob("*.y*ml"))) or "none"
+        raise UsageError(f"{path} is a folder; matrix files in it: {inside}")
     if not path.is_file():
         near = {str(file) for folder in (path.parent, Path("."), Path("experiments")) for file in folder.glob("*.y*ml")}
         raise UsageError(f"there is no matrix file {path}{did_you_mean(str(path), near)}")
