@@ -1,6 +1,7 @@
 """Mean returns: of the acting policy on held-out tasks, and of the uniformly random policy."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from memexp.config import Config
 from memexp.curriculum.uniform import held_out_tasks, training_tasks
 from memexp.envs.base import VecEnv, mix64
 from memexp.policy.model import Policy
+from memexp.ppo.distributed import Ranks
 from memexp.ppo.rollout import Dice, sample
 
 Choose = Callable[[Tensor, Tensor], Tensor]
@@ -35,18 +37,33 @@ def first_episodes(env: VecEnv, choose: Choose) -> np.ndarray:
 
 
 @torch.no_grad()
-def evaluate(policy: Policy, world: Config, episodes: int, seed: int, device: torch.device) -> float:
-    """Mean return of the acting (sampling) policy over `episodes` worlds with held-out tasks."""
-    env = envs.build(world, episodes, str(device), mix64(seed, _EVALUATION), tasks=held_out_tasks(seed))
-    dice = Dice(mix64(seed, _EVALUATION) >> 1, env.num_agents, 0, env.num_agents, device)
-    state = policy.init_state(env.num_agents, device)
+def evaluate(
+    policy: Policy, world: Config, episodes: int, seed: int, ranks: Ranks, cast: AbstractContextManager
+) -> float:
+    """Mean return of the acting (sampling) policy over `episodes` worlds with held-out tasks.
 
-    def choose(obs: Tensor, resets: Tensor) -> Tensor:
-        nonlocal state
-        logits, _, state = policy(obs, state, resets)
-        return sample(logits, dice.roll())
+    Every rank calls this and plays its share of the worlds; the result does not depend on the number of ranks.
+    """
+    first, end = (episodes * rank // ranks.world_size for rank in (ranks.rank, ranks.rank + 1))
+    total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
+    if first < end:
+        env = envs.build(
+            world, end - first, str(ranks.device), mix64(seed, _EVALUATION), first, tasks=held_out_tasks(seed)
+        )
+        n, agents = env.num_agents, env.num_agents // env.num_envs  # of one world
+        dice = Dice(mix64(seed, _EVALUATION) >> 1, n, first * agents, episodes * agents, ranks.device)
+        state = policy.init_state(n, ranks.device)
 
-    return float(first_episodes(env, choose).mean())
+        def choose(obs: Tensor, resets: Tensor) -> Tensor:
+            nonlocal state
+            logits, _, state = policy(obs, state, resets)
+            return sample(logits, dice.roll())
+
+        with cast:
+            returns = first_episodes(env, choose)
+        total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
+    total_return, count = ranks.sum(total).tolist()
+    return total_return / count
 
 
 def random_return(world: Config, episodes: int, seed: int) -> float:

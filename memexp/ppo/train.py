@@ -159,15 +159,10 @@ class Session:
             self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
         if self._evaluation_is_due():
             self.evaluated_at = steps
-            if self.ranks.is_first:
-                line["eval/return"] = evaluate(
-                    self.trainer.policy,
-                    self.config.env,
-                    self.config.evaluation.episodes,
-                    self.config.seed,
-                    self.ranks.device,
-                )
-            self.ranks.barrier()
+            config, trainer = self.config, self.trainer
+            line["eval/return"] = evaluate(
+                trainer.policy, config.env, config.evaluation.episodes, config.seed, self.ranks, trainer.cast()
+            )
         return line
 
     def _evaluation_is_due(self) -> bool:

@@ -129,7 +129,7 @@ def test_a_second_sigterm_does_not_kill_before_the_checkpoint_is_written():
 
 @pytest.mark.slow
 def test_two_gloo_ranks_make_the_update_of_one_rank():
-    one, two = tiny(run="one", seed=4), tiny(run="two", seed=4)
+    one, two = (tiny(run=name, seed=4, evaluation__episodes=9) for name in ("one", "two"))
     assert train(one).status == "completed"
     process = start_process(two, ranks=2)
     output, _ = process.communicate(timeout=120)
