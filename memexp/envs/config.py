@@ -96,4 +96,7 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "cvc_random_maps": CvcRandomMaps,
 }
 
+PLAYABLE = ("tmaze", "tmaze_cue", "chain_recall", "assembly_lines")
+"""Environments that can be built; the others can be planned."""
+
 EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]

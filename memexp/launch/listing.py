@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from memexp.cortex.pattern import TOKENS
-from memexp.envs.config import ENVIRONMENTS
+from memexp.envs.config import ENVIRONMENTS, PLAYABLE
 from memexp.launch.recipe import all_recipes
 from memexp.launch.status import status_of
 from memexp.runs import find_runs
@@ -20,7 +20,9 @@ def _environments() -> Rows:
     rows: Rows = []
     for name, config in ENVIRONMENTS.items():
         knobs = {key: field.default for key, field in config.model_fields.items() if key != "name"}
-        rows.append({"env": name, "summary": (config.__doc__ or "").partition("\n")[0], "knobs": knobs})
+        summary = (config.__doc__ or "").partition("\n")[0]
+        planned = "" if name in PLAYABLE else " (can be planned but not played yet)"
+        rows.append({"env": name, "summary": summary + planned, "knobs": knobs})
     return rows
 
 
