@@ -42,10 +42,22 @@ def test_a_count_written_as_people_do_reads_back_as_the_same_count(count: int):
         ("2e9", 2 * 10**9),
         ("1.5M", 1_500_000),
         ("1.005m", 1_005_000),
+        ("2.01k", 2_010),
+        ("4.03b", 4_030_000_000),
     ],
 )
 def test_counts_may_be_written_with_a_magnitude(text: str, count: int):
     assert parse_value(text, Count, "steps") == count
+
+
+def test_a_count_beyond_all_measure_is_refused():
+    with pytest.raises(UsageError, match="steps: .*integer"):
+        parse_value("1e9999", Count, "steps")
+
+
+def test_a_list_with_a_missing_bracket_is_refused():
+    with pytest.raises(UsageError, match=r"pattern: '\[S, X' cannot be read: expected ',' or '\]'"):
+        parse_value("[S, X", str | list[str], "pattern")
 
 
 @given(st.text(max_size=8))
