@@ -79,9 +79,11 @@ def join(device: str = "auto") -> Ranks:
     try:
         target = torch.device(device)
     except RuntimeError:
-        raise UsageError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:0, ...") from None
-    if target.type == "cuda" and not torch.cuda.is_available():
-        raise UsageError(f"device '{device}' is asked for, but this machine has no GPU that torch can use")
+        target = None
+    if target is None or target.type not in ("cpu", "cuda"):
+        raise UsageError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:0, ...")
+    if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"device '{device}' is asked for, but torch can use {torch.cuda.device_count()} GPUs here")
     if target.type == "cuda":
         torch.cuda.set_device(target)
     if world_size > 1 and not dist.is_initialized():

@@ -214,9 +214,13 @@ def test_a_run_without_a_name_is_refused():
         train(tiny())
 
 
-def test_an_unknown_device_is_refused_before_anything_is_written(home):
-    with pytest.raises(UsageError, match="unknown device 'abacus'"):
-        train(tiny(run="counted", trainer__device="abacus"))
+@pytest.mark.parametrize(
+    ("device", "told"),
+    [("abacus", "unknown device 'abacus'"), ("mps", "unknown device 'mps'"), ("cuda:99", "torch can use . GPUs here")],
+)
+def test_a_device_that_cannot_train_is_refused_before_anything_is_written(device, told, home):
+    with pytest.raises(UsageError, match=told):
+        train(tiny(run="counted", trainer__device=device))
     assert not home.exists()
 
 
