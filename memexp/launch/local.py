@@ -1,17 +1,18 @@
 """Runs on this machine: each a process of its own, some at a time, with live progress.
 
-A run that is done is skipped, one that was started is resumed, one that another process works on is left to it. Ctrl-C
-and SIGTERM are handed on: the runs write a checkpoint and end as preempted, and the same command resumes them.
+A run that is done is skipped, one that was started is resumed, one that another process works on is left to it. Ctrl-C,
+SIGTERM and SIGHUP are handed on: the runs write a checkpoint and end as preempted, and the same command resumes them.
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -83,13 +84,17 @@ def run_here(cells: Sequence[Cell], jobs: int, processes: int, console: Console)
     waiting = list(cells)
     with launch.progress, _signals(launch):
         launch.expect(cells)
-        while (waiting and not launch.asked) or launch.jobs:
-            while waiting and launch.slots and not launch.asked:
-                launch.start(waiting.pop(0))
-            time.sleep(POLL_S)
-            launch.stop()
-            launch.collect()
-            launch.show()
+        try:
+            while (waiting and not launch.asked) or launch.jobs:
+                while waiting and launch.slots and not launch.asked:
+                    launch.start(waiting.pop(0))
+                time.sleep(POLL_S)
+                launch.stop()
+                launch.collect()
+                launch.show()
+        finally:  # an error here (a full disk, a closed pipe) leaves no process behind
+            for job in launch.jobs:
+                job.process.terminate()
         launch.progress.update(launch.overall, completed=launch.finished, note="")
     launch.outcome.left += [cell.run for cell in waiting]
     return launch.outcome
@@ -127,7 +132,7 @@ class _Launch:
         (run.path / "exit.json").unlink(missing_ok=True)  # how an earlier start ended
         command = _command(cell, self.processes)
         log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
-        log.write(f"$ {' '.join(command)}\n".encode())
+        log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
         slot = self.slots.pop(0)
         process = subprocess.Popen(
@@ -197,19 +202,40 @@ class _Launch:
             if self.stopping == 1:
                 job.process.terminate()
             else:
-                os.killpg(job.process.pid, signal.SIGKILL)
+                kill_tree(job.process.pid)
         if self.stopping == 1:
             self.say(f"stopping {len(self.jobs)} runs after a checkpoint; once more kills them")
 
 
+def kill_tree(pid: int) -> None:
+    """Kill a process and all that descend from it, also those in sessions of their own (torchrun's ranks)."""
+    lines: list[str] = []
+    with suppress(FileNotFoundError):  # without `ps` the process alone is killed
+        listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
+        lines = listed.stdout.splitlines()
+    children: dict[int, list[int]] = {}
+    for line in lines:
+        child, parent = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    tree = [pid]
+    for member in tree:
+        tree += children.get(member, [])
+    for member in tree:
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+
+
 @contextmanager
 def _signals(launch: _Launch) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask the launch to stop; twice, at once."""
+    """Ctrl-C, SIGTERM and a closed terminal ask the launch to stop; twice, at once."""
 
     def handle(number: int, frame: Any) -> None:
         launch.asked += 1
 
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:

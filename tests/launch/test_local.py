@@ -2,6 +2,7 @@
 
 import json
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -109,6 +110,53 @@ def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
         outcome = run_here([cell("busy")], jobs=1, processes=1, console=CONSOLE)
     assert (outcome.left, outcome.ok) == (["busy"], False)
     assert not (run.path / "log.txt").exists()
+
+
+def test_an_error_of_the_launch_itself_leaves_no_process_behind(monkeypatch):
+    started = []
+
+    def start(*arguments, **options):
+        started.append(popen(*arguments, **options))
+        return started[-1]
+
+    def fail(launch):
+        raise BrokenPipeError
+
+    popen = local.subprocess.Popen
+    monkeypatch.setattr(local.subprocess, "Popen", start)
+    monkeypatch.setattr(local, "_command", lambda cell, processes: ["sleep", "60"])
+    monkeypatch.setattr(local._Launch, "show", fail)
+    with pytest.raises(BrokenPipeError):
+        run_here([cell("a")], jobs=1, processes=1, console=CONSOLE)
+    assert started[0].wait(10) == -signal.SIGTERM
+
+
+def test_killing_reaches_processes_in_sessions_of_their_own():
+    child = "import time; print('ready', flush=True); time.sleep(60)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}], start_new_session=True)"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        local.kill_tree(process.pid)
+        assert process.stdout.read() == ""  # ends when the last process that could write has ended
+        assert process.wait(10) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_termination_and_a_closed_terminal_ask_to_stop(number):
+    launch = local._Launch(1, 1, CONSOLE)
+    with local._signals(launch):
+        signal.raise_signal(number)
+    assert launch.asked == 1
+
+
+def test_nohup_outlives_the_terminal():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    launch = local._Launch(1, 1, CONSOLE)
+    with local._signals(launch):
+        signal.raise_signal(signal.SIGHUP)
+    assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN
+    assert launch.asked == 0
 
 
 def test_jobs_share_cores_and_gpus(monkeypatch):
