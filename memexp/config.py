@@ -37,7 +37,7 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     return f"; known: {', '.join(options)}" if options else ""
 
 
-_COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d{1,3})?)([kmbKMB]?)$")
+_COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)([kmbKMB]?)$")
 MAX_DIGITS = 30
 """Digits before the point of the largest number that is taken for a count."""
 _MAGNITUDE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
