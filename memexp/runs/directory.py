@@ -14,6 +14,7 @@ Every file but metrics.jsonl is replaced atomically; a torn last line of metrics
 import json
 import os
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -136,11 +137,9 @@ class Run:
         """Finished episodes (columns of equal length) as part number `part` of episodes.parquet."""
         import polars as pl
 
-        folder = self.path / "episodes.parquet"
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{part:08d}.tmp"
-        pl.DataFrame(columns).write_parquet(temporary)
-        os.replace(temporary, folder / f"{part:08d}.parquet")
+        data = BytesIO()
+        pl.DataFrame(columns).write_parquet(data)
+        write_atomically(self.path / "episodes.parquet" / f"{part:08d}.parquet", data.getvalue())
 
     def episodes(self) -> "pl.DataFrame":
         """All finished episodes; empty where none was written."""
