@@ -65,7 +65,7 @@ def public_url(url: str) -> str:
     """`url` as a node without keys can use it: https in place of git@, and no user name, password or token in it."""
     if match := re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.+)", url):
         return f"https://{match[1]}/{match[2]}"
-    return re.sub(r"^(https?://)[^/@]*@", r"\1", url)
+    return re.sub(r"^([a-z+]+://)[^/]*@", r"\1", url)
 
 
 def _git(checkout: Path, *words: str) -> str | None:

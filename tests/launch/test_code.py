@@ -66,6 +66,8 @@ def test_code_outside_a_checkout_is_a_problem(tmp_path):
     [
         ("https://user:token@github.com/a/b.git", "https://github.com/a/b.git"),
         ("https://ghp_secret@github.com/a/b", "https://github.com/a/b"),
+        ("https://user:p@ss@github.com/a/b", "https://github.com/a/b"),
+        ("ssh://user:token@example.org:22/a/b", "ssh://example.org:22/a/b"),
         ("git@github.com:a/b.git", "https://github.com/a/b.git"),
         ("ssh://git@github.com/a/b.git", "https://github.com/a/b.git"),
         ("https://github.com/a/b", "https://github.com/a/b"),
