@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from memexp.envs import make
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.grid import columns as col
+from memexp.envs.grid import step as engine
 
 TINY = {"curriculum_style": "level_0", "num_vibes": 0}
 
@@ -41,6 +42,24 @@ def test_a_world_depends_on_the_seed_and_its_global_number_alone():
     mine = ours["world"] >= 4
     assert len(theirs["return"]) >= 4
     assert all(np.array_equal(np.sort(ours[key][mine]), np.sort(theirs[key])) for key in ours)
+
+
+@pytest.mark.slow
+def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
+    actions = random_actions(900, 40, 6)
+    played, episodes, last_seen = [], [], []
+    for agents_for_more_cores in (1, 10**9):
+        monkeypatch.setattr(engine, "num_cores", lambda: 2)
+        monkeypatch.setattr(engine, "AGENTS_FOR_MORE_CORES", agents_for_more_cores)
+        env = make("assembly_lines", 40, seed=3, **TINY)
+        begun = env.desync().clone()
+        played.append([(begun,), *play(env, actions)])
+        episodes.append(env.pop_episodes())
+        last_seen.append(env.final_obs.clone())
+    assert same(*played)
+    assert torch.equal(*last_seen)
+    assert len(episodes[0]["return"]) > 10
+    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in episodes[0])
 
 
 def test_another_seed_gives_other_worlds():
