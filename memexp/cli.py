@@ -5,6 +5,7 @@ restarted, and resumes. What a command needs is imported when it runs, so that p
 """
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -229,7 +230,12 @@ def report(
         from memexp.analysis.report import write_report
         from memexp.runs import home
 
-        path = write_report(runs, found, out or home() / "reports" / f"{name}.html")
+        file = re.sub(r"[^-_.A-Za-z0-9]+", "-", name).strip("-.") or "report"
+        out = out or home() / "reports" / f"{file}.html"
+        try:
+            path = write_report(runs, found, out)
+        except OSError as error:
+            raise LaunchError(f"cannot write {out}: {error.strerror}") from None
         if not as_json:
             Console().print(_verdicts(found))
             print(path)

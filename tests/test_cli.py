@@ -262,6 +262,21 @@ def test_a_report_may_be_about_one_run(capsys, home):
     assert environment["arms"]["S"]["runs"] == ["world_S.s0"]
 
 
+@pytest.mark.parametrize("matrix", ["../../outside", "/outside", "a/b", "..."])
+def test_a_report_stays_in_its_folder_whatever_the_matrix_is_called(capsys, tmp_path, home, matrix):
+    write_matrix(home / "runs", {"S": [1.0]}, matrix=matrix)
+    assert type_command(capsys, "report", matrix).code == 0
+    pages = list(tmp_path.rglob("*.html"))
+    assert [page.parent for page in pages] == [home / "reports"]
+
+
+def test_a_report_that_cannot_be_written_is_one_line(capsys, home):
+    write_matrix(home / "runs", {"S": [1.0]})
+    typed = type_command(capsys, "report", "test", "--out", "/proc/nowhere/report.html")
+    assert typed.code == 1
+    assert re.fullmatch("memexp: cannot write /proc/nowhere/report.html: .*\n", typed.err)
+
+
 def test_logs_prints_what_the_run_printed(capsys):
     run = make_run("one", 400, "completed")
     typed = type_command(capsys, "logs", "one")
