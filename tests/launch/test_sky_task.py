@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +17,7 @@ from memexp.launch.cell import recipe_cells
 from memexp.launch.code import Code
 from memexp.launch.recipe import find_recipe
 from memexp.launch.resources import Resources
-from memexp.launch.sky_task import INFRA, check_infra, make_task, to_sky, validate
+from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, to_sky, validate
 from memexp.launch.submit import connect, submit
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
@@ -189,6 +190,15 @@ def test_options_reach_the_task():
     assert task.envs["MEMEXP_HEARTBEAT_SECONDS"] == "60"
     assert task.envs["MEMEXP_HOME"] in data["file_mounts"]
     assert "'pattern=[S]'" in task.run
+
+
+def test_a_node_gets_every_word_as_it_was_typed():
+    ugly = "a b'c\"d$HOME `id` \\ ${MEMEXP_RUN} {words} {{x}} #%s"
+    asked = cell(**{"labels.hardware": ugly, "labels.arm": "two\nlines", "pattern": '["S"]'})
+    (data,) = yaml.safe_load_all(dump([make_task(asked, Resources(gpus=0), CODE)], "yaml"))
+    line = as_sky(data).run.partition("run.sh ")[2]
+    typed = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True).stdout
+    assert typed.removesuffix("\0").split("\0") == asked.arguments
 
 
 def test_cpu_runs_ask_for_no_accelerator():
