@@ -65,6 +65,13 @@ class Dice:
         """Uniform numbers in [0, 1), `[N]` for this rank's agents."""
         return torch.rand(self._total, generator=self.generator, device=self._device)[self._mine]
 
+    def restore(self, state: Tensor, seed: int) -> None:
+        """Carry on from a generator's `state`; one of another kind of device (CPU, GPU) means nothing here: `seed`."""
+        if state.shape == self.generator.get_state().shape:
+            self.generator.set_state(state)
+        else:
+            self.generator.manual_seed(seed)
+
 
 def sample(logits: Tensor, uniform: Tensor) -> Tensor:
     """Actions `[N]` drawn from softmax(logits `[N, A]`) by inverting its distribution function at `uniform` `[N]`."""

@@ -98,11 +98,11 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint` as if the run had never stopped."""
+        """Continue from `checkpoint` as if the run had never stopped (on another kind of device: with other dice)."""
         self.policy.load_state_dict(checkpoint.weights)
         shared: dict[str, Any] = checkpoint.shared
         self.optimizer.load_state_dict(shared["optimizer"])
-        self.dice.generator.set_state(shared["dice"].cpu())
+        self.dice.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
         self.shuffle.set_state(shared["shuffle"].cpu())
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
         obs = self.env.load_state_dict(checkpoint.mine["env"])

@@ -1,5 +1,6 @@
 """A run from start to end: metrics, resume, signals, damage, several ranks."""
 
+import fcntl
 import itertools
 import signal
 import time
@@ -140,6 +141,29 @@ def test_two_gloo_ranks_make_the_update_of_one_rank():
     for a, b in zip(Run.named("one").metrics(), Run.named("two").metrics(), strict=True):
         assert a.keys() == b.keys()
         assert without_clock(b) == pytest.approx(without_clock(a), rel=1e-3, abs=1e-5)
+
+
+def test_a_run_may_resume_on_another_kind_of_device():
+    config, ranks = tiny(), Ranks(0, 1, torch.device("cpu"))
+    point = trainer.Trainer(config, ranks).checkpoint()
+    point.shared["dice"] = torch.zeros(16, dtype=torch.uint8)  # the state of a GPU's generator
+    rolls = []
+    for _ in range(2):
+        resumed = trainer.Trainer(config, ranks)
+        resumed.restore(point)
+        rolls.append(resumed.dice.roll())
+    assert torch.equal(*rolls)
+
+
+def test_two_processes_never_train_one_run():
+    config = tiny(run="held")
+    run = Run.named("held")
+    run.path.mkdir(parents=True)
+    with open(run.path / "lock", "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match="run 'held' is running in another process"):
+            train(config)
+    assert train(config).status == "completed"
 
 
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(capsys):
