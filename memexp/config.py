@@ -6,6 +6,7 @@ are turned into values by the annotation of the field or argument that they are 
 
 import difflib
 import inspect
+import itertools
 import re
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -125,14 +126,25 @@ C = TypeVar("C", bound=Config)
 def explain(error: ValidationError, where: str = "") -> str:
     """One line per mistake of a pydantic error: place, what is wrong, what was given."""
     lines = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"] if not str(part).startswith("function-"))
-        message = item["msg"].removeprefix("Value error, ")
+    for loc, group in itertools.groupby(error.errors(), _value_of):
+        item, *others = group
+        place = ".".join(str(part) for part in loc if not str(part).startswith("function-"))
+        message = " or ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in (item, *others)))
         given = item.get("input")
         if isinstance(given, (str, int, float, bool)) and f"'{given}'" not in message:
             message += f" (got {given!r})"
         lines.append(": ".join(part for part in (where, place, message) if part))
     return "\n".join(lines)
+
+
+_TYPE = re.compile(r"(str|int|float|bool|none|constrained-\w+|(list|dict)\[.*\])")
+"""How pydantic names the types of a union, behind the place of the value."""
+
+
+def _value_of(item: Any) -> tuple[int | str, ...]:
+    """The place of the value that an error is about, whichever type of a union it was held against."""
+    *above, last = item["loc"] or ("",)
+    return tuple(above) if _TYPE.fullmatch(str(last)) else item["loc"]
 
 
 def parse_words(words: Iterable[str]) -> dict[str, str]:

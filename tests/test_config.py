@@ -1,5 +1,6 @@
 """Words become typed values, overrides reach exactly the key they name, and mistakes name the nearest right word."""
 
+import re
 from typing import Any
 
 import pytest
@@ -84,6 +85,16 @@ def test_an_optional_value_may_be_none(text: str, value: int | None):
 def test_a_value_of_the_wrong_type_is_refused_by_name(text: str, annotation: type):
     with pytest.raises(UsageError, match="length: "):
         parse_value(text, annotation, "length")
+
+
+def test_a_value_that_fits_no_type_of_a_union_is_one_mistake():
+    with pytest.raises(UsageError) as caught:
+        parse_value("{a: 1}", str | list[str], "pattern")
+    assert re.fullmatch("pattern: .*valid string or .*valid list", str(caught.value))
+    with pytest.raises(UsageError) as caught:
+        TrainConfig.parse({"seed": -1, "trainer": {"gamma": 2, "clip": 2, "gae_lambda": 2}, "cortex": {"pattern": 1}})
+    places = [line.split(":")[0] for line in str(caught.value).splitlines()]
+    assert places == ["seed", "cortex.pattern", "trainer.gamma", "trainer.gae_lambda"]
 
 
 def _leaves(data: dict[str, Any], above: str = "") -> dict[str, Any]:
