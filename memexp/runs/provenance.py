@@ -36,6 +36,7 @@ def _git(*words: str) -> str | None:
     """Output of a git command about the code that runs; None outside a checkout."""
     here = Path(__file__).parent
     try:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        done = subprocess.run(["git", *words], cwd=here, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
+    return done.stdout.decode(errors="replace").strip()  # a changed file may be in any encoding
