@@ -80,7 +80,9 @@ class Session:
                 for problem in problems:
                     progress.say(problem)
                 with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
-                    return self._loop(progress, wandb)
+                    outcome = self._loop(progress, wandb)
+                    wandb.exit_code = int(outcome.status == "failed")
+                    return outcome
 
     def _restore(self, restored: Checkpoint | None) -> None:
         """Carry on from a checkpoint, if there is one, and forget what was written after it."""
@@ -179,7 +181,9 @@ class Session:
         return bool(self.ranks.max(torch.tensor(float(waited), device=self.ranks.device)).item())
 
     def save(self) -> None:
-        """A checkpoint, after the episodes that it has seen."""
+        """A checkpoint, after the metrics and episodes that it has seen."""
+        if self.ranks.is_first:
+            self.run.sync_metrics()
         if self.unsaved:
             if self.ranks.is_first:
                 self.run.append_episodes(self.part, _concatenate(self.unsaved))

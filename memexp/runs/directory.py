@@ -125,6 +125,12 @@ class Run:
         with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps(metrics) + "\n")
 
+    def sync_metrics(self) -> None:
+        """Wait until the lines written so far are on the disk (a machine that dies loses none)."""
+        if (self.path / "metrics.jsonl").exists():
+            with open(self.path / "metrics.jsonl", "rb") as file:
+                os.fsync(file.fileno())
+
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
         return list(_json_lines(self.path / "metrics.jsonl"))

@@ -31,6 +31,8 @@ class WandbSink:
         self._run, self._config, self._options = run, config, options
         self._mode: Mode = resolve_mode(options["mode"])
         self._wandb: Any = None
+        self.exit_code = 0
+        """How the run ended: not 0 shows it as failed."""
 
     def __enter__(self) -> "WandbSink":
         if self._mode != "disabled":
@@ -45,7 +47,7 @@ class WandbSink:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._wandb is not None:
-            self._try(lambda: self._wandb.finish(exit_code=0 if kind is None else 1))
+            self._try(lambda: self._wandb.finish(exit_code=self.exit_code if kind is None else 1))
 
     def _init(self) -> Any:
         import wandb

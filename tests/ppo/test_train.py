@@ -2,6 +2,7 @@
 
 import fcntl
 import itertools
+import os
 import signal
 import time
 from types import SimpleNamespace
@@ -141,6 +142,20 @@ def test_two_gloo_ranks_make_the_update_of_one_rank():
     for a, b in zip(Run.named("one").metrics(), Run.named("two").metrics(), strict=True):
         assert a.keys() == b.keys()
         assert without_clock(b) == pytest.approx(without_clock(a), rel=1e-3, abs=1e-5)
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_on_them(monkeypatch):
+    synced, real = [], os.fsync
+
+    def fsync(descriptor):
+        synced.append(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    train(tiny(run="dry"))
+    run = Run.named("dry")
+    manifest = max(run.checkpoints.glob("[0-9]*")) / "manifest.json"
+    assert (run.path / "metrics.jsonl").stat().st_ino in synced[: synced.index(manifest.stat().st_ino)]
 
 
 def test_a_run_may_resume_on_another_kind_of_device():

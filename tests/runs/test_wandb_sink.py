@@ -7,6 +7,7 @@ from helpers.training import tiny
 
 from memexp.config import UsageError
 from memexp.ppo.train import train
+from memexp.ppo.trainer import Trainer
 from memexp.runs import Run
 from memexp.runs.wandb_sink import resolve_mode
 
@@ -54,3 +55,16 @@ def test_a_run_goes_on_without_w_and_b_where_it_fails(broken, monkeypatch, capsy
     assert outcome.status == "completed"
     assert len(Run.named("alone").metrics()) == 6
     assert capsys.readouterr().err.count("going on without W&B: Error: no network") == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_failed_run_is_shown_as_failed(failed, monkeypatch):
+    import wandb
+
+    codes = []
+    mirror = SimpleNamespace(log=lambda *_, **__: None, finish=lambda exit_code: codes.append(exit_code))
+    monkeypatch.setattr(wandb, "init", lambda **_: mirror)
+    if failed:
+        monkeypatch.setattr(Trainer, "learning_rate", lambda self: 1 / 0)
+    train(tiny(run="shown", wandb__mode="offline"))
+    assert codes == [failed]
