@@ -103,7 +103,7 @@ class Stack(nn.Module):
 
         Returns:
             y of x's shape, and the state after the last step. Gradients flow back through the returned state into this
-            call (not through X's memory); truncate by detaching it.
+            call, but not through what X, Ag and Axon layers keep; truncate by detaching it.
 
         Raises:
             ValueError: the shapes do not fit.
