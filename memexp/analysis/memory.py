@@ -112,7 +112,7 @@ def _verdict(environment: Environment, scale: Scale | None, judged: list[Pair]) 
     informative = [pair for pair in judged if pair.informative]
     if not informative:
         return "undecided", "Nothing learned: neither an architecture nor its twin is above the random policy."
-    positive = [p for p in judged if p.p_holm < ALPHA and _interval(p, scale)[0] > 0 and not _negligible(p, scale)]
+    positive = [p for p in informative if p.p_holm < ALPHA and _interval(p, scale)[0] > 0 and not _negligible(p, scale)]
     if positive:
         return _required_or_helps(environment, scale, positive)
     return _not_needed_or_undecided(environment, scale, informative)

@@ -56,6 +56,11 @@ def test_a_single_seed_that_solves_without_memory_refutes_required(tmp_path):
     assert "S~, seed 0" in memory["reason"]
 
 
+def test_a_twin_that_falls_below_random_beside_an_arm_that_learned_nothing_says_nothing_about_memory(tmp_path):
+    memory = memory_of(tmp_path, {"S": NONE, "S~": [-0.5, -0.52, -0.49, -0.5, -0.51], "L": GOOD, "L~": GOOD})
+    assert memory["verdict"] == "not_needed"
+
+
 def test_memory_helps_when_nobody_solves(tmp_path):
     memory = memory_of(tmp_path, {"S": HALF, "S~": [0.2, 0.22, 0.19, 0.21, 0.2]})
     assert memory["verdict"] == "helps"
