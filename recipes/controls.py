@@ -51,6 +51,12 @@ def _control(env, pattern, mem_len, d_hidden, num_layers, n_heads) -> TrainConfi
             pattern=pattern, mem_len=mem_len, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads
         ),
         trainer=TrainerConfig(
-            total_timesteps=100_000, num_envs=64, horizon=32, learning_rate=3e-3, gamma=0.95, threads=1
+            total_timesteps=100_000,
+            num_envs=64,
+            horizon=32,
+            learning_rate=2e-3,
+            gamma=0.95,
+            advantage_clip=5,
+            threads=1,
         ),
     )

@@ -39,6 +39,9 @@ class TrainerConfig(Config):
     """Range of the importance ratio around 1."""
     value_clip: float | None = Field(default=None, gt=0)
     """Range of the value around the old one; None: not clipped."""
+    advantage_clip: float | None = Field(default=None, gt=0)
+    """Range of the normalised advantage, standard deviations; None: not clipped. Once a task is solved the spread is
+    tiny, and a single mistake would otherwise weigh a hundred of them and throw the policy off."""
     entropy_coefficient: float = Field(default=0.01, ge=0)
     """Weight of the entropy bonus."""
     value_coefficient: float = Field(default=0.5, ge=0)

@@ -27,13 +27,14 @@ def minibatches(num_agents: int, count: int, generator: torch.Generator, ranks: 
     return (mine + torch.arange(groups)[:, None] * count).T.to(ranks.device)
 
 
-def normalise(advantages: Tensor, ranks: Ranks) -> Tensor:
-    """Advantages with mean 0 and standard deviation 1 over all ranks."""
+def normalise(advantages: Tensor, ranks: Ranks, clip: float | None = None) -> Tensor:
+    """Advantages with mean 0 and standard deviation 1 over all ranks, then clipped to +-`clip`."""
     a = advantages.double()
     total = ranks.sum(torch.stack([a.sum(), a.square().sum(), a.new_tensor(a.numel())]))
     mean = total[0] / total[2]
     std = (total[1] / total[2] - mean.square()).clamp(min=0).sqrt()
-    return ((a - mean) / (std + 1e-8)).float()
+    normal = ((a - mean) / (std + 1e-8)).float()
+    return normal if clip is None else normal.clamp(-clip, clip)
 
 
 def update(
@@ -56,7 +57,7 @@ def update(
     parameters = list(policy.parameters())
     num_agents, horizon = segments.actions.shape
     count = num_agents * horizon * ranks.world_size // config.num_minibatches
-    advantages = normalise(advantages, ranks)
+    advantages = normalise(advantages, ranks, config.advantage_clip)
     sums: list[Tensor] = []
     gap: Tensor | None = None
     for _ in range(config.update_epochs):

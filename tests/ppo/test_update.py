@@ -34,6 +34,13 @@ def test_equal_advantages_become_zero_not_nan():
     assert normalise(torch.full((4, 4), 3.0), Ranks(0, 1, CPU)).abs().max() == 0
 
 
+def test_a_lone_mistake_among_equal_returns_weighs_no_more_than_the_clip():
+    advantages = torch.zeros(64, 32)
+    advantages[0, 0] = -1
+    assert normalise(advantages, Ranks(0, 1, CPU)).min() < -40
+    assert normalise(advantages, Ranks(0, 1, CPU), clip=5).min() == -5
+
+
 def one_loss(ratio, advantage, config=None):
     log_ratio = torch.tensor([[ratio]]).log().requires_grad_()
     zero = torch.zeros(1, 1)
