@@ -12,10 +12,10 @@ demo: $(VENV)/ready
 	$(RUN)/memexp report experiments/demo.yaml --out memexp_home/demo.html
 
 test: $(VENV)/ready lint
-	$(RUN)/pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist worksteal -q
 
 quick: $(VENV)/ready
-	$(RUN)/pytest -n 2 -q -m "not slow"
+	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist worksteal -q -m "not slow"
 
 lint: $(VENV)/ready
 	$(RUN)/ruff check .
