@@ -57,6 +57,7 @@ def _control(env, pattern, mem_len, d_hidden, num_layers, n_heads) -> TrainConfi
             learning_rate=2e-3,
             gamma=0.95,
             advantage_clip=5,
+            target_kl=0.02,
             threads=1,
         ),
     )

@@ -37,6 +37,9 @@ class TrainerConfig(Config):
     """Lambda of generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438)."""
     clip: float = Field(default=0.2, gt=0)
     """Range of the importance ratio around 1."""
+    target_kl: float | None = Field(default=None, gt=0)
+    """The update ends before a minibatch whose approximate KL divergence from the acting policy exceeds this; None:
+    never early."""
     value_clip: float | None = Field(default=None, gt=0)
     """Range of the value around the old one; None: not clipped."""
     advantage_clip: float | None = Field(default=None, gt=0)

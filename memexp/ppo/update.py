@@ -60,24 +60,27 @@ def update(
     advantages = normalise(advantages, ranks, config.advantage_clip)
     sums: list[Tensor] = []
     gap: Tensor | None = None
-    for _ in range(config.update_epochs):
-        for rows in minibatches(num_agents, config.num_minibatches, generator, ranks):
-            start = {name: leaf[rows] for name, leaf in segments.start.items()}
-            with cast:
-                logits, values, _ = policy(segments.obs[rows], start, segments.resets[rows])
-            new, old = log_prob(logits, segments.actions[rows]), segments.log_probs[rows]
-            if gap is None:
-                gap = ranks.max((new - old).detach().abs().max())
-            parts = losses(logits, new - old, values, segments.values[rows], advantages[rows], returns[rows], config)
-            loss = (parts[0] + config.value_coefficient * parts[1] - config.entropy_coefficient * parts[2]) / count
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            ranks.sum_gradients(parameters)
-            norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-            if not torch.isfinite(norm):
-                raise FloatingPointError(f"the gradient norm is {norm.item()} (loss {loss.item()})")
-            optimizer.step()
-            sums.append(torch.cat([parts.detach(), norm[None] * count / ranks.world_size]))
+    # All minibatches are drawn, whether or not the update ends early: the stream of random numbers stays the same.
+    plan = [minibatches(num_agents, config.num_minibatches, generator, ranks) for _ in range(config.update_epochs)]
+    for rows in torch.cat(plan):
+        start = {name: leaf[rows] for name, leaf in segments.start.items()}
+        with cast:
+            logits, values, _ = policy(segments.obs[rows], start, segments.resets[rows])
+        new, old = log_prob(logits, segments.actions[rows]), segments.log_probs[rows]
+        if gap is None:
+            gap = ranks.max((new - old).detach().abs().max())
+        parts = losses(logits, new - old, values, segments.values[rows], advantages[rows], returns[rows], config)
+        if config.target_kl and ranks.sum(parts[3].detach().clone()).item() > config.target_kl * count:
+            break
+        loss = (parts[0] + config.value_coefficient * parts[1] - config.entropy_coefficient * parts[2]) / count
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.sum_gradients(parameters)
+        norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        if not torch.isfinite(norm):
+            raise FloatingPointError(f"the gradient norm is {norm.item()} (loss {loss.item()})")
+        optimizer.step()
+        sums.append(torch.cat([parts.detach(), norm[None] * count / ranks.world_size]))
     totals = ranks.sum(torch.stack(sums).sum(0)) / (count * len(sums))
     names = ("loss/policy", "loss/value", "policy/entropy", "loss/approx_kl", "loss/clipfrac", "loss/grad_norm")
     assert gap is not None

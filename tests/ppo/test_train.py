@@ -16,6 +16,7 @@ from memexp.config import UsageError
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, save
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.distributed import Ranks
 from memexp.ppo.train import Session, _signals, train
 from memexp.runs import Run
 
@@ -267,6 +268,16 @@ def test_unequal_shares_are_refused_before_anything_is_written(home):
     with pytest.raises(ValueError, match="does not divide"):
         tiny(run="unequal", trainer__num_envs=15)
     assert not home.exists()
+
+
+@pytest.mark.parametrize(("target_kl", "steps"), [("none", 4), ("1e-12", 1), ("1e6", 4)])
+def test_an_update_ends_early_once_the_policy_has_moved_too_far(target_kl, steps, monkeypatch):
+    config = tiny(trainer__target_kl=target_kl, trainer__learning_rate=0.1)
+    session = trainer.Trainer(config, Ranks(0, 1, torch.device("cpu")))
+    taken, step = [], session.optimizer.step
+    monkeypatch.setattr(session.optimizer, "step", lambda: taken.append(step()))
+    session.train_step()
+    assert len(taken) == steps
 
 
 def test_a_loss_that_is_not_finite_fails_the_run_and_keeps_the_last_checkpoint(monkeypatch):
