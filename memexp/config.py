@@ -8,6 +8,7 @@ import difflib
 import inspect
 import itertools
 import re
+import types
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from decimal import Decimal
@@ -167,10 +168,9 @@ def _from_text(text: Any, annotation: Any) -> Any:
     """Text as the value it stands for, as far as the annotation leaves it open; pydantic does the rest."""
     if not isinstance(text, str):
         return text
-    options = get_args(annotation) if get_origin(annotation) in (typing.Union, type(int | None)) else (annotation,)
-    if type(None) in options and text.lower() in ("none", "null"):
+    kinds = _kinds(annotation)
+    if type(None) in kinds and text.lower() in ("none", "null"):
         return None
-    kinds = {get_origin(option) or option for option in options}
     if text[:1] in ("[", "{") or kinds & {list, tuple, dict, set}:
         value = yaml.safe_load(text)
         if isinstance(value, str) and kinds & {list, tuple, set} and str not in kinds:
@@ -178,13 +178,21 @@ def _from_text(text: Any, annotation: Any) -> Any:
         elif not isinstance(value, (list, dict, str, type(None))) and kinds & {list, tuple, set}:
             value = [value]
         return [parse_count(v) for v in value] if isinstance(value, list) else value
-    if kinds & {int, float} or any(get_origin(o) is Annotated for o in options):
-        return parse_count(text)
-    return text
+    return parse_count(text) if kinds & {int, float} else text
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The plain types that an annotation allows: `Annotated[int | None, ...]` -> {int, NoneType}, `list[str]` -> {list}."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _kinds(get_args(annotation)[0])
+    if origin in (typing.Union, types.UnionType):
+        return set().union(*map(_kinds, get_args(annotation)))
+    return {origin or annotation}
 
 
 def parse_value(text: Any, annotation: Any, name: str) -> Any:
-    """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, ) or UsageError naming it."""
+    """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, '1,2' -> list), or UsageError with `name`."""
     try:
         if annotation is inspect.Parameter.empty or annotation is Any:
             return yaml.safe_load(text) if isinstance(text, str) else text

@@ -1,11 +1,12 @@
 """Words become typed values, overrides reach exactly the key they name, and mistakes name the nearest right word."""
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 
 from memexp.config import (
     MAX_NAME,
@@ -66,8 +67,9 @@ def test_lists_may_be_typed_with_and_without_brackets(values: list[int]):
 
 
 @pytest.mark.parametrize(("text", "value"), [("none", None), ("null", None), ("3", 3)])
-def test_an_optional_value_may_be_none(text: str, value: int | None):
-    assert parse_value(text, int | None, "x") == value
+@pytest.mark.parametrize("annotation", [int | None, Annotated[int | None, Field(gt=0)], Count | None])
+def test_an_optional_value_may_be_none(text: str, value: int | None, annotation: Any):
+    assert parse_value(text, annotation, "x") == value
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from memexp.config import UsageError
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, save
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.distributed import Ranks
 from memexp.ppo.train import Session, _signals, train
 from memexp.runs import Run
 
