@@ -182,7 +182,7 @@ def _from_text(text: Any, annotation: Any) -> Any:
 
 
 def _kinds(annotation: Any) -> set[Any]:
-    """The plain types that an annotation allows: `Annotated[int | None, ...]` -> {int, NoneType}, `list[str]` -> {list}."""
+    """The plain types that an annotation allows: `Annotated[int | None, ...]` -> {int, NoneType}."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _kinds(get_args(annotation)[0])
@@ -192,7 +192,7 @@ def _kinds(annotation: Any) -> set[Any]:
 
 
 def parse_value(text: Any, annotation: Any, name: str) -> Any:
-    """`text` as a value of type `annotation` ('2b' -> int, 'true' -> bool, '1,2' -> list), or UsageError with `name`."""
+    """`text` as a value of type `annotation`: '2b' -> int, 'true' -> bool, '1,2' -> list; UsageError names `name`."""
     try:
         if annotation is inspect.Parameter.empty or annotation is Any:
             return yaml.safe_load(text) if isinstance(text, str) else text
