@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
-from helpers.training import tiny
+from helpers.training import start_process, tiny
 
 from memexp.config import UsageError
 from memexp.ppo.train import train
@@ -25,8 +25,10 @@ def test_without_a_key_w_and_b_is_offline(monkeypatch):
 
 @pytest.mark.slow
 def test_an_offline_run_is_kept_beside_the_metrics(monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert train(tiny(run="mirrored", wandb__mode="auto")).status == "completed"
+    monkeypatch.setenv("WANDB_MODE", "offline")  # in a process of its own: W&B keeps the mode it first saw
+    process = start_process(tiny(run="mirrored", wandb__mode="auto"))
+    output, _ = process.communicate()
+    assert process.returncode == 0, output.decode()
     logs = list(Run.named("mirrored").path.glob("wandb/offline-run-*/run-mirrored.wandb"))
     assert len(logs) == 1
     assert b"policy/entropy" in logs[0].read_bytes()
