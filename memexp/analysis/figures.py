@@ -148,10 +148,9 @@ def draw_twins(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
     if any(entry["effect"] is not None for entry in effects.values()):
         ax.text(1.03, 1.1, "effect", transform=ax.transAxes, va="bottom", fontsize=9.5, alpha=0.75)
     # The random level is always shown: beside it differences too small to matter look small.
-    for label, value, reach in (("random", judged["random_return"], np.inf), ("ceiling", judged["ceiling_return"], 10)):
+    for label, value in (("random", judged["random_return"]), ("ceiling", judged["ceiling_return"])):
         low, high = ax.dataLim.intervalx
-        room = reach * max(high - low, 1e-9)
-        if value is not None and low - room <= value <= high + room:
+        if value is not None and (label == "random" or low - 10 * (high - low) <= value <= high + 10 * (high - low)):
             ax.update_datalim([(value, 0)], updatey=False)
             ax.axvline(value, color=INK, lw=1, ls=(0, (2, 3)), alpha=0.7)
             place = ax.get_xaxis_transform()
