@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from memexp.config import UsageError
-from memexp.runs import Run, RunInfo
+from memexp.runs import MAX_GAP, Run, RunInfo
 
 FINAL_SHARE = 0.1
 """The final window: this last share of the budget's agent steps."""
@@ -23,8 +23,6 @@ REACHED = 0.95
 """A run counts at a budget when it got this far of it."""
 KEEP = 0.8
 """Curves are compared at the largest budget that this share of the (arm, seed) cells reached."""
-MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
-"""Largest |difference of log-probability| between the acting and the learning pass, by trainer.precision."""
 COLUMNS = ("agent_steps", "episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s")
 
 

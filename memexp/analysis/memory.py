@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.learning import Learning
-from memexp.analysis.load import MAX_GAP, Arm, Environment
+from memexp.analysis.load import Arm, Environment
 from memexp.analysis.scale import ALPHA, MIN_SEEDS, SOLVED, Scale, normalized, random_level, solves
 from memexp.analysis.statistics import Contrast, contrast, holm, permutation_p, probability_of_improvement
+from memexp.runs import MAX_GAP
 
 SMALLEST_EFFECT = 0.1
 """Share of the scale: the smallest effect of memory that matters."""

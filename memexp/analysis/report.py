@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 
 from memexp.analysis.figures import learning_svg, number, short_count, title_of, twins_svg
-from memexp.analysis.load import MAX_GAP, Arm, Environment, Seed, load
+from memexp.analysis.load import Arm, Environment, Seed, load
 from memexp.analysis.timing import dollars_for
-from memexp.runs import Run
+from memexp.runs import MAX_GAP, Run
 from memexp.runs.directory import write_atomically
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")

@@ -9,9 +9,6 @@ from memexp.runs import Exit, Run
 State = Literal["new", "running", "done", "failed", "preempted", "cancelled", "interrupted"]
 """'interrupted': started, but no process works on it and nothing says how it ended (killed, or the machine died)."""
 
-LOCK = "lock"
-"""File in the run directory that the process working on the run holds a flock on."""
-
 
 def state_of(run: Run) -> State:
     """The run's state; touches nothing."""
@@ -34,7 +31,7 @@ def end_of(run: Run) -> Exit | None:
 def is_locked(run: Run) -> bool:
     """Whether a living process holds the run's lock."""
     try:
-        descriptor = os.open(run.path / LOCK, os.O_RDONLY)
+        descriptor = os.open(run.lock, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:

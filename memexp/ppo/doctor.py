@@ -21,7 +21,8 @@ from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
 from memexp.ppo.rollout import log_prob
-from memexp.ppo.trainer import MAX_GAP, Trainer
+from memexp.ppo.trainer import Trainer
+from memexp.runs import MAX_GAP
 
 ROLLOUTS = 3
 """Rollouts that are replayed; the later ones start with a carried memory."""

@@ -205,7 +205,7 @@ class Session:
 def _lock(run: Run) -> Iterator[None]:
     """Hold the run for this process: two processes never train one run."""
     run.path.mkdir(parents=True, exist_ok=True)
-    with open(run.path / "lock", "a") as file:  # the lock lives as long as the file is open
+    with open(run.lock, "a") as file:  # the lock lives as long as the file is open
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

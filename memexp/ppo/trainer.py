@@ -18,9 +18,6 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.rollout import Actor, Dice, Segments, collect
 from memexp.ppo.update import update
 
-MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
-"""Largest log-probability gap between acting and learning of a consistent run."""
-
 
 class Trainer:
     """One rank's share of a run. Everything random follows from (config.seed, global world number)."""

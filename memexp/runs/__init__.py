@@ -3,7 +3,7 @@
 `directory` reads and writes it, `provenance` says where it came from, `wandb` mirrors it as a second sink.
 """
 
-from memexp.runs.directory import EXIT_STATUSES as EXIT_STATUSES
+from memexp.runs.directory import MAX_GAP as MAX_GAP
 from memexp.runs.directory import Exit as Exit
 from memexp.runs.directory import Run as Run
 from memexp.runs.directory import RunInfo as RunInfo

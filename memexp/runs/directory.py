@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
-EXIT_STATUSES: tuple[str, ...] = get_args(ExitStatus)
+
+MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
+"""Largest |difference of log-probability| between acting and learning of a consistent run, by precision."""
 
 
 class RunInfo(BaseModel):
@@ -86,6 +88,11 @@ class Run:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def lock(self) -> Path:
+        """The file that the process working on the run holds a flock on."""
+        return self.path / "lock"
 
     @property
     def checkpoints(self) -> Path:
