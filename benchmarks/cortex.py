@@ -1,144 +1,205 @@
 """Speed of the memory stacks: tokens per second of acting (one step) and of learning (forward and backward).
 
-    python benchmarks/cortex.py [--threads 1] [--repeats 7] [--only S X]
+    python benchmarks/cortex.py [--threads 2] [--repeats 5] [--only S X128] [--device cuda --dtype bfloat16] [--compile]
 
-One token is one step of one row; time is CPU time with one thread (other load on the machine then matters less), else
-wall time. Each line gives the median over the repeats, their spread (half the distance between the quartiles, in per
-cent of the median), and the ratios to torch.nn.LSTM of the same width and depth, which runs in turns with it, and to
-the published cells' figures, which were measured with 2 threads on another machine.
+One token is one step of one row; the time is wall time. Each figure is the median over the repeats with its spread
+(half the distance between the quartiles, in per cent of the median), followed by the ratios to the published cells
+(`pip install cortexcore` where Python is 3.12; without it the column is empty) and to torch.nn.LSTM of the same width
+and depth. All run in turns in this process, so that other load on the machine hits all alike.
 """
 
 import argparse
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from memexp.config import UsageError
 from memexp.cortex import build_stack
 
-WIDTH = 128
-STEP_ROWS = 512
-SEQUENCE = (64, 32)  # T, B
-EPISODE = 100  # steps between episode starts, on average
+sys.path = [folder for folder in sys.path if Path(folder) != Path(__file__).parent]  # where `cortex` is this file
+try:
+    from cortex.config import XLCellConfig  # type: ignore[import-not-found]
+    from cortex.stacks import build_cortex_auto_stack  # type: ignore[import-not-found]
+except ImportError:
+    build_cortex_auto_stack = None
 
-PUBLISHED = {
-    # (pattern, mem_len, layers): tokens/s of a step, of forward and backward
-    ("X", 0, 4): (40_000, 14_600),
-    ("X", 128, 4): (1_500, 9_000),
-    ("S", 0, 4): (11_800, 1_600),
-    ("AgSA", 0, 3): (3_900, 1_000),
+WIDTH = 128
+EPISODE = 100  # steps between episode starts, on average
+CASES = {
+    # name: pattern, mem_len, layers
+    "X0": ("X", 0, 4),
+    "X128": ("X", 128, 4),
+    "S": ("S", 0, 4),
+    "AgSA": ("AgSA", 0, 3),
+    "M": ("M", 0, 4),
+    "AXMS": ("AXMS", 128, 4),
+    "A": ("A", 0, 4),
+    "Ag": ("Ag", 0, 4),
+    "L": ("L", 0, 4),
+    "C": ("C", 0, 4),
+    "X^": ("X^", 128, 4),
+    "S^": ("S^", 0, 4),
+    "M^": ("M^", 0, 4),
 }
-CASES = [*PUBLISHED, ("L", 0, 4), ("A", 0, 4), ("Ag", 0, 4), ("M", 0, 4), ("AXMS", 128, 4)]
+Run = Callable[[], int]
+"""Does some work and returns the number of tokens."""
 
 
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    print(f"width {WIDTH}, {arguments.threads} threads, torch {torch.__version__}; step B={STEP_ROWS}, ", end="")
-    print(f"sequence T={SEQUENCE[0]} B={SEQUENCE[1]}")
-    print(f"{'stack':<20}{'step':>10} ±%  /LSTM  /published{'fwd+bwd':>12} ±%  /LSTM  /published")
-    for pattern, mem_len, layers in CASES:
-        if arguments.only and pattern not in arguments.only:
-            continue
-        try:
-            stack = build_stack(pattern, WIDTH, layers, mem_len=mem_len)
-        except UsageError as error:
-            print(f"{pattern:<20}{error}")
-            continue
-        reference = nn.LSTM(WIDTH, WIDTH, layers, batch_first=True)
-        pairs = ((steps(stack), lstm_steps(reference)), (learning(stack), lstm_learning(reference)))
-        name = f"{pattern} x{layers}" + (f" mem_len {mem_len}" if "X" in pattern else "")
-        published = PUBLISHED.get((pattern, mem_len, layers), (None, None))
-        cells = [compare(*pair, arguments.repeats, figure) for pair, figure in zip(pairs, published, strict=True)]
-        print(f"{name:<20}{cells[0]}  {cells[1]}", flush=True)
+    device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"
+    print(f"width {WIDTH}, {where}, {arguments.dtype}, torch {torch.__version__}")
+    print(f"{'':<22}" + "".join(f"{name:>16} ±%  /published   /LSTM" for name in arguments.workloads))
+    for name in arguments.only or CASES:
+        pattern, mem_len, layers = CASES[name]
+        label = f"{pattern} x{layers}" + (f" mem_len {mem_len}" if "X" in pattern else "")
+        print(f"{label:<22}", end="")
+        for workload in arguments.workloads:
+            ours = build_stack(pattern, WIDTH, layers, mem_len=mem_len).to(device, dtype)
+            contenders = [WORKLOADS[workload](ours, device, dtype)]
+            contenders.append(WORKLOADS[workload](published(pattern, mem_len, layers, device, dtype), device, dtype))
+            contenders.append(WORKLOADS[workload](PlainLSTM(layers).to(device, dtype), device, dtype))
+            print(compare(contenders, arguments.repeats, device), end="", flush=True)
+        print()
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--only", nargs="*", help="patterns to measure")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=CASES, help="stacks to measure")
+    parser.add_argument("--workloads", nargs="*", choices=WORKLOADS, default=list(WORKLOADS))
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--compile", action="store_true", help="torch.compile our blocks")
     return parser.parse_args()
 
 
-def compare(ours: Callable[[], int], lstm: Callable[[], int], repeats: int, published: int | None) -> str:
-    """Median and spread of tokens/s, and the ratios; the two run in turns, so that load on the machine hits both."""
-    for run in (ours, lstm):
-        run()
-    rates, baselines = zip(*((rate(ours), rate(lstm)) for _ in range(repeats)), strict=True)
-    median = statistics.median(rates)
-    low, _, high = statistics.quantiles(rates, n=4)
-    ratio = f"{median / published:9.1f}x" if published else " " * 10
-    return f"{median:10,.0f} {50 * (high - low) / median:2.0f} {median / statistics.median(baselines):6.2f}x {ratio}"
+def compare(contenders: list[Run | None], repeats: int, device: torch.device) -> str:
+    """Median and spread of the first one's tokens/s, and its ratios to the others."""
+    rates: list[list[float]] = [[] for _ in contenders]
+    for run in contenders:
+        if run is not None:
+            run()
+    for _ in range(repeats):
+        for run, measured in zip(contenders, rates, strict=True):
+            if run is not None:
+                measured.append(rate(run, device))
+    medians = [statistics.median(measured) if measured else None for measured in rates]
+    low, _, high = statistics.quantiles(rates[0], n=4)
+    ours = medians[0]
+    assert ours is not None
+    ratios = [f"{ours / other:9.2f}x" if other else f"{'-':>10}" for other in medians[1:]]
+    return f"{ours:16,.0f} {50 * (high - low) / ours:2.0f}  {' '.join(ratios)[:-1]}x" if ratios else ""
 
 
-def rate(run: Callable[[], int]) -> float:
-    """Tokens per second of one run, which returns how many tokens it processed."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    start = clock()
-    tokens = run()
-    return tokens / (clock() - start)
+def rate(run: Run, device: torch.device) -> float:
+    """Tokens per second."""
+    synchronize(device)
+    start, tokens = time.perf_counter(), 0
+    while tokens == 0 or time.perf_counter() - start < 0.1:
+        tokens += run()
+        synchronize(device)
+    return tokens / (time.perf_counter() - start)
 
 
-def steps(stack: nn.Module, count: int = 8) -> Callable[[], int]:
-    """Some steps of acting, without gradients, the state carried on."""
-    x, resets = torch.randn(STEP_ROWS, WIDTH), torch.rand(STEP_ROWS) < 1 / EPISODE
-    carried = [stack.init_state(STEP_ROWS)]  # type: ignore[operator]
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def published(pattern: str, mem_len: int, layers: int, device: torch.device, dtype: torch.dtype) -> nn.Module | None:
+    """The published stack of this pattern, called like ours; None where the package is not installed."""
+    if build_cortex_auto_stack is None:
+        return None
+    stack = build_cortex_auto_stack(
+        d_hidden=WIDTH,
+        num_layers=layers,
+        pattern=pattern,
+        compile_blocks=False,
+        override_global_configs=[XLCellConfig(mem_len=mem_len)],
+    )
+    return Published(stack).to(device, dtype)
+
+
+class Published(nn.Module):
+    def __init__(self, stack: Any) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
+        return self.stack.init_state(batch, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor, state: Any, resets: Tensor) -> tuple[Tensor, Any]:
+        state = state.clone() if torch.is_grad_enabled() else state  # its Axon writes into the state it is given
+        return self.stack(x, state, resets=resets)
+
+
+class PlainLSTM(nn.Module):
+    """torch.nn.LSTM, which knows no episode starts."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(WIDTH, WIDTH, layers, batch_first=True)
+
+    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> Any:
+        return tuple(torch.zeros(self.lstm.num_layers, batch, WIDTH, device=device, dtype=dtype) for _ in range(2))
+
+    def forward(self, x: Tensor, state: Any, resets: Tensor) -> tuple[Tensor, Any]:
+        y, state = self.lstm(x if x.dim() == 3 else x[:, None], state)
+        return y if x.dim() == 3 else y[:, 0], state
+
+
+def acting(stack: Any, device: torch.device, dtype: torch.dtype, rows: int = 512) -> Run | None:
+    """Some steps without gradients, the state carried on."""
+    if stack is None:
+        return None
+    x = torch.randn(rows, WIDTH, device=device, dtype=dtype)
+    resets = torch.rand(rows, device=device) < 1 / EPISODE
+    carried = [stack.init_state(rows, device, dtype)]
 
     @torch.no_grad()
     def run() -> int:
-        for _ in range(count):
+        for _ in range(4):
             _, carried[0] = stack(x, carried[0], resets)
-        return count * STEP_ROWS
+        return 4 * rows
 
     return run
 
 
-def learning(stack: nn.Module) -> Callable[[], int]:
+def learning(stack: Any, device: torch.device, dtype: torch.dtype, steps: int, rows: int = 32) -> Run | None:
     """One sequence forward and backward, with episodes that start inside."""
-    T, B = SEQUENCE
-    x, resets = torch.randn(B, T, WIDTH, requires_grad=True), torch.rand(B, T) < 1 / EPISODE
-    state = stack.init_state(B)  # type: ignore[operator]
+    if stack is None:
+        return None
+    x = torch.randn(rows, steps, WIDTH, device=device, dtype=dtype, requires_grad=True)
+    resets = torch.rand(rows, steps, device=device) < 1 / EPISODE
+    state = stack.init_state(rows, device, dtype)
 
     def run() -> int:
         y, _ = stack(x, state, resets)
-        backward(y, stack.parameters())
-        return T * B
+        backward(y, [x, *stack.parameters()])
+        return steps * rows
 
     return run
 
 
-def lstm_steps(lstm: nn.LSTM, count: int = 8) -> Callable[[], int]:
-    x = torch.randn(STEP_ROWS, 1, WIDTH)
-
-    @torch.no_grad()
-    def run() -> int:
-        state = None
-        for _ in range(count):
-            _, state = lstm(x, state)
-        return count * STEP_ROWS
-
-    return run
+def backward(y: Tensor, inputs: Iterable[Tensor]) -> None:
+    torch.autograd.grad(y.float().square().sum(), list(inputs), allow_unused=True)
 
 
-def lstm_learning(lstm: nn.LSTM) -> Callable[[], int]:
-    T, B = SEQUENCE
-    x = torch.randn(B, T, WIDTH, requires_grad=True)
-
-    def run() -> int:
-        backward(lstm(x)[0], lstm.parameters())
-        return T * B
-
-    return run
-
-
-def backward(y: Tensor, parameters: Iterable[Tensor]) -> None:
-    torch.autograd.grad(y.square().sum(), list(parameters), allow_unused=True)
-
+WORKLOADS: dict[str, Callable[..., Run | None]] = {
+    "step": acting,
+    "T=64": lambda *a: learning(*a, steps=64),
+    "T=256": lambda *a: learning(*a, steps=256),
+}
 
 if __name__ == "__main__":
     main()

@@ -264,16 +264,21 @@ def _bounds(interval: Sequence[float | None] | None) -> str:
 @app.command("list")
 def show(
     what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs", show_default=False)],
+    words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List recipes, environments with their knobs, pattern tokens, or runs."""
-    from memexp.launch.listing import LISTS
+    """List recipes, environments with their knobs, pattern tokens, or runs.
 
-    if what not in LISTS:
-        raise UsageError(f"unknown list '{what}'{did_you_mean(what, LISTS)}")
-    rows = LISTS[what]()
+    `patterns` says what stacks cost, at sizes of your own: d_hidden=64 num_layers=3 n_heads=4 mem_len=16 pattern=AgSA.
+    """
+    from memexp.launch.listing import list_rows, pattern_table
+
+    rows = list_rows(what, words or [])
     if as_json:
         print(json.dumps(rows, indent=2))
+        return
+    if what == "patterns":
+        Console().print(pattern_table(rows))
         return
     for row in rows:
         first, *others = row.values()

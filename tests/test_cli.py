@@ -14,6 +14,7 @@ from helpers.synthetic_runs import write_matrix
 from typer.testing import CliRunner
 
 from memexp.cli import app, main
+from memexp.cortex.pattern import TOKENS
 from memexp.envs import BUILDERS
 from memexp.envs.config import ENVIRONMENTS, PLAYABLE
 from memexp.runs import Exit, Run, RunInfo
@@ -106,6 +107,13 @@ WRONG = {
     "report of nothing": ("report nothing", "no run and no matrix is called 'nothing'"),
     "report of a matrix that never ran": ("report good.yaml", "no run of good.yaml has started"),
     "list": ("list recipe", "did you mean 'recipes'"),
+    "size of patterns": ("list patterns d_hiden=64", "unknown argument 'd_hiden'; did you mean 'd_hidden'"),
+    "size that is no number": ("list patterns mem_len=long", "mem_len: .*integer"),
+    "heads that do not fit": ("list patterns n_heads=3", "n_heads=3 does not divide d_hidden=128"),
+    "pattern that does not fit": ("list patterns d_hidden=12 pattern=AgS", "heads of Ag do not divide d_hidden=12"),
+    "unknown pattern": ("list patterns pattern=AgZA", "no token at 'Z'"),
+    "pattern without its key": ("list patterns AgSA", "'AgSA' is not KEY=VALUE"),
+    "sizes of another list": ("list envs d_hidden=64", "'d_hidden=64' means nothing to the list of envs"),
 }
 
 
@@ -161,6 +169,7 @@ def test_the_app_behaves_the_same_under_typers_own_runner(folder):
         ["launch", "--help"],
         ["launch", "experiments.yaml", "--dry-run", "--local", "--select", "env=assembly_lines"],
         ["list", "envs"],
+        ["list", "patterns", "pattern=AgSA"],
     ],
     ids=" ".join,
 )
@@ -295,12 +304,36 @@ def test_the_list_of_environments_says_which_cannot_be_played(capsys):
     assert {row["env"] for row in rows if "not played yet" in row["summary"]} == ENVIRONMENTS.keys() - set(PLAYABLE)
 
 
-@pytest.mark.parametrize("what", ["recipes", "envs", "patterns", "runs"])
+@pytest.mark.parametrize("what", ["recipes", "envs", "runs"])
 def test_lists_are_readable_by_people_and_by_scripts(what: str, capsys):
     make_run("one", 400)
     rows = json.loads(type_command(capsys, "list", what, "--json").out)
     lines = type_command(capsys, "list", what).out.splitlines()
     assert [line.split()[0] for line in lines] == [next(iter(row.values())) for row in rows]
+
+
+def test_the_list_of_patterns_says_what_each_token_costs(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    lines = type_command(capsys, "list", "patterns", "pattern=Ag,S,A").out.splitlines()
+    assert "num_layers=4 d_hidden=128 n_heads=4 mem_len=128" in lines[0]
+    rows = {line.split()[0]: line.split() for line in lines[3:-1] if line.strip()}
+    assert [row for row in rows if row in TOKENS] == list(TOKENS)
+    assert rows["S"][-5:] == ["1,122,816", "16.4", "kB", "2.23", "M"]
+    assert rows["Ag,S,A"][-5] == "4,490,248"
+    assert len({len(line.rstrip()) for line in lines[3:-1] if line.rstrip().endswith("M")}) == 1
+
+
+def test_the_costs_of_patterns_are_plain_numbers_for_scripts(capsys):
+    words = ["d_hidden=12", "num_layers=2", "mem_len=0", "pattern=[S,CX]"]
+    *rows, asked = json.loads(type_command(capsys, "list", "patterns", *words, "--json").out)
+    assert [row["token"] for row in rows] == list(TOKENS)
+    assert {(row["d_hidden"], row["num_layers"], row["n_heads"], row["mem_len"]) for row in rows} == {(12, 2, 4, 0)}
+    costs = {row["token"]: (row["parameters"], row["state_bytes"], row["step_flops"]) for row in rows}
+    assert costs["C"] == (2 * 5 * 12 + 2 * 12, 2 * 4 * 4 * 12, 0)
+    assert costs["Ag"] == (None, None, None)
+    assert [row["reason"] for row in rows if "reason" in row] == ["the 8 heads of Ag do not divide d_hidden=12"]
+    assert (asked["token"], asked["state_bytes"]) == ("[S, CX]", 4 * 8 * 12 + 4 * 4 * 12)
+    assert "cannot be built: the 8 heads" in " ".join(type_command(capsys, "list", "patterns", *words).out.split())
 
 
 def test_main_returns_the_exit_code():

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State
 from memexp.cortex.kernels.gate import gru_gate
+from memexp.cortex.kernels.linear import Linear
 
 
 class GRUGate(nn.Module):
@@ -21,7 +22,7 @@ class GRUGate(nn.Module):
 
     def __init__(self, width: int, bias: float = 2.0) -> None:
         super().__init__()
-        self.Wr, self.Ur, self.Wz, self.Uz, self.Wg, self.Ug = (nn.Linear(width, width, bias=False) for _ in range(6))
+        self.Wr, self.Ur, self.Wz, self.Uz, self.Wg, self.Ug = (Linear(width, width, bias=False) for _ in range(6))
         self.bg = nn.Parameter(torch.full((width,), bias))
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -59,7 +60,7 @@ class PostUp(Block):
         super().__init__(cell)
         inner = int(width * factor)
         self.norm, self.ffn_norm = norm(width), norm(width)
-        self.out1, self.out2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.out1, self.out2 = Linear(width, inner), Linear(inner, width)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         y, after = self.cell(self.norm(x), state, resets)
@@ -75,7 +76,7 @@ class PostUpGated(Block):
         inner = int(width * factor)
         self.norm1, self.norm2 = norm(width), norm(width)
         self.gate1, self.gate2 = GRUGate(width), GRUGate(width)
-        self.ffn_in, self.ffn_out = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.ffn_in, self.ffn_out = Linear(width, inner), Linear(inner, width)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         y, after = self.cell(self.norm1(x), state, resets)
@@ -95,7 +96,7 @@ class PreUp(Block):
         super().__init__(cell)
         inner = self.cell_width(width)
         self.norm, self.activate = norm(width), activate
-        self.in_proj, self.out_proj = nn.Linear(width, 2 * inner), nn.Linear(inner, width)
+        self.in_proj, self.out_proj = Linear(width, 2 * inner), Linear(inner, width)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
 
     @staticmethod
@@ -138,7 +139,7 @@ class Adapter(nn.Module):
     ) -> None:
         super().__init__()
         self.wrapped_block, self.activation, self.ln = block, activation, nn.LayerNorm(width)
-        self.down, self.up = nn.Linear(width, bottleneck), nn.Linear(bottleneck, width)
+        self.down, self.up = Linear(width, bottleneck), Linear(bottleneck, width)
         self.gate = nn.Parameter(torch.zeros(width if per_channel_gate else ()))
         for zero in (self.down.bias, self.up.weight, self.up.bias):
             nn.init.zeros_(zero)

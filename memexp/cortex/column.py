@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State, join_states, split_state
+from memexp.cortex.kernels.linear import Linear, linear
 
 RMS_EPS = 1.1920929e-07
 """The float32 machine epsilon."""
@@ -99,8 +100,8 @@ class Mixer(nn.Module):
     def __init__(self, count: int, width: int, d_key: int) -> None:
         super().__init__()
         self.d_key = d_key
-        self.Wq, self.Wk = nn.Linear(width, d_key, bias=False), nn.Linear(width, d_key, bias=False)
-        self.Wv, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.Wq, self.Wk = Linear(width, d_key, bias=False), Linear(width, d_key, bias=False)
+        self.Wv, self.out = Linear(width, width, bias=False), Linear(width, width, bias=False)
         self.q_bias = nn.Parameter(torch.empty(count, d_key))
         for parameter in (self.Wq.weight, self.Wk.weight, self.Wv.weight, self.q_bias):
             nn.init.uniform_(parameter, -TINY, TINY)
@@ -136,7 +137,7 @@ class Router(nn.Module):
         self.temperature, self.top_k = temperature, top_k
         self.scale = 1 / math.sqrt(d_key) if sqrt_scale else 1 / d_key
         self.context, self.keys = nn.Parameter(torch.randn(width)), nn.Parameter(torch.randn(count, d_key))
-        self.Wq, self.Wk = nn.Linear(width, d_key, bias=False), nn.Linear(d_key, d_key, bias=False)
+        self.Wq, self.Wk = Linear(width, d_key, bias=False), Linear(d_key, d_key, bias=False)
         if init == "published":
             nn.init.uniform_(self.context, -TINY, TINY)
             nn.init.uniform_(self.keys, -TINY, TINY)
@@ -157,13 +158,13 @@ class Refiner(nn.Module):
     def __init__(self, count: int, width: int, d_key: int, temperature: float, center: bool) -> None:
         super().__init__()
         self.scale, self.center = 1 / (temperature * math.sqrt(d_key)), center
-        self.Wq_tok = nn.Linear(width, d_key, bias=False)
+        self.Wq_tok = Linear(width, d_key, bias=False)
         self.k_loc = nn.Parameter(torch.empty(count, d_key))
         nn.init.uniform_(self.Wq_tok.weight, -TINY, TINY)
         nn.init.uniform_(self.k_loc, -TINY, TINY)
 
     def forward(self, u: Tensor) -> Tensor:
-        p = F.linear(u, self.k_loc @ self.Wq_tok.weight) * self.scale
+        p = linear(u, self.k_loc @ self.Wq_tok.weight) * self.scale
         return p - p.mean(-1, keepdim=True) if self.center else p
 
 
@@ -172,7 +173,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.fc1, self.fc2 = Linear(width, 2 * width), Linear(2 * width, width)
 
     def forward(self, rho: Tensor) -> Tensor:
         return self.fc2(F.gelu(self.fc1(rho)))

@@ -159,7 +159,7 @@ def test_autocast_leaves_the_recurrences_in_single_precision() -> None:
         y, state = stack(x, None, resets)
         y.float().square().sum().backward()
     torch.testing.assert_close(y.float(), plain, rtol=5e-2, atol=1e-1)
-    assert state["0.0.S.c"].dtype == torch.float32
+    assert state["0.0.S.ycnm"].dtype == torch.float32
 
 
 # Trainable parameters at d_hidden 128 (section 8 of the published description).

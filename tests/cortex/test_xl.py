@@ -1,6 +1,7 @@
 """X attends to exactly the last mem_len steps of the episode and itself, however a sequence is cut into calls."""
 
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -8,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memexp.cortex.cells import xl
 from memexp.cortex.cells.xl import XL
+from memexp.cortex.kernels import attention
 
 
 def naive(cell: XL, x: Tensor, mem: Tensor, age: Tensor, resets: Tensor) -> Tensor:
@@ -63,12 +64,9 @@ def test_sequence_pass_equals_the_definition_written_out(mem_len, T, seed, start
     x = torch.randn(B, T, H, dtype=torch.float64)
     mem, age = torch.randn(B, mem_len, H, dtype=torch.float64), torch.randint(0, mem_len + 1, (B,))
     resets = torch.rand(B, T) < starts
-    blocks, xl.QUERIES_AT_ONCE = xl.QUERIES_AT_ONCE, block
-    try:
+    with mock.patch.dict(attention.QUERIES_AT_ONCE, cpu=block):
         y, _ = cell(x, {"mem": mem, "age": age} if mem_len else {}, resets)
         ours = torch.autograd.grad(y.square().sum(), list(cell.parameters()))
-    finally:
-        xl.QUERIES_AT_ONCE = blocks
     expected = naive(cell, x, mem, age, resets)
     torch.testing.assert_close(y, expected, rtol=1e-6, atol=1e-6)
     for a, b in zip(ours, torch.autograd.grad(expected.square().sum(), list(cell.parameters())), strict=True):
@@ -114,7 +112,27 @@ def test_the_memory_passes_no_gradient_into_an_earlier_call() -> None:
 @pytest.mark.parametrize("window", [0, 1, 4])
 def test_skewing_places_each_distance_at_its_key(window: int) -> None:
     by_distance = torch.arange(3 * (window + 1)).view(3, window + 1) + 1
-    placed = xl.skew(by_distance)
+    placed = attention.skew(by_distance)
     assert placed.shape == (3, window + 3)
     for i in range(3):
         assert placed[i, i : i + window + 1].tolist() == by_distance[i].tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize(("T", "window", "block"), [(5, 3, 2), (40, 7, 32), (3, 0, 2)])
+def test_the_fast_attention_equals_its_plain_form(T: int, window: int, block: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    B, N, d = 2, 3, 4
+    sizes = [(B, T, N * d), (B, window + T, 2 * N * d), (window + 1, N * d), (N, d), (N, d)]
+    inputs = [torch.randn(size, dtype=dtype) for size in sizes]
+    episode = (torch.rand(B, T) < 0.2).cumsum(1)
+    episodes = torch.cat([torch.randint(-1, 1, (B, window)), episode], dim=1)
+    outcomes = []
+    with mock.patch.dict(attention.QUERIES_AT_ONCE, cpu=block):
+        for function in (attention.banded_attention, attention.banded_attention_plain):
+            leaves = [a.clone().requires_grad_() for a in inputs]
+            y = function(*leaves, episode, episodes)
+            direction = torch.linspace(-1, 1, y.numel(), dtype=dtype).view_as(y)
+            outcomes.append([y, *torch.autograd.grad((y * direction).sum(), leaves)])
+    for ours, plain in zip(*outcomes, strict=True):
+        torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-5)

@@ -193,6 +193,24 @@ def flat_state(nested: dict[str, Tensor], tokens: list[str]) -> dict[str, Tensor
         elif path == "m" and value.dim() == 4:
             value = value[..., 0, 0]
         flat[prefix + path.replace("/", ".")] = value
+    return packed(flat)
+
+
+PACKED = {
+    "c": ("hc1", "hc2"),
+    "traces": tuple(f"E_{p}_{part}" for p in ("nu", "th", "w1", "w2") for part in ("c1", "c2")),
+    "ycnm": ("y", "c", "n", "m"),
+    "hc": ("h", "c"),
+}
+"""Our leaf of a cell's state -> the published leaves `[B, H]` that it holds."""
+
+
+def packed(flat: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same with those leaves stacked that ours holds in one: complex numbers, Axon's traces, sLSTM's state."""
+    for ours, parts in PACKED.items():
+        for prefix in [key.removesuffix(parts[0]) for key in flat if re.fullmatch(rf"(.*\.)?{parts[0]}", key)]:
+            leaf = torch.stack([flat.pop(prefix + part) for part in parts], dim=1)
+            flat[prefix + ours] = leaf.unflatten(1, (4, 2)) if ours == "traces" else leaf
     return flat
 
 

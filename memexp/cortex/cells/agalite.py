@@ -18,10 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex.cells.shared import State, accumulator_dtype, require_heads
-from memexp.cortex.kernels.scan import linear_scan
-
-COPIES = 2  # R
-EPS = 1e-5
+from memexp.cortex.kernels.agalite import agalite
+from memexp.cortex.kernels.agalite.plain import COPIES, EPS
+from memexp.cortex.kernels.linear import Linear
 
 
 class AGaLiTe(nn.Module):
@@ -31,9 +30,9 @@ class AGaLiTe(nn.Module):
         super().__init__()
         require_heads("AGaLiTe", d_hidden, n_heads)
         self.n_heads, self.d, self.eta = n_heads, d_hidden // n_heads, eta
-        self.kqvbg_proj = nn.Linear(d_hidden, 5 * d_hidden, bias=False)
-        self.p123_proj = nn.Linear(d_hidden, 3 * eta * n_heads, bias=False)
-        self.out_proj = nn.Linear(d_hidden, d_hidden)
+        self.kqvbg_proj = Linear(d_hidden, 5 * d_hidden, bias=False)
+        self.p123_proj = Linear(d_hidden, 3 * eta * n_heads, bias=False)
+        self.out_proj = Linear(d_hidden, d_hidden)
         for linear in (self.kqvbg_proj, self.p123_proj, self.out_proj):
             nn.init.orthogonal_(linear.weight, gain=math.sqrt(2))
         nn.init.zeros_(self.out_proj.bias)
@@ -46,28 +45,24 @@ class AGaLiTe(nn.Module):
         dtype = accumulator_dtype(x)
         k, q, v, beta, gamma = self.kqvbg_proj(x).to(dtype).unflatten(-1, (self.n_heads, 5, self.d)).unbind(-2)
         p1, p2, p3 = self.p123_proj(x).to(dtype).unflatten(-1, (self.n_heads, 3, self.eta)).unbind(-2)
-        phi_q = outer(torch.relu(q), torch.relu(p2))
-        gate_k, gate_v = outer(torch.sigmoid(gamma), torch.sigmoid(p3)), torch.sigmoid(beta)
-        K, V = gate_k * outer(torch.relu(k), torch.relu(p1)), gate_v * v
-        s, new = K, {}
-        if state is not None:
-            keep = 1.0 if resets is None else (~resets)[..., None, None].to(dtype)
-            decay_k, decay_v = (1 - gate_k) * keep, (1 - gate_v) * keep
-            before = {key: leaf.detach().to(dtype) for key, leaf in state.items()}
-            s = scan_steps(decay_k, s, before["s"])
-            K = scan_steps(-decay_k, K, before["tilde_k"])
-            V = scan_steps(-decay_v, V, before["tilde_v"])
-            after = {"tilde_k": K, "tilde_v": V, "s": s}
-            new = {key: h[:, -1].detach().to(state[key].dtype) for key, h in after.items()}
-        strength = COPIES * (K * phi_q).sum(-1) / (2 * COPIES * (s * phi_q).sum(-1) + EPS)
-        return self.out_proj((V * strength[..., None]).flatten(-2).to(x.dtype)), new
+        k, q, beta, gamma = torch.relu(k), torch.relu(q), torch.sigmoid(beta), torch.sigmoid(gamma)
+        p1, p2, p3 = torch.relu(p1), torch.relu(p2), torch.sigmoid(p3)
+        if state is None:
+            return self._output(first_steps(k, q, v, beta, gamma, p1, p2, p3), x.dtype), {}
+        p = torch.stack([p1, p2, p3], dim=-2)
+        K, V, s = (state[key].detach().to(dtype) for key in ("tilde_k", "tilde_v", "s"))
+        before = (K.unflatten(-1, (self.d, self.eta)), V, s.unflatten(-1, (self.d, self.eta)))
+        y, (K, V, s) = agalite(k, q, v, beta, gamma, p, before, resets)
+        new = {"tilde_k": K.flatten(-2), "tilde_v": V, "s": s.flatten(-2)}
+        return self._output(y, x.dtype), {key: leaf.to(state[key].dtype) for key, leaf in new.items()}
+
+    def _output(self, y: Tensor, dtype: torch.dtype) -> Tensor:
+        return self.out_proj(y.flatten(-2).to(dtype))
 
 
-def outer(a: Tensor, p: Tensor) -> Tensor:
-    """`[..., d]` and `[..., eta]` -> `[..., d * eta]`, the feature of a slow and that of p fast."""
-    return (a.unsqueeze(-1) * p.unsqueeze(-2)).flatten(-2)
-
-
-def scan_steps(decay: Tensor, source: Tensor, before: Tensor) -> Tensor:
-    """`linear_scan` over the steps of `[B, T, ...]`."""
-    return linear_scan(decay.transpose(0, 1), source.transpose(0, 1), before).transpose(0, 1)
+def first_steps(
+    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p1: Tensor, p2: Tensor, p3: Tensor
+) -> Tensor:
+    """y where every step is the first of an episode: K = s, whose product with phi_q is a product of two sums."""
+    match = ((gamma * k * q).sum(-1) * (p3 * p1 * p2).sum(-1))[..., None]
+    return beta * v * COPIES * match / (2 * COPIES * match + EPS)

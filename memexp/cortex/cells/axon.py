@@ -19,9 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex.cells.shared import State, accumulator_dtype, without_influence
-from memexp.cortex.kernels.scan import linear_scan
-
-TRACES = ("nu", "th", "w1", "w2")
+from memexp.cortex.kernels.linear import Linear
+from memexp.cortex.kernels.rtu import carry_traces, rtu
 
 
 def identity(x: Tensor) -> Tensor:
@@ -39,7 +38,7 @@ def hadamard(size: int) -> Tensor:
 
 
 class Axon(nn.Module):
-    """Axon. State `[B, H]` each: `hc1`, `hc2` (real and imaginary part of c) and the traces `E_<p>_c1`, `E_<p>_c2`.
+    """Axon. State: `c` `[B, 2, H]` (real and imaginary part) and `traces` `[B, 4, 2, H]` (of nu, theta, w1, w2).
 
     `mixer` makes u of x: "dense" (W_in), "srht" (a randomised Hadamard transform; the width must be a power of two) or
     "none" (u = x).
@@ -63,10 +62,10 @@ class Axon(nn.Module):
         bound = 1 / math.sqrt(d_hidden)
         self.w1 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.w2 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
-        self.out_proj = nn.Linear(2 * d_hidden, out_dim or d_hidden)
+        self.out_proj = Linear(2 * d_hidden, out_dim or d_hidden)
         self.mixer = mixer
         if mixer == "dense":
-            self.input_proj = nn.Linear(d_hidden, d_hidden, bias=False)
+            self.input_proj = Linear(d_hidden, d_hidden, bias=False)
             nn.init.orthogonal_(self.input_proj.weight)
         elif mixer == "srht":
             generator = torch.Generator().manual_seed(0)  # the same for all layers of a width
@@ -75,27 +74,26 @@ class Axon(nn.Module):
             self.register_buffer("hadamard", hadamard(d_hidden), persistent=False)
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
-        keys = ["hc1", "hc2", *(f"E_{p}_{part}" for p in TRACES for part in ("c1", "c2"))]
-        return {key: torch.zeros(batch, self.d_hidden, device=device, dtype=dtype) for key in keys}
+        sizes = {"c": (2, self.d_hidden), "traces": (4, 2, self.d_hidden)}
+        return {key: torch.zeros(batch, *size, device=device, dtype=dtype) for key, size in sizes.items()}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         real = accumulator_dtype(x)
         u = self._mix(x).to(real)
         nu, theta = self.nu_log.to(real).exp(), self.theta_log.to(real).exp()
-        decay = torch.polar((-nu).exp(), theta)
         gain = (1 - (-2 * nu).exp()).sqrt()
-        w = torch.complex(self.w1.to(real), self.w2.to(real))
-        source = gain * w * u  # [B, T, H]
+        weight = gain * torch.stack([self.w1, self.w2]).to(real)  # [2, H]
         if state is None:
-            return without_influence(self._output(source, x.dtype), [self.theta_log]), {}
-        c0, traces = self._unpack(state, real)
-        keep = torch.ones(x.shape[:2], device=x.device, dtype=real) if resets is None else (~resets).to(real)
-        factor = (decay * keep[..., None]).transpose(0, 1)
-        c = linear_scan(factor, source.transpose(0, 1), self._with_past_credit(c0, traces)).transpose(0, 1)
+            c = weight * u.unsqueeze(-2)
+            return without_influence(self._output(c, x.dtype), [self.theta_log]), {}
+        before, traces = state["c"].detach().to(real), state["traces"].detach().to(real)
+        decay = (-nu).exp() * torch.stack([theta.cos(), theta.sin()])  # [2, H]
+        c, sums = rtu(u, decay, weight, self._with_past_credit(before, traces), resets)
         with torch.no_grad():
-            before = torch.cat([c0[:, None], c[:, :-1]], dim=1) * keep[..., None]
-            after = self._traces_after(before, u, keep, traces, decay, nu, theta, gain, w)
-        return self._output(c, x.dtype), self._pack(c[:, -1].detach(), after, state["hc1"].dtype)
+            slopes = torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain])
+            traces = carry_traces(traces, sums, decay, weight / gain, slopes, x.shape[1], resets)
+        dtype = state["c"].dtype
+        return self._output(c, x.dtype), {"c": c[:, -1].detach().to(dtype), "traces": traces.to(dtype)}
 
     def _mix(self, x: Tensor) -> Tensor:
         if self.mixer == "dense":
@@ -105,56 +103,14 @@ class Axon(nn.Module):
         return x
 
     def _output(self, c: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.out_proj(torch.cat([self.activation(c.real), self.activation(c.imag)], dim=-1).to(dtype))
+        return self.out_proj(self.activation(c).flatten(-2).to(dtype))
 
-    def _with_past_credit(self, c0: Tensor, traces: list[Tensor]) -> Tensor:
+    def _with_past_credit(self, c0: Tensor, traces: Tensor) -> Tensor:
         """c0, with derivatives E_p in the four parameters: c0 + sum_p E_p (p - stop(p))."""
         if not torch.is_grad_enabled():
             return c0
-        parameters = (self.nu_log, self.theta_log, self.w1, self.w2)
-        return c0 + sum(trace * (p - p.detach()) for trace, p in zip(traces, parameters, strict=True))
-
-    def _traces_after(
-        self,
-        before: Tensor,
-        u: Tensor,
-        keep: Tensor,
-        traces: list[Tensor],
-        decay: Tensor,
-        nu: Tensor,
-        theta: Tensor,
-        gain: Tensor,
-        w: Tensor,
-    ) -> list[Tensor]:
-        """The traces after the last step: sources S_t weighted with lambda^(T-1-t), as far back as the episode goes."""
-        T = u.shape[1]
-        ages = torch.arange(T - 1, -1, -1, device=u.device, dtype=u.dtype)
-        weight = torch.polar((-nu * ages[:, None]).exp(), theta * ages[:, None])  # [T, H]
-        counts = torch.cat([keep[:, 1:].flip(1).cumprod(1).flip(1), torch.ones_like(keep[:, :1])], dim=1)[..., None]
-        by_state = (weight * (counts * before)).sum(1) * decay
-        by_input = (weight * (counts * u)).sum(1)
-        gain_slope = nu * (-2 * nu).exp() / gain
-        sources = (
-            -nu * by_state + gain_slope * w * by_input,
-            1j * theta * by_state,
-            gain * by_input,
-            1j * gain * by_input,
-        )
-        past = weight[0] * decay * (counts[:, 0] * keep[:, :1])
-        return [past * trace + source for trace, source in zip(traces, sources, strict=True)]
-
-    @staticmethod
-    def _unpack(state: State, real: torch.dtype) -> tuple[Tensor, list[Tensor]]:
-        parts = {key: leaf.detach().to(real) for key, leaf in state.items()}
-        c0 = torch.complex(parts["hc1"], parts["hc2"])
-        return c0, [torch.complex(parts[f"E_{p}_c1"], parts[f"E_{p}_c2"]) for p in TRACES]
-
-    @staticmethod
-    def _pack(c: Tensor, traces: list[Tensor], dtype: torch.dtype) -> State:
-        state = {"hc1": c.real.to(dtype), "hc2": c.imag.to(dtype)}
-        for p, trace in zip(TRACES, traces, strict=True):
-            state |= {f"E_{p}_c1": trace.real.to(dtype), f"E_{p}_c2": trace.imag.to(dtype)}
-        return state
+        parameters = torch.stack([self.nu_log, self.theta_log, self.w1, self.w2]).to(c0.dtype)
+        return c0 + (traces * (parameters - parameters.detach()).unsqueeze(1)).sum(1)
 
 
 class AxonLayer(nn.Module):
@@ -162,7 +118,7 @@ class AxonLayer(nn.Module):
 
     def __init__(self, width: int, out_dim: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, out_dim)
+        self.linear = Linear(width, out_dim)
         self.cell = Axon(width, out_dim, mixer="srht" if width & (width - 1) == 0 else "dense")
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:

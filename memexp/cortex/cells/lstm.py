@@ -6,14 +6,14 @@ c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')        y 
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State, accumulator_dtype, without_influence
+from memexp.cortex.kernels.linear import linear
 from memexp.cortex.kernels.lstm import lstm
 
 
 class LSTM(nn.Module):
-    """LSTM. State: `h`, `c` `[B, H]`."""
+    """LSTM. State: `hc` `[B, 2, H]`, h and c."""
 
     def __init__(self, d_hidden: int) -> None:
         super().__init__()
@@ -23,21 +23,15 @@ class LSTM(nn.Module):
             nn.init.orthogonal_(parameter) if name.startswith("weight") else nn.init.ones_(parameter)
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
-        return {key: torch.zeros(batch, self.d_hidden, device=device, dtype=dtype) for key in ("h", "c")}
+        return {"hc": torch.zeros(batch, 2, self.d_hidden, device=device, dtype=dtype)}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         w_ih, w_hh, b_ih, b_hh = self.net.all_weights[0]
-        terms = F.linear(x, w_ih, b_ih + b_hh)
+        terms = linear(x, w_ih, b_ih + b_hh)
         if state is None:
             i, _, g, o = terms.chunk(4, dim=-1)
             y = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
             return without_influence(y, [w_hh]), {}
         dtype = accumulator_dtype(x)
-        with torch.autocast(x.device.type, enabled=False):
-            hs, (h, c) = lstm(
-                terms.permute(1, 2, 0).to(dtype),
-                w_hh.to(dtype),
-                (state["h"].t().to(dtype), state["c"].t().to(dtype)),
-                None if resets is None else resets.t(),
-            )
-        return hs.permute(2, 0, 1).to(x.dtype), {"h": h.t().to(state["h"].dtype), "c": c.t().to(state["c"].dtype)}
+        h, after = lstm(terms.to(dtype), w_hh.to(dtype), state["hc"].to(dtype), resets)
+        return h.to(x.dtype), {"hc": after.to(state["hc"].dtype)}

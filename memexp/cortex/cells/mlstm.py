@@ -29,6 +29,7 @@ from memexp.cortex.cells.shared import (
     require_heads,
     split_state,
 )
+from memexp.cortex.kernels.linear import Linear
 
 AXON_PREFIXES = ["qk.", "v.", "igate.", "fgate."]
 EPS = 1e-6
@@ -53,8 +54,8 @@ class MLSTM(nn.Module):
             igate, fgate = AxonLayer(3 * d_hidden, n_heads), AxonLayer(3 * d_hidden, n_heads)
             linear_i, linear_f = igate.linear, fgate.linear
         else:
-            igate = linear_i = nn.Linear(3 * d_hidden, n_heads)
-            fgate = linear_f = nn.Linear(3 * d_hidden, n_heads)
+            igate = linear_i = Linear(3 * d_hidden, n_heads)
+            fgate = linear_f = Linear(3 * d_hidden, n_heads)
         self.igate, self.fgate = igate, fgate
         nn.init.zeros_(linear_i.weight)
         nn.init.zeros_(linear_f.weight)

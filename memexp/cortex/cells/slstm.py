@@ -32,7 +32,8 @@ AXON_PREFIXES = ["if_fused.", "zo_fused."]
 
 
 class SLSTM(nn.Module):
-    """sLSTM. State: `y`, `c`, `n`, `m` `[B, H]`, the convolution's `conv` `[B, K, H]`, that of Axon layers if any."""
+    """sLSTM. State: `ycnm` `[B, 4, H]` (y' before the norm, c, n, m), the convolution's `conv` `[B, K, H]`, and that of
+    Axon layers if any."""
 
     def __init__(self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, axon: bool = False) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class SLSTM(nn.Module):
         self.outnorm = HeadNorm(d_hidden, n_heads)
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
-        state = {key: torch.zeros(batch, self.d_hidden, device=device, dtype=dtype) for key in ("y", "c", "n", "m")}
+        state = {"ycnm": torch.zeros(batch, 4, self.d_hidden, device=device, dtype=dtype)}
         if self.axon:
             layers = (self.if_fused, self.zo_fused)
             state |= join_states(AXON_PREFIXES, [layer.init_state(batch, device, dtype) for layer in layers])
@@ -62,13 +63,13 @@ class SLSTM(nn.Module):
             return self._first_steps(x), {}
         convolved, conv_state = self.conv1d_cell(x, state, resets)
         halves, axon_states = self._input_halves(F.silu(convolved), x, state, resets)
-        terms = self._input_terms(halves, accumulator_dtype(x))
-        with torch.autocast(x.device.type, enabled=False):
-            before = tuple(self._features_first(state[key]).to(terms.dtype) for key in ("y", "c", "n", "m"))
-            kernel = self.recurrent_kernel.to(terms.dtype)
-            ys, after = slstm(terms, kernel, before, None if resets is None else resets.t())  # type: ignore[arg-type]
-        new = {key: leaf.flatten(0, 1).t().to(state[key].dtype) for key, leaf in zip("ycnm", after, strict=True)}
-        return self._output(ys, x.dtype), new | conv_state | axon_states
+        dtype, (B, T) = accumulator_dtype(x), x.shape[:2]
+        terms = torch.cat(halves, dim=-2).to(dtype) + self.bias.to(dtype)  # [B, T, N, 4, d]
+        recurrent = self.recurrent_kernel.to(dtype).unflatten(1, (4, -1))
+        before = state["ycnm"].to(dtype).unflatten(-1, (self.n_heads, -1))
+        y, after = slstm(terms, recurrent, before, resets)
+        new = {"ycnm": after.flatten(-2).to(state["ycnm"].dtype)}
+        return self.outnorm(y.view(B, T, -1).to(x.dtype)), new | conv_state | axon_states
 
     def _first_steps(self, x: Tensor) -> Tensor:
         """The output where every step is the first of an episode: y = c = n = 0, so that i = 1 and n' = 1."""
@@ -86,27 +87,20 @@ class SLSTM(nn.Module):
     def _input_halves(
         self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None
     ) -> tuple[list[Tensor], State]:
-        """What the gates i, f and z, o receive from the input, each `[T, N, 2, d, B]`; and new Axon states."""
+        """What the gates i, f and z, o receive from the input, each `[B, T, N, 2, d]`; and new Axon states."""
         if not self.axon:
-            i_f = torch.cat([self.igate.weight, self.fgate.weight], dim=2).transpose(1, 2)  # [N, 2 d out, d in]
-            z_o = torch.cat([self.zgate.weight, self.ogate.weight], dim=2).transpose(1, 2)
-            products = [w @ self._features_first(a) for w, a in ((i_f, convolved), (z_o, x))]
-            return [product.unflatten(2, (2, -1)) for product in products], {}
+            pairs = ((convolved, self.igate, self.fgate), (x, self.zgate, self.ogate))
+            return [by_head(a, torch.cat([g.weight, h.weight], dim=2)) for a, g, h in pairs], {}
         calls = zip((self.if_fused, self.zo_fused), (convolved, x), split_state(AXON_PREFIXES, state), strict=True)
         outcomes = [layer(a, part, resets) for layer, a, part in calls]
-        halves = [y.permute(1, 2, 0).unflatten(1, (2, self.n_heads, -1)).transpose(1, 2) for y, _ in outcomes]
+        halves = [y.unflatten(-1, (2, self.n_heads, -1)).transpose(-3, -2) for y, _ in outcomes]
         return halves, join_states(AXON_PREFIXES, [new for _, new in outcomes])
 
-    def _input_terms(self, halves: list[Tensor], dtype: torch.dtype) -> Tensor:
-        """All four terms `[T, N, 4, d, B]`, bias included."""
-        return torch.cat(halves, dim=2).to(dtype) + self.bias[..., None].to(dtype)
 
-    def _features_first(self, x: Tensor) -> Tensor:
-        """`[B, T, H]` as `[T, N, d, B]`, and `[B, H]` as `[N, d, B]`."""
-        return x.movedim(0, -1).unflatten(-2, (self.n_heads, -1))
-
-    def _output(self, ys: Tensor, dtype: torch.dtype) -> Tensor:
-        return self.outnorm(ys.flatten(1, 2).permute(2, 0, 1).to(dtype))
+def by_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x `[B, T, H]` times a matrix a head, `[N, d, 2 d]` -> `[B, T, N, 2, d]`."""
+    heads = x.flatten(0, 1).unflatten(-1, (len(weight), -1)).transpose(0, 1)
+    return torch.bmm(heads, weight).transpose(0, 1).view(*x.shape[:2], len(weight), 2, -1)
 
 
 class HeadMatrices(nn.Module):

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, add_product, require_heads, without_influence
-
-QUERIES_AT_ONCE = 32
-"""Queries of one block: scores are computed for blocks of the band, `[B, N, Q, window + Q]` at a time."""
+from memexp.cortex.cells.shared import State, require_heads, without_influence
+from memexp.cortex.kernels.attention import banded_attention
+from memexp.cortex.kernels.linear import Linear, linear_over_memory
 
 
 class XL(nn.Module):
@@ -39,8 +38,8 @@ class XL(nn.Module):
         require_heads("Transformer-XL attention", d_hidden, n_heads)
         self.d_hidden, self.n_heads, self.d, self.mem_len = d_hidden, n_heads, d_hidden // n_heads, mem_len
         self.published = published
-        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (nn.Linear(d_hidden, d_hidden) for _ in range(4))
-        self.r_proj = nn.Linear(d_hidden, d_hidden, bias=False)
+        self.q_proj, self.k_proj, self.v_proj, self.o_proj = (Linear(d_hidden, d_hidden) for _ in range(4))
+        self.r_proj = Linear(d_hidden, d_hidden, bias=False)
         for linear in (self.q_proj, self.k_proj, self.v_proj, self.o_proj, self.r_proj):
             nn.init.xavier_uniform_(linear.weight)
             if linear.bias is not None:
@@ -102,42 +101,21 @@ class XL(nn.Module):
         return without_influence(self.o_proj(heads), [self.k_proj.bias])
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
-        """All steps x `[B, T, H]` over run `[B, M+T, H]`."""
-        mem = run[:, : self.mem_len]  # by itself, so that nothing computes its gradient
-        keys, values = (torch.cat([w(mem), w(x)], dim=1) for w in (self.k_proj, self.v_proj))
-        return self._attend(self.q_proj(x), keys, values, age, resets)
+        """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""
+        weight, bias = (
+            torch.cat([getattr(w, name) for w in (self.k_proj, self.v_proj)]) for name in ("weight", "bias")
+        )
+        return self._attend(self.q_proj(x), linear_over_memory(run, x, weight, bias), age, resets)
 
-    def _attend(self, q: Tensor, k: Tensor, v: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
-        """Queries `[B, T, H]`, keys and values `[B, M+T, H]`, in blocks of queries along the band of visible keys."""
+    def _attend(self, q: Tensor, kv: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
+        """Queries `[B, T, H]` over keys and values `[B, M+T, 2 H]`."""
         T = q.shape[1]
         window = self.mem_len + T - 1 if self.published else self.mem_len
         codes = position_codes(window, self.d_hidden).to(q) if self.published else self.codes.to(q.dtype)
         front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
-        if front:
-            k, v = F.pad(k, (0, 0, front, 0)), F.pad(v, (0, 0, front, 0))
-        episode, episodes = self._episodes(age, resets, T, front)
-        q, k, v = self._heads(q), self._heads(k), self._heads(v)
-        r = self._heads(self.r_proj(codes))
-        scale = 1 / math.sqrt(self.d)
-        to_key, to_position = (q + self.u[:, None]) * scale, (q + self.v[:, None]) * scale
-        blocks = []
-        for start in range(0, T, QUERIES_AT_ONCE):
-            queries = slice(start, min(start + QUERIES_AT_ONCE, T))
-            reach = slice(start, queries.stop + window)
-            scores = add_product(
-                skew(to_position[:, :, queries] @ r.transpose(-1, -2)),
-                to_key[:, :, queries],
-                k[:, :, reach].transpose(-1, -2),
-            )
-            visible = episode[:, queries, None] == episodes[:, None, reach]
-            visible = visible & in_band(scores.shape[-2], scores.shape[-1], q.device)
-            scores.masked_fill_(~visible[:, None], -torch.inf)
-            blocks.append(torch.softmax(scores, dim=-1) @ v[:, :, reach])
-        return self.o_proj(torch.cat(blocks, dim=2).transpose(1, 2).flatten(2))
-
-    def _heads(self, x: Tensor) -> Tensor:
-        """`[..., L, H]` as `[..., N, L, d]`."""
-        return x.unflatten(-1, (self.n_heads, self.d)).transpose(-2, -3)
+        kv = F.pad(kv, (0, 0, front, 0)) if front else kv
+        y = banded_attention(q, kv, self.r_proj(codes), self.u, self.v, *self._episodes(age, resets, T, front))
+        return self.o_proj(y)
 
     def _episodes(self, age: Tensor, resets: Tensor | None, T: int, front: int) -> tuple[Tensor, Tensor]:
         """Episode of each step `[B, T]`, counted from 0, and of each key `[B, front+M+T]`, -1 if invisible."""
@@ -152,22 +130,6 @@ class XL(nn.Module):
             since = torch.arange(T, 0, -1, device=age.device)  # steps of the episode held if it starts at step t
             age = torch.where(resets, since, age[:, None]).amin(1)
         return age.clamp(max=self.mem_len)
-
-
-def skew(by_distance: Tensor) -> Tensor:
-    """`[..., Q, W+1]`, entry (i, k) for the key k places into query i's window, as `[..., Q, W+Q]`, entry (i, i + k).
-
-    The entries outside the band are arbitrary (they belong to other rows) or zero.
-    """
-    Q, width = by_distance.shape[-2:]
-    flat = F.pad(by_distance, (0, Q)).flatten(-2)
-    return flat[..., : Q * (width - 1 + Q)].unflatten(-1, (Q, width - 1 + Q))
-
-
-def in_band(queries: int, keys: int, device: torch.device) -> Tensor:
-    """`[Q, K]`, True where key j lies in query i's window: i <= j <= i + K - Q."""
-    offset = torch.arange(keys, device=device) - torch.arange(queries, device=device)[:, None]
-    return (offset >= 0) & (offset <= keys - queries)
 
 
 def position_codes(window: int, width: int) -> Tensor:

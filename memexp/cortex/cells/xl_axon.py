@@ -44,7 +44,7 @@ class XLAxon(XL):
         q, of_q = self.q_proj(x, of_q, resets)
         k, of_k = self._project(self.k_proj, run, of_k, starts, T)
         v, of_v = self._project(self.v_proj, run, of_v, starts, T)
-        y = self._attend(q, k, v, age, resets)
+        y = self._attend(q, torch.cat([k, v], dim=-1), age, resets)
         new = join_states(PREFIXES, [of_q, of_k, of_v])
         if self.mem_len:
             new |= {"mem": run[:, T:].detach().to(dtype), "age": self._age_after(age, resets, T)}
@@ -71,4 +71,4 @@ class XLAxon(XL):
             return y, end
         with torch.no_grad():
             _, edge = layer.cell(run[:, :T], before, starts[:, :T])
-        return y, {key: leaf * ~starts[:, T, None] for key, leaf in edge.items()}
+        return y, {key: leaf * ~starts[:, T].view(-1, *[1] * (leaf.dim() - 1)) for key, leaf in edge.items()}

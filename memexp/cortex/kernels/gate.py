@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memexp.cortex.kernels.linear import gradient_of_weight, product
+
 
 def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
     """Parisotto et al. 2020 (arXiv:1910.06764), section 3.2.
@@ -18,7 +20,7 @@ def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Te
         candidate: `[H, H]`, U_g.
         bias: `[H]`, b_g; the larger, the more is kept.
     """
-    if torch.is_autocast_enabled(x.device.type):
+    if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
         return gru_gate_plain(x, y, from_y, from_x, candidate, bias)
     return _GRUGate.apply(x, y, from_y, from_x, candidate, bias)  # type: ignore[return-value]
 
@@ -39,32 +41,29 @@ class _GRUGate(torch.autograd.Function):
     def forward(ctx, x, y, from_y, from_x, candidate, bias):
         shape, width = x.shape, x.shape[-1]
         x, y = x.reshape(-1, width), y.reshape(-1, width)
-        terms = y @ from_y.t()
-        gates, h = terms[:, : 2 * width], terms[:, 2 * width :]
-        gates.addmm_(x, from_x.t())
+        gates, of_y = product(x, from_x), product(y, from_y)  # r and z; the terms of y to r, z and h
         gates[:, width:].sub_(bias)
-        gates.sigmoid_()
+        gates.add_(of_y[:, : 2 * width]).sigmoid_()
         r, z = gates.chunk(2, dim=1)
         reset = r * x
-        h.addmm_(reset, candidate.t()).mul_(2).sigmoid_().mul_(2).sub_(1)
-        ctx.save_for_backward(x, y, terms, reset, from_y, from_x, candidate)
+        h = product(reset, candidate).add_(of_y[:, 2 * width :]).mul_(2).sigmoid_().mul_(2).sub_(1)
+        ctx.save_for_backward(x, y, gates, h, reset, from_y, from_x, candidate)
         return torch.addcmul(x, z, h - x).view(shape)
 
     @staticmethod
     def backward(ctx, *grads):
-        x, y, terms, reset, from_y, from_x, candidate = ctx.saved_tensors
+        x, y, gates, h, reset, from_y, from_x, candidate = ctx.saved_tensors
         width = x.shape[1]
         d_out = grads[0].reshape(-1, width)
-        r, z, h = terms.chunk(3, dim=1)
-        d_terms = torch.empty_like(terms)
-        dr, dz, dh = d_terms.chunk(3, dim=1)
+        r, z = gates.chunk(2, dim=1)
+        d_terms, d_gates = x.new_empty(len(x), 3 * width), torch.empty_like(gates)
         let_in = d_out * z
-        torch.addcmul(let_in, let_in, h * h, value=-1, out=dh)
-        torch.mul(let_in * (1 - z), h - x, out=dz)
-        d_reset = dh @ candidate
-        torch.mul(d_reset * reset, 1 - r, out=dr)
-        d_gates = d_terms[:, : 2 * width]
-        dx = torch.addmm(d_out - let_in, d_gates, from_x).addcmul_(d_reset, r)
-        d_from_y, d_from_x, d_candidate = d_terms.t() @ y, d_gates.t() @ x, dh.t() @ reset
-        shape = grads[0].shape
-        return dx.view(shape), (d_terms @ from_y).view(shape), d_from_y, d_from_x, d_candidate, -dz.sum(0)
+        dh = torch.addcmul(let_in, let_in, h * h, value=-1)
+        d_reset = product(dh, candidate.t())
+        torch.mul(d_reset * reset, 1 - r, out=d_gates[:, :width])
+        torch.mul(let_in * (1 - z), h - x, out=d_gates[:, width:])
+        d_terms[:, : 2 * width], d_terms[:, 2 * width :] = d_gates, dh
+        dx = product(d_gates, from_x.t()).add_(d_out).sub_(let_in).addcmul_(d_reset, r)
+        dy = product(d_terms, from_y.t())
+        weights = (gradient_of_weight(a, b) for a, b in ((d_terms, y), (d_gates, x), (dh, reset)))
+        return dx.view(grads[0].shape), dy.view(grads[0].shape), *weights, -d_gates[:, width:].sum(0)

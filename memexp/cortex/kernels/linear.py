@@ -1,0 +1,107 @@
+"""`linear`: x W^T + b, by the library that is fastest on this processor.
+
+PyTorch's matrix products in single precision are MKL's, which on AMD processors leaves the 512-bit instructions
+unused; oneDNN, which PyTorch also brings, uses them (2.0-2.4 times as fast forward and for the gradient of x, 1.2-1.7
+times for that of W: benchmarks/kernels.py). Elsewhere, in other precisions and under torch.compile this is
+`torch.nn.functional.linear`.
+"""
+
+import functools
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x `[..., K]`, weight `[M, K]`, bias `[M]` -> `[..., M]`."""
+    if not by_onednn(x):
+        return F.linear(x, weight, bias)
+    return _Linear.apply(x, weight, bias)  # type: ignore[return-value]
+
+
+class Linear(nn.Linear):
+    """torch.nn.Linear that computes by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
+def linear_over_memory(run: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`linear` of run `[B, M+T, K]`, whose last T steps are x; gradients flow into x alone, at no cost for the rest."""
+    if not by_onednn(x):
+        return F.linear(torch.cat([run[:, : run.shape[1] - x.shape[1]].detach(), x], dim=1), weight, bias)
+    return _LinearOverMemory.apply(run.detach(), x, weight, bias)  # type: ignore[return-value]
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """What `linear` computes, for matrices x `[n, K]` and without gradients."""
+    return _onednn(x, weight, bias) if by_onednn(x) else F.linear(x, weight, bias)
+
+
+def by_onednn(x: Tensor) -> bool:
+    """Whether oneDNN multiplies tensors like this one."""
+    return (
+        x.dtype == torch.float32
+        and x.numel() > 0
+        and x.device.type == "cpu"
+        and not torch.compiler.is_compiling()
+        and onednn_is_faster()
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+@functools.cache
+def onednn_is_faster() -> bool:
+    """Whether this is an AMD processor with AVX-512, and PyTorch was built with oneDNN."""
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or not torch.backends.mkldnn.is_available():
+        return False
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The operator that torch.compile itself uses for linear layers on CPUs. It takes transposed matrices as they are,
+    but slices of columns as weights send it to its slow reference implementation."""
+    if min(weight.stride()) != 1 or max(weight.stride()) not in weight.shape:
+        weight = weight.contiguous()
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
+    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; as the transposed of x^T grad it is faster."""
+    return _onednn(x.t(), grad.t()).t() if by_onednn(x) else grad.t() @ x
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        rows = x.reshape(-1, x.shape[-1])
+        ctx.save_for_backward(rows, weight)
+        ctx.shape = x.shape
+        return _onednn(rows, weight, bias).view(*x.shape[:-1], len(weight))
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (x, weight), grad = ctx.saved_tensors, grads[0].reshape(-1, grads[0].shape[-1])
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        dx = _onednn(grad, weight.t()).view(ctx.shape) if needs_x else None
+        return dx, gradient_of_weight(grad, x) if needs_weight else None, grad.sum(0) if needs_bias else None
+
+
+class _LinearOverMemory(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, run, x, weight, bias):
+        ctx.save_for_backward(run, weight)
+        ctx.T = x.shape[1]
+        return _onednn(run.flatten(0, 1), weight, bias).view(*run.shape[:2], len(weight))
+
+    @staticmethod
+    def backward(ctx, *grads):
+        (run, weight), grad = ctx.saved_tensors, grads[0].reshape(-1, grads[0].shape[-1])
+        recent = grads[0][:, run.shape[1] - ctx.T :]
+        dx = _onednn(recent.flatten(0, 1), weight.t()).view(*recent.shape[:2], -1)
+        return None, dx, gradient_of_weight(grad, run.flatten(0, 1)), grad.sum(0)

@@ -1,0 +1,82 @@
+"""`lstm`: the LSTM with forget gates (Hochreiter & Schmidhuber 1997; Gers et al. 2000), over whole sequences.
+
+`plain.py` is its definition, `cpu.py` one pass in Numba. Sizes: B rows, T steps, H features.
+"""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.lstm.plain import lstm_plain
+from memexp.cortex.kernels.shared import gradients_of
+
+
+def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The recurrence of `cells/lstm.py`.
+
+    Args:
+        terms: `[B, T, 4 * H]`, what the gates i, f, g, o receive from the input, biases included.
+        recurrent: `[4 * H, H]`, what they receive from the last output.
+        state: `[B, 2, H]`, h and c.
+        resets: `[B, T]` bool, True where the state is cleared before a step; None for nowhere.
+
+    Returns:
+        h `[B, T, H]` and the state after the last step. Gradients flow into every argument but `resets`.
+    """
+    h, after, _ = _lstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets)
+    return h, after
+
+
+@torch.library.custom_op("memexp::lstm", mutates_args=())
+def _lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """h, the state after the last step, and what the backward pass needs, `[B, T, 5, H]`: i, f, g, o and c'."""
+    B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    return *lstm_plain(terms, recurrent, state, resets), terms.new_empty(B, T, 5, H)
+
+
+@torch.library.custom_op("memexp::lstm_backward", mutates_args=())
+def _lstm_backward(
+    dh: Tensor, d_after: Tensor, terms: Tensor, recurrent: Tensor, state: Tensor, h: Tensor, saved: Tensor,
+    resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of terms, recurrent and state."""
+    inputs = [terms, recurrent, state]
+    d_terms, d_recurrent, d_state = gradients_of(lambda *a: lstm_plain(*a, resets), inputs, [dh, d_after])
+    return d_terms, d_recurrent, d_state
+
+
+@_lstm.register_kernel("cpu")
+def _(*arguments):
+    from memexp.cortex.kernels.lstm import cpu
+
+    return cpu.forward(*arguments)
+
+
+@_lstm_backward.register_kernel("cpu")
+def _(*arguments):
+    from memexp.cortex.kernels.lstm import cpu
+
+    return cpu.backward(*arguments)
+
+
+@_lstm.register_fake
+def _(terms, recurrent, state, resets):
+    B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    return terms.new_empty(B, T, H), torch.empty_like(state), terms.new_empty(B, T, 5, H)
+
+
+@_lstm_backward.register_fake
+def _(dh, d_after, terms, recurrent, state, h, saved, resets):
+    return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
+
+
+def _save(ctx, inputs, output) -> None:
+    terms, recurrent, state, resets = inputs
+    h, _, saved = output
+    ctx.save_for_backward(terms, recurrent, state, h, saved, resets)
+
+
+def _backward(ctx, dh, d_after, d_saved):
+    return *_lstm_backward(dh.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None
+
+
+_lstm.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,88 @@
+"""`lstm` in one pass over the steps of each row."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.elementary import sigmoid
+
+
+def forward(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T, 5, H)
+    over_rows(_forward, B, terms, recurrent.t().contiguous(), keep_mask(resets, terms, T), h, after, saved)
+    return h, after, saved
+
+
+def backward(
+    dh: Tensor, d_after: Tensor, terms: Tensor, recurrent: Tensor, state: Tensor, h: Tensor, saved: Tensor,
+    resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    B, T, H = h.shape
+    keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
+    over_rows(_backward, B, dh, recurrent.t().contiguous(), state, saved, keep, d_terms, d_state)
+    before = torch.cat([state[:, :1], h[:, :-1]], dim=1) * keep[..., None]
+    return d_terms, d_terms.view(B * T, 4 * H).t() @ before.view(B * T, H), d_state
+
+
+@kernel
+def _forward(terms, from_h, keep, h, after, saved, first, end):
+    T, H = h.shape[1:]
+    sums = np.empty((4, H), terms.dtype)
+    flat = sums.reshape(4 * H)
+    for row in range(first, end):
+        last, c = after[row, 0], after[row, 1]
+        for t in range(T):
+            k, now = keep[row, t], saved[row, t]
+            flat[:] = terms[row, t]
+            if k != 0:
+                add_product(last, from_h, flat)
+            _step(k, sums[0], sums[1], sums[2], sums[3], c, last, now[0], now[1], now[2], now[3], now[4], h[row, t])
+
+
+@inlined
+def _step(k, to_i, to_f, to_g, to_o, c, last, i, f, g, o, c_now, h):
+    """The gates from what they receive; c and the output in their place."""
+    real = c.dtype.type
+    one, two = real(1.0), real(2.0)
+    for j in range(len(c)):
+        i[j], f[j], o[j] = sigmoid(to_i[j]), sigmoid(to_f[j]), sigmoid(to_o[j])
+        g[j] = two * sigmoid(two * to_g[j]) - one  # tanh
+        c[j] = f[j] * (k * c[j]) + i[j] * g[j]
+        c_now[j] = c[j]
+        last[j] = o[j] * (two * sigmoid(two * c[j]) - one)
+        h[j] = last[j]
+
+
+@kernel
+def _backward(dh, from_h, state, saved, keep, d_terms, d_state, first, end):
+    T, H = dh.shape[1:]
+    for row in range(first, end):
+        d_last, dc = d_state[row, 0], d_state[row, 1]
+        for t in range(T - 1, -1, -1):
+            k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t].reshape(4, H)
+            c = saved[row, t - 1, 4] if t else state[row, 1]
+            _step_back(
+                k, dh[row, t], now[0], now[1], now[2], now[3], now[4], c, d_last, dc,
+                d_now[0], d_now[1], d_now[2], d_now[3],
+            )  # fmt: skip
+            if k != 0:
+                add_transposed_product(d_terms[row, t], from_h, d_last)
+
+
+@inlined
+def _step_back(k, dh, i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o):
+    """Gradients of what the gates receive, and of c before; afterwards d_last is zero."""
+    real = c.dtype.type
+    one, two = real(1.0), real(2.0)
+    for j in range(len(c)):
+        squashed = two * sigmoid(two * c_now[j]) - one
+        d_h = d_last[j] + dh[j]
+        d_c = dc[j] + d_h * o[j] * (one - squashed * squashed)
+        d_o[j] = d_h * squashed * o[j] * (one - o[j])
+        d_i[j] = d_c * g[j] * i[j] * (one - i[j])
+        d_f[j] = d_c * (k * c[j]) * f[j] * (one - f[j])
+        d_g[j] = d_c * i[j] * (one - g[j] * g[j])
+        dc[j] = d_c * k * f[j]
+        d_last[j] = real(0.0)

@@ -1,0 +1,151 @@
+"""`rtu`: the diagonal complex recurrence of Axon (Elelimy et al. 2024, arXiv:2409.01449), over whole sequences.
+
+`plain.py` is its definition, `cpu.py` one pass in Numba, `gpu.py` one in Triton. Sizes: B rows, T steps, H features.
+"""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.rtu.plain import rtu_plain
+from memexp.cortex.kernels.shared import gradients_of
+
+Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """c_t = lambda c_{t-1} + w u_t, and what the traces of lambda and w need.
+
+    Complex numbers are pairs (real, imaginary). Gradients flow into u, decay, weight and c0.
+
+    Args:
+        u: `[B, T, H]`, real.
+        decay, weight: `[2, H]`, lambda and w.
+        c0: `[B, 2, H]`, the state before the first step.
+        resets: `[B, T]` bool, True where the state is cleared before a step; None for nowhere.
+
+    Returns:
+        c `[B, T, 2, H]`, and `[B, 4, H]` without gradient: sum_t lambda^(T-1-t) c_{t-1} and sum_t lambda^(T-1-t) u_t
+        over the last step's episode, each a pair.
+    """
+    return _rtu(u.contiguous(), decay, weight, c0, resets)
+
+
+@torch.library.custom_op("memexp::rtu", mutates_args=())
+def _rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    return rtu_plain(u, decay, weight, c0, resets)
+
+
+@torch.library.custom_op("memexp::rtu_backward", mutates_args=())
+def _rtu_backward(
+    dc: Tensor, u: Tensor, c: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None
+) -> Tensors:
+    """Gradients of u, c0, and, row by row `[B, 2, H]`, of decay and weight."""
+    rows = [a.expand(len(u), 2, -1).contiguous() for a in (decay, weight)]
+
+    def by_row(u: Tensor, c0: Tensor, decay: Tensor, weight: Tensor) -> list[Tensor]:
+        return [rtu_plain(u, decay, weight, c0, resets)[0]]
+
+    du, dc0, d_decay, d_weight = gradients_of(by_row, [u, c0, *rows], [dc])
+    return du, dc0, d_decay, d_weight
+
+
+@_rtu.register_kernel("cpu")
+def _(u, decay, weight, c0, resets):
+    from memexp.cortex.kernels.rtu import cpu
+
+    return cpu.forward(u, decay, weight, c0, resets)
+
+
+@_rtu_backward.register_kernel("cpu")
+def _(dc, u, c, decay, weight, c0, resets):
+    from memexp.cortex.kernels.rtu import cpu
+
+    return cpu.backward(dc, u, c, decay, weight, c0, resets)
+
+
+@_rtu.register_kernel("cuda")
+def _(*arguments):
+    from memexp.cortex.kernels.rtu import gpu
+
+    return gpu.forward(*arguments)
+
+
+@_rtu_backward.register_kernel("cuda")
+def _(*arguments):
+    from memexp.cortex.kernels.rtu import gpu
+
+    return gpu.backward(*arguments)
+
+
+@_rtu.register_fake
+def _(u, decay, weight, c0, resets):
+    B, T, H = u.shape
+    return u.new_empty(B, T, 2, H), u.new_empty(B, 4, H)
+
+
+@_rtu_backward.register_fake
+def _(dc, u, c, decay, weight, c0, resets):
+    return torch.empty_like(u), torch.empty_like(c0), torch.empty_like(c0), torch.empty_like(c0)
+
+
+def _save(ctx, inputs, output) -> None:
+    u, decay, weight, c0, resets = inputs
+    ctx.save_for_backward(u, output[0], decay, weight, c0, resets)
+
+
+def _backward(ctx, dc, d_sums):
+    du, dc0, d_decay, d_weight = _rtu_backward(dc.contiguous(), *ctx.saved_tensors)
+    return du, d_decay.sum(0), d_weight.sum(0), dc0, None
+
+
+_rtu.register_autograd(_backward, setup_context=_save)
+
+
+def carry_traces(
+    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, T: int, resets: Tensor | None
+) -> Tensor:
+    """The traces dc/dp `[B, 4, 2, H]` of p = nu, theta, w1, w2 after T steps, from those before; without gradient.
+
+    E_p' = lambda^T E_p (0 if an episode started) + sum_t lambda^(T-1-t) S_p, with the sources S_p of `cells/axon.py`.
+
+    Args:
+        sums: from `rtu`.
+        decay, w: `[2, H]`, lambda and w1 + i w2.
+        slopes: `[4, H]`, exp(nu), exp(theta), Gamma and Gamma'.
+    """
+    past = _power(torch.complex(decay[0], decay[1]), T)
+    alive = traces.new_ones(len(traces)) if resets is None else (~resets.any(1)).to(traces.dtype)
+    return _carry_traces(traces.contiguous(), sums, decay, w, slopes, torch.stack([past.real, past.imag]), alive)
+
+
+def _power(z: Tensor, n: int) -> Tensor:
+    """z^n by repeated squaring: torch's power goes through the angle, whose rounding errors grow with n."""
+    result = torch.ones_like(z)
+    while n:
+        result, z, n = result * z if n & 1 else result, z * z, n >> 1
+    return result
+
+
+@torch.library.custom_op("memexp::carry_traces", mutates_args=())
+def _carry_traces(
+    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, past: Tensor, alive: Tensor
+) -> Tensor:
+    lam, w, power = (torch.complex(a[0], a[1]) for a in (decay, w, past))
+    by_state, by_input = lam * torch.complex(sums[:, 0], sums[:, 1]), torch.complex(sums[:, 2], sums[:, 3])
+    nu, theta, gain, gain_slope = slopes
+    sources = [-nu * by_state + gain_slope * w * by_input, 1j * theta * by_state, gain * by_input, 1j * gain * by_input]
+    kept = (power * alive[:, None])[:, None] * torch.complex(traces[:, :, 0], traces[:, :, 1])
+    after = kept + torch.stack(sources, dim=1)
+    return torch.stack([after.real, after.imag], dim=2)
+
+
+@_carry_traces.register_kernel("cpu")
+def _(*arguments):
+    from memexp.cortex.kernels.rtu import cpu
+
+    return cpu.carry_traces(*arguments)
+
+
+@_carry_traces.register_fake
+def _(traces, sums, decay, w, slopes, past, alive):
+    return torch.empty_like(traces)

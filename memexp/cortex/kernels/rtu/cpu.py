@@ -1,0 +1,99 @@
+"""`rtu` in one pass over the steps of each row."""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.cpu import keep_mask, kernel, over_rows
+
+
+def forward(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    B, T, H = u.shape
+    c, sums = u.new_empty(B, T, 2, H), u.new_zeros(B, 4, H)
+    inputs = [a.contiguous() for a in (u, decay, weight, c0)]
+    over_rows(_forward, B, *inputs, keep_mask(resets, u, T), c, sums)
+    return c, sums
+
+
+def backward(
+    dc: Tensor, u: Tensor, c: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    B, T, _ = u.shape
+    du, dc0, d_decay, d_weight = torch.empty_like(u), *(torch.zeros_like(c0).contiguous() for _ in range(3))
+    inputs = [a.contiguous() for a in (dc, u, c, decay, weight, c0)]
+    over_rows(_backward, B, *inputs, keep_mask(resets, u, T), du, dc0, d_decay, d_weight)
+    return du, dc0, d_decay, d_weight
+
+
+def carry_traces(
+    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, past: Tensor, alive: Tensor
+) -> Tensor:
+    after = torch.empty_like(traces)
+    inputs = [a.contiguous() for a in (traces, sums, decay, w, slopes, past, alive)]
+    over_rows(_carry_traces, len(traces), *inputs, after)
+    return after
+
+
+@kernel
+def _forward(u, decay, weight, c0, keep, c, sums, first, end):
+    T, H = u.shape[1:]
+    a, b = decay[0], decay[1]
+    for row in range(first, end):
+        before = c0[row]
+        total = sums[row]
+        for t in range(T):
+            k = keep[row, t]
+            now, x = c[row, t], u[row, t]
+            for h in range(H):
+                re, im = k * before[0, h], k * before[1, h]
+                s, r = k * total[0, h], k * total[1, h]
+                total[0, h] = a[h] * s - b[h] * r + re
+                total[1, h] = a[h] * r + b[h] * s + im
+                s, r = k * total[2, h], k * total[3, h]
+                total[2, h] = a[h] * s - b[h] * r + x[h]
+                total[3, h] = a[h] * r + b[h] * s
+                now[0, h] = a[h] * re - b[h] * im + weight[0, h] * x[h]
+                now[1, h] = a[h] * im + b[h] * re + weight[1, h] * x[h]
+            before = now
+
+
+@kernel
+def _backward(dc, u, c, decay, weight, c0, keep, du, dc0, d_decay, d_weight, first, end):
+    T, H = u.shape[1:]
+    a, b = decay[0], decay[1]
+    for row in range(first, end):
+        adjoint = dc0[row]  # of c_t on its way to c_{t-1}
+        for t in range(T - 1, -1, -1):
+            k = keep[row, t]
+            before = c[row, t - 1] if t else c0[row]
+            for h in range(H):
+                re, im = adjoint[0, h] + dc[row, t, 0, h], adjoint[1, h] + dc[row, t, 1, h]
+                x = u[row, t, h]
+                du[row, t, h] = weight[0, h] * re + weight[1, h] * im
+                d_weight[row, 0, h] += x * re
+                d_weight[row, 1, h] += x * im
+                was_re, was_im = k * before[0, h], k * before[1, h]
+                d_decay[row, 0, h] += re * was_re + im * was_im
+                d_decay[row, 1, h] += im * was_re - re * was_im
+                adjoint[0, h] = k * (a[h] * re + b[h] * im)
+                adjoint[1, h] = k * (a[h] * im - b[h] * re)
+
+
+@kernel
+def _carry_traces(traces, sums, decay, w, slopes, past, alive, after, first, end):
+    for row in range(first, end):
+        k, E, new = alive[row], traces[row], after[row]
+        for h in range(decay.shape[1]):
+            P, R = sums[row, 0, h], sums[row, 1, h]
+            re, im = decay[0, h] * P - decay[1, h] * R, decay[0, h] * R + decay[1, h] * P
+            in_re, in_im = sums[row, 2, h], sums[row, 3, h]
+            a, b = k * past[0, h], k * past[1, h]
+            nu, theta, gain, slope = slopes[0, h], slopes[1, h], slopes[2, h], slopes[3, h]
+            w_re, w_im = slope * w[0, h], slope * w[1, h]
+            new[0, 0, h] = a * E[0, 0, h] - b * E[0, 1, h] - nu * re + w_re * in_re - w_im * in_im
+            new[0, 1, h] = a * E[0, 1, h] + b * E[0, 0, h] - nu * im + w_re * in_im + w_im * in_re
+            new[1, 0, h] = a * E[1, 0, h] - b * E[1, 1, h] - theta * im
+            new[1, 1, h] = a * E[1, 1, h] + b * E[1, 0, h] + theta * re
+            new[2, 0, h] = a * E[2, 0, h] - b * E[2, 1, h] + gain * in_re
+            new[2, 1, h] = a * E[2, 1, h] + b * E[2, 0, h] + gain * in_im
+            new[3, 0, h] = a * E[3, 0, h] - b * E[3, 1, h] - gain * in_im
+            new[3, 1, h] = a * E[3, 1, h] + b * E[3, 0, h] + gain * in_re

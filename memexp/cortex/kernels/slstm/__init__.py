@@ -1,0 +1,105 @@
+"""`slstm`: the recurrence of sLSTM (xLSTM: Beck et al. 2024, arXiv:2405.04517, eq. 8-18), over whole sequences.
+
+`plain.py` is its definition, `cpu.py` one pass in Numba, `gpu.py` one in Triton. Sizes: B rows, T steps, N heads, d
+features a head.
+
+The backward pass carries the adjoints of c and n, and that of m only as its excess over theirs, which the eps of y
+causes: with A = i' dL/di' and F = f' dL/df', A + F = c' dL/dc' + n' dL/dn', so that E = dL/dm' - A - F obeys
+E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
+"""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.shared import gradients_of
+from memexp.cortex.kernels.slstm.plain import EPS as EPS
+from memexp.cortex.kernels.slstm.plain import slstm_plain
+
+SAVED = 7
+"""Values a step and feature that the backward pass needs: i', f', tanh z, sigmoid o, sigmoid -f, c', n'."""
+
+
+def slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The recurrence of `cells/slstm.py`.
+
+    Args:
+        terms: `[B, T, N, 4, d]`, what the gates i, f, z, o receive from the input, bias included.
+        recurrent: `[N, 4, d, d]`, what they receive from the last output (gate, to, from).
+        state: `[B, 4, N, d]`, output before the norm y, cell c, normaliser n, stabiliser m.
+        resets: `[B, T]` bool, True where the state is cleared before a step; None for nowhere.
+
+    Returns:
+        y `[B, T, N, d]` and the state after the last step. Gradients flow into every argument but `resets`.
+    """
+    y, after, _ = _slstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets)
+    return y, after
+
+
+@torch.library.custom_op("memexp::slstm", mutates_args=())
+def _slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the state after the last step, and what the backward pass needs, `[B, T, N, SAVED, d]`."""
+    B, T, N, _, d = terms.shape
+    return *slstm_plain(terms, recurrent, state, resets), terms.new_empty(B, T, N, SAVED, d)
+
+
+@torch.library.custom_op("memexp::slstm_backward", mutates_args=())
+def _slstm_backward(
+    dy: Tensor, d_after: Tensor, terms: Tensor, recurrent: Tensor, state: Tensor, y: Tensor, saved: Tensor,
+    resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradients of terms, recurrent and state."""
+    inputs = [terms, recurrent, state]
+    d_terms, d_recurrent, d_state = gradients_of(lambda *a: slstm_plain(*a, resets), inputs, [dy, d_after])
+    return d_terms, d_recurrent, d_state
+
+
+@_slstm.register_kernel("cpu")
+def _(*arguments):
+    from memexp.cortex.kernels.slstm import cpu
+
+    return cpu.forward(*arguments)
+
+
+@_slstm_backward.register_kernel("cpu")
+def _(*arguments):
+    from memexp.cortex.kernels.slstm import cpu
+
+    return cpu.backward(*arguments)
+
+
+@_slstm.register_kernel("cuda")
+def _(*arguments):
+    from memexp.cortex.kernels.slstm import gpu
+
+    return gpu.forward(*arguments)
+
+
+@_slstm_backward.register_kernel("cuda")
+def _(*arguments):
+    from memexp.cortex.kernels.slstm import gpu
+
+    return gpu.backward(*arguments)
+
+
+@_slstm.register_fake
+def _(terms, recurrent, state, resets):
+    B, T, N, _, d = terms.shape
+    return terms.new_empty(B, T, N, d), torch.empty_like(state), terms.new_empty(B, T, N, SAVED, d)
+
+
+@_slstm_backward.register_fake
+def _(dy, d_after, terms, recurrent, state, y, saved, resets):
+    return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
+
+
+def _save(ctx, inputs, output) -> None:
+    terms, recurrent, state, resets = inputs
+    y, _, saved = output
+    ctx.save_for_backward(terms, recurrent, state, y, saved, resets)
+
+
+def _backward(ctx, dy, d_after, d_saved):
+    return *_slstm_backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None
+
+
+_slstm.register_autograd(_backward, setup_context=_save)

@@ -1,0 +1,146 @@
+"""`slstm` in one pass over the steps of each row and head, whose state and matrices stay in the cache."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.elementary import exp, log1p, sigmoid
+from memexp.cortex.kernels.slstm.plain import EPS
+
+
+def forward(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    B, T, N, _, d = terms.shape
+    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T, N, 7, d)
+    over_rows(
+        _forward, B, terms, _by_source(recurrent), keep_mask(resets, terms, T), terms.new_tensor([EPS]), y, after, saved
+    )
+    return y, after, saved
+
+
+def backward(
+    dy: Tensor, d_after: Tensor, terms: Tensor, recurrent: Tensor, state: Tensor, y: Tensor, saved: Tensor,
+    resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    B, T, N, _, d = terms.shape
+    keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
+    over_rows(_backward, B, dy, _by_source(recurrent), state, y, saved, keep, terms.new_tensor([EPS]), d_terms, d_state)
+    before = torch.cat([state[:, :1], y[:, :-1]], dim=1) * keep[..., None, None]  # [B, T, N, d]
+    by_head = d_terms.view(B * T, N, 4 * d).permute(1, 2, 0)
+    d_recurrent = torch.bmm(by_head, before.view(B * T, N, d).transpose(0, 1)).view_as(recurrent)
+    return d_terms, d_recurrent, d_state
+
+
+def _by_source(recurrent: Tensor) -> Tensor:
+    """`[N, 4, to, from]` as `[N, from, 4 * to]`, so that inner loops run over many values."""
+    return recurrent.flatten(1, 2).transpose(1, 2).contiguous()
+
+
+@kernel
+def _forward(terms, from_y, keep, eps, y, after, saved, first, end):
+    T, N, _, d = terms.shape[1:]
+    sums = np.empty((4, d), terms.dtype)
+    flat = sums.reshape(4 * d)
+    for row in range(first, end):
+        for head in range(N):
+            last, c, n, m = after[row, 0, head], after[row, 1, head], after[row, 2, head], after[row, 3, head]
+            for t in range(T):
+                k = keep[row, t]
+                sums[:] = terms[row, t, head]
+                if k != 0:
+                    add_product(last, from_y[head], flat)
+                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, t, head])
+                _gates(k, sums[0], sums[1], sums[2], sums[3], n, m, i, f, z, o, open_f)
+                _advance(k, eps[0], i, f, z, o, c, n, last, c_now, n_now, y[row, t, head])
+
+
+@inlined
+def _rows(saved):
+    return saved[0], saved[1], saved[2], saved[3], saved[4], saved[5], saved[6]
+
+
+@inlined
+def _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f):
+    """Of the terms to the gates: i', f', tanh z, sigmoid o, sigmoid -f; and the stabiliser m in its place."""
+    real = to_i.dtype.type
+    zero, one, two = real(0.0), real(1.0), real(2.0)
+    for j in range(len(m)):
+        e = exp(-abs(to_f[j]))
+        share = one / (one + e)
+        carried = k * m[j] + min(to_f[j], zero) - log1p(e)
+        carried = carried if k * n[j] != zero else real(-np.inf)
+        gap = to_i[j] - carried
+        less = exp(-abs(gap))
+        i[j] = one if gap >= zero else less
+        f[j] = less if gap >= zero else one
+        z[j] = two * sigmoid(two * to_z[j]) - one
+        o[j] = sigmoid(to_o[j])
+        open_f[j] = e * share if to_f[j] >= zero else share
+        m[j] = max(to_i[j], carried)
+
+
+@inlined
+def _advance(k, eps, i, f, z, o, c, n, last, c_now, n_now, y):
+    """c and n in their place, and the output."""
+    for j in range(len(c)):
+        c[j] = f[j] * (k * c[j]) + i[j] * z[j]
+        n[j] = f[j] * (k * n[j]) + i[j]
+        c_now[j], n_now[j] = c[j], n[j]
+        last[j] = o[j] * c[j] / (n[j] + eps)
+        y[j] = last[j]
+
+
+@kernel
+def _backward(dy, from_y, state, y, saved, keep, eps, d_terms, d_state, first, end):
+    """The gradients of y, c, n and the excess of m's stand in the places of the state's gradients."""
+    T, N, _, d = d_terms.shape[1:]
+    for row in range(first, end):
+        for head in range(N):
+            d_last, dc, dn = d_state[row, 0, head], d_state[row, 1, head], d_state[row, 2, head]
+            excess = d_state[row, 3, head]
+            for j in range(d):
+                excess[j] -= dc[j] * saved[row, T - 1, head, 5, j] + dn[j] * saved[row, T - 1, head, 6, j]
+            for t in range(T - 1, -1, -1):
+                k, now = keep[row, t], d_terms[row, t, head]
+                c = saved[row, t - 1, head, 5] if t else state[row, 1, head]
+                n = saved[row, t - 1, head, 6] if t else state[row, 2, head]
+                i, f, z, o, open_f, _, n_now = _rows(saved[row, t, head])
+                _output_back(eps[0], dy[row, t, head], y[row, t, head], o, n_now, d_last, dc, dn, excess, now[3])
+                _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, now[0], now[1], now[2])
+                if k != 0:
+                    add_transposed_product(now.reshape(4 * d), from_y[head], d_last)
+            for j in range(d):
+                excess[j] += dc[j] * state[row, 1, head, j] + dn[j] * state[row, 2, head, j]
+
+
+@inlined
+def _output_back(eps, dy, y, o, n_now, d_last, dc, dn, excess, d_o):
+    """From y to c', n', the excess and the output gate; afterwards d_last is zero."""
+    real = y.dtype.type
+    one = real(1.0)
+    for j in range(len(y)):
+        g = d_last[j] + dy[j]
+        inverse = one / (n_now[j] + eps)
+        by_n = g * y[j] * inverse
+        dc[j] += g * o[j] * inverse
+        dn[j] -= by_n
+        excess[j] -= by_n * eps
+        d_o[j] = g * y[j] * (one - o[j])
+        d_last[j] = real(0.0)
+
+
+@inlined
+def _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, d_i, d_f, d_z):
+    """From c', n' and the excess to the other gates, and to c, n and the excess before."""
+    real = f.dtype.type
+    zero, one = real(0.0), real(1.0)
+    for j in range(len(f)):
+        kept = k * f[j]
+        early = excess[j] if i[j] == one else zero
+        late = excess[j] - early
+        d_i[j] = dc[j] * i[j] * z[j] + dn[j] * i[j] + early
+        d_f[j] = ((dc[j] * c[j] + dn[j] * n[j]) * kept + late) * open_f[j]
+        d_z[j] = dc[j] * i[j] * (one - z[j] * z[j])
+        dc[j] *= kept
+        dn[j] *= kept
+        excess[j] = late

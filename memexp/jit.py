@@ -1,0 +1,48 @@
+"""`entry`: numba.njit for functions that Python calls, with an on-disk cache that can never be stale.
+
+Numba notices a change of the file that a function stands in, not of the functions it calls in other files. The cache
+directory's name therefore contains a hash of all sources of the caller's folder: another source, another cache.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+import numba.core.config
+
+Function = Callable[..., Any]
+njit: Any = numba.njit
+config: Any = numba.core.config
+
+
+def cache_directory(sources: Path) -> str:
+    """Where compiled code is kept: NUMBA_CACHE_DIR if set, else a per-user directory named by the sources under it."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return os.environ["NUMBA_CACHE_DIR"]
+    digest = hashlib.sha256()
+    for file in sorted(sources.rglob("*.py")):
+        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(home / "memexp" / "numba" / digest.hexdigest()[:16])
+
+
+def entries(sources: Path) -> Callable[..., Callable[[Function], Function]]:
+    """The decorator `entry(**options)` for functions whose sources are under this folder: compiled on their first
+    call, kept on disk. They run without the GIL."""
+    directory = cache_directory(sources)
+
+    def entry(**options: Any) -> Callable[[Function], Function]:
+        def decorate(function: Function) -> Function:
+            before = config.CACHE_DIR
+            config.CACHE_DIR = directory
+            try:
+                return njit(cache=True, nogil=True, no_cfunc_wrapper=True, **options)(function)
+            finally:
+                config.CACHE_DIR = before
+
+        return decorate
+
+    return entry
