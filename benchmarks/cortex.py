@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex import build_stack
+from memexp.cortex.kernels.cpu import keep_freed_memory
 
 sys.path = [folder for folder in sys.path if Path(folder) != Path(__file__).parent]  # where `cortex` is this file
 try:
@@ -53,6 +54,7 @@ Run = Callable[[], int]
 def main() -> None:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()
     torch.manual_seed(0)
     device, dtype = torch.device(arguments.device), getattr(torch, arguments.dtype)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"

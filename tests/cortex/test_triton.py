@@ -16,8 +16,6 @@ from memexp.cortex.kernels.shared import gradients_of
 from memexp.cortex.kernels.slstm.plain import slstm_plain
 
 ON_GPU = torch.cuda.is_available()
-if not ON_GPU:
-    os.environ["TRITON_INTERPRET"] = "1"  # before the first import of triton
 pytest.importorskip("triton", reason="triton is not installed")
 
 from memexp.cortex.kernels.agalite import gpu as agalite  # noqa: E402
@@ -110,13 +108,14 @@ def compile_kernels() -> None:
 
     variants = [
         (rtu, {"H": 128, "BLOCK": rtu.BLOCK, "STAGES": rtu.STAGES, "num_warps": 4}),
-        (agalite, agalite._sizes(torch.empty(1, 1, 4, 32, 6))),
+        (agalite, agalite._sizes(torch.empty(1, 1, 4, 6, 32))),
         (slstm, slstm._sizes(4, 32)),
         (slstm, slstm._sizes(2, 64)),
     ]
     for module, sizes in variants:
         for kernel, resets in ((module._forward, "*i1"), (module._backward, "*i1"), (module._backward, "constexpr")):
             constants = {name: sizes[name] for name in sizes if name != "num_warps"}
+            constants |= {"SAVING": True} if "SAVING" in kernel.arg_names else {}
             types = dict.fromkeys(kernel.arg_names, "*fp32") | dict.fromkeys(constants, "constexpr")
             types |= {name: "i32" for name in ("B", "T", "lanes", "heads") if name in types} | {"resets": resets}
             source = ASTSource(kernel, types, constants | ({"resets": None} if resets == "constexpr" else {}))
@@ -138,11 +137,11 @@ def check_rtu(B: int, T: int, H: int, resets: Tensor | None, dtype: torch.dtype)
 def check_agalite(B: int, T: int, resets: Tensor | None, dtype: torch.dtype) -> None:
     N, d, eta = 2, 3, 6
     k, q, v, beta, gamma, dy = normal(dtype, *[(B, T, N, d)] * 6)
-    p, K, V, s = normal(dtype, (B, T, N, 3, eta), (B, N, d, eta), (B, N, d), (B, N, d, eta))
+    p, K, V, s = normal(dtype, (B, T, N, 3, eta), (B, N, eta, d), (B, N, d), (B, N, eta, d))
     k, q, p[..., :2, :], s = k.abs(), q.abs(), p[..., :2, :].abs(), s.abs()
     beta, gamma, p[..., 2, :] = beta.sigmoid(), gamma.sigmoid(), p[..., 2, :].sigmoid()
     inputs, state = [k, q, v, beta, gamma, p], [K, V, s]
-    y, *states = agalite.forward(*inputs, *state, resets)
+    y, *states = agalite.forward(*inputs, *state, resets, True)
     grads = agalite.backward(dy, *inputs, *states, resets)
 
     def plain(*inputs: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -152,6 +151,8 @@ def check_agalite(B: int, T: int, resets: Tensor | None, dtype: torch.dtype) -> 
     oracle_grads = gradients_of(lambda *a: [plain(*a)[0]], in_double(inputs), in_double([dy]))
     assert_equal([y, *(leaf[:, -1] for leaf in states), *grads], [oracle, *after, *oracle_grads])
     assert_equal([leaf[:, 0] for leaf in states], state)
+    y_alone, *last = agalite.forward(*inputs, *state, resets, False)
+    assert_equal([y_alone, *(leaf[:, 0] for leaf in last)], [y, *(leaf[:, -1] for leaf in states)])
 
 
 def check_slstm(B: int, T: int, d: int, resets: Tensor | None, dtype: torch.dtype, fresh: bool = False) -> None:
@@ -161,13 +162,14 @@ def check_slstm(B: int, T: int, d: int, resets: Tensor | None, dtype: torch.dtyp
     )
     state[:, 2] = 0.2 + state[:, 2].abs()
     inputs = [2 * terms, recurrent / d**0.5, torch.zeros_like(state) if fresh else state]
-    y, after, saved = slstm.forward(*inputs, resets)
+    y, after, saved = slstm.forward(*inputs, resets, True)
     *grads, d_state = slstm.backward(dy, d_after, *inputs, y, saved, resets)
 
     oracle = slstm_plain(*in_double(inputs), resets)
     *oracle_grads, oracle_d_state = gradients_of(
         lambda *a: slstm_plain(*a, resets), in_double(inputs), in_double([dy, d_after])
     )
+    assert_equal(slstm.forward(*inputs, resets, False)[:2], [y, after])
     if fresh:  # no gradient flows into the c and n of a fresh state
         oracle_d_state[:, 1:3] = 0
     assert_equal([y, after, *grads, d_state], [*oracle, *oracle_grads, oracle_d_state])

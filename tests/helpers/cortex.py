@@ -176,6 +176,8 @@ def flat_state(nested: dict[str, Tensor], tokens: list[str]) -> dict[str, Tensor
             continue
         if path.endswith(("tilde_k", "tilde_v")):
             value = value[:, 0] * torch.cos(torch.pi * ticks[path[: -len("tilde_k")]])[:, None, None].round()
+        if path.rpartition("/")[2] in ("tilde_k", "s"):  # features of a head slow, eta fast; ours the other way round
+            value = value.unflatten(-1, (-1, 6)).mT
         prefix = ""
         if column := re.match(r"ColumnBlock_(\d+)/", path):
             prefix, path = f"{column[1]}.", path[column.end() :]

@@ -24,7 +24,7 @@ from memexp.cortex.kernels.linear import Linear
 
 
 class AGaLiTe(nn.Module):
-    """AGaLiTe. State, without gradient: `tilde_k`, `s` `[B, N, F]` and `tilde_v` `[B, N, d]`, turned as said above."""
+    """AGaLiTe. State, without gradient, turned as said above: `tilde_k`, `s` `[B, N, eta, d]`, `tilde_v` `[B, N, d]`."""
 
     def __init__(self, d_hidden: int, n_heads: int = 8, eta: int = 6) -> None:
         super().__init__()
@@ -38,8 +38,8 @@ class AGaLiTe(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
-        sizes = {"tilde_k": self.eta * self.d, "tilde_v": self.d, "s": self.eta * self.d}
-        return {key: torch.zeros(batch, self.n_heads, size, device=device, dtype=dtype) for key, size in sizes.items()}
+        sizes = {"tilde_k": (self.eta, self.d), "tilde_v": (self.d,), "s": (self.eta, self.d)}
+        return {key: torch.zeros(batch, self.n_heads, *size, device=device, dtype=dtype) for key, size in sizes.items()}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         dtype = accumulator_dtype(x)
@@ -50,11 +50,11 @@ class AGaLiTe(nn.Module):
         if state is None:
             return self._output(first_steps(k, q, v, beta, gamma, p1, p2, p3), x.dtype), {}
         p = torch.stack([p1, p2, p3], dim=-2)
-        K, V, s = (state[key].detach().to(dtype) for key in ("tilde_k", "tilde_v", "s"))
-        before = (K.unflatten(-1, (self.d, self.eta)), V, s.unflatten(-1, (self.d, self.eta)))
-        y, (K, V, s) = agalite(k, q, v, beta, gamma, p, before, resets)
-        new = {"tilde_k": K.flatten(-2), "tilde_v": V, "s": s.flatten(-2)}
-        return self._output(y, x.dtype), {key: leaf.to(state[key].dtype) for key, leaf in new.items()}
+        keys = ("tilde_k", "tilde_v", "s")
+        K, V, s = (state[key].detach().to(dtype) for key in keys)
+        y, after = agalite(k, q, v, beta, gamma, p, (K, V, s), resets)
+        new = {key: leaf.to(state[key].dtype) for key, leaf in zip(keys, after, strict=True)}
+        return self._output(y, x.dtype), new
 
     def _output(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         return self.out_proj(y.flatten(-2).to(dtype))

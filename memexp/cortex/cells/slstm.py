@@ -64,7 +64,7 @@ class SLSTM(nn.Module):
         convolved, conv_state = self.conv1d_cell(x, state, resets)
         halves, axon_states = self._input_halves(F.silu(convolved), x, state, resets)
         dtype, (B, T) = accumulator_dtype(x), x.shape[:2]
-        terms = torch.cat(halves, dim=-2).to(dtype) + self.bias.to(dtype)  # [B, T, N, 4, d]
+        terms = torch.cat(halves, dim=-2).to(dtype)  # [B, T, N, 4, d]
         recurrent = self.recurrent_kernel.to(dtype).unflatten(1, (4, -1))
         before = state["ycnm"].to(dtype).unflatten(-1, (self.n_heads, -1))
         y, after = slstm(terms, recurrent, before, resets)
@@ -90,17 +90,20 @@ class SLSTM(nn.Module):
         """What the gates i, f and z, o receive from the input, each `[B, T, N, 2, d]`; and new Axon states."""
         if not self.axon:
             pairs = ((convolved, self.igate, self.fgate), (x, self.zgate, self.ogate))
-            return [by_head(a, torch.cat([g.weight, h.weight], dim=2)) for a, g, h in pairs], {}
+            weights = [torch.cat([a.weight, b.weight], dim=2) for _, a, b in pairs]
+            return [by_head(a, w, b) for (a, _, _), w, b in zip(pairs, weights, self.bias.split(2, 1), strict=True)], {}
         calls = zip((self.if_fused, self.zo_fused), (convolved, x), split_state(AXON_PREFIXES, state), strict=True)
         outcomes = [layer(a, part, resets) for layer, a, part in calls]
-        halves = [y.unflatten(-1, (2, self.n_heads, -1)).transpose(-3, -2) for y, _ in outcomes]
+        ys = [y.unflatten(-1, (2, self.n_heads, -1)).transpose(-3, -2) for y, _ in outcomes]
+        halves = [y + bias for y, bias in zip(ys, self.bias.split(2, 1), strict=True)]
         return halves, join_states(AXON_PREFIXES, [new for _, new in outcomes])
 
 
-def by_head(x: Tensor, weight: Tensor) -> Tensor:
-    """x `[B, T, H]` times a matrix a head, `[N, d, 2 d]` -> `[B, T, N, 2, d]`."""
+def by_head(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x `[B, T, H]` times a matrix a head, `[N, d, 2 d]`, plus bias `[N, 2, d]` -> `[B, T, N, 2, d]`."""
     heads = x.flatten(0, 1).unflatten(-1, (len(weight), -1)).transpose(0, 1)
-    return torch.bmm(heads, weight).transpose(0, 1).view(*x.shape[:2], len(weight), 2, -1)
+    y = torch.baddbmm(bias.flatten(1).unsqueeze(1), heads, weight)
+    return y.transpose(0, 1).view(*x.shape[:2], *bias.shape)
 
 
 class HeadMatrices(nn.Module):

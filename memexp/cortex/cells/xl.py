@@ -102,9 +102,8 @@ class XL(nn.Module):
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
         """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""
-        weight, bias = (
-            torch.cat([getattr(w, name) for w in (self.k_proj, self.v_proj)]) for name in ("weight", "bias")
-        )
+        weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
+        bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
         return self._attend(self.q_proj(x), linear_over_memory(run, x, weight, bias), age, resets)
 
     def _attend(self, q: Tensor, kv: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:

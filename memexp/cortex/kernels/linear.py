@@ -18,6 +18,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x `[..., K]`, weight `[M, K]`, bias `[M]` -> `[..., M]`."""
     if not by_onednn(x):
         return F.linear(x, weight, bias)
+    if not torch.is_grad_enabled():
+        return _onednn(x.reshape(-1, x.shape[-1]), weight, bias).view(*x.shape[:-1], len(weight))
     return _Linear.apply(x, weight, bias)  # type: ignore[return-value]
 
 

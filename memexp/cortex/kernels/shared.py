@@ -9,7 +9,7 @@ from torch import Tensor
 def gradients_of(
     function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Gradients of `inputs` through `function(*inputs)`, whose outputs receive `grads`; for devices without a kernel."""
+    """Gradients of `inputs` through `function(*inputs)`, whose outputs receive `grads`; where no kernel is."""
     with torch.enable_grad():
         inputs = [a.detach().requires_grad_() for a in inputs]
         outputs = function(*inputs)

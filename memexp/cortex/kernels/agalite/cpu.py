@@ -1,25 +1,22 @@
-"""`agalite` in one pass over the steps of each row and head, whose state stays in the cache.
-
-Inside, states are `[E, d]`: loops run over the features of a head.
-"""
+"""`agalite` in one pass over the steps of each row and head, whose state stays in the cache."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from memexp.cortex.kernels.agalite import number_of_states
 from memexp.cortex.kernels.agalite.plain import CHUNK, COPIES, EPS
 from memexp.cortex.kernels.cpu import inlined, keep_mask, kernel, over_rows
 
 
 def forward(
     k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None,
+    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     B, T = k.shape[:2]
     y, keep = torch.empty_like(v), keep_mask(resets, v, T)
-    K, V, s = (a.new_empty(B, (T + CHUNK - 1) // CHUNK + 1, *a.shape[1:]) for a in (K0, V0, s0))
-    K[:, 0], V[:, 0], s[:, 0] = K0, V0, s0
-    over_rows(_forward, B, k, q, v, beta, gamma, p, keep, _constants(v), y, K, V, s)
+    K, V, s = (a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0))
+    over_rows(_forward, B, k, q, v, beta, gamma, p, K0, V0, s0, keep, _constants(v), y, K, V, s)
     return y, K, V, s
 
 
@@ -39,52 +36,33 @@ def _constants(like: Tensor) -> Tensor:
 
 
 @kernel
-def _forward(k, q, v, beta, gamma, p, keep, constants, y, K, V, s, first, end):
+def _forward(k, q, v, beta, gamma, p, K0, V0, s0, keep, constants, y, K, V, s, first, end):
     T, N, d = k.shape[1:]
-    E = p.shape[4]
-    Kt, st, Vt = np.empty((E, d), k.dtype), np.empty((E, d), k.dtype), np.empty(d, k.dtype)
+    last = K.shape[1] - 1
     for row in range(first, end):
         for head in range(N):
-            _load(K[row, 0, head], V[row, 0, head], s[row, 0, head], Kt, Vt, st)
+            Kt, Vt, st = K[row, last, head], V[row, last, head], s[row, last, head]
+            Kt[:], Vt[:], st[:] = K0[row, head], V0[row, head], s0[row, head]
             for t in range(T):
-                alive = keep[row, t]
-                p1, p2, p3 = p[row, t, head, 0], p[row, t, head, 1], p[row, t, head, 2]
-                match, total = _read(
-                    alive, k[row, t, head], q[row, t, head], gamma[row, t, head], p1, p2, p3, Kt, st, Kt, st
-                )
+                if last and t % CHUNK == 0:
+                    chunk = t // CHUNK
+                    K[row, chunk, head], V[row, chunk, head], s[row, chunk, head] = Kt, Vt, st
+                alive, now = keep[row, t], p[row, t, head]
+                match, total = _read(alive, k[row, t, head], q[row, t, head], gamma[row, t, head], now, Kt, st, Kt, st)
                 strength = constants[0] * match / (constants[1] * total + constants[2])
                 _values(alive, v[row, t, head], beta[row, t, head], Vt, Vt)
                 out = y[row, t, head]
                 for i in range(d):
                     out[i] = Vt[i] * strength
-                if t == T - 1 or t % CHUNK == CHUNK - 1:
-                    chunk = t // CHUNK + 1
-                    _store(Kt, Vt, st, K[row, chunk, head], V[row, chunk, head], s[row, chunk, head])
 
 
 @inlined
-def _load(K, V, s, Kt, Vt, st):
-    for i in range(len(V)):
-        Vt[i] = V[i]
-        for e in range(len(Kt)):
-            Kt[e, i], st[e, i] = K[i, e], s[i, e]
-
-
-@inlined
-def _store(Kt, Vt, st, K, V, s):
-    for i in range(len(V)):
-        V[i] = Vt[i]
-        for e in range(len(Kt)):
-            K[i, e], s[i, e] = Kt[e, i], st[e, i]
-
-
-@inlined
-def _read(alive, k, q, gamma, p1, p2, p3, K, s, K_now, s_now):
+def _read(alive, k, q, gamma, p, K, s, K_now, s_now):
     """K and s after the step (which may take the places of those before), K . phi_q and s . phi_q."""
     real = k.dtype.type
     one, match, total = real(1.0), real(0.0), real(0.0)
-    for e in range(len(p1)):
-        a, b, c = p1[e], p2[e], p3[e]
+    for e in range(p.shape[1]):
+        a, b, c = p[0, e], p[1, e], p[2, e]
         for i in range(len(k)):
             gate = gamma[i] * c
             source, left = gate * k[i] * a, alive * (one - gate)
@@ -118,12 +96,11 @@ def _backward(
             dK[:], ds[:], dV[:] = 0, 0, 0
             for start in range((T - 1) // CHUNK * CHUNK, -1, -CHUNK):
                 stop, chunk = min(start + CHUNK, T), start // CHUNK
-                _load(K[row, chunk, head], V[row, chunk, head], s[row, chunk, head], Ks[0], Vs[0], ss[0])
+                Ks[0], Vs[0], ss[0] = K[row, chunk, head], V[row, chunk, head], s[row, chunk, head]
                 for t in range(start, stop):
                     at, alive = t - start, keep[row, t]
-                    p1, p2, p3 = p[row, t, head, 0], p[row, t, head, 1], p[row, t, head, 2]
                     matches[at], totals[at] = _read(
-                        alive, k[row, t, head], q[row, t, head], gamma[row, t, head], p1, p2, p3,
+                        alive, k[row, t, head], q[row, t, head], gamma[row, t, head], p[row, t, head],
                         Ks[at], ss[at], Ks[at + 1], ss[at + 1],
                     )  # fmt: skip
                     _values(alive, v[row, t, head], beta[row, t, head], Vs[at], Vs[at + 1])

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from memexp.cortex.kernels.agalite import plain
+from memexp.cortex.kernels.agalite import number_of_states, plain
 from memexp.cortex.kernels.gpu import contiguous, keep
 
 COPIES, EPS = tl.constexpr(plain.COPIES), tl.constexpr(plain.EPS)
@@ -30,13 +30,13 @@ STAGES = 3
 
 def forward(
     k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None,
+    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, N, _ = k.shape
-    states = triton.cdiv(T, plain.CHUNK) + 1
+    states = number_of_states(T, saving)
     y, K, V, s = torch.empty_like(v), *(a.new_empty(B, states, *a.shape[1:]) for a in (K0, V0, s0))
     inputs = (k, q, v, beta, gamma, p, K0, V0, s0, *contiguous(resets))
-    _forward[B * N,](*inputs, y, K, V, s, T, **_sizes(K0))
+    _forward[B * N,](*inputs, y, K, V, s, T, SAVING=saving, **_sizes(K0))
     return y, K, V, s
 
 
@@ -54,7 +54,7 @@ def backward(
 
 
 def _sizes(K: Tensor) -> dict[str, int]:
-    N, d, eta = K.shape[-3:]
+    N, eta, d = K.shape[-3:]
     D, E = triton.next_power_of_2(d), triton.next_power_of_2(eta)
     return {
         "N": N, "d": d, "eta": eta, "D": D, "E": E, "CHUNK": plain.CHUNK, "STAGES": STAGES,
@@ -64,23 +64,25 @@ def _sizes(K: Tensor) -> dict[str, int]:
 
 @triton.jit(do_not_specialize=["T"])
 def _forward(
-    k, q, v, beta, gamma, p, K0, V0, s0, resets, y, K, V, s, T,
+    k, q, v, beta, gamma, p, K0, V0, s0, resets, y, K, V, s, T, SAVING: tl.constexpr,
     N: tl.constexpr, d: tl.constexpr, eta: tl.constexpr, D: tl.constexpr, E: tl.constexpr,
     CHUNK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     i, e = tl.arange(0, D)[:, None], tl.arange(0, E)[None, :]
     row, head = (tl.program_id(0) // N).to(tl.int64), tl.program_id(0) % N
-    states = row * (tl.cdiv(T, CHUNK) + 1) * N + head
+    chunks = tl.cdiv(T, CHUNK) if SAVING else 0
+    states = row * (chunks + 1) * N + head
     K_t, V_t, s_t = _load_state(K0, V0, s0, row * N + head, i, e, d, eta)
     for t in tl.range(T, num_stages=STAGES):
-        _store_state(K, V, s, states + t // CHUNK * N, K_t, V_t, s_t, i, e, d, eta, t % CHUNK == 0)
+        if SAVING:
+            _store_state(K, V, s, states + t // CHUNK * N, K_t, V_t, s_t, i, e, d, eta, t % CHUNK == 0)
         at = (row * T + t) * N + head
         k_t, q_t, v_t, beta_t, gamma_t, p1, p2, p3 = _load_step(k, q, v, beta, gamma, p, at, i, e, d, eta)
         kept = keep(resets, row * T + t)
         K_t, V_t, s_t = _advance(k_t, v_t, beta_t, gamma_t, p1, p3, kept * K_t, kept * V_t, kept * s_t)
         match, scale = _read(K_t, s_t, q_t * p2)
         tl.store(y + at * d + i, V_t * match * scale, i < d)
-    _store_state(K, V, s, states + tl.cdiv(T, CHUNK) * N, K_t, V_t, s_t, i, e, d, eta, True)
+    _store_state(K, V, s, states + chunks * N, K_t, V_t, s_t, i, e, d, eta, True)
 
 
 @triton.jit(do_not_specialize=["heads", "T"])
@@ -167,7 +169,7 @@ def _load_step(k, q, v, beta, gamma, p, at, i, e, d: tl.constexpr, eta: tl.const
 
 @triton.jit
 def _load_state(K, V, s, at, i, e, d: tl.constexpr, eta: tl.constexpr):
-    tile, mask = i * eta + e, (i < d) & (e < eta)
+    tile, mask = e * d + i, (i < d) & (e < eta)
     return (
         tl.load(K + at * d * eta + tile, mask, 0),
         tl.load(V + at * d + i, i < d, 0),
@@ -177,7 +179,7 @@ def _load_state(K, V, s, at, i, e, d: tl.constexpr, eta: tl.constexpr):
 
 @triton.jit
 def _store_state(K, V, s, at, K_t, V_t, s_t, i, e, d: tl.constexpr, eta: tl.constexpr, if_):
-    tile, mask = i * eta + e, (i < d) & (e < eta) & if_
+    tile, mask = e * d + i, (i < d) & (e < eta) & if_
     tl.store(K + at * d * eta + tile, K_t, mask)
     tl.store(V + at * d + i, V_t, (i < d) & if_)
     tl.store(s + at * d * eta + tile, s_t, mask)

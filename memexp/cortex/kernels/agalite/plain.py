@@ -39,5 +39,5 @@ def agalite_plain(
 
 
 def outer(a: Tensor, b: Tensor) -> Tensor:
-    """`[..., d]` and `[..., eta]` -> `[..., d, eta]`."""
-    return a.unsqueeze(-1) * b.unsqueeze(-2)
+    """`[..., d]` and `[..., eta]` -> `[..., eta, d]`."""
+    return b.unsqueeze(-1) * a.unsqueeze(-2)

@@ -22,15 +22,18 @@ def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None)
     Returns:
         h `[B, T, H]` and the state after the last step. Gradients flow into every argument but `resets`.
     """
-    h, after, _ = _lstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets)
+    h, after, _ = _lstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled())
     return h, after
 
 
 @torch.library.custom_op("memexp::lstm", mutates_args=())
-def _lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """h, the state after the last step, and what the backward pass needs, `[B, T, 5, H]`: i, f, g, o and c'."""
+def _lstm(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """h, the state after the last step, and if `saving`, what the backward pass needs, `[B, T, 5, H]`: i, f, g, o, c'."""
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
-    return *lstm_plain(terms, recurrent, state, resets), terms.new_empty(B, T, 5, H)
+    h, after = lstm_plain(terms, recurrent, state, resets)
+    return h, after, terms.new_empty(B, T if saving else 0, 5, H)
 
 
 @torch.library.custom_op("memexp::lstm_backward", mutates_args=())
@@ -59,9 +62,9 @@ def _(*arguments):
 
 
 @_lstm.register_fake
-def _(terms, recurrent, state, resets):
+def _(terms, recurrent, state, resets, saving):
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
-    return terms.new_empty(B, T, H), torch.empty_like(state), terms.new_empty(B, T, 5, H)
+    return terms.new_empty(B, T, H), torch.empty_like(state), terms.new_empty(B, T if saving else 0, 5, H)
 
 
 @_lstm_backward.register_fake
@@ -70,13 +73,13 @@ def _(dh, d_after, terms, recurrent, state, h, saved, resets):
 
 
 def _save(ctx, inputs, output) -> None:
-    terms, recurrent, state, resets = inputs
+    terms, recurrent, state, resets, _ = inputs
     h, _, saved = output
     ctx.save_for_backward(terms, recurrent, state, h, saved, resets)
 
 
 def _backward(ctx, dh, d_after, d_saved):
-    return *_lstm_backward(dh.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None
+    return *_lstm_backward(dh.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
 
 
 _lstm.register_autograd(_backward, setup_context=_save)

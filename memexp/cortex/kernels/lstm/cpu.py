@@ -8,9 +8,11 @@ from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlin
 from memexp.cortex.kernels.elementary import sigmoid
 
 
-def forward(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def forward(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
-    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T, 5, H)
+    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 0, 5, H)
     over_rows(_forward, B, terms, recurrent.t().contiguous(), keep_mask(resets, terms, T), h, after, saved)
     return h, after, saved
 
@@ -30,11 +32,11 @@ def backward(
 def _forward(terms, from_h, keep, h, after, saved, first, end):
     T, H = h.shape[1:]
     sums = np.empty((4, H), terms.dtype)
-    flat = sums.reshape(4 * H)
+    flat, scratch = sums.reshape(4 * H), np.empty((5, H), terms.dtype)
     for row in range(first, end):
         last, c = after[row, 0], after[row, 1]
         for t in range(T):
-            k, now = keep[row, t], saved[row, t]
+            k, now = keep[row, t], saved[row, t] if saved.shape[1] else scratch
             flat[:] = terms[row, t]
             if k != 0:
                 add_product(last, from_h, flat)

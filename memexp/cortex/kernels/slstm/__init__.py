@@ -31,15 +31,20 @@ def slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None
     Returns:
         y `[B, T, N, d]` and the state after the last step. Gradients flow into every argument but `resets`.
     """
-    y, after, _ = _slstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets)
+    y, after, _ = _slstm(
+        terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled()
+    )
     return y, after
 
 
 @torch.library.custom_op("memexp::slstm", mutates_args=())
-def _slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    """y, the state after the last step, and what the backward pass needs, `[B, T, N, SAVED, d]`."""
+def _slstm(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """y, the state after the last step, and what the backward pass needs if `saving`, `[B, T, N, SAVED, d]`."""
     B, T, N, _, d = terms.shape
-    return *slstm_plain(terms, recurrent, state, resets), terms.new_empty(B, T, N, SAVED, d)
+    y, after = slstm_plain(terms, recurrent, state, resets)
+    return y, after, terms.new_empty(B, T if saving else 0, N, SAVED, d)
 
 
 @torch.library.custom_op("memexp::slstm_backward", mutates_args=())
@@ -82,9 +87,9 @@ def _(*arguments):
 
 
 @_slstm.register_fake
-def _(terms, recurrent, state, resets):
+def _(terms, recurrent, state, resets, saving):
     B, T, N, _, d = terms.shape
-    return terms.new_empty(B, T, N, d), torch.empty_like(state), terms.new_empty(B, T, N, SAVED, d)
+    return terms.new_empty(B, T, N, d), torch.empty_like(state), terms.new_empty(B, T if saving else 0, N, SAVED, d)
 
 
 @_slstm_backward.register_fake
@@ -93,13 +98,13 @@ def _(dy, d_after, terms, recurrent, state, y, saved, resets):
 
 
 def _save(ctx, inputs, output) -> None:
-    terms, recurrent, state, resets = inputs
+    terms, recurrent, state, resets, _ = inputs
     y, _, saved = output
     ctx.save_for_backward(terms, recurrent, state, y, saved, resets)
 
 
 def _backward(ctx, dy, d_after, d_saved):
-    return *_slstm_backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None
+    return *_slstm_backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
 
 
 _slstm.register_autograd(_backward, setup_context=_save)

@@ -9,9 +9,11 @@ from memexp.cortex.kernels.elementary import exp, log1p, sigmoid
 from memexp.cortex.kernels.slstm.plain import EPS
 
 
-def forward(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def forward(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, _, d = terms.shape
-    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T, N, 7, d)
+    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T if saving else 0, N, 7, d)
     over_rows(
         _forward, B, terms, _by_source(recurrent), keep_mask(resets, terms, T), terms.new_tensor([EPS]), y, after, saved
     )
@@ -40,7 +42,7 @@ def _by_source(recurrent: Tensor) -> Tensor:
 def _forward(terms, from_y, keep, eps, y, after, saved, first, end):
     T, N, _, d = terms.shape[1:]
     sums = np.empty((4, d), terms.dtype)
-    flat = sums.reshape(4 * d)
+    flat, scratch = sums.reshape(4 * d), np.empty((7, d), terms.dtype)
     for row in range(first, end):
         for head in range(N):
             last, c, n, m = after[row, 0, head], after[row, 1, head], after[row, 2, head], after[row, 3, head]
@@ -49,7 +51,7 @@ def _forward(terms, from_y, keep, eps, y, after, saved, first, end):
                 sums[:] = terms[row, t, head]
                 if k != 0:
                     add_product(last, from_y[head], flat)
-                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, t, head])
+                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, t, head] if saved.shape[1] else scratch)
                 _gates(k, sums[0], sums[1], sums[2], sums[3], n, m, i, f, z, o, open_f)
                 _advance(k, eps[0], i, f, z, o, c, n, last, c_now, n_now, y[row, t, head])
 

@@ -26,14 +26,16 @@ WIDEST = 64
 """The most features of a head: four matrices of more do not fit on a multiprocessor. Beyond it the plain loop runs."""
 
 
-def forward(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+def forward(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, _, d = terms.shape
-    saved = terms.new_empty(B, T, N, slstm.SAVED, d)
+    saved = terms.new_empty(B, T if saving else 0, N, slstm.SAVED, d)
     if d > WIDEST:
         return *slstm_plain(terms, recurrent, state, resets), saved
     y, after = terms.new_empty(B, T, N, d), torch.empty_like(state)
     inputs = (terms, recurrent, state, *contiguous(resets))
-    _forward[_grid(B, N)](*inputs, y, after, saved, B, T, **_sizes(N, d))
+    _forward[_grid(B, N)](*inputs, y, after, saved, B, T, SAVING=saving, **_sizes(N, d))
     return y, after, saved
 
 
@@ -73,7 +75,7 @@ def _sizes(N: int, d: int) -> dict[str, int]:
 
 @triton.jit(do_not_specialize=["B", "T"])
 def _forward(
-    terms, recurrent, state, resets, y, after, saved, B, T,
+    terms, recurrent, state, resets, y, after, saved, B, T, SAVING: tl.constexpr,
     N: tl.constexpr, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     row, head, feature, inside = _place(B, d, D, ROWS)
@@ -94,11 +96,12 @@ def _forward(
         c, n = f * c + i * z, f * n + i
         y_now = o * c / (n + EPS)
         tl.store(y + at * d + feature, y_now, inside)
-        at_saved = saved + at * SAVED * d + feature
-        _store_four(at_saved, i, f, z, o, d, inside)
-        tl.store(at_saved + 4 * d, open_f, inside)
-        tl.store(at_saved + 5 * d, c, inside)
-        tl.store(at_saved + 6 * d, n, inside)
+        if SAVING:
+            at_saved = saved + at * SAVED * d + feature
+            _store_four(at_saved, i, f, z, o, d, inside)
+            tl.store(at_saved + 4 * d, open_f, inside)
+            tl.store(at_saved + 5 * d, c, inside)
+            tl.store(at_saved + 6 * d, n, inside)
     _store_four(after + at_state, y_now, c, n, m, N * d, inside)
 
 
