@@ -65,7 +65,7 @@ def main() -> None:
         label = f"{pattern} x{layers}" + (f" mem_len {mem_len}" if "X" in pattern else "")
         print(f"{label:<22}", end="")
         for workload in arguments.workloads:
-            ours = build_stack(pattern, WIDTH, layers, mem_len=mem_len).to(device, dtype)
+            ours = build_stack(pattern, WIDTH, layers, mem_len=mem_len, compile=arguments.compile).to(device, dtype)
             contenders = [WORKLOADS[workload](ours, device, dtype)]
             contenders.append(WORKLOADS[workload](published(pattern, mem_len, layers, device, dtype), device, dtype))
             contenders.append(WORKLOADS[workload](PlainLSTM(layers).to(device, dtype), device, dtype))

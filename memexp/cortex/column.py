@@ -31,6 +31,8 @@ RouterInit = Literal["trainable", "published"]
 class Column(nn.Module):
     """Experts side by side, each with its part of the state under keys `<index>.<token>.<leaf>`; here a single one."""
 
+    compiled = False
+
     def __init__(self, tokens: list[str], experts: list[nn.Module]) -> None:
         super().__init__()
         self.prefixes = [f"{index}.{token}." for index, token in enumerate(tokens)]
@@ -46,8 +48,22 @@ class Column(nn.Module):
 
     def _run_experts(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[list[Tensor], State]:
         parts = split_state(self.prefixes, state)
+        if self.compiled:
+            for leaf in (x, resets, *(state or {}).values()):
+                if leaf is not None:
+                    torch._dynamo.maybe_mark_dynamic(leaf, 0)
         outcomes = [expert(x, part, resets) for expert, part in zip(self.experts, parts, strict=True)]
         return [y for y, _ in outcomes], join_states(self.prefixes, [part for _, part in outcomes])
+
+    def compile_experts(self, backend: str = "inductor") -> None:
+        """Have torch.compile make one graph of each expert, in place: names of parameters stay as they are.
+
+        A graph is made at the first call with a number of steps, a type and a gradient mode; it serves any number of
+        rows but one, which makes its own. Each expert counts its graphs by itself, up to torch's limit of 8.
+        """
+        for expert in self.experts:
+            expert.compile(fullgraph=True, dynamic=False, isolate_recompiles=True, backend=backend)
+        self.compiled = True
 
 
 class RoutedColumn(Column):

@@ -134,6 +134,7 @@ def build_stack(
     mem_len: int = 128,
     n_heads: int = 4,
     memory: Literal["on", "off"] = "on",
+    compile: bool = False,
     **cell_options: Any,
 ) -> Stack:
     """A stack of `num_layers` columns of `pattern`; a list of patterns gives one a layer.
@@ -157,6 +158,9 @@ def build_stack(
         columns = [build_column(one, options) for one in patterns]
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if compile:
+        for column in columns:
+            column.compile_experts()
     return Stack(columns, d_hidden, memory, post_norm)
 
 

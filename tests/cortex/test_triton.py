@@ -136,11 +136,9 @@ def check_rtu(B: int, T: int, H: int, resets: Tensor | None, dtype: torch.dtype)
 
 def check_agalite(B: int, T: int, resets: Tensor | None, dtype: torch.dtype) -> None:
     N, d, eta = 2, 3, 6
-    k, q, v, beta, gamma, dy = normal(dtype, *[(B, T, N, d)] * 6)
-    p, K, V, s = normal(dtype, (B, T, N, 3, eta), (B, N, eta, d), (B, N, d), (B, N, eta, d))
-    k, q, p[..., :2, :], s = k.abs(), q.abs(), p[..., :2, :].abs(), s.abs()
-    beta, gamma, p[..., 2, :] = beta.sigmoid(), gamma.sigmoid(), p[..., 2, :].sigmoid()
-    inputs, state = [k, q, v, beta, gamma, p], [K, V, s]
+    projected, factors, dy = normal(dtype, (B, T, N, 5, d), (B, T, N, 3, eta), (B, T, N, d))
+    K, V, s = normal(dtype, (B, N, eta, d), (B, N, d), (B, N, eta, d))
+    inputs, state = [projected + 1, factors + 1], [K, V, s.abs() + 0.5]
     y, *states = agalite.forward(*inputs, *state, resets, True)
     grads = agalite.backward(dy, *inputs, *states, resets)
 

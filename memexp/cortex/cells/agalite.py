@@ -19,12 +19,12 @@ from torch import Tensor, nn
 
 from memexp.cortex.cells.shared import State, accumulator_dtype, require_heads
 from memexp.cortex.kernels.agalite import agalite
-from memexp.cortex.kernels.agalite.plain import COPIES, EPS
+from memexp.cortex.kernels.agalite.plain import agalite_first_steps
 from memexp.cortex.kernels.linear import Linear
 
 
 class AGaLiTe(nn.Module):
-    """AGaLiTe. State, without gradient, turned as said above: `tilde_k`, `s` `[B, N, eta, d]`, `tilde_v` `[B, N, d]`."""
+    """AGaLiTe. State, no gradient, turned as said above: `tilde_k`, `s` `[B, N, eta, d]`, `tilde_v` `[B, N, d]`."""
 
     def __init__(self, d_hidden: int, n_heads: int = 8, eta: int = 6) -> None:
         super().__init__()
@@ -43,26 +43,15 @@ class AGaLiTe(nn.Module):
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         dtype = accumulator_dtype(x)
-        k, q, v, beta, gamma = self.kqvbg_proj(x).to(dtype).unflatten(-1, (self.n_heads, 5, self.d)).unbind(-2)
-        p1, p2, p3 = self.p123_proj(x).to(dtype).unflatten(-1, (self.n_heads, 3, self.eta)).unbind(-2)
-        k, q, beta, gamma = torch.relu(k), torch.relu(q), torch.sigmoid(beta), torch.sigmoid(gamma)
-        p1, p2, p3 = torch.relu(p1), torch.relu(p2), torch.sigmoid(p3)
+        projected = self.kqvbg_proj(x).to(dtype).unflatten(-1, (self.n_heads, 5, self.d))
+        factors = self.p123_proj(x).to(dtype).unflatten(-1, (self.n_heads, 3, self.eta))
         if state is None:
-            return self._output(first_steps(k, q, v, beta, gamma, p1, p2, p3), x.dtype), {}
-        p = torch.stack([p1, p2, p3], dim=-2)
+            return self._output(agalite_first_steps(projected, factors), x.dtype), {}
         keys = ("tilde_k", "tilde_v", "s")
         K, V, s = (state[key].detach().to(dtype) for key in keys)
-        y, after = agalite(k, q, v, beta, gamma, p, (K, V, s), resets)
+        y, after = agalite(projected, factors, (K, V, s), resets)
         new = {key: leaf.to(state[key].dtype) for key, leaf in zip(keys, after, strict=True)}
         return self._output(y, x.dtype), new
 
     def _output(self, y: Tensor, dtype: torch.dtype) -> Tensor:
         return self.out_proj(y.flatten(-2).to(dtype))
-
-
-def first_steps(
-    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p1: Tensor, p2: Tensor, p3: Tensor
-) -> Tensor:
-    """y where every step is the first of an episode: K = s, whose product with phi_q is a product of two sums."""
-    match = ((gamma * k * q).sum(-1) * (p3 * p1 * p2).sum(-1))[..., None]
-    return beta * v * COPIES * match / (2 * COPIES * match + EPS)

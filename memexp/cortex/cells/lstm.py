@@ -18,7 +18,8 @@ class LSTM(nn.Module):
     def __init__(self, d_hidden: int) -> None:
         super().__init__()
         self.d_hidden = d_hidden
-        self.net = nn.LSTM(d_hidden, d_hidden)  # holds the parameters, no more
+        # The parameters alone, under their names in torch.nn.LSTM, which torch.compile does not take as a module.
+        self.net = nn.ParameterDict(nn.LSTM(d_hidden, d_hidden).named_parameters())
         for name, parameter in self.net.named_parameters():
             nn.init.orthogonal_(parameter) if name.startswith("weight") else nn.init.ones_(parameter)
 
@@ -26,7 +27,7 @@ class LSTM(nn.Module):
         return {"hc": torch.zeros(batch, 2, self.d_hidden, device=device, dtype=dtype)}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        w_ih, w_hh, b_ih, b_hh = self.net.all_weights[0]
+        w_ih, w_hh, b_ih, b_hh = (self.net[f"{name}_l0"] for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
         terms = linear(x, w_ih, b_ih + b_hh)
         if state is None:
             i, _, g, o = terms.chunk(4, dim=-1)

@@ -51,15 +51,16 @@ def _in_parallel(jobs: list[Callable[[], Any]]) -> None:
 
     def work(_: int | None) -> None:
         try:
-            waiting.pop()()
+            while waiting:
+                waiting.pop()()
+        except IndexError:  # another thread took the last one
+            pass
         except BaseException as error:  # must not leave a thread that is not Python's
             failures.append(error)
 
     parallel(_WORK(work), None, len(jobs), 0)
     if failures:
         raise failures[0]
-    for job in waiting:  # the runtime gave fewer threads
-        job()
 
 
 def keep_freed_memory() -> None:

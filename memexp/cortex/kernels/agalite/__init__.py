@@ -11,31 +11,27 @@ from torch import Tensor
 from memexp.cortex.kernels.agalite.plain import CHUNK, State, agalite_plain
 from memexp.cortex.kernels.shared import gradients_of
 
-Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
-
-def agalite(
-    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor, state: State, resets: Tensor | None
-) -> tuple[Tensor, State]:
+def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
     """The recurrences of `cells/agalite.py` in the turned frame, and their read-out.
 
-    g = gamma x p3,  b = g (k x p1):   K' = b - (1 - g) K    s' = b + (1 - g) s    V' = beta v - (1 - beta) V
-    y = V' R (K' . (q x p2)) / (2 R s' . (q x p2) + eps)
+    g = sigmoid(gamma) x sigmoid(p3)    b = g (relu(k) x relu(p1))    phi = relu(q) x relu(p2)
+    K' = b - (1 - g) K    s' = b + (1 - g) s    V' = sigmoid(beta) v - (1 - sigmoid(beta)) V
+    y = V' R (K' . phi) / (2 R s' . phi + eps)
 
     Args:
-        k, q, v, beta, gamma: `[B, T, N, d]`, after their nonlinearities.
-        p: `[B, T, N, 3, E]`, p1, p2 and p3 after theirs.
+        projected: `[B, T, N, 5, d]`, k, q, v, beta and gamma before their nonlinearities.
+        factors: `[B, T, N, 3, E]`, p1, p2 and p3 before theirs.
         state: K `[B, N, E, d]`, V `[B, N, d]`, s `[B, N, E, d]`.
         resets: `[B, T]` bool, True where the state is cleared before a step; None for nowhere.
 
     Returns:
-        y `[B, T, N, d]` and the state after the last step. Gradients flow into the first six arguments, and neither
+        y `[B, T, N, d]` and the state after the last step. Gradients flow into the first two arguments, and neither
         into the state nor out of it.
     """
-    y, Ks, Vs, ss = _agalite(
-        *(a.contiguous() for a in (k, q, v, beta, gamma, p, *state)), resets, torch.is_grad_enabled()
-    )
-    return y, (Ks[:, -1].detach(), Vs[:, -1].detach(), ss[:, -1].detach())
+    inputs = (a.contiguous() for a in (projected, factors, *state))
+    y, K, V, s = _agalite(*inputs, resets, torch.is_grad_enabled())
+    return y, (K[:, -1].detach(), V[:, -1].detach(), s[:, -1].detach())
 
 
 def number_of_states(T: int, saving: bool) -> int:
@@ -45,15 +41,16 @@ def number_of_states(T: int, saving: bool) -> int:
 
 @torch.library.custom_op("memexp::agalite", mutates_args=())
 def _agalite(
-    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool,
-) -> Tensors:  # fmt: skip
+    projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y, and K, V, s `[B, C+1, ...]` before each of the C chunks (if `saving`, else C = 0) and after the last."""
-    y, states, now = [], [(K0, V0, s0)], (K0, V0, s0)
-    for at in range(0, k.shape[1], CHUNK):
+    y, now = [], (K0, V0, s0)
+    states = [now]
+    for at in range(0, projected.shape[1], CHUNK):
         part = slice(at, at + CHUNK)
-        steps = (a[:, part] for a in (k, q, v, beta, gamma, p))
-        y_part, now = agalite_plain(*steps, now, None if resets is None else resets[:, part])
+        y_part, now = agalite_plain(
+            projected[:, part], factors[:, part], now, None if resets is None else resets[:, part]
+        )
         y.append(y_part)
         states.append(now)
     K, V, s = (torch.stack(leaves, dim=1) for leaves in zip(*states[0 if saving else -1 :], strict=True))
@@ -62,15 +59,14 @@ def _agalite(
 
 @torch.library.custom_op("memexp::agalite_backward", mutates_args=())
 def _agalite_backward(
-    dy: Tensor, k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of k, q, v, beta, gamma and p."""
+    dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Gradients of projected and factors."""
     state = (K[:, 0], V[:, 0], s[:, 0])
-    dk, dq, dv, d_beta, d_gamma, dp = gradients_of(
-        lambda *a: [agalite_plain(*a, state, resets)[0]], [k, q, v, beta, gamma, p], [dy]
+    d_projected, d_factors = gradients_of(
+        lambda a, b: [agalite_plain(a, b, state, resets)[0]], [projected, factors], [dy]
     )
-    return dk, dq, dv, d_beta, d_gamma, dp
+    return d_projected, d_factors
 
 
 @_agalite.register_kernel("cpu")
@@ -102,18 +98,20 @@ def _(*arguments):
 
 
 @_agalite.register_fake
-def _(k, q, v, beta, gamma, p, K0, V0, s0, resets, saving):
-    B, states = len(k), number_of_states(k.shape[1], saving)
-    return torch.empty_like(v), *(a.new_empty(B, states, *a.shape[1:]) for a in (K0, V0, s0))
+def _(projected, factors, K0, V0, s0, resets, saving):
+    B, T, N, _, d = projected.shape
+    states = [a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0)]
+    return projected.new_empty(B, T, N, d), *states
 
 
 @_agalite_backward.register_fake
-def _(dy, k, q, v, beta, gamma, p, K, V, s, resets):
-    return tuple(torch.empty_like(a) for a in (k, q, v, beta, gamma, p))
+def _(dy, projected, factors, K, V, s, resets):
+    return torch.empty_like(projected), torch.empty_like(factors)
 
 
 def _save(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs[:6], *output[1:], inputs[-2])
+    projected, factors, *_, resets, _ = inputs
+    ctx.save_for_backward(projected, factors, *output[1:], resets)
 
 
 def _backward(ctx, dy, *d_states):

@@ -7,28 +7,28 @@ from torch import Tensor
 from memexp.cortex.kernels.agalite import number_of_states
 from memexp.cortex.kernels.agalite.plain import CHUNK, COPIES, EPS
 from memexp.cortex.kernels.cpu import inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.elementary import sigmoid
 
 
 def forward(
-    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    B, T = k.shape[:2]
-    y, keep = torch.empty_like(v), keep_mask(resets, v, T)
+    projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    B, T, N, _, d = projected.shape
+    y = projected.new_empty(B, T, N, d)
     K, V, s = (a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0))
-    over_rows(_forward, B, k, q, v, beta, gamma, p, K0, V0, s0, keep, _constants(v), y, K, V, s)
+    keep = keep_mask(resets, y, T)
+    over_rows(_forward, B, projected, factors, K0, V0, s0, keep, _constants(y), y, K, V, s)
     return y, K, V, s
 
 
 def backward(
-    dy: Tensor, k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    dk, dq, dv, d_beta, d_gamma, dp = (torch.empty_like(a) for a in (k, q, v, beta, gamma, p))
-    keep = keep_mask(resets, v, v.shape[1])
-    inputs, outputs = (dy, k, q, v, beta, gamma, p, K, V, s, keep, _constants(v)), (dk, dq, dv, d_beta, d_gamma, dp)
-    over_rows(_backward, len(v), *inputs, *outputs)
-    return dk, dq, dv, d_beta, d_gamma, dp
+    dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    d_projected, d_factors = torch.empty_like(projected), torch.empty_like(factors)
+    keep = keep_mask(resets, dy, dy.shape[1])
+    inputs = (dy, projected, factors, K, V, s, keep, _constants(dy))
+    over_rows(_backward, len(dy), *inputs, d_projected, d_factors)
+    return d_projected, d_factors
 
 
 def _constants(like: Tensor) -> Tensor:
@@ -36,9 +36,10 @@ def _constants(like: Tensor) -> Tensor:
 
 
 @kernel
-def _forward(k, q, v, beta, gamma, p, K0, V0, s0, keep, constants, y, K, V, s, first, end):
-    T, N, d = k.shape[1:]
+def _forward(projected, factors, K0, V0, s0, keep, constants, y, K, V, s, first, end):
+    T, N, _, d = projected.shape[1:]
     last = K.shape[1] - 1
+    x, p = np.empty((5, d), y.dtype), np.empty((3, factors.shape[4]), y.dtype)
     for row in range(first, end):
         for head in range(N):
             Kt, Vt, st = K[row, last, head], V[row, last, head], s[row, last, head]
@@ -47,13 +48,40 @@ def _forward(k, q, v, beta, gamma, p, K0, V0, s0, keep, constants, y, K, V, s, f
                 if last and t % CHUNK == 0:
                     chunk = t // CHUNK
                     K[row, chunk, head], V[row, chunk, head], s[row, chunk, head] = Kt, Vt, st
-                alive, now = keep[row, t], p[row, t, head]
-                match, total = _read(alive, k[row, t, head], q[row, t, head], gamma[row, t, head], now, Kt, st, Kt, st)
+                alive = keep[row, t]
+                _squash(projected[row, t, head], factors[row, t, head], x, p)
+                match, total = _read(alive, x[0], x[1], x[4], p, Kt, st, Kt, st)
                 strength = constants[0] * match / (constants[1] * total + constants[2])
-                _values(alive, v[row, t, head], beta[row, t, head], Vt, Vt)
+                _values(alive, x[2], x[3], Vt, Vt)
                 out = y[row, t, head]
                 for i in range(d):
                     out[i] = Vt[i] * strength
+
+
+@inlined
+def _squash(projected, factors, x, p):
+    """The nonlinearities: relu of k, q, p1, p2, sigmoid of beta, gamma, p3."""
+    zero = x.dtype.type(0.0)
+    for i in range(x.shape[1]):
+        x[0, i], x[1, i], x[2, i] = max(projected[0, i], zero), max(projected[1, i], zero), projected[2, i]
+        x[3, i], x[4, i] = sigmoid(projected[3, i]), sigmoid(projected[4, i])
+    for e in range(p.shape[1]):
+        p[0, e], p[1, e], p[2, e] = max(factors[0, e], zero), max(factors[1, e], zero), sigmoid(factors[2, e])
+
+
+@inlined
+def _squash_back(x, p, dx, dp):
+    """From gradients behind the nonlinearities to those before them."""
+    zero, one = x.dtype.type(0.0), x.dtype.type(1.0)
+    for i in range(x.shape[1]):
+        dx[0, i] = dx[0, i] if x[0, i] > zero else zero
+        dx[1, i] = dx[1, i] if x[1, i] > zero else zero
+        dx[3, i] *= x[3, i] * (one - x[3, i])
+        dx[4, i] *= x[4, i] * (one - x[4, i])
+    for e in range(p.shape[1]):
+        dp[0, e] = dp[0, e] if p[0, e] > zero else zero
+        dp[1, e] = dp[1, e] if p[1, e] > zero else zero
+        dp[2, e] *= p[2, e] * (one - p[2, e])
 
 
 @inlined
@@ -82,42 +110,41 @@ def _values(alive, v, beta, V, V_now):
 
 
 @kernel
-def _backward(
-    dy, k, q, v, beta, gamma, p, K, V, s, keep, constants, dk, dq, dv, d_beta, d_gamma, dp, first, end
-):  # fmt: skip
+def _backward(dy, projected, factors, K, V, s, keep, constants, d_projected, d_factors, first, end):
     """Chunk by chunk from the last: the states of its steps again, then their gradients."""
-    T, N, d = k.shape[1:]
-    E = p.shape[4]
-    Ks, ss = np.empty((CHUNK + 1, E, d), k.dtype), np.empty((CHUNK + 1, E, d), k.dtype)
-    Vs, matches, totals = np.empty((CHUNK + 1, d), k.dtype), np.empty(CHUNK, k.dtype), np.empty(CHUNK, k.dtype)
-    dK, ds, dV = np.empty((E, d), k.dtype), np.empty((E, d), k.dtype), np.empty(d, k.dtype)
+    T, N, _, d = projected.shape[1:]
+    E, real = factors.shape[4], dy.dtype
+    x, p = np.empty((CHUNK, 5, d), real), np.empty((CHUNK, 3, E), real)
+    Ks, ss, Vs = np.empty((CHUNK + 1, E, d), real), np.empty((CHUNK + 1, E, d), real), np.empty((CHUNK + 1, d), real)
+    matches, totals = np.empty(CHUNK, real), np.empty(CHUNK, real)
+    dK, ds, dV = np.empty((E, d), real), np.empty((E, d), real), np.empty(d, real)
     for row in range(first, end):
         for head in range(N):
             dK[:], ds[:], dV[:] = 0, 0, 0
             for start in range((T - 1) // CHUNK * CHUNK, -1, -CHUNK):
-                stop, chunk = min(start + CHUNK, T), start // CHUNK
+                steps, chunk = min(CHUNK, T - start), start // CHUNK
                 Ks[0], Vs[0], ss[0] = K[row, chunk, head], V[row, chunk, head], s[row, chunk, head]
-                for t in range(start, stop):
-                    at, alive = t - start, keep[row, t]
+                for at in range(steps):
+                    now, alive, after = x[at], keep[row, start + at], at + 1
+                    _squash(projected[row, start + at, head], factors[row, start + at, head], now, p[at])
                     matches[at], totals[at] = _read(
-                        alive, k[row, t, head], q[row, t, head], gamma[row, t, head], p[row, t, head],
-                        Ks[at], ss[at], Ks[at + 1], ss[at + 1],
-                    )  # fmt: skip
-                    _values(alive, v[row, t, head], beta[row, t, head], Vs[at], Vs[at + 1])
-                for t in range(stop - 1, start - 1, -1):
-                    at, alive = t - start, keep[row, t]
+                        alive, now[0], now[1], now[4], p[at], Ks[at], ss[at], Ks[after], ss[after]
+                    )
+                    _values(alive, now[2], now[3], Vs[at], Vs[after])
+                for at in range(steps - 1, -1, -1):
+                    now, alive, after = x[at], keep[row, start + at], at + 1
+                    dx, dp = d_projected[row, start + at, head], d_factors[row, start + at, head]
                     scale = constants[1] * totals[at] + constants[2]
                     strength = constants[0] * matches[at] / scale
                     d_strength = _values_back(
-                        alive, strength, dy[row, t, head], v[row, t, head], beta[row, t, head],
-                        Vs[at], Vs[at + 1], dV, dv[row, t, head], d_beta[row, t, head],
+                        alive, strength, dy[row, start + at, head], now[2], now[3], Vs[at], Vs[after], dV, dx[2], dx[3]
                     ) / scale  # fmt: skip
+                    d_match, d_total = constants[0] * d_strength, -constants[1] * strength * d_strength
                     _read_back(
-                        alive, constants[0] * d_strength, -constants[1] * strength * d_strength,
-                        k[row, t, head], q[row, t, head], gamma[row, t, head], p[row, t, head],
-                        Ks[at], ss[at], Ks[at + 1], ss[at + 1], dK, ds,
-                        dk[row, t, head], dq[row, t, head], d_gamma[row, t, head], dp[row, t, head],
+                        alive, d_match, d_total, now[0], now[1], now[4], p[at], Ks[at], ss[at], Ks[after], ss[after],
+                        dK, ds, dx[0], dx[1], dx[4], dp,
                     )  # fmt: skip
+                    _squash_back(now, p[at], dx, dp)
 
 
 @inlined

@@ -29,28 +29,28 @@ STAGES = 3
 
 
 def forward(
-    k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    B, T, N, _ = k.shape
+    projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    B, T, N, _, d = projected.shape
     states = number_of_states(T, saving)
-    y, K, V, s = torch.empty_like(v), *(a.new_empty(B, states, *a.shape[1:]) for a in (K0, V0, s0))
-    inputs = (k, q, v, beta, gamma, p, K0, V0, s0, *contiguous(resets))
+    y = projected.new_empty(B, T, N, d)
+    K, V, s = (a.new_empty(B, states, *a.shape[1:]) for a in (K0, V0, s0))
+    inputs = (projected, factors, K0, V0, s0, *contiguous(resets))
     _forward[B * N,](*inputs, y, K, V, s, T, SAVING=saving, **_sizes(K0))
     return y, K, V, s
 
 
 def backward(
-    dy: Tensor, k: Tensor, q: Tensor, v: Tensor, beta: Tensor, gamma: Tensor, p: Tensor,
-    K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    B, T, N, _ = k.shape
-    dk, dq, dv, d_beta, d_gamma, dp = grads = [torch.empty_like(a) for a in (k, q, v, beta, gamma, p)]
+    dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    B, T, N, _ = dy.shape
+    d_projected, d_factors = torch.empty_like(projected), torch.empty_like(factors)
     programs = min(PROGRAMS, B * N)
     scratch = [a.new_empty(programs, plain.CHUNK, *a.shape[3:]) for a in (K, V, s)]
-    inputs = (dy, k, q, v, beta, gamma, p, K, V, s, *contiguous(resets))
+    inputs = (dy, projected, factors, K, V, s, *contiguous(resets))
+    grads = (d_projected, d_factors)
     _backward[programs,](*inputs, *scratch, *grads, B * N, T, **_sizes(K), maxnreg=REGISTERS)
-    return dk, dq, dv, d_beta, d_gamma, dp
+    return grads
 
 
 def _sizes(K: Tensor) -> dict[str, int]:
@@ -64,7 +64,7 @@ def _sizes(K: Tensor) -> dict[str, int]:
 
 @triton.jit(do_not_specialize=["T"])
 def _forward(
-    k, q, v, beta, gamma, p, K0, V0, s0, resets, y, K, V, s, T, SAVING: tl.constexpr,
+    projected, factors, K0, V0, s0, resets, y, K, V, s, T, SAVING: tl.constexpr,
     N: tl.constexpr, d: tl.constexpr, eta: tl.constexpr, D: tl.constexpr, E: tl.constexpr,
     CHUNK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -77,7 +77,7 @@ def _forward(
         if SAVING:
             _store_state(K, V, s, states + t // CHUNK * N, K_t, V_t, s_t, i, e, d, eta, t % CHUNK == 0)
         at = (row * T + t) * N + head
-        k_t, q_t, v_t, beta_t, gamma_t, p1, p2, p3 = _load_step(k, q, v, beta, gamma, p, at, i, e, d, eta)
+        k_t, q_t, v_t, beta_t, gamma_t, p1, p2, p3 = _load_step(projected, factors, at, i, e, d, eta)
         kept = keep(resets, row * T + t)
         K_t, V_t, s_t = _advance(k_t, v_t, beta_t, gamma_t, p1, p3, kept * K_t, kept * V_t, kept * s_t)
         match, scale = _read(K_t, s_t, q_t * p2)
@@ -87,8 +87,7 @@ def _forward(
 
 @triton.jit(do_not_specialize=["heads", "T"])
 def _backward(
-    dy, k, q, v, beta, gamma, p, K, V, s, resets, scratch_K, scratch_V, scratch_s, dk, dq, dv, d_beta, d_gamma, dp,
-    heads, T,
+    dy, projected, factors, K, V, s, resets, scratch_K, scratch_V, scratch_s, d_projected, d_factors, heads, T,
     N: tl.constexpr, d: tl.constexpr, eta: tl.constexpr, D: tl.constexpr, E: tl.constexpr,
     CHUNK: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
@@ -104,7 +103,7 @@ def _backward(
             K_t, V_t, s_t = _load_state(K, V, s, (row * (chunks + 1) + chunk) * N + head, i, e, d, eta)
             for step in tl.range(steps, num_stages=STAGES):
                 at = (start + step) * N + head
-                k_t, _, v_t, beta_t, gamma_t, p1, _, p3 = _load_step(k, q, v, beta, gamma, p, at, i, e, d, eta)
+                k_t, _, v_t, beta_t, gamma_t, p1, _, p3 = _load_step(projected, factors, at, i, e, d, eta)
                 kept = keep(resets, start + step)
                 K_t, V_t, s_t = kept * K_t, kept * V_t, kept * s_t
                 _store_state(scratch_K, scratch_V, scratch_s, scratch + step, K_t, V_t, s_t, i, e, d, eta, True)
@@ -113,7 +112,7 @@ def _backward(
             for back in tl.range(steps, num_stages=STAGES):
                 step = steps - 1 - back
                 at = (start + step) * N + head
-                k_t, q_t, v_t, beta_t, gamma_t, p1, p2, p3 = _load_step(k, q, v, beta, gamma, p, at, i, e, d, eta)
+                k_t, q_t, v_t, beta_t, gamma_t, p1, p2, p3 = _load_step(projected, factors, at, i, e, d, eta)
                 dy_t = tl.load(dy + at * d + i, i < d, 0)
                 K_was, V_was, s_was = _load_state(scratch_K, scratch_V, scratch_s, scratch + step, i, e, d, eta)
                 K_t, V_t, s_t = _advance(k_t, v_t, beta_t, gamma_t, p1, p3, K_was, V_was, s_was)
@@ -125,11 +124,14 @@ def _backward(
                 dK, dV, ds = dK + d_match * q_t * p2, dV + dy_t * match * scale, ds + d_total * q_t * p2
                 d_source = dK + ds
                 d_gate = d_source * k_t * p1 + dK * K_was - ds * s_was
-                _store_outer(dq + at * d, dp + (at * 3 + 1) * eta, d_read, q_t, p2, i, e, d, eta)
-                _store_outer(dk + at * d, dp + at * 3 * eta, d_source * gamma_t * p3, k_t, p1, i, e, d, eta)
-                _store_outer(d_gamma + at * d, dp + (at * 3 + 2) * eta, d_gate, gamma_t, p3, i, e, d, eta)
-                tl.store(dv + at * d + i, dV * beta_t, i < d)
-                tl.store(d_beta + at * d + i, dV * (v_t + V_was), i < d)
+                dx, dp = d_projected + at * 5 * d, d_factors + at * 3 * eta
+                _store_outer(dx, dp, d_source * gamma_t * p3, k_t, p1, _relu_slope(k_t), _relu_slope(p1), i, e, d, eta)
+                _store_outer(dx + d, dp + eta, d_read, q_t, p2, _relu_slope(q_t), _relu_slope(p2), i, e, d, eta)
+                tl.store(dx + 2 * d + i, dV * beta_t, i < d)
+                tl.store(dx + 3 * d + i, dV * (v_t + V_was) * beta_t * (1 - beta_t), i < d)
+                _store_outer(
+                    dx + 4 * d, dp + 2 * eta, d_gate, gamma_t, p3, gamma_t * (1 - gamma_t), p3 * (1 - p3), i, e, d, eta
+                )
 
                 kept = keep(resets, start + step)
                 decay = kept * (1 - gamma_t * p3)
@@ -152,19 +154,24 @@ def _read(K, s, phi):
 
 
 @triton.jit
-def _load_step(k, q, v, beta, gamma, p, at, i, e, d: tl.constexpr, eta: tl.constexpr):
-    """k, q, v, beta, gamma `[D, 1]` and p1, p2, p3 `[1, E]`."""
-    p += at * 3 * eta
+def _load_step(projected, factors, at, i, e, d: tl.constexpr, eta: tl.constexpr):
+    """k, q, v, beta, gamma `[D, 1]` and p1, p2, p3 `[1, E]`, behind their nonlinearities; the padding is zero."""
+    x, p = projected + at * 5 * d + i, factors + at * 3 * eta + e
     return (
-        tl.load(k + at * d + i, i < d, 0),
-        tl.load(q + at * d + i, i < d, 0),
-        tl.load(v + at * d + i, i < d, 0),
-        tl.load(beta + at * d + i, i < d, 0),
-        tl.load(gamma + at * d + i, i < d, 0),
-        tl.load(p + e, e < eta, 0),
-        tl.load(p + eta + e, e < eta, 0),
-        tl.load(p + 2 * eta + e, e < eta, 0),
+        tl.maximum(tl.load(x, i < d, 0), 0),
+        tl.maximum(tl.load(x + d, i < d, 0), 0),
+        tl.load(x + 2 * d, i < d, 0),
+        tl.sigmoid(tl.load(x + 3 * d, i < d, -float("inf"))),
+        tl.sigmoid(tl.load(x + 4 * d, i < d, -float("inf"))),
+        tl.maximum(tl.load(p, e < eta, 0), 0),
+        tl.maximum(tl.load(p + eta, e < eta, 0), 0),
+        tl.sigmoid(tl.load(p + 2 * eta, e < eta, -float("inf"))),
     )
+
+
+@triton.jit
+def _relu_slope(x):
+    return (x > 0).to(x.dtype)
 
 
 @triton.jit
@@ -186,7 +193,7 @@ def _store_state(K, V, s, at, K_t, V_t, s_t, i, e, d: tl.constexpr, eta: tl.cons
 
 
 @triton.jit
-def _store_outer(d_a, d_b, d_outer, a, b, i, e, d: tl.constexpr, eta: tl.constexpr):
-    """The gradients of a `[D, 1]` and b `[1, E]`, given that of their product."""
-    tl.store(d_a + i, tl.sum(d_outer * b, axis=1, keep_dims=True), i < d)
-    tl.store(d_b + e, tl.sum(d_outer * a, axis=0, keep_dims=True), e < eta)
+def _store_outer(d_a, d_b, d_outer, a, b, slope_a, slope_b, i, e, d: tl.constexpr, eta: tl.constexpr):
+    """The gradients of what a `[D, 1]` and b `[1, E]` are functions of, given that of a b and the functions' slopes."""
+    tl.store(d_a + i, tl.sum(d_outer * b, axis=1, keep_dims=True) * slope_a, i < d)
+    tl.store(d_b + e, tl.sum(d_outer * a, axis=0, keep_dims=True) * slope_b, e < eta)

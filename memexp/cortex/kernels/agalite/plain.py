@@ -11,19 +11,11 @@ CHUNK = 16
 State = tuple[Tensor, Tensor, Tensor]
 
 
-def agalite_plain(
-    k: Tensor,
-    q: Tensor,
-    v: Tensor,
-    beta: Tensor,
-    gamma: Tensor,
-    p: Tensor,
-    state: State,
-    resets: Tensor | None,
-) -> tuple[Tensor, State]:
+def agalite_plain(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
     """What `agalite` computes, by a loop over steps; the oracle of its tests."""
+    k, q, v, beta, gamma = squashed(projected)
+    p1, p2, p3 = squashed_factors(factors)
     K, V, s = state
-    p1, p2, p3 = p.unbind(-2)
     ys = []
     for t in range(k.shape[1]):
         if resets is not None:
@@ -38,6 +30,26 @@ def agalite_plain(
     return torch.stack(ys, dim=1), (K, V, s)
 
 
+def agalite_first_steps(projected: Tensor, factors: Tensor) -> Tensor:
+    """y where every step is the first of an episode: K = s, whose product with phi_q is a product of two sums."""
+    k, q, v, beta, gamma = squashed(projected)
+    p1, p2, p3 = squashed_factors(factors)
+    match = ((gamma * k * q).sum(-1) * (p3 * p1 * p2).sum(-1))[..., None]
+    return beta * v * COPIES * match / (2 * COPIES * match + EPS)
+
+
+def squashed(projected: Tensor) -> tuple[Tensor, ...]:
+    """k, q, v, beta and gamma `[..., d]` of `[..., 5, d]`."""
+    k, q, v, beta, gamma = projected.unbind(-2)
+    return torch.relu(k), torch.relu(q), v, torch.sigmoid(beta), torch.sigmoid(gamma)
+
+
+def squashed_factors(factors: Tensor) -> tuple[Tensor, ...]:
+    """p1, p2 and p3 `[..., E]` of `[..., 3, E]`."""
+    p1, p2, p3 = factors.unbind(-2)
+    return torch.relu(p1), torch.relu(p2), torch.sigmoid(p3)
+
+
 def outer(a: Tensor, b: Tensor) -> Tensor:
-    """`[..., d]` and `[..., eta]` -> `[..., eta, d]`."""
+    """`[..., d]` and `[..., E]` -> `[..., E, d]`."""
     return b.unsqueeze(-1) * a.unsqueeze(-2)

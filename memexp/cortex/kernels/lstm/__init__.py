@@ -30,7 +30,7 @@ def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None)
 def _lstm(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """h, the state after the last step, and if `saving`, what the backward pass needs, `[B, T, 5, H]`: i, f, g, o, c'."""
+    """h, the state after the last step, and if `saving` what the backward needs, `[B, T, 5, H]`: i, f, g, o, c'."""
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
     h, after = lstm_plain(terms, recurrent, state, resets)
     return h, after, terms.new_empty(B, T if saving else 0, 5, H)
