@@ -18,7 +18,7 @@ from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.lstm import LSTM
 from memexp.cortex.cells.mlstm import MLSTM
-from memexp.cortex.cells.shared import State, join_states, split_state
+from memexp.cortex.cells.shared import State, accumulator_dtype, join_states, split_state
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
 from memexp.cortex.cells.xl_axon import XLAxon
@@ -86,11 +86,15 @@ class Stack(nn.Module):
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        """The state at the start of an episode, for `batch` rows; by default of the parameters' device and type."""
+        """The state at the start of an episode, for `batch` rows; by default on the parameters' device.
+
+        Its type is by default that of the parameters, and float32 for those of half precision: rounded after every
+        call, what a recurrence carries would depend on how a sequence is cut into calls.
+        """
         if self.memory == "off":
             return {}
         parameter = next(self.parameters())
-        device, dtype = torch.device(device or parameter.device), dtype or parameter.dtype
+        device, dtype = torch.device(device or parameter.device), dtype or accumulator_dtype(parameter)
         return join_states(self.prefixes, [column.init_state(batch, device, dtype) for column in self.blocks])  # type: ignore[operator]
 
     def forward(self, x: Tensor, state: State | None = None, resets: Tensor | None = None) -> tuple[Tensor, State]:
@@ -118,8 +122,9 @@ class Stack(nn.Module):
         if self.memory == "off":
             state, resets = None, None
         else:
-            state = self.init_state(len(x), x.device, x.dtype) if state is None else state
+            state = self.init_state(len(x), x.device, accumulator_dtype(x)) if state is None else state
             resets = None if resets is None else resets.bool()
+        x = x.contiguous()  # linear maps in half precision round once more where it is not
         states: list[State] = []
         for column, part in zip(self.blocks, split_state(self.prefixes, state), strict=True):
             x, new = column(x, part, resets)

@@ -42,12 +42,13 @@ class XLAxon(XL):
         starts = self._starts(age, resets, T)
         of_q, of_k, of_v = split_state(PREFIXES, state)
         q, of_q = self.q_proj(x, of_q, resets)
-        k, of_k = self._project(self.k_proj, run, of_k, starts, T)
-        v, of_v = self._project(self.v_proj, run, of_v, starts, T)
+        after = self._age_after(age, resets, T)
+        k, of_k = self._project(self.k_proj, run, of_k, starts, after)
+        v, of_v = self._project(self.v_proj, run, of_v, starts, after)
         y = self._attend(q, torch.cat([k, v], dim=-1), age, resets)
         new = join_states(PREFIXES, [of_q, of_k, of_v])
         if self.mem_len:
-            new |= {"mem": run[:, T:].detach().to(dtype), "age": self._age_after(age, resets, T)}
+            new |= {"mem": run[:, T:].detach().to(dtype), "age": after}
         return y, new
 
     def _only_itself(self, x: Tensor) -> Tensor:
@@ -64,11 +65,18 @@ class XLAxon(XL):
             starts[:, self.mem_len :] |= resets
         return starts
 
-    def _project(self, layer: AxonLayer, run: Tensor, before: State, starts: Tensor, T: int) -> tuple[Tensor, State]:
-        """The layer's output over the run, and its state before place T, the next call's oldest slot."""
+    def _project(
+        self, layer: AxonLayer, run: Tensor, before: State, starts: Tensor, age: Tensor
+    ) -> tuple[Tensor, State]:
+        """The layer's output over the run, and its state before the oldest slot of the next call, whose age is given.
+
+        That state is zero unless the slot continues an episode that began before it.
+        """
         y, end = layer(run, before, starts)
         if self.published:
             return y, end
         with torch.no_grad():
+            T = run.shape[1] - self.mem_len
             _, edge = layer.cell(run[:, :T], before, starts[:, :T])
-        return y, {key: leaf * ~starts[:, T].view(-1, *[1] * (leaf.dim() - 1)) for key, leaf in edge.items()}
+            within = (age == self.mem_len) & ~starts[:, T]
+        return y, {key: leaf * within.view(-1, *[1] * (leaf.dim() - 1)) for key, leaf in edge.items()}

@@ -17,8 +17,15 @@ from memexp.jit import entries, njit
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 """What floating-point arithmetic may assume: sums may be reordered, but infinities stay infinities."""
 
-kernel = entries(Path(__file__).parent)(fastmath=_FAST, error_model="numpy")
-"""A kernel: called with numpy arrays and then, as its last two arguments, the first row and the end of its rows."""
+kernel = entries(Path(__file__).parent)(_nrt=False, fastmath=_FAST, error_model="numpy")
+"""A kernel: called with numpy arrays and then, as its last two arguments, the first row and the end of its rows.
+
+It must not allocate, so that no slice of an array costs reference counting. What it needs to work on is passed as an
+array with a place for each row, of which it uses that of its first row.
+"""
+
+inlined = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy", forceinline=True)
+"""A function that kernels use."""
 
 inlined = functools.partial(njit, fastmath=_FAST, error_model="numpy", forceinline=True)
 """A function of numbers that kernels use."""

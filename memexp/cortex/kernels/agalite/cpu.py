@@ -1,6 +1,8 @@
-"""`agalite` in one pass over the steps of each row and head, whose state stays in the cache."""
+"""`agalite` in one pass over the steps of each row and head, whose state stays in the cache.
 
-import numpy as np
+In here states are flat, F = E d: the loops that cost run over all of F, and read what was spread over it before.
+"""
+
 import torch
 from torch import Tensor
 
@@ -14,20 +16,24 @@ def forward(
     projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     B, T, N, _, d = projected.shape
-    y = projected.new_empty(B, T, N, d)
+    E, y = factors.shape[4], projected.new_empty(B, T, N, d)
     K, V, s = (a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0))
-    keep = keep_mask(resets, y, T)
-    over_rows(_forward, B, projected, factors, K0, V0, s0, keep, _constants(y), y, K, V, s)
+    work = [y.new_empty(B, *size) for size in ((5, d), (3, E), (3, E * d))]
+    inputs = (projected, factors, K0.flatten(2), V0, s0.flatten(2), keep_mask(resets, y, T), _constants(y))
+    over_rows(_forward, B, *inputs, *work, y, K.flatten(3), V, s.flatten(3))
     return y, K, V, s
 
 
 def backward(
     dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
+    (B, T, _, d), E = dy.shape, factors.shape[4]
+    F = E * d
     d_projected, d_factors = torch.empty_like(projected), torch.empty_like(factors)
-    keep = keep_mask(resets, dy, dy.shape[1])
-    inputs = (dy, projected, factors, K, V, s, keep, _constants(dy))
-    over_rows(_backward, len(dy), *inputs, d_projected, d_factors)
+    sizes = [(CHUNK, 5, d), (CHUNK, 3, E), (CHUNK, 3, F), (CHUNK + 1, 2, F), (CHUNK + 1, d), (CHUNK, 2), (5, F), (d,)]
+    work = [dy.new_empty(B, *size) for size in sizes]
+    inputs = (dy, projected, factors, K.flatten(3), V, s.flatten(3), keep_mask(resets, dy, T), _constants(dy))
+    over_rows(_backward, B, *inputs, *work, d_projected, d_factors)
     return d_projected, d_factors
 
 
@@ -36,26 +42,82 @@ def _constants(like: Tensor) -> Tensor:
 
 
 @kernel
-def _forward(projected, factors, K0, V0, s0, keep, constants, y, K, V, s, first, end):
+def _forward(projected, factors, K0, V0, s0, keep, constants, xs, ps, spreads, y, K, V, s, first, end):
     T, N, _, d = projected.shape[1:]
-    last = K.shape[1] - 1
-    x, p = np.empty((5, d), y.dtype), np.empty((3, factors.shape[4]), y.dtype)
+    last, x, p, spread = K.shape[1] - 1, xs[first], ps[first], spreads[first]
     for row in range(first, end):
         for head in range(N):
             Kt, Vt, st = K[row, last, head], V[row, last, head], s[row, last, head]
-            Kt[:], Vt[:], st[:] = K0[row, head], V0[row, head], s0[row, head]
+            _copy(K0[row, head], V0[row, head], s0[row, head], Kt, Vt, st)
             for t in range(T):
                 if last and t % CHUNK == 0:
                     chunk = t // CHUNK
-                    K[row, chunk, head], V[row, chunk, head], s[row, chunk, head] = Kt, Vt, st
+                    _copy(Kt, Vt, st, K[row, chunk, head], V[row, chunk, head], s[row, chunk, head])
                 alive = keep[row, t]
                 _squash(projected[row, t, head], factors[row, t, head], x, p)
-                match, total = _read(alive, x[0], x[1], x[4], p, Kt, st, Kt, st)
-                strength = constants[0] * match / (constants[1] * total + constants[2])
+                _spread(x[0], x[1], x[4], p, spread[0], spread[1], spread[2])
+                match, total = _read(alive, spread[0], spread[1], spread[2], Kt, st, Kt, st)
                 _values(alive, x[2], x[3], Vt, Vt)
-                out = y[row, t, head]
+                strength, out = constants[0] * match / (constants[1] * total + constants[2]), y[row, t, head]
                 for i in range(d):
                     out[i] = Vt[i] * strength
+
+
+@kernel
+def _backward(
+    dy, projected, factors, K, V, s, keep, constants, xs, ps, spreads, states, values, reads, grads, dVs,
+    d_projected, d_factors, first, end,
+):  # fmt: skip
+    """Chunk by chunk from the last: the states of its steps again, then their gradients."""
+    T, N = projected.shape[1:3]
+    x, p, spread, state, Vs = xs[first], ps[first], spreads[first], states[first], values[first]
+    read, grad, dV = reads[first], grads[first], dVs[first]
+    for row in range(first, end):
+        for head in range(N):
+            _clear(grad[3], dV, grad[4])
+            for start in range((T - 1) // CHUNK * CHUNK, -1, -CHUNK):
+                steps, chunk = min(CHUNK, T - start), start // CHUNK
+                _copy(K[row, chunk, head], V[row, chunk, head], s[row, chunk, head], state[0, 0], Vs[0], state[0, 1])
+                for at in range(steps):
+                    now, outer, alive, old, new = x[at], spread[at], keep[row, start + at], state[at], state[at + 1]
+                    _squash(projected[row, start + at, head], factors[row, start + at, head], now, p[at])
+                    _spread(now[0], now[1], now[4], p[at], outer[0], outer[1], outer[2])
+                    match, total = _read(alive, outer[0], outer[1], outer[2], old[0], old[1], new[0], new[1])
+                    read[at, 0], read[at, 1] = match, constants[1] * total + constants[2]
+                    _values(alive, now[2], now[3], Vs[at], Vs[at + 1])
+                for at in range(steps - 1, -1, -1):
+                    now, outer, alive, old, new = x[at], spread[at], keep[row, start + at], state[at], state[at + 1]
+                    dx, dp = d_projected[row, start + at, head], d_factors[row, start + at, head]
+                    strength = constants[0] * read[at, 0] / read[at, 1]
+                    d_strength = _values_back(
+                        alive, strength, dy[row, start + at, head], now[2], now[3], Vs[at], Vs[at + 1], dV, dx[2], dx[3]
+                    ) / read[at, 1]  # fmt: skip
+                    d_match, d_total = constants[0] * d_strength, -constants[1] * strength * d_strength
+                    _read_back(
+                        alive, d_match, d_total, outer[0], outer[1], outer[2], old[0], old[1], new[0], new[1],
+                        grad[3], grad[4], grad[0], grad[1], grad[2],
+                    )  # fmt: skip
+                    _spread_back(grad[0], now[4], p[at, 2], dx[4], dp[2])
+                    _spread_back(grad[1], now[0], p[at, 0], dx[0], dp[0])
+                    _spread_back(grad[2], now[1], p[at, 1], dx[1], dp[1])
+                    _squash_back(now, p[at], dx, dp)
+
+
+@inlined
+def _copy(K, V, s, to_K, to_V, to_s):
+    for i in range(len(V)):
+        to_V[i] = V[i]
+    for j in range(len(K)):
+        to_K[j], to_s[j] = K[j], s[j]
+
+
+@inlined
+def _clear(K, V, s):
+    zero = V.dtype.type(0.0)
+    for i in range(len(V)):
+        V[i] = zero
+    for j in range(len(K)):
+        K[j], s[j] = zero, zero
 
 
 @inlined
@@ -64,6 +126,7 @@ def _squash(projected, factors, x, p):
     zero = x.dtype.type(0.0)
     for i in range(x.shape[1]):
         x[0, i], x[1, i], x[2, i] = max(projected[0, i], zero), max(projected[1, i], zero), projected[2, i]
+    for i in range(x.shape[1]):
         x[3, i], x[4, i] = sigmoid(projected[3, i]), sigmoid(projected[4, i])
     for e in range(p.shape[1]):
         p[0, e], p[1, e], p[2, e] = max(factors[0, e], zero), max(factors[1, e], zero), sigmoid(factors[2, e])
@@ -85,21 +148,59 @@ def _squash_back(x, p, dx, dp):
 
 
 @inlined
-def _read(alive, k, q, gamma, p, K, s, K_now, s_now):
-    """K and s after the step (which may take the places of those before), K . phi_q and s . phi_q."""
-    real = k.dtype.type
-    one, match, total = real(1.0), real(0.0), real(0.0)
+def _spread(k, q, gamma, p, gate, phi_k, phi_q):
+    """The outer products: gate = p3 x gamma, phi_k = p1 x k, phi_q = p2 x q, flat."""
+    d = len(k)
     for e in range(p.shape[1]):
-        a, b, c = p[0, e], p[1, e], p[2, e]
-        for i in range(len(k)):
-            gate = gamma[i] * c
-            source, left = gate * k[i] * a, alive * (one - gate)
-            K_new, s_new = source - left * K[e, i], source + left * s[e, i]
-            K_now[e, i], s_now[e, i] = K_new, s_new
-            phi_q = q[i] * b
-            match += K_new * phi_q
-            total += s_new * phi_q
+        at, a, b, c = e * d, p[0, e], p[1, e], p[2, e]
+        for i in range(d):
+            gate[at + i] = gamma[i] * c
+            phi_k[at + i] = k[i] * a
+            phi_q[at + i] = q[i] * b
+
+
+@inlined
+def _spread_back(d_outer, a, b, da, db):
+    """Gradients of a `[d]` and b `[E]`, given that of b x a."""
+    zero, d = a.dtype.type(0.0), len(a)
+    for i in range(d):
+        da[i] = zero
+    for e in range(len(b)):
+        at, factor, total = e * d, b[e], zero
+        for i in range(d):
+            da[i] += d_outer[at + i] * factor
+            total += d_outer[at + i] * a[i]
+        db[e] = total
+
+
+@inlined
+def _read(alive, gate, phi_k, phi_q, K, s, K_now, s_now):
+    """K and s after the step (which may take the places of those before), K . phi_q and s . phi_q."""
+    real = gate.dtype.type
+    one, match, total = real(1.0), real(0.0), real(0.0)
+    for j in range(len(gate)):
+        source, left = gate[j] * phi_k[j], alive * (one - gate[j])
+        K_new, s_new = source - left * K[j], source + left * s[j]
+        K_now[j], s_now[j] = K_new, s_new
+        match += K_new * phi_q[j]
+        total += s_new * phi_q[j]
     return match, total
+
+
+@inlined
+def _read_back(
+    alive, d_match, d_total, gate, phi_k, phi_q, K, s, K_now, s_now, dK, ds, d_gate, d_phi_k, d_phi_q
+):  # fmt: skip
+    """Gradients of gate, phi_k and phi_q and, in their places, of K and s before the step."""
+    one = gate.dtype.type(1.0)
+    for j in range(len(gate)):
+        left = alive * (one - gate[j])
+        of_K, of_s = dK[j] + d_match * phi_q[j], ds[j] + d_total * phi_q[j]
+        both = of_K + of_s
+        d_gate[j] = both * phi_k[j] + alive * (of_K * K[j] - of_s * s[j])
+        d_phi_k[j] = both * gate[j]
+        d_phi_q[j] = d_match * K_now[j] + d_total * s_now[j]
+        dK[j], ds[j] = -left * of_K, left * of_s
 
 
 @inlined
@@ -107,44 +208,6 @@ def _values(alive, v, beta, V, V_now):
     one = v.dtype.type(1.0)
     for i in range(len(v)):
         V_now[i] = beta[i] * v[i] - alive * (one - beta[i]) * V[i]
-
-
-@kernel
-def _backward(dy, projected, factors, K, V, s, keep, constants, d_projected, d_factors, first, end):
-    """Chunk by chunk from the last: the states of its steps again, then their gradients."""
-    T, N, _, d = projected.shape[1:]
-    E, real = factors.shape[4], dy.dtype
-    x, p = np.empty((CHUNK, 5, d), real), np.empty((CHUNK, 3, E), real)
-    Ks, ss, Vs = np.empty((CHUNK + 1, E, d), real), np.empty((CHUNK + 1, E, d), real), np.empty((CHUNK + 1, d), real)
-    matches, totals = np.empty(CHUNK, real), np.empty(CHUNK, real)
-    dK, ds, dV = np.empty((E, d), real), np.empty((E, d), real), np.empty(d, real)
-    for row in range(first, end):
-        for head in range(N):
-            dK[:], ds[:], dV[:] = 0, 0, 0
-            for start in range((T - 1) // CHUNK * CHUNK, -1, -CHUNK):
-                steps, chunk = min(CHUNK, T - start), start // CHUNK
-                Ks[0], Vs[0], ss[0] = K[row, chunk, head], V[row, chunk, head], s[row, chunk, head]
-                for at in range(steps):
-                    now, alive, after = x[at], keep[row, start + at], at + 1
-                    _squash(projected[row, start + at, head], factors[row, start + at, head], now, p[at])
-                    matches[at], totals[at] = _read(
-                        alive, now[0], now[1], now[4], p[at], Ks[at], ss[at], Ks[after], ss[after]
-                    )
-                    _values(alive, now[2], now[3], Vs[at], Vs[after])
-                for at in range(steps - 1, -1, -1):
-                    now, alive, after = x[at], keep[row, start + at], at + 1
-                    dx, dp = d_projected[row, start + at, head], d_factors[row, start + at, head]
-                    scale = constants[1] * totals[at] + constants[2]
-                    strength = constants[0] * matches[at] / scale
-                    d_strength = _values_back(
-                        alive, strength, dy[row, start + at, head], now[2], now[3], Vs[at], Vs[after], dV, dx[2], dx[3]
-                    ) / scale  # fmt: skip
-                    d_match, d_total = constants[0] * d_strength, -constants[1] * strength * d_strength
-                    _read_back(
-                        alive, d_match, d_total, now[0], now[1], now[4], p[at], Ks[at], ss[at], Ks[after], ss[after],
-                        dK, ds, dx[0], dx[1], dx[4], dp,
-                    )  # fmt: skip
-                    _squash_back(now, p[at], dx, dp)
 
 
 @inlined
@@ -159,30 +222,3 @@ def _values_back(alive, strength, dy, v, beta, V, V_now, dV, dv, d_beta):
         d_beta[i] = adjoint * (v[i] + alive * V[i])
         dV[i] = -alive * (one - beta[i]) * adjoint
     return d_strength
-
-
-@inlined
-def _read_back(alive, d_match, d_total, k, q, gamma, p, K, s, K_now, s_now, dK, ds, dk, dq, d_gamma, dp):
-    """Gradients of k, q, gamma, p and, in their places, of K and s before the step."""
-    real = k.dtype.type
-    zero, one = real(0.0), real(1.0)
-    for i in range(len(k)):
-        dk[i], dq[i], d_gamma[i] = zero, zero, zero
-    for e in range(p.shape[1]):
-        a, b, c = p[0, e], p[1, e], p[2, e]
-        d_a, d_b, d_c = zero, zero, zero
-        for i in range(len(k)):
-            gate, phi_k, phi_q = gamma[i] * c, k[i] * a, q[i] * b
-            left = alive * (one - gate)
-            of_K, of_s = dK[e, i] + d_match * phi_q, ds[e, i] + d_total * phi_q
-            d_phi_q = d_match * K_now[e, i] + d_total * s_now[e, i]
-            both = of_K + of_s
-            d_phi_k, d_gate = both * gate, both * phi_k + alive * (of_K * K[e, i] - of_s * s[e, i])
-            dK[e, i], ds[e, i] = -left * of_K, left * of_s
-            dk[i] += d_phi_k * a
-            dq[i] += d_phi_q * b
-            d_gamma[i] += d_gate * c
-            d_a += d_phi_k * k[i]
-            d_b += d_phi_q * q[i]
-            d_c += d_gate * gamma[i]
-        dp[0, e], dp[1, e], dp[2, e] = d_a, d_b, d_c

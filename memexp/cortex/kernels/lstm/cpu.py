@@ -1,6 +1,5 @@
 """`lstm` in one pass over the steps of each row."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,9 +11,10 @@ def forward(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
-    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 0, 5, H)
-    over_rows(_forward, B, terms, recurrent.t().contiguous(), keep_mask(resets, terms, T), h, after, saved)
-    return h, after, saved
+    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
+    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H)
+    over_rows(_forward, B, terms, recurrent.t().contiguous(), keep, sums, h, after, saved)
+    return h, after, saved if saving else saved[:, :0].clone()
 
 
 def backward(
@@ -29,18 +29,24 @@ def backward(
 
 
 @kernel
-def _forward(terms, from_h, keep, h, after, saved, first, end):
+def _forward(terms, from_h, keep, work, h, after, saved, first, end):
     T, H = h.shape[1:]
-    sums = np.empty((4, H), terms.dtype)
-    flat, scratch = sums.reshape(4 * H), np.empty((5, H), terms.dtype)
+    sums = work[first]
     for row in range(first, end):
         last, c = after[row, 0], after[row, 1]
         for t in range(T):
-            k, now = keep[row, t], saved[row, t] if saved.shape[1] else scratch
-            flat[:] = terms[row, t]
+            k, now, given = keep[row, t], saved[row, min(t, saved.shape[1] - 1)], terms[row, t]
+            for j in range(4 * H):
+                sums[j] = given[j]
             if k != 0:
-                add_product(last, from_h, flat)
-            _step(k, sums[0], sums[1], sums[2], sums[3], c, last, now[0], now[1], now[2], now[3], now[4], h[row, t])
+                add_product(last, from_h, sums)
+            to_i, to_f, to_g, to_o = _quarters(sums, H)
+            _step(k, to_i, to_f, to_g, to_o, c, last, now[0], now[1], now[2], now[3], now[4], h[row, t])
+
+
+@inlined
+def _quarters(sums, H):
+    return sums[:H], sums[H : 2 * H], sums[2 * H : 3 * H], sums[3 * H :]
 
 
 @inlined
@@ -63,14 +69,13 @@ def _backward(dh, from_h, state, saved, keep, d_terms, d_state, first, end):
     for row in range(first, end):
         d_last, dc = d_state[row, 0], d_state[row, 1]
         for t in range(T - 1, -1, -1):
-            k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t].reshape(4, H)
+            k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t]
             c = saved[row, t - 1, 4] if t else state[row, 1]
-            _step_back(
-                k, dh[row, t], now[0], now[1], now[2], now[3], now[4], c, d_last, dc,
-                d_now[0], d_now[1], d_now[2], d_now[3],
-            )  # fmt: skip
+            d_i, d_f, d_g, d_o = _quarters(d_now, H)
+            i, f, g, o, c_now = now[0], now[1], now[2], now[3], now[4]
+            _step_back(k, dh[row, t], i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o)
             if k != 0:
-                add_transposed_product(d_terms[row, t], from_h, d_last)
+                add_transposed_product(d_now, from_h, d_last)
 
 
 @inlined

@@ -13,11 +13,10 @@ def forward(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, _, d = terms.shape
-    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T if saving else 0, N, 7, d)
-    over_rows(
-        _forward, B, terms, _by_source(recurrent), keep_mask(resets, terms, T), terms.new_tensor([EPS]), y, after, saved
-    )
-    return y, after, saved
+    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T if saving else 1, N, 7, d)
+    keep, eps, sums = keep_mask(resets, terms, T), terms.new_tensor([EPS]), terms.new_empty(B, 4 * d)
+    over_rows(_forward, B, terms.flatten(3), _by_source(recurrent), keep, eps, sums, y, after, saved)
+    return y, after, saved if saving else saved[:, :0].clone()
 
 
 def backward(
@@ -26,7 +25,8 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, N, _, d = terms.shape
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    over_rows(_backward, B, dy, _by_source(recurrent), state, y, saved, keep, terms.new_tensor([EPS]), d_terms, d_state)
+    eps, d_flat = terms.new_tensor([EPS]), d_terms.flatten(3)
+    over_rows(_backward, B, dy, _by_source(recurrent), state, y, saved, keep, eps, d_flat, d_state)
     before = torch.cat([state[:, :1], y[:, :-1]], dim=1) * keep[..., None, None]  # [B, T, N, d]
     by_head = d_terms.view(B * T, N, 4 * d).permute(1, 2, 0)
     d_recurrent = torch.bmm(by_head, before.view(B * T, N, d).transpose(0, 1)).view_as(recurrent)
@@ -39,21 +39,28 @@ def _by_source(recurrent: Tensor) -> Tensor:
 
 
 @kernel
-def _forward(terms, from_y, keep, eps, y, after, saved, first, end):
-    T, N, _, d = terms.shape[1:]
-    sums = np.empty((4, d), terms.dtype)
-    flat, scratch = sums.reshape(4 * d), np.empty((7, d), terms.dtype)
+def _forward(terms, from_y, keep, eps, work, y, after, saved, first, end):
+    T, N, d = y.shape[1:]
+    sums = work[first]
     for row in range(first, end):
         for head in range(N):
             last, c, n, m = after[row, 0, head], after[row, 1, head], after[row, 2, head], after[row, 3, head]
             for t in range(T):
                 k = keep[row, t]
-                sums[:] = terms[row, t, head]
+                given = terms[row, t, head]
+                for j in range(4 * d):
+                    sums[j] = given[j]
                 if k != 0:
-                    add_product(last, from_y[head], flat)
-                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, t, head] if saved.shape[1] else scratch)
-                _gates(k, sums[0], sums[1], sums[2], sums[3], n, m, i, f, z, o, open_f)
+                    add_product(last, from_y[head], sums)
+                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, min(t, saved.shape[1] - 1), head])
+                to_i, to_f, to_z, to_o = _quarters(sums, d)
+                _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f)
                 _advance(k, eps[0], i, f, z, o, c, n, last, c_now, n_now, y[row, t, head])
+
+
+@inlined
+def _quarters(sums, d):
+    return sums[:d], sums[d : 2 * d], sums[2 * d : 3 * d], sums[3 * d :]
 
 
 @inlined
@@ -95,7 +102,7 @@ def _advance(k, eps, i, f, z, o, c, n, last, c_now, n_now, y):
 @kernel
 def _backward(dy, from_y, state, y, saved, keep, eps, d_terms, d_state, first, end):
     """The gradients of y, c, n and the excess of m's stand in the places of the state's gradients."""
-    T, N, _, d = d_terms.shape[1:]
+    T, N, d = y.shape[1:]
     for row in range(first, end):
         for head in range(N):
             d_last, dc, dn = d_state[row, 0, head], d_state[row, 1, head], d_state[row, 2, head]
@@ -107,10 +114,11 @@ def _backward(dy, from_y, state, y, saved, keep, eps, d_terms, d_state, first, e
                 c = saved[row, t - 1, head, 5] if t else state[row, 1, head]
                 n = saved[row, t - 1, head, 6] if t else state[row, 2, head]
                 i, f, z, o, open_f, _, n_now = _rows(saved[row, t, head])
-                _output_back(eps[0], dy[row, t, head], y[row, t, head], o, n_now, d_last, dc, dn, excess, now[3])
-                _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, now[0], now[1], now[2])
+                d_i, d_f, d_z, d_o = _quarters(now, d)
+                _output_back(eps[0], dy[row, t, head], y[row, t, head], o, n_now, d_last, dc, dn, excess, d_o)
+                _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, d_i, d_f, d_z)
                 if k != 0:
-                    add_transposed_product(now.reshape(4 * d), from_y[head], d_last)
+                    add_transposed_product(now, from_y[head], d_last)
             for j in range(d):
                 excess[j] += dc[j] * state[row, 1, head, j] + dn[j] * state[row, 2, head, j]
 
