@@ -1,6 +1,7 @@
 """The fast kernels equal the plain forms beside them, in values and in gradients, and torch knows them as operators."""
 
 from collections.abc import Callable
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_plain
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
-from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain
+from memexp.cortex.kernels.gate import anywhere, gru_gate
+from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
@@ -187,6 +189,9 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
     inputs = [torch.randn(size, dtype=torch.float64) for size in sizes]
     for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+    with mock.patch("memexp.cortex.kernels.gate._passes", lambda x: anywhere):
+        for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
+            torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
 
 
 @given(T=st.integers(1, 7), K=st.integers(1, 5), seed=st.integers(0, 999), all_count=st.booleans())

@@ -123,28 +123,54 @@ def _clear(K, V, s):
 @inlined
 def _squash(projected, factors, x, p):
     """The nonlinearities: relu of k, q, p1, p2, sigmoid of beta, gamma, p3."""
-    zero = x.dtype.type(0.0)
+    _relu(projected[0], x[0])
+    _relu(projected[1], x[1])
     for i in range(x.shape[1]):
-        x[0, i], x[1, i], x[2, i] = max(projected[0, i], zero), max(projected[1, i], zero), projected[2, i]
-    for i in range(x.shape[1]):
-        x[3, i], x[4, i] = sigmoid(projected[3, i]), sigmoid(projected[4, i])
-    for e in range(p.shape[1]):
-        p[0, e], p[1, e], p[2, e] = max(factors[0, e], zero), max(factors[1, e], zero), sigmoid(factors[2, e])
+        x[2, i] = projected[2, i]
+    _sigmoid(projected[3], x[3])
+    _sigmoid(projected[4], x[4])
+    _relu(factors[0], p[0])
+    _relu(factors[1], p[1])
+    _sigmoid(factors[2], p[2])
 
 
 @inlined
 def _squash_back(x, p, dx, dp):
     """From gradients behind the nonlinearities to those before them."""
-    zero, one = x.dtype.type(0.0), x.dtype.type(1.0)
-    for i in range(x.shape[1]):
-        dx[0, i] = dx[0, i] if x[0, i] > zero else zero
-        dx[1, i] = dx[1, i] if x[1, i] > zero else zero
-        dx[3, i] *= x[3, i] * (one - x[3, i])
-        dx[4, i] *= x[4, i] * (one - x[4, i])
-    for e in range(p.shape[1]):
-        dp[0, e] = dp[0, e] if p[0, e] > zero else zero
-        dp[1, e] = dp[1, e] if p[1, e] > zero else zero
-        dp[2, e] *= p[2, e] * (one - p[2, e])
+    _relu_back(x[0], dx[0])
+    _relu_back(x[1], dx[1])
+    _sigmoid_back(x[3], dx[3])
+    _sigmoid_back(x[4], dx[4])
+    _relu_back(p[0], dp[0])
+    _relu_back(p[1], dp[1])
+    _sigmoid_back(p[2], dp[2])
+
+
+@inlined
+def _relu(x, y):
+    zero = x.dtype.type(0.0)
+    for i in range(len(x)):
+        y[i] = max(x[i], zero)
+
+
+@inlined
+def _sigmoid(x, y):
+    for i in range(len(x)):
+        y[i] = sigmoid(x[i])
+
+
+@inlined
+def _relu_back(y, d):
+    zero = y.dtype.type(0.0)
+    for i in range(len(y)):
+        d[i] = d[i] if y[i] > zero else zero
+
+
+@inlined
+def _sigmoid_back(y, d):
+    one = y.dtype.type(1.0)
+    for i in range(len(y)):
+        d[i] *= y[i] * (one - y[i])
 
 
 @inlined

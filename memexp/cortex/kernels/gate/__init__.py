@@ -1,0 +1,62 @@
+"""`gru_gate`: the GRU-style gate of GTrXL (Parisotto et al. 2020, arXiv:1910.06764, section 3.2).
+
+`plain.py` is its definition. Here its matrix products, and between them four pointwise passes: `cpu.py` has them in
+Numba, `anywhere.py` in PyTorch. Gates take most of the arithmetic of a gated block.
+"""
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.gate import anywhere
+from memexp.cortex.kernels.gate.plain import gru_gate_plain
+from memexp.cortex.kernels.linear import gradient_of_weight, product
+
+
+def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
+    """r = sigmoid(W_r y + U_r x)    z = sigmoid(W_z y + U_z x - b)    h = tanh(W_g y + U_g (r x))    (1 - z) x + z h
+
+    Args:
+        x, y: `[..., H]`, what is kept and what is let in.
+        from_y: `[3 * H, H]`, the matrices W_r, W_z, W_g one below the other.
+        from_x: `[2 * H, H]`, U_r and U_z.
+        candidate: `[H, H]`, U_g.
+        bias: `[H]`, b; the larger, the more is kept.
+    """
+    if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
+        return gru_gate_plain(x, y, from_y, from_x, candidate, bias)
+    return _GRUGate.apply(x, y, from_y, from_x, candidate, bias)  # type: ignore[return-value]
+
+
+def _passes(x: Tensor) -> ModuleType:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return anywhere
+    from memexp.cortex.kernels.gate import cpu
+
+    return cpu
+
+
+class _GRUGate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, y, from_y, from_x, candidate, bias):
+        shape, width = x.shape, x.shape[-1]
+        x, y = x.reshape(-1, width), y.reshape(-1, width)
+        passes = _passes(x)
+        gates, of_y = product(x, from_x), product(y, from_y)
+        reset = passes.gates(x, of_y, bias, gates)
+        h = product(reset, candidate)
+        out = passes.mix(x, of_y, gates, h)
+        ctx.save_for_backward(x, y, gates, h, reset, from_y, from_x, candidate)
+        return out.view(shape)
+
+    @staticmethod
+    def backward(ctx, *grads):
+        x, y, gates, h, reset, from_y, from_x, candidate = ctx.saved_tensors
+        shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), _passes(x)
+        dh = passes.candidate_back(d_out, gates, h)
+        d_reset = product(dh, candidate.t())
+        d_terms, d_gates, dx, d_bias = passes.gates_back(d_out, x, gates, h, dh, d_reset)
+        dx += product(d_gates, from_x.t())
+        weights = (gradient_of_weight(a, b) for a, b in ((d_terms, y), (d_gates, x), (dh, reset)))
+        return dx.view(shape), product(d_terms, from_y.t()).view(shape), *weights, d_bias
