@@ -5,6 +5,7 @@ from torch import Tensor
 
 from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
 from memexp.cortex.kernels.elementary import sigmoid
+from memexp.cortex.kernels.linear import product
 
 
 def forward(
@@ -12,8 +13,10 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
-    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H)
-    over_rows(_forward, B, terms, recurrent.t().contiguous(), keep, sums, h, after, saved)
+    keep, sums, from_h = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H), recurrent.t().contiguous()
+    if T == 1:  # then one product serves all rows, and the kernel adds nothing
+        terms, from_h = terms + product(state[:, 0] * keep, recurrent).unsqueeze(1), from_h[:0]
+    over_rows(_forward, B, terms, from_h, keep, sums, h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
 

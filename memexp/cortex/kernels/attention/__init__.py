@@ -2,15 +2,19 @@
 
 Scores are computed for blocks of queries and the keys that any of them may see, so that none outside the band is ever
 formed. Sizes: B rows, T queries, W window, N heads, d features a head; H = N d.
+`banded_attention_plain` is the definition, in blocks too; `cpu.py` has the passes over the scores in Numba.
 """
 
 import math
 from collections.abc import Iterator
+from types import ModuleType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from memexp.cortex.kernels.attention import anywhere
+from memexp.cortex.kernels.attention.anywhere import hidden
 from memexp.cortex.kernels.linear import gradient_of_weight, product
 
 QUERIES_AT_ONCE = {"cpu": 32, "cuda": 128}
@@ -63,14 +67,6 @@ def blocks(T: int, window: int, device: torch.device) -> Iterator[tuple[slice, s
         yield slice(start, stop), slice(start, stop + window)
 
 
-def hidden(episode: Tensor, episodes: Tensor) -> Tensor:
-    """`[B, Q, K]`, -inf where key j is out of query i's window or belongs to another episode, else 0."""
-    (Q, K), device = (episode.shape[1], episodes.shape[1]), episode.device
-    offset = torch.arange(K, device=device) - torch.arange(Q, device=device)[:, None]
-    visible = (offset >= 0) & (offset <= K - Q) & (episode[:, :, None] == episodes[:, None])
-    return torch.zeros(visible.shape, device=device).masked_fill_(~visible, -torch.inf)
-
-
 def skew(by_distance: Tensor) -> Tensor:
     """`[..., Q, W+1]`, entry (i, k) for the key k places into query i's window, as `[..., Q, W+Q]`, entry (i, i + k).
 
@@ -81,32 +77,23 @@ def skew(by_distance: Tensor) -> Tensor:
     return flat[..., : Q * (width - 1 + Q)].unflatten(-1, (Q, width - 1 + Q))
 
 
-def band(scores: Tensor) -> Tensor:
-    """The view `[..., Q, W+1]` of scores `[..., Q, W+Q]` (contiguous): entry (i, k) is key i + k."""
-    Q, K = scores.shape[-2:]
-    return scores.as_strided((*scores.shape[:-1], K - Q + 1), (*scores.stride()[:-2], K + 1, 1))
-
-
 class _BandedAttention(torch.autograd.Function):
-    """Heads come first in here, so that each is one batched product over rows of strided inputs, without copies.
-
-    A block's scores start as what is hidden; the terms of distances are added along the band, those of keys everywhere.
-    """
+    """Heads come first in here, so that each is one batched product over rows of strided inputs, without copies."""
 
     @staticmethod
     def forward(ctx, q, kv, r, u, v, episode, episodes):
-        (N, d), (B, T, H) = u.shape, q.shape
+        (N, d), (B, T, H), passes = u.shape, q.shape, _passes(q)
         to_key, to_distance = ((q + bias.flatten()) / math.sqrt(d) for bias in (u, v))
-        ahead = torch.stack([product(by_head(to_distance, n, d), part) for n, part in enumerate(r.split(d, 1))])
-        ahead = ahead.view(N, B, T, len(r))
+        ahead = q.new_empty(N, B * T, len(r))
+        for n, head in enumerate(heads(N, d)):
+            ahead[n] = product(by_head(to_distance, n, d), r[:, head])
         y, weights = torch.empty_like(q), []
         for queries, reach in blocks(T, len(r) - 1, q.device):
-            mask = hidden(episode[:, queries], episodes[:, reach]).to(q.dtype)
-            scores = mask.expand(N, *mask.shape).contiguous()
-            band(scores).add_(ahead[:, :, queries])
+            scores = q.new_empty(N, B, queries.stop - queries.start, reach.stop - reach.start)
             for n, head in enumerate(heads(N, d)):
-                scores[n].baddbmm_(to_key[:, queries, head], kv[:, reach, head].mT)
-            weights.append(torch.softmax(scores, dim=-1))
+                torch.bmm(to_key[:, queries, head], kv[:, reach, head].mT, out=scores[n])
+            of_queries = ahead.view(N, B, T, -1)[:, :, queries]
+            weights.append(passes.softmax(scores, of_queries, episode[:, queries], episodes[:, reach]))
             for n, head in enumerate(heads(N, d)):
                 y[:, queries, head] = torch.bmm(weights[-1][n], kv[:, reach, H:][..., head])
         ctx.save_for_backward(to_key, to_distance, kv, r, y, *weights)
@@ -115,17 +102,16 @@ class _BandedAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, *grads):
         to_key, to_distance, kv, r, y, *weights = ctx.saved_tensors
-        dy, (B, T, H), N = grads[0], y.shape, weights[0].shape[0]
+        dy, (B, T, H), N, passes = grads[0].contiguous(), y.shape, weights[0].shape[0], _passes(y)
         d = H // N
         d_key, d_kv, d_ahead = torch.empty_like(to_key), torch.zeros_like(kv), y.new_empty(N, B, T, len(r))
-        flow = (dy * y).view(B, T, N, d).sum(-1).permute(2, 0, 1).unsqueeze(-1)  # sum_j P_ij dL/dP_ij, [N, B, T, 1]
+        flow = (dy * y).view(B, T, N, d).sum(-1).permute(2, 0, 1)  # sum_j P_ij dL/dP_ij, [N, B, T]
         for P, (queries, reach) in zip(weights, blocks(T, len(r) - 1, y.device), strict=True):
             d_scores = torch.empty_like(P)
             for n, head in enumerate(heads(N, d)):
                 torch.bmm(dy[:, queries, head], kv[:, reach, H:][..., head].mT, out=d_scores[n])
                 d_kv[:, reach, H:][..., head].add_(torch.bmm(P[n].mT, dy[:, queries, head]))
-            d_scores.sub_(flow[:, :, queries]).mul_(P)
-            d_ahead[:, :, queries] = band(d_scores)
+            passes.softmax_back(d_scores, P, flow[:, :, queries], d_ahead[:, :, queries])
             for n, head in enumerate(heads(N, d)):
                 d_key[:, queries, head] = torch.bmm(d_scores[n], kv[:, reach, head])
                 d_kv[:, reach, head].add_(torch.bmm(d_scores[n].mT, to_key[:, queries, head]))
@@ -137,6 +123,14 @@ class _BandedAttention(torch.autograd.Function):
         scale = 1 / math.sqrt(d)
         du, dv = ((a.sum((0, 1)) * scale).view(N, d) for a in (d_key, d_distance))
         return d_key.add_(d_distance).mul_(scale), d_kv, d_r, du, dv, None, None
+
+
+def _passes(x: Tensor) -> ModuleType:
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return anywhere
+    from memexp.cortex.kernels.attention import cpu
+
+    return cpu
 
 
 def heads(N: int, d: int) -> list[slice]:

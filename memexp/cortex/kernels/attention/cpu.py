@@ -1,0 +1,67 @@
+"""The passes over a block's scores in Numba, each once over its data; their meaning is said in `anywhere.py`."""
+
+from torch import Tensor
+
+from memexp.cortex.kernels.cpu import inlined, kernel, over_rows
+from memexp.cortex.kernels.elementary import exp
+
+
+def softmax(scores: Tensor, ahead: Tensor, episode: Tensor, episodes: Tensor) -> Tensor:
+    over_rows(_softmax, scores.shape[1], scores, ahead, episode, episodes)
+    return scores
+
+
+def softmax_back(d_weights: Tensor, weights: Tensor, flow: Tensor, d_ahead: Tensor) -> None:
+    over_rows(_softmax_back, weights.shape[1], d_weights, weights, flow, d_ahead)
+
+
+@kernel
+def _softmax(scores, ahead, episode, episodes, first, end):
+    N, _, Q, K = scores.shape
+    W = K - Q
+    for row in range(first, end):
+        for head in range(N):
+            for i in range(Q):
+                now = scores[head, row, i]
+                _row(now[i : i + W + 1], ahead[head, row, i], episode[row, i], episodes[row, i : i + W + 1])
+                zero = now.dtype.type(0.0)
+                for j in range(i):
+                    now[j] = zero
+                for j in range(i + W + 1, K):
+                    now[j] = zero
+
+
+@inlined
+def _row(scores, ahead, episode, episodes):
+    """In place: the softmax over a window's visible keys, 0 for the others."""
+    real = scores.dtype.type
+    lowest, zero, total = real(-1e30), real(0.0), real(0.0)
+    highest = lowest
+    for k in range(len(scores)):
+        scores[k] = scores[k] + ahead[k] if episodes[k] == episode else lowest
+        highest = max(highest, scores[k])
+    for k in range(len(scores)):
+        scores[k] = exp(scores[k] - highest) if scores[k] > lowest else zero
+        total += scores[k]
+    share = real(1.0) / total
+    for k in range(len(scores)):
+        scores[k] *= share
+
+
+@kernel
+def _softmax_back(d_weights, weights, flow, d_ahead, first, end):
+    N, _, Q, K = weights.shape
+    W = K - Q
+    for row in range(first, end):
+        for head in range(N):
+            for i in range(Q):
+                now = d_weights[head, row, i]
+                _row_back(now, weights[head, row, i], flow[head, row, i])
+                for k in range(W + 1):
+                    d_ahead[head, row, i, k] = now[i + k]
+
+
+@inlined
+def _row_back(d, weights, flow):
+    for j in range(len(d)):
+        d[j] = weights[j] * (d[j] - flow)
