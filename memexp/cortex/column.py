@@ -32,6 +32,7 @@ class Column(nn.Module):
     """Experts side by side, each with its part of the state under keys `<index>.<token>.<leaf>`; here a single one."""
 
     compiled = False
+    """Whether `compile_experts` was called."""
 
     def __init__(self, tokens: list[str], experts: list[nn.Module]) -> None:
         super().__init__()
@@ -51,7 +52,7 @@ class Column(nn.Module):
         if self.compiled:
             for leaf in (x, resets, *(state or {}).values()):
                 if leaf is not None:
-                    torch._dynamo.maybe_mark_dynamic(leaf, 0)
+                    torch._dynamo.maybe_mark_dynamic(leaf, 0)  # one graph for any number of rows
         outcomes = [expert(x, part, resets) for expert, part in zip(self.experts, parts, strict=True)]
         return [y for y, _ in outcomes], join_states(self.prefixes, [part for _, part in outcomes])
 

@@ -26,6 +26,9 @@ class CortexConfig(Config):
     """Steps that X attends to, besides the current one; 0 is truly memoryless. Other cells ignore it."""
     memory: Literal["on", "off"] = "on"
     """"off" resets the state before every step, in both passes: the memory-ablated twin."""
+    compile: bool = False
+    """Run each block through torch.compile: a minute at the start, and no faster on a CPU (see `build_stack`). Results
+    agree to rounding, so that a run may be resumed with or without."""
 
     @field_validator("pattern")
     @classmethod

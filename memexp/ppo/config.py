@@ -94,7 +94,9 @@ class Labels(Config):
     """Dollars per hour of the machine."""
 
 
-RESUMABLE = ("trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "labels", "wandb", "recipe")
+RESUMABLE = (
+    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "cortex.compile", "labels", "wandb", "recipe",
+)  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 
 

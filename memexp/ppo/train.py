@@ -19,6 +19,7 @@ from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.evaluate import evaluate, random_return
+from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.progress import Progress
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
@@ -37,6 +38,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         raise UsageError("the run has no name: give run=NAME")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    keep_freed_memory()
     resolve_mode(config.wandb.mode)
     run = Run.named(config.run)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)

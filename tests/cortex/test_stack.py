@@ -1,6 +1,7 @@
 """What every stack promises: acting and learning are one function, the twin forgets, the state is the caller's."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,11 @@ from memexp.cortex.stack import TOKEN_BLOCKS, Stack
 MIXED = [["XS", "L"], ["AgSA"], ["AXMS", "C"]]
 PATTERNS = [*([token] * 2 for token in TOKEN_BLOCKS), *MIXED]
 few = settings(max_examples=5, deadline=None)
+more = settings(max_examples=60, deadline=None)
+mixed_patterns = st.lists(
+    st.lists(st.sampled_from(list(TOKEN_BLOCKS)), min_size=1, max_size=3).map("".join), min_size=1, max_size=2
+)
+"""One or two layers of one to three tokens each."""
 
 
 def random_stack(pattern: list[str], seed: int = 0, memory: str = "on", mem_len: int = 4, H: int = 16) -> Stack:
@@ -31,8 +37,9 @@ def random_stack(pattern: list[str], seed: int = 0, memory: str = "on", mem_len:
 
 def carried_state(stack: Stack, B: int) -> dict[str, Tensor]:
     """The state that some random steps leave behind, with episode starts at different times."""
+    x = torch.randn(B, 6, stack.width, dtype=next(stack.parameters()).dtype)
     with torch.no_grad():
-        _, state = stack(torch.randn(B, 6, stack.width), stack.init_state(B), torch.rand(B, 6) < 0.2)
+        _, state = stack(x, stack.init_state(B), torch.rand(B, 6) < 0.2)
     return state
 
 
@@ -54,22 +61,69 @@ def assert_same(a: tuple, b: tuple, tolerance: float = 1e-5) -> None:
         )
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
-@given(data=st.data(), B=st.integers(1, 4), T=st.integers(1, 12), starts=st.sampled_from([0.0, 0.15, 0.6, 1.0]))
-@few
-def test_steps_and_any_cutting_of_a_sequence_give_the_same_outputs_and_state(pattern, data, B, T, starts) -> None:
-    stack = random_stack(pattern, seed=data.draw(st.integers(0, 99)), mem_len=data.draw(st.sampled_from([1, 4, 9])))
-    state = carried_state(stack, B) if data.draw(st.booleans()) else stack.init_state(B)
-    x, resets = torch.randn(B, T, stack.width), torch.rand(B, T) < starts
-    cuts = sorted(data.draw(st.sets(st.integers(1, max(T - 1, 1)), max_size=T - 1))) if T > 1 else []
-    with torch.no_grad():
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    """What a pattern is tried with: parameters, rows, steps, cuts into calls, episode starts, a state to begin from."""
+    T = draw(st.integers(1, 12))
+    return {
+        "seed": draw(st.integers(0, 999)),
+        "mem_len": draw(st.sampled_from([0, 1, 4, 9])),
+        "B": draw(st.integers(1, 4)),
+        "T": T,
+        "cuts": sorted(draw(st.sets(st.integers(1, T - 1)))) if T > 1 else [],
+        "starts": draw(st.sampled_from([0.0, 0.15, 0.6, 1.0])),
+        "carried": draw(st.booleans()),
+    }
+
+
+def assert_cut_anywhere_is_the_same(pattern: list[str], case: dict[str, Any], precision: str = "float32") -> None:
+    """The sequence as a whole, in pieces and step by step, from the same state.
+
+    Precision: "float32"; "bf16", all parameters and inputs; "autocast", as the trainer does it.
+    """
+    B, T, tolerance = case["B"], case["T"], 1e-5 if precision == "float32" else 3e-2
+    stack = random_stack(pattern, case["seed"], mem_len=case["mem_len"])
+    stack = stack.bfloat16() if precision == "bf16" else stack
+    state = carried_state(stack, B) if case["carried"] else stack.init_state(B)
+    x, resets = torch.randn(B, T, stack.width), torch.rand(B, T) < case["starts"]
+    x = x.bfloat16() if precision == "bf16" else x
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
         whole = stack(x, state, resets)
-        assert_same(run_in_calls(stack, x, state, resets, cuts), whole)
+        assert {key: leaf.dtype for key, leaf in whole[1].items()} == {key: leaf.dtype for key, leaf in state.items()}
+        assert_same(run_in_calls(stack, x, state, resets, case["cuts"]), whole, tolerance)
         ys, now = [], state
         for t in range(T):
             y, now = stack(x[:, t], now, resets[:, t])
             ys.append(y)
-        assert_same((torch.stack(ys, 1), now), whole)
+        assert_same((torch.stack(ys, 1), now), whole, tolerance)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
+@given(case=cases())
+@few
+def test_steps_and_any_cutting_of_a_sequence_give_the_same_outputs_and_state(pattern, case) -> None:
+    assert_cut_anywhere_is_the_same(pattern, case)
+
+
+@given(pattern=mixed_patterns, case=cases())
+@more
+def test_so_they_do_in_any_mixture_of_cells(pattern, case) -> None:
+    assert_cut_anywhere_is_the_same(pattern, case)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "autocast"])
+@pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
+@given(case=cases())
+@few
+def test_so_they_do_in_half_precision(pattern, precision, case) -> None:
+    assert_cut_anywhere_is_the_same(pattern, case, precision)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "autocast"])
+@given(pattern=mixed_patterns, case=cases())
+@more
+def test_so_they_do_in_any_mixture_in_half_precision(pattern, precision, case) -> None:
+    assert_cut_anywhere_is_the_same(pattern, case, precision)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
@@ -90,10 +144,7 @@ def test_gradients_of_steps_and_of_the_sequence_agree(pattern: list[str]) -> Non
         )
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
-@given(B=st.integers(1, 3), T=st.integers(1, 6), seed=st.integers(0, 99))
-@few
-def test_the_twin_equals_the_same_stack_called_with_a_fresh_state_each_step(pattern, B, T, seed) -> None:
+def assert_the_twin_is_the_stack_that_forgets(pattern: list[str], B: int, T: int, seed: int) -> None:
     stack, twin = random_stack(pattern, seed), random_stack(pattern, seed, memory="off")
     assert all(torch.equal(a, b) for a, b in zip(stack.parameters(), twin.parameters(), strict=True))
     x, resets = torch.randn(B, T, stack.width), torch.rand(B, T) < 0.3
@@ -108,6 +159,19 @@ def test_the_twin_equals_the_same_stack_called_with_a_fresh_state_each_step(patt
     theirs = torch.autograd.grad((everywhere * direction).sum(), list(stack.parameters()))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
+@given(B=st.integers(1, 3), T=st.integers(1, 6), seed=st.integers(0, 99))
+@few
+def test_the_twin_equals_the_same_stack_called_with_a_fresh_state_each_step(pattern, B, T, seed) -> None:
+    assert_the_twin_is_the_stack_that_forgets(pattern, B, T, seed)
+
+
+@given(pattern=mixed_patterns, B=st.integers(1, 3), T=st.integers(1, 6), seed=st.integers(0, 99))
+@more
+def test_the_twin_of_any_mixture_does_too(pattern, B, T, seed) -> None:
+    assert_the_twin_is_the_stack_that_forgets(pattern, B, T, seed)
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids="-".join)
@@ -135,20 +199,12 @@ def test_nothing_of_an_old_episode_is_left_after_a_reset(pattern: list[str]) -> 
     torch.testing.assert_close(old, new, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", [["X"], ["S"], ["L"], ["AgSA"], ["M"]], ids="-".join)
-def test_half_precision_steps_and_sequence_agree_and_the_state_keeps_its_type(pattern: list[str]) -> None:
-    stack = random_stack(pattern).bfloat16()
-    x, resets = torch.randn(3, 6, stack.width).bfloat16(), torch.rand(3, 6) < 0.2
-    with torch.no_grad():
-        y, state = stack(x, stack.init_state(3), resets)
-        now = stack.init_state(3)
-        ys = []
-        for t in range(6):
-            one, now = stack(x[:, t], now, resets[:, t])
-            ys.append(one)
-    torch.testing.assert_close(torch.stack(ys, 1), y, rtol=3e-2, atol=6e-2)
-    assert {k: v.dtype for k, v in now.items()} == {k: v.dtype for k, v in stack.init_state(3).items()}
-    assert {k: v.dtype for k, v in state.items()} == {k: v.dtype for k, v in now.items()}
+def test_a_stack_in_half_precision_keeps_its_state_in_single_precision_unless_told_otherwise() -> None:
+    stack = random_stack(["XS", "L"]).bfloat16()
+    for asked, kept in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):
+        y, state = stack(torch.randn(3, 6, stack.width).bfloat16(), stack.init_state(3, dtype=asked))
+        assert y.dtype == torch.bfloat16
+        assert {leaf.dtype for leaf in state.values() if leaf.is_floating_point()} == {kept}
 
 
 def test_autocast_leaves_the_recurrences_in_single_precision() -> None:

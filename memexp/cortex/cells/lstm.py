@@ -7,7 +7,7 @@ c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')        y 
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, without_influence
+from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, without_influence
 from memexp.cortex.kernels.linear import linear
 from memexp.cortex.kernels.lstm import lstm
 
@@ -34,5 +34,6 @@ class LSTM(nn.Module):
             y = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
             return without_influence(y, [w_hh]), {}
         dtype = accumulator_dtype(x)
-        h, after = lstm(terms.to(dtype), w_hh.to(dtype), state["hc"].to(dtype), resets)
+        with full_precision(x):
+            h, after = lstm(terms.to(dtype), w_hh.to(dtype), state["hc"].to(dtype), resets)
         return h.to(x.dtype), {"hc": after.to(state["hc"].dtype)}

@@ -25,6 +25,7 @@ from memexp.cortex.cells.shared import (
     State,
     accumulator_dtype,
     add_product,
+    full_precision,
     join_states,
     require_heads,
     split_state,
@@ -83,7 +84,8 @@ class MLSTM(nn.Module):
         outputs = []
         for at in range(0, x.shape[1], self.chunk):
             part = slice(at, at + self.chunk)
-            h, memory = run_chunk(k[:, :, part], v[:, :, part], i[:, :, part], f[:, :, part], memory, starts[:, part])
+            with full_precision(x):
+                h, memory = run_chunk(*(a[:, :, part] for a in (k, v, i, f)), memory=memory, resets=starts[:, part])
             outputs.append(h)
         new = {key: leaf.to(state[key].dtype) for key, leaf in zip(("c", "n", "m"), memory, strict=True)}
         return self._output(torch.cat(outputs, dim=2), x.dtype), new | conv_state | axon_states

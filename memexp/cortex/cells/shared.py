@@ -1,6 +1,7 @@
 """What several cells use."""
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -53,6 +54,12 @@ class _WithoutInfluence(torch.autograd.Function):
 def accumulator_dtype(x: Tensor) -> torch.dtype:
     """The type a recurrence runs in: float32 for half-precision inputs, else that of the input."""
     return torch.promote_types(x.dtype, torch.float32)
+
+
+def full_precision(x: Tensor) -> AbstractContextManager:
+    """Without autocast, for what must not be rounded between the pass that acts and the one that learns."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, require_heads, without_influence
+from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, require_heads, without_influence
 from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.linear import Linear, linear_over_memory
 
@@ -85,26 +85,35 @@ class XL(nn.Module):
         """One step x `[B, H]` over run `[B, M+1, H]`, the memory and x itself.
 
         Keys and values are not formed: (W_k a) . q = a . (W_k' q), and sum_j p_j W_v a_j = W_v sum_j p_j a_j. The term
-        b_k . q is the same for every key and leaves the softmax as it is.
+        b_k . q is the same for every key and leaves the softmax as it is. In half precision that would not hold: from q
+        to the heads all is in single precision, in both passes.
         """
+        q, r = self.q_proj(x), self.r_proj(self.codes.to(x.dtype))
+        with full_precision(x):
+            heads = self._mix(*(a.to(accumulator_dtype(x)) for a in (q, r, run)), age=age)
+        return without_influence(self.o_proj(heads.to(q.dtype)), [self.k_proj.bias])
+
+    def _mix(self, q: Tensor, r: Tensor, run: Tensor, age: Tensor) -> Tensor:
+        """The heads' outputs `[B, H]` for queries `[B, H]`, codes `[M+1, H]` and inputs `[B, M+1, H]`."""
         N, M = self.n_heads, self.mem_len
-        q = self.q_proj(x).view(-1, N, self.d).transpose(0, 1)  # [N, B, d]
-        w_k, w_v = (linear.weight.view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
+        q = q.view(-1, N, self.d).transpose(0, 1)  # [N, B, d]
+        w_k, w_v = (linear.weight.to(q.dtype).view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
         content = torch.matmul(((q + self.u[:, None]) @ w_k).transpose(0, 1), run.transpose(1, 2))  # [B, N, M+1]
-        r = self.r_proj(self.codes.to(x.dtype)).view(M + 1, N, self.d).permute(1, 2, 0)
+        r = r.view(M + 1, N, self.d).permute(1, 2, 0)
         scores = (content + ((q + self.v[:, None]) @ r).transpose(0, 1)) / math.sqrt(self.d)
         if M:
-            slots = torch.arange(M + 1, device=x.device)
+            slots = torch.arange(M + 1, device=q.device)
             scores = scores.masked_fill((slots < M - age[:, None])[:, None], -torch.inf)
         mixed = (torch.softmax(scores, dim=-1) @ run).transpose(0, 1)  # [N, B, H]
-        heads = (mixed @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
-        return without_influence(self.o_proj(heads), [self.k_proj.bias])
+        return (mixed @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
         """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""
         weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
         bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
-        return self._attend(self.q_proj(x), linear_over_memory(run, x, weight, bias), age, resets)
+        with full_precision(x):
+            kv = linear_over_memory(*(a.to(accumulator_dtype(x)) for a in (run, x, weight, bias)))
+        return self._attend(self.q_proj(x), kv, age, resets)
 
     def _attend(self, q: Tensor, kv: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
         """Queries `[B, T, H]` over keys and values `[B, M+T, 2 H]`."""
@@ -113,8 +122,12 @@ class XL(nn.Module):
         codes = position_codes(window, self.d_hidden).to(q) if self.published else self.codes.to(q.dtype)
         front = window - self.mem_len  # invisible slots, so that every query has `window` keys before it
         kv = F.pad(kv, (0, 0, front, 0)) if front else kv
-        y = banded_attention(q, kv, self.r_proj(codes), self.u, self.v, *self._episodes(age, resets, T, front))
-        return self.o_proj(y)
+        episode, episodes = self._episodes(age, resets, T, front)
+        terms = (q, kv, self.r_proj(codes), self.u, self.v)
+        with full_precision(q):
+            dtype = accumulator_dtype(q)
+            y = banded_attention(*(a.to(dtype) for a in terms), episode=episode, episodes=episodes)
+        return self.o_proj(y.to(q.dtype))
 
     def _episodes(self, age: Tensor, resets: Tensor | None, T: int, front: int) -> tuple[Tensor, Tensor]:
         """Episode of each step `[B, T]`, counted from 0, and of each key `[B, front+M+T]`, -1 if invisible."""

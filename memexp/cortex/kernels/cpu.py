@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import itertools
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -68,19 +67,6 @@ def _in_parallel(jobs: list[Callable[[], Any]]) -> None:
     parallel(_WORK(work), None, len(jobs), 0)
     if failures:
         raise failures[0]
-
-
-def keep_freed_memory() -> None:
-    """Ask the C library to keep large blocks of memory once they are freed, for the next that asks.
-
-    By default glibc returns blocks of 32 MiB and more to the system at once and gets every page anew at the next step,
-    which takes half the time of acting with a long memory (X, mem_len 128, 512 rows: 73 ms a step, 36 ms so).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None and sys.platform == "linux":
-        no_mmap, never_trim = (-4, 0), (-1, -1)
-        for parameter, value in (no_mmap, never_trim):
-            mallopt(parameter, value)
 
 
 _WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)

@@ -13,9 +13,11 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
-    keep, sums, from_h = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H), recurrent.t().contiguous()
+    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H)
     if T == 1:  # then one product serves all rows, and the kernel adds nothing
-        terms, from_h = terms + product(state[:, 0] * keep, recurrent).unsqueeze(1), from_h[:0]
+        terms, from_h = product(state[:, 0] * keep, recurrent).unsqueeze(1).add_(terms), terms.new_empty(0, 4 * H)
+    else:
+        from_h = recurrent.t().contiguous()
     over_rows(_forward, B, terms, from_h, keep, sums, h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
