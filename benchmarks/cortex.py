@@ -166,7 +166,7 @@ def acting(stack: Any, device: torch.device, dtype: torch.dtype, rows: int = 512
         return None
     x = torch.randn(rows, WIDTH, device=device, dtype=dtype)
     resets = torch.rand(rows, device=device) < 1 / EPISODE
-    carried = [stack.init_state(rows, device, dtype)]
+    carried = [with_full_memory(stack.init_state(rows, device, dtype))]
 
     @torch.no_grad()
     def run() -> int:
@@ -177,13 +177,22 @@ def acting(stack: Any, device: torch.device, dtype: torch.dtype, rows: int = 512
     return run
 
 
+def with_full_memory(state: Any) -> Any:
+    """Every slot of X counts: ours takes less time over empty ones."""
+    if isinstance(state, dict):
+        return {
+            k: torch.full_like(a, state[k[:-3] + "mem"].shape[1]) if k.endswith("age") else a for k, a in state.items()
+        }
+    return state
+
+
 def learning(stack: Any, device: torch.device, dtype: torch.dtype, steps: int, rows: int = 32) -> Run | None:
     """One sequence forward and backward, with episodes that start inside."""
     if stack is None:
         return None
     x = torch.randn(rows, steps, WIDTH, device=device, dtype=dtype, requires_grad=True)
     resets = torch.rand(rows, steps, device=device) < 1 / EPISODE
-    state = stack.init_state(rows, device, dtype)
+    state = with_full_memory(stack.init_state(rows, device, dtype))
 
     def run() -> int:
         y, _ = stack(x, state, resets)

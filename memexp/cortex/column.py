@@ -111,7 +111,8 @@ class Mixer(nn.Module):
     """Attention among the experts' contributions: what it adds to their sum weighted with alpha.
 
     Since alpha weighs a sum of linear maps, neither the E keys and values nor the E results are formed: Q_e . W_k D_f =
-    (W_k' Q_e) . D_f, and sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f.
+    (W_k' Q_e) . D_f, and sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f. The pairs
+    of matrices that meet in there are multiplied once for all rows.
     """
 
     def __init__(self, count: int, width: int, d_key: int) -> None:
@@ -126,11 +127,12 @@ class Mixer(nn.Module):
 
     def forward(self, u: Tensor, D: Tensor, alpha: Tensor) -> Tensor:
         """u `[B, T, H]`, D `[B, T, E, H]`, alpha `[B, T, E]` -> `[B, T, H]`."""
-        shared = ((self.Wq(u) @ self.Wk.weight).unsqueeze(-2) * D).sum(-1)  # [B, T, f], the same for every e
+        query = linear(u, self.Wk.weight.t() @ self.Wq.weight)
+        shared = (query.unsqueeze(-2) * D).sum(-1)  # [B, T, f], the same for every e
         own = D @ (self.q_bias @ self.Wk.weight).t()  # [B, T, f, e]
         attention = torch.softmax((own + shared.unsqueeze(-1)) / math.sqrt(self.d_key), dim=-2)
         weights = (attention * alpha.unsqueeze(-2)).sum(-1)  # [B, T, f]
-        return self.out(self.Wv((weights.unsqueeze(-1) * D).sum(-2)))
+        return linear((weights.unsqueeze(-1) * D).sum(-2), self.out.weight @ self.Wv.weight)
 
 
 class Router(nn.Module):

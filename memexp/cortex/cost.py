@@ -73,8 +73,8 @@ def column(tokens: list[str], sizes: CortexConfig) -> Cost:
         head      4 H^2 + 3 H                   H -> 2 H -> H
         scalars   2
 
-    parameters, and these multiply-adds a row: the mixer's u W_q, its product with W_k, W_v and W_out of the one mixed
-    row (keys and values are not formed), 4 H^2; each of the E contributions against the E query biases, E^2 H; the
+    parameters, and these multiply-adds a row: u times the mixer's W_k' W_q, and the one mixed row times its W_out W_v
+    (keys and values are not formed), 2 H^2; each of the E contributions against the E query biases, E^2 H; the
     refiner, whose two matrices are multiplied beforehand, E H; the head 4 H^2. The router's choice is the same for all
     rows.
     """
@@ -84,7 +84,7 @@ def column(tokens: list[str], sizes: CortexConfig) -> Cost:
     H, E = sizes.d_hidden, len(tokens)
     routing = Cost(
         parameters=11 * H * H + 3 * E * H + 5 * H + 2,
-        step_flops=2 * (8 * H * H + E * E * H + E * H),
+        step_flops=2 * (6 * H * H + E * E * H + E * H),
     )
     return experts + routing
 

@@ -37,14 +37,15 @@ IN_PLACE = {torch.ops.aten.addmm_: product_flops, torch.ops.aten.baddbmm_: produ
 def flops_seen(stack: Stack) -> int:
     """FLOPs a row of one step with a carried state: what a call needs only once is not in the difference.
 
-    In double precision, where linear maps are PyTorch's own, which FlopCounterMode knows, on every processor.
+    In double precision and with gradients, where linear maps and X's scores are PyTorch's own operations, which
+    FlopCounterMode knows, on every processor.
     """
     stack = stack.double()
 
     def of_call(rows: int) -> int:
         x, resets = torch.randn(rows, stack.width, dtype=torch.float64), torch.zeros(rows, dtype=torch.bool)
         state = stack.init_state(rows)
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+        with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
             stack(x, state, resets)
         return counter.get_total_flops()
 

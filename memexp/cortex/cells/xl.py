@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, require_heads, without_influence
-from memexp.cortex.kernels.attention import banded_attention
+from memexp.cortex.kernels.attention import attention_step, banded_attention
 from memexp.cortex.kernels.linear import Linear, linear_over_memory
 
 
@@ -59,15 +59,15 @@ class XL(nn.Module):
             return self._only_itself(x), {}
         T = x.shape[1]
         mem, age, dtype = self._memory(x, state)
-        run = torch.cat([mem, x], dim=1)
         if T == 1:
             age = age if resets is None else age * ~resets[:, 0]
-            y = self._step(x[:, 0], run, age)[:, None]
-            age = (age + 1).clamp(max=self.mem_len)
+            y, mem = self._step(x[:, 0], mem, age)
+            y, age = y[:, None], (age + 1).clamp(max=self.mem_len)
         else:
-            y = self._sequence(x, run, age, resets)
+            run = torch.cat([mem, x], dim=1)
+            y, mem = self._sequence(x, run, age, resets), run[:, T:]
             age = self._age_after(age, resets, T)
-        return y, {"mem": run[:, T:].detach().to(dtype), "age": age} if self.mem_len else {}
+        return y, {"mem": mem.detach().to(dtype), "age": age} if self.mem_len else {}
 
     def _memory(self, x: Tensor, state: State) -> tuple[Tensor, Tensor, torch.dtype]:
         """Past inputs `[B, M, H]`, how many count `[B]`, and the type in which they are stored."""
@@ -81,31 +81,24 @@ class XL(nn.Module):
         idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
         return without_influence(y, idle)
 
-    def _step(self, x: Tensor, run: Tensor, age: Tensor) -> Tensor:
-        """One step x `[B, H]` over run `[B, M+1, H]`, the memory and x itself.
+    def _step(self, x: Tensor, mem: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """One step x `[B, H]` over mem `[B, M, H]` and x itself; also the memory after it.
 
         Keys and values are not formed: (W_k a) . q = a . (W_k' q), and sum_j p_j W_v a_j = W_v sum_j p_j a_j. The term
         b_k . q is the same for every key and leaves the softmax as it is. In half precision that would not hold: from q
         to the heads all is in single precision, in both passes.
         """
         q, r = self.q_proj(x), self.r_proj(self.codes.to(x.dtype))
+        N, dtype = self.n_heads, accumulator_dtype(x)
         with full_precision(x):
-            heads = self._mix(*(a.to(accumulator_dtype(x)) for a in (q, r, run)), age=age)
-        return without_influence(self.o_proj(heads.to(q.dtype)), [self.k_proj.bias])
-
-    def _mix(self, q: Tensor, r: Tensor, run: Tensor, age: Tensor) -> Tensor:
-        """The heads' outputs `[B, H]` for queries `[B, H]`, codes `[M+1, H]` and inputs `[B, M+1, H]`."""
-        N, M = self.n_heads, self.mem_len
-        q = q.view(-1, N, self.d).transpose(0, 1)  # [N, B, d]
-        w_k, w_v = (linear.weight.to(q.dtype).view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
-        content = torch.matmul(((q + self.u[:, None]) @ w_k).transpose(0, 1), run.transpose(1, 2))  # [B, N, M+1]
-        r = r.view(M + 1, N, self.d).permute(1, 2, 0)
-        scores = (content + ((q + self.v[:, None]) @ r).transpose(0, 1)) / math.sqrt(self.d)
-        if M:
-            slots = torch.arange(M + 1, device=q.device)
-            scores = scores.masked_fill((slots < M - age[:, None])[:, None], -torch.inf)
-        mixed = (torch.softmax(scores, dim=-1) @ run).transpose(0, 1)  # [N, B, H]
-        return (mixed @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
+            q, r = q.to(dtype).view(-1, N, self.d).transpose(0, 1), r.to(dtype).view(-1, N, self.d).permute(1, 2, 0)
+            w_k, w_v = (linear.weight.to(dtype).view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
+            scale = 1 / math.sqrt(self.d)
+            queries = ((q + self.u[:, None]) * scale @ w_k).transpose(0, 1)  # [B, N, H]
+            ahead = ((q + self.v[:, None]) * scale @ r).transpose(0, 1)  # [B, N, M+1]
+            mixed, mem = attention_step(queries, ahead, mem, x, age)
+            heads = (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
+        return without_influence(self.o_proj(heads.to(x.dtype)), [self.k_proj.bias]), mem
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
         """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""

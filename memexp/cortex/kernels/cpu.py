@@ -34,10 +34,14 @@ inlined = functools.partial(njit, fastmath=_FAST, error_model="numpy", forceinli
 llvmlite.binding.set_option("memexp", "-runtime-memory-check-threshold=256")
 
 
+_WORTH_SPREADING = 16_384
+"""Numbers in the largest array from which on several threads take less time than waking them does."""
+
+
 def over_rows(run: Callable[..., Any], rows: int, *arguments: Tensor) -> None:
-    """Call the kernel for all rows, in as many parts as torch uses threads."""
+    """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
     arrays = [a.detach().numpy() for a in arguments]
-    parts = min(torch.get_num_threads(), rows)
+    parts = min(torch.get_num_threads(), rows) if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
     bounds = [rows * part // parts for part in range(parts + 1)]
     _in_parallel([functools.partial(run, *arrays, a, b) for a, b in itertools.pairwise(bounds)])
 

@@ -59,6 +59,36 @@ def banded_attention_plain(
     return torch.cat(ys, dim=2).transpose(1, 2).flatten(2)
 
 
+def attention_step(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+    """One step over a memory of inputs, of which keys and values are not formed.
+
+    Args:
+        queries: `[B, N, H]`, whose products with inputs are the scores.
+        ahead: `[B, N, M+1]`, the scores' part that depends on the distance alone: M, .., 1, 0.
+        mem: `[B, M, H]`, the last M inputs, newest last, of which the last age count.
+        x: `[B, H]`, this step's input.
+        age: int64 `[B]`.
+
+    Returns:
+        The mean of the inputs under each head's softmax `[B, N, H]`, and the memory after the step.
+    """
+    acting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    if acting and mem.numel() and mem.dtype == queries.dtype and _passes(mem) is not anywhere:
+        from memexp.cortex.kernels.attention import cpu
+
+        return cpu.step(*(a.contiguous() for a in (queries, ahead, mem, x, age)))
+    return attention_step_plain(queries, ahead, mem, x, age)
+
+
+def attention_step_plain(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+    """What `attention_step` computes."""
+    run, M = torch.cat([mem, x[:, None]], dim=1), mem.shape[1]
+    inputs = run.to(queries.dtype)
+    hidden_slots = torch.arange(M + 1, device=x.device) < M - age[:, None]
+    scores = (queries @ inputs.mT + ahead).masked_fill(hidden_slots[:, None], -torch.inf)
+    return torch.softmax(scores, dim=-1) @ inputs, run[:, 1:]
+
+
 def blocks(T: int, window: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
     """Queries of each block, and the keys that they reach."""
     size = QUERIES_AT_ONCE.get(device.type, 128)

@@ -26,7 +26,21 @@ def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Te
     """
     if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
         return gru_gate_plain(x, y, from_y, from_x, candidate, bias)
+    if not torch.is_grad_enabled():
+        rows = (a.reshape(-1, a.shape[-1]) for a in (x, y))
+        return _gate(*rows, from_y, from_x, candidate, bias)[0].view(x.shape)
     return _GRUGate.apply(x, y, from_y, from_x, candidate, bias)  # type: ignore[return-value]
+
+
+def _gate(
+    x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The output `[n, H]`, r and z `[n, 2 H]`, h and r x `[n, H]`."""
+    passes = _passes(x)
+    gates, of_y = product(x, from_x), product(y, from_y)
+    reset = passes.gates(x, of_y, bias, gates)
+    h = product(reset, candidate)
+    return passes.mix(x, of_y, gates, h), gates, h, reset
 
 
 def _passes(x: Tensor) -> ModuleType:
@@ -42,11 +56,7 @@ class _GRUGate(torch.autograd.Function):
     def forward(ctx, x, y, from_y, from_x, candidate, bias):
         shape, width = x.shape, x.shape[-1]
         x, y = x.reshape(-1, width), y.reshape(-1, width)
-        passes = _passes(x)
-        gates, of_y = product(x, from_x), product(y, from_y)
-        reset = passes.gates(x, of_y, bias, gates)
-        h = product(reset, candidate)
-        out = passes.mix(x, of_y, gates, h)
+        out, gates, h, reset = _gate(x, y, from_y, from_x, candidate, bias)
         ctx.save_for_backward(x, y, gates, h, reset, from_y, from_x, candidate)
         return out.view(shape)
 
