@@ -4,6 +4,9 @@ Numba's own call the C library once a value. Errors here are below 4e-7 of the r
 In double precision, which is for tests, they are the C library's.
 """
 
+# Numba's types convert numbers when they are called, which pyright cannot know.
+# pyright: reportCallIssue=false, reportArgumentType=false
+
 import math
 
 from llvmlite import ir

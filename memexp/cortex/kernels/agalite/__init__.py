@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.agalite.plain import CHUNK, State, agalite_plain
-from memexp.cortex.kernels.shared import gradients_of
+from memexp.cortex.kernels.shared import by_device, gradients_of
 
 
 def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -69,32 +69,8 @@ def _agalite_backward(
     return d_projected, d_factors
 
 
-@_agalite.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.agalite import cpu
-
-    return cpu.forward(*arguments)
-
-
-@_agalite_backward.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.agalite import cpu
-
-    return cpu.backward(*arguments)
-
-
-@_agalite.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.agalite import gpu
-
-    return gpu.forward(*arguments)
-
-
-@_agalite_backward.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.agalite import gpu
-
-    return gpu.backward(*arguments)
+by_device(_agalite, __name__, "forward")
+by_device(_agalite_backward, __name__, "backward")
 
 
 @_agalite.register_fake

@@ -99,18 +99,10 @@ def _softmax(scores, ahead, episode, episodes, first, end):
 @inlined
 def _row(scores, ahead, episode, episodes):
     """In place: the softmax over a window's visible keys, 0 for the others."""
-    real = scores.dtype.type
-    lowest, zero, total = real(-1e30), real(0.0), real(0.0)
-    highest = lowest
+    lowest = scores.dtype.type(-1e30)
     for k in range(len(scores)):
         scores[k] = scores[k] + ahead[k] if episodes[k] == episode else lowest
-        highest = max(highest, scores[k])
-    for k in range(len(scores)):
-        scores[k] = exp(scores[k] - highest) if scores[k] > lowest else zero
-        total += scores[k]
-    share = real(1.0) / total
-    for k in range(len(scores)):
-        scores[k] *= share
+    _softmax_in_place(scores)
 
 
 @kernel

@@ -27,8 +27,8 @@ def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Te
     if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
         return gru_gate_plain(x, y, from_y, from_x, candidate, bias)
     if not torch.is_grad_enabled():
-        rows = (a.reshape(-1, a.shape[-1]) for a in (x, y))
-        return _gate(*rows, from_y, from_x, candidate, bias)[0].view(x.shape)
+        a, b = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
+        return _gate(a, b, from_y, from_x, candidate, bias)[0].view(x.shape)
     return _GRUGate.apply(x, y, from_y, from_x, candidate, bias)  # type: ignore[return-value]
 
 

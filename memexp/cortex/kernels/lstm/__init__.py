@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.lstm.plain import lstm_plain
-from memexp.cortex.kernels.shared import gradients_of
+from memexp.cortex.kernels.shared import by_device, gradients_of
 
 
 def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -43,22 +43,12 @@ def _lstm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of terms, recurrent and state."""
     inputs = [terms, recurrent, state]
-    d_terms, d_recurrent, d_state = gradients_of(lambda *a: lstm_plain(*a, resets), inputs, [dh, d_after])
+    d_terms, d_recurrent, d_state = gradients_of(lambda a, b, c: lstm_plain(a, b, c, resets), inputs, [dh, d_after])
     return d_terms, d_recurrent, d_state
 
 
-@_lstm.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.lstm import cpu
-
-    return cpu.forward(*arguments)
-
-
-@_lstm_backward.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.lstm import cpu
-
-    return cpu.backward(*arguments)
+by_device(_lstm, __name__, "forward", ["cpu"])
+by_device(_lstm_backward, __name__, "backward", ["cpu"])
 
 
 @_lstm.register_fake

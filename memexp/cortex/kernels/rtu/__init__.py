@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.rtu.plain import rtu_plain
-from memexp.cortex.kernels.shared import gradients_of
+from memexp.cortex.kernels.shared import by_device, gradients_of
 
 Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -49,32 +49,8 @@ def _rtu_backward(
     return du, dc0, d_decay, d_weight
 
 
-@_rtu.register_kernel("cpu")
-def _(u, decay, weight, c0, resets):
-    from memexp.cortex.kernels.rtu import cpu
-
-    return cpu.forward(u, decay, weight, c0, resets)
-
-
-@_rtu_backward.register_kernel("cpu")
-def _(dc, u, c, decay, weight, c0, resets):
-    from memexp.cortex.kernels.rtu import cpu
-
-    return cpu.backward(dc, u, c, decay, weight, c0, resets)
-
-
-@_rtu.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.rtu import gpu
-
-    return gpu.forward(*arguments)
-
-
-@_rtu_backward.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.rtu import gpu
-
-    return gpu.backward(*arguments)
+by_device(_rtu, __name__, "forward")
+by_device(_rtu_backward, __name__, "backward")
 
 
 @_rtu.register_fake
@@ -139,11 +115,7 @@ def _carry_traces(
     return torch.stack([after.real, after.imag], dim=2)
 
 
-@_carry_traces.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.rtu import cpu
-
-    return cpu.carry_traces(*arguments)
+by_device(_carry_traces, __name__, "carry_traces", ["cpu"])
 
 
 @_carry_traces.register_fake

@@ -11,7 +11,7 @@ E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.shared import gradients_of
+from memexp.cortex.kernels.shared import by_device, gradients_of
 from memexp.cortex.kernels.slstm.plain import EPS as EPS
 from memexp.cortex.kernels.slstm.plain import slstm_plain
 
@@ -54,36 +54,12 @@ def _slstm_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of terms, recurrent and state."""
     inputs = [terms, recurrent, state]
-    d_terms, d_recurrent, d_state = gradients_of(lambda *a: slstm_plain(*a, resets), inputs, [dy, d_after])
+    d_terms, d_recurrent, d_state = gradients_of(lambda a, b, c: slstm_plain(a, b, c, resets), inputs, [dy, d_after])
     return d_terms, d_recurrent, d_state
 
 
-@_slstm.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.slstm import cpu
-
-    return cpu.forward(*arguments)
-
-
-@_slstm_backward.register_kernel("cpu")
-def _(*arguments):
-    from memexp.cortex.kernels.slstm import cpu
-
-    return cpu.backward(*arguments)
-
-
-@_slstm.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.slstm import gpu
-
-    return gpu.forward(*arguments)
-
-
-@_slstm_backward.register_kernel("cuda")
-def _(*arguments):
-    from memexp.cortex.kernels.slstm import gpu
-
-    return gpu.backward(*arguments)
+by_device(_slstm, __name__, "forward")
+by_device(_slstm_backward, __name__, "backward")
 
 
 @_slstm.register_fake
