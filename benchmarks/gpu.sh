@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# What has to be seen on a GPU: the kernels' tests there, each kernel against its plain loop and the bandwidth floor, the
+# stacks against the published cells (if `cortexcore` is installed) and torch.nn.LSTM, in float32 and bf16, eager and
+# compiled. Run it from the checkout, in an environment with the `gpu` and `dev` extras: benchmarks/gpu.sh [FOLDER]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+out=${1:-gpu-results}
+mkdir -p "$out"
+python -m pytest -q tests/cortex/test_triton.py 2>&1 | tee "$out/tests.txt"
+for rows in 32 512 4096; do
+    python benchmarks/kernels.py --device cuda --rows "$rows" --repeats 5 2>&1 | tee "$out/kernels-$rows.txt"
+done
+for dtype in float32 bfloat16; do
+    for compile in "" --compile; do
+        python benchmarks/cortex.py --device cuda --dtype "$dtype" $compile 2>&1 | tee "$out/cortex-$dtype$compile.txt"
+    done
+done
