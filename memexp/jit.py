@@ -1,4 +1,4 @@
-"""`entry`: numba.njit for functions that Python calls, with an on-disk cache that can never be stale.
+"""`entries`: numba.njit for functions that Python calls, with an on-disk cache that can never be stale.
 
 Numba notices a change of the file that a function stands in, not of the functions it calls in other files. The cache
 directory's name therefore contains a hash of all sources of the caller's folder: another source, another cache.
@@ -19,14 +19,12 @@ config: Any = numba.core.config
 
 
 def cache_directory(sources: Path) -> str:
-    """Where compiled code is kept: NUMBA_CACHE_DIR if set, else a per-user directory named by the sources under it."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return os.environ["NUMBA_CACHE_DIR"]
+    """Where compiled code is kept: a directory named by the sources, under NUMBA_CACHE_DIR or the user's cache."""
     digest = hashlib.sha256()
     for file in sorted(sources.rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(home / "memexp" / "numba" / digest.hexdigest()[:16])
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(Path(os.environ.get("NUMBA_CACHE_DIR") or cache / "memexp" / "numba") / digest.hexdigest()[:16])
 
 
 def entries(sources: Path) -> Callable[..., Callable[[Function], Function]]:

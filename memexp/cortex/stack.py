@@ -117,6 +117,8 @@ class Stack(nn.Module):
             return y[:, 0], after
         if x.dim() != 3 or x.shape[2] != self.width:
             raise ValueError(f"x has shape {list(x.shape)}; expected [B, T, {self.width}] or [B, {self.width}]")
+        if not x.shape[1]:
+            raise ValueError("x has no steps: its shape is [B, T, H] with T of at least 1")
         if resets is not None and resets.shape != x.shape[:2]:
             raise ValueError(f"resets have shape {list(resets.shape)}; x asks for {list(x.shape[:2])}")
         if self.memory == "off":

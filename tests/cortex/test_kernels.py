@@ -1,5 +1,6 @@
 """The fast kernels equal the plain forms beside them, in values and in gradients, and torch knows them as operators."""
 
+import sys
 from collections.abc import Callable
 from unittest import mock
 
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from memexp.cortex.kernels import elementary
+from memexp.cortex.kernels import cpu, elementary
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_plain
+from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
 from memexp.cortex.kernels.gate import anywhere, gru_gate
@@ -106,6 +108,68 @@ def test_recurrence_is_a_proper_operator_for_the_compiler(fast, plain, make) -> 
     torch.library.opcheck(getattr(torch.ops.memexp, name).default, (*inputs, resets, *saving))
 
 
+@pytest.mark.parametrize(("fast", "plain", "make"), RECURRENCES)
+def test_a_device_without_kernels_runs_the_plain_loop_with_its_gradients(fast, plain, make, monkeypatch) -> None:
+    torch.manual_seed(0)
+    inputs, resets = make(5, 2, 0.3)
+    wanted = outputs_and_gradients(fast, inputs, resets)
+    module = sys.modules[
+        plain.__module__.removesuffix(".plain") if plain.__module__ != __name__ else agalite.__module__
+    ]
+    monkeypatch.setattr(module, "has_kernel", lambda x, on_gpu=True: False)
+    name = module.__name__.rpartition(".")[2]
+    monkeypatch.setattr(module, f"_{name}", None)  # must not be reached
+    for a, b in zip(outputs_and_gradients(fast, inputs, resets), wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("fast", "plain", "make"), RECURRENCES)
+def test_a_nan_in_an_input_is_seen_in_the_output(fast, plain, make) -> None:
+    torch.manual_seed(0)
+    inputs, _ = make(3, 2, 0.0)
+    inputs[0] = torch.full_like(inputs[0], torch.nan)
+    assert fast(*inputs, None)[0].isnan().all()
+
+
+def test_a_nan_passes_the_gate_and_attention() -> None:
+    x = torch.randn(2, 4)
+    weights = [torch.randn(k * 4, 4) for k in (3, 2, 1)]
+    assert gru_gate(x, torch.full_like(x, torch.nan), *weights, torch.zeros(4)).isnan().all()
+    q, kv, r = torch.full((1, 3, 4), torch.nan), torch.randn(1, 5, 8), torch.randn(3, 4)
+    episode, episodes = torch.zeros(1, 3, dtype=torch.int64), torch.zeros(1, 5, dtype=torch.int64)
+    assert banded_attention(q, kv, r, torch.zeros(2, 2), torch.zeros(2, 2), episode, episodes).isnan().all()
+
+
+@pytest.mark.parametrize(("fast", "plain", "make"), RECURRENCES)
+@pytest.mark.parametrize("threads", [2, 3])
+def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, monkeypatch) -> None:
+    torch.manual_seed(0)
+    before, (inputs, resets) = torch.get_num_threads(), make(20, 5, 0.2)
+    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    outcomes = []
+    try:
+        for count in (1, threads):
+            torch.set_num_threads(count)
+            outcomes.append([a.clone() for a in fast(*inputs, resets)])
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
+
+
+def test_what_fails_in_a_thread_is_raised(monkeypatch) -> None:
+    def fail(*arguments) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            cpu.over_rows(fail, 4, torch.zeros(4))
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_slstm_kernel_from_a_fresh_state_equals_the_plain_loop() -> None:
     (terms, recurrent, state), resets = slstm_inputs(6, 3, 0.2)
     for a, b in zip(
@@ -159,16 +223,17 @@ def test_vectorised_functions_are_accurate_to_single_precision(name: str, oracle
     assert np.max(np.abs(y / oracle(x.astype(np.float64)) - 1)) < 4e-7
 
 
-def test_exp_of_a_very_negative_number_is_zero() -> None:
+def test_exp_of_a_very_negative_number_is_zero_and_that_of_nan_is_nan() -> None:
     @kernel
     def fill(x, y, first, end):
         for i in range(first, end):
             y[i] = elementary.exp(x[i])
 
-    x = np.array([-100.0, -1e30, -np.inf, 0.0], dtype=np.float32)
+    x = np.array([-100.0, -1e30, -np.inf, 0.0, np.nan], dtype=np.float32)
     y = np.ones_like(x)
-    fill(x, y, 0, 4)
-    assert y.tolist() == [0.0, 0.0, 0.0, 1.0]
+    fill(x, y, 0, 5)
+    assert y[:4].tolist() == [0.0, 0.0, 0.0, 1.0]
+    assert np.isnan(y[4])
 
 
 def gradients_of_both(fast: Callable, plain: Callable, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -189,6 +254,8 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
     inputs = [torch.randn(size, dtype=torch.float64) for size in sizes]
     for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+    for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, [a.float() for a in inputs]):
+        torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
     with mock.patch("memexp.cortex.kernels.gate._passes", return_value=anywhere):
         for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
             torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
@@ -205,16 +272,24 @@ def test_fast_convolution_equals_its_equation(T: int, K: int, seed: int, all_cou
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4,)])
+@pytest.fixture
+def onednn(monkeypatch) -> None:
+    """Linear maps by oneDNN, whatever the processor."""
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr("memexp.cortex.kernels.linear.onednn_is_faster", lambda: True)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (4,), (1, 4)])
 @pytest.mark.parametrize("with_bias", [True, False])
-def test_our_linear_map_equals_that_of_torch(shape: tuple[int, ...], with_bias: bool) -> None:
+def test_our_linear_map_equals_that_of_torch(shape: tuple[int, ...], with_bias: bool, onednn: None) -> None:
     torch.manual_seed(0)
     inputs = [torch.randn(shape), torch.randn(5, 4), *([torch.randn(5)] if with_bias else [])]
     for ours, theirs in gradients_of_both(linear, torch.nn.functional.linear, inputs):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_the_linear_map_over_a_memory_passes_gradients_to_the_recent_steps_alone() -> None:
+def test_the_linear_map_over_a_memory_passes_gradients_to_the_recent_steps_alone(onednn: None) -> None:
     torch.manual_seed(0)
     mem, x, weight, bias = torch.randn(2, 3, 4), torch.randn(2, 5, 4), torch.randn(6, 4), torch.randn(6)
 

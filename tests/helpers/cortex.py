@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,17 @@ def packed(flat: dict[str, Tensor]) -> dict[str, Tensor]:
             leaf = torch.stack([flat.pop(prefix + part) for part in parts], dim=1)
             flat[prefix + ours] = leaf.unflatten(1, (4, 2)) if ours == "traces" else leaf
     return flat
+
+
+def gradients_of(
+    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
+) -> list[Tensor]:
+    """Gradients of `inputs` through `function(*inputs)`, whose outputs receive `grads`."""
+    with torch.enable_grad():
+        inputs = [a.detach().requires_grad_() for a in inputs]
+        outputs = function(*inputs)
+        found = torch.autograd.grad(list(outputs), inputs, list(grads), allow_unused=True)
+    return [torch.zeros_like(a) if grad is None else grad for a, grad in zip(inputs, found, strict=True)]
 
 
 def run_steps(module: nn.Module, x: Tensor, state: Any, resets: Tensor | None) -> tuple[Tensor, Any]:

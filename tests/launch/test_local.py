@@ -145,8 +145,12 @@ def test_killing_reaches_processes_in_sessions_of_their_own():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_termination_and_a_closed_terminal_ask_to_stop(number):
     launch = local._Launch(1, 1, CONSOLE)
-    with local._signals(launch):
-        signal.raise_signal(number)
+    before = signal.signal(number, signal.SIG_DFL)  # under nohup a closed terminal is to be ignored
+    try:
+        with local._signals(launch):
+            signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
     assert launch.asked == 1
 
 

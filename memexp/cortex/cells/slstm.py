@@ -21,6 +21,7 @@ from memexp.cortex.cells.shared import (
     HeadNorm,
     State,
     accumulator_dtype,
+    full_precision,
     join_states,
     require_heads,
     split_state,
@@ -67,7 +68,8 @@ class SLSTM(nn.Module):
         terms = torch.cat(halves, dim=-2).to(dtype)  # [B, T, N, 4, d]
         recurrent = self.recurrent_kernel.to(dtype).unflatten(1, (4, -1))
         before = state["ycnm"].to(dtype).unflatten(-1, (self.n_heads, -1))
-        y, after = slstm(terms, recurrent, before, resets)
+        with full_precision(x):
+            y, after = slstm(terms, recurrent, before, resets)
         new = {"ycnm": after.flatten(-2).to(state["ycnm"].dtype)}
         return self.outnorm(y.view(B, T, -1).to(x.dtype)), new | conv_state | axon_states
 

@@ -5,6 +5,7 @@ Sizes: B rows, T steps, H features, K taps. torch's own grouped convolution know
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:
@@ -47,6 +48,7 @@ class _DepthwiseConv(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         (dy,), (run, weight) = grads, ctx.saved_tensors
         K, T = len(weight), dy.shape[1]

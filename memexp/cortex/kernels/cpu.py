@@ -26,9 +26,6 @@ array with a place for each row, of which it uses that of its first row.
 inlined = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy", forceinline=True)
 """A function that kernels use."""
 
-inlined = functools.partial(njit, fastmath=_FAST, error_model="numpy", forceinline=True)
-"""A function of numbers that kernels use."""
-
 # Loops over a dozen arrays become vector instructions only if the compiler may check at run time that none overlaps
 # another; by default it gives up above 8 comparisons.
 llvmlite.binding.set_option("memexp", "-runtime-memory-check-threshold=256")
@@ -40,6 +37,8 @@ _WORTH_SPREADING = 16_384
 
 def over_rows(run: Callable[..., Any], rows: int, *arguments: Tensor) -> None:
     """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
+    if not rows:
+        return
     arrays = [a.detach().numpy() for a in arguments]
     parts = min(torch.get_num_threads(), rows) if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
     bounds = [rows * part // parts for part in range(parts + 1)]

@@ -64,7 +64,7 @@ def _exp_single(x):
     p = p * r + _FLOAT(_EXP[4])
     p = p * r + _FLOAT(_EXP[5])
     value = (p * r * r + r + _FLOAT(1.0)) * _as_float((n + types.int32(127)) << types.int32(23))
-    return value if x > _FLOAT(-87.0) else _FLOAT(0.0)
+    return value if x > _FLOAT(-87.0) else _FLOAT(0.0) if x <= _FLOAT(-87.0) else x  # NaN stays NaN
 
 
 @inlined

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -31,7 +32,7 @@ class Linear(nn.Linear):
 
 
 def linear_over_memory(run: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`linear` of run `[B, M+T, K]`, whose last T steps are x; gradients flow into x alone, at no cost for the rest."""
+    """`linear` of run `[B, M+T, K]`, whose last T steps are x. Gradients of inputs flow into x alone."""
     if not by_onednn(x):
         return F.linear(torch.cat([run[:, : run.shape[1] - x.shape[1]].detach(), x], dim=1), weight, bias)
     return _LinearOverMemory.apply(run.detach(), x, weight, bias)  # type: ignore[return-value]
@@ -87,6 +88,7 @@ class _Linear(torch.autograd.Function):
         return _onednn(rows, weight, bias).view(*x.shape[:-1], len(weight))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         (x, weight), grad = ctx.saved_tensors, grads[0].reshape(-1, grads[0].shape[-1])
         needs_x, needs_weight, needs_bias = ctx.needs_input_grad
@@ -102,6 +104,7 @@ class _LinearOverMemory(torch.autograd.Function):
         return _onednn(run.flatten(0, 1), weight, bias).view(*run.shape[:2], len(weight))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         (run, weight), grad = ctx.saved_tensors, grads[0].reshape(-1, grads[0].shape[-1])
         recent = grads[0][:, run.shape[1] - ctx.T :]

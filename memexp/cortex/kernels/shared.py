@@ -1,22 +1,16 @@
 """What several kernels use."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
-def gradients_of(
-    function: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor], grads: Sequence[Tensor]
-) -> list[Tensor]:
-    """Gradients of `inputs` through `function(*inputs)`, whose outputs receive `grads`; where no kernel is."""
-    with torch.enable_grad():
-        inputs = [a.detach().requires_grad_() for a in inputs]
-        outputs = function(*inputs)
-        found = torch.autograd.grad(list(outputs), inputs, list(grads), allow_unused=True)
-    return [torch.zeros_like(a) if grad is None else grad for a, grad in zip(inputs, found, strict=True)]
+def has_kernel(x: Tensor, on_gpu: bool = True) -> bool:
+    """Whether x's device has a kernel: CPUs do, GPUs if there is one for them and Triton. Elsewhere plain loops run."""
+    return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and find_spec("triton") is not None)
 
 
 def by_device(operator: Any, package: str, function: str, devices: Sequence[str] = ("cpu", "gpu")) -> None:

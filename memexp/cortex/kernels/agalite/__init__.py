@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.agalite.plain import CHUNK, State, agalite_plain
-from memexp.cortex.kernels.shared import by_device, gradients_of
+from memexp.cortex.kernels.shared import by_device, has_kernel
 
 
 def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -29,9 +29,13 @@ def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | N
         y `[B, T, N, d]` and the state after the last step. Gradients flow into the first two arguments, and neither
         into the state nor out of it.
     """
+    if not has_kernel(projected):
+        y, after = agalite_plain(projected, factors, state, resets)
+        return y, (after[0].detach(), after[1].detach(), after[2].detach())
     inputs = (a.contiguous() for a in (projected, factors, *state))
     y, K, V, s = _agalite(*inputs, resets, torch.is_grad_enabled())
-    return y, (K[:, -1].detach(), V[:, -1].detach(), s[:, -1].detach())
+    # Copies: a view would keep the states of all chunks.
+    return y, (K[:, -1].detach().clone(), V[:, -1].detach().clone(), s[:, -1].detach().clone())
 
 
 def number_of_states(T: int, saving: bool) -> int:
@@ -44,17 +48,7 @@ def _agalite(
     projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """y, and K, V, s `[B, C+1, ...]` before each of the C chunks (if `saving`, else C = 0) and after the last."""
-    y, now = [], (K0, V0, s0)
-    states = [now]
-    for at in range(0, projected.shape[1], CHUNK):
-        part = slice(at, at + CHUNK)
-        y_part, now = agalite_plain(
-            projected[:, part], factors[:, part], now, None if resets is None else resets[:, part]
-        )
-        y.append(y_part)
-        states.append(now)
-    K, V, s = (torch.stack(leaves, dim=1) for leaves in zip(*states[0 if saving else -1 :], strict=True))
-    return torch.cat(y, dim=1), K, V, s
+    raise NotImplementedError
 
 
 @torch.library.custom_op("memexp::agalite_backward", mutates_args=())
@@ -62,11 +56,7 @@ def _agalite_backward(
     dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Gradients of projected and factors."""
-    state = (K[:, 0], V[:, 0], s[:, 0])
-    d_projected, d_factors = gradients_of(
-        lambda a, b: [agalite_plain(a, b, state, resets)[0]], [projected, factors], [dy]
-    )
-    return d_projected, d_factors
+    raise NotImplementedError
 
 
 by_device(_agalite, __name__, "forward")

@@ -150,7 +150,7 @@ def _squash_back(x, p, dx, dp):
 def _relu(x, y):
     zero = x.dtype.type(0.0)
     for i in range(len(x)):
-        y[i] = max(x[i], zero)
+        y[i] = zero if x[i] <= zero else x[i]  # NaN stays NaN
 
 
 @inlined
@@ -163,7 +163,7 @@ def _sigmoid(x, y):
 def _relu_back(y, d):
     zero = y.dtype.type(0.0)
     for i in range(len(y)):
-        d[i] = d[i] if y[i] > zero else zero
+        d[i] = zero if y[i] <= zero else d[i]
 
 
 @inlined

@@ -158,15 +158,20 @@ def _load_step(projected, factors, at, i, e, d: tl.constexpr, eta: tl.constexpr)
     """k, q, v, beta, gamma `[D, 1]` and p1, p2, p3 `[1, E]`, behind their nonlinearities; the padding is zero."""
     x, p = projected + at * 5 * d + i, factors + at * 3 * eta + e
     return (
-        tl.maximum(tl.load(x, i < d, 0), 0),
-        tl.maximum(tl.load(x + d, i < d, 0), 0),
+        _relu(tl.load(x, i < d, 0)),
+        _relu(tl.load(x + d, i < d, 0)),
         tl.load(x + 2 * d, i < d, 0),
         tl.sigmoid(tl.load(x + 3 * d, i < d, -float("inf"))),
         tl.sigmoid(tl.load(x + 4 * d, i < d, -float("inf"))),
-        tl.maximum(tl.load(p, e < eta, 0), 0),
-        tl.maximum(tl.load(p + eta, e < eta, 0), 0),
+        _relu(tl.load(p, e < eta, 0)),
+        _relu(tl.load(p + eta, e < eta, 0)),
         tl.sigmoid(tl.load(p + 2 * eta, e < eta, -float("inf"))),
     )
+
+
+@triton.jit
+def _relu(x):
+    return tl.where(x <= 0, 0.0, x).to(x.dtype)  # NaN stays NaN
 
 
 @triton.jit

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from memexp.cortex.kernels.attention import anywhere
@@ -130,6 +131,7 @@ class _BandedAttention(torch.autograd.Function):
         return y
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         to_key, to_distance, kv, r, y, *weights = ctx.saved_tensors
         dy, (B, T, H), N, passes = grads[0].contiguous(), y.shape, weights[0].shape[0], _passes(y)

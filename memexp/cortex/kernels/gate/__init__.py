@@ -8,6 +8,7 @@ from types import ModuleType
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from memexp.cortex.kernels.gate import anywhere
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
@@ -61,6 +62,7 @@ class _GRUGate(torch.autograd.Function):
         return out.view(shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *grads):
         x, y, gates, h, reset, from_y, from_x, candidate = ctx.saved_tensors
         shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), _passes(x)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.lstm.plain import lstm_plain
-from memexp.cortex.kernels.shared import by_device, gradients_of
+from memexp.cortex.kernels.shared import by_device, has_kernel
 
 
 def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -22,6 +22,8 @@ def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None)
     Returns:
         h `[B, T, H]` and the state after the last step. Gradients flow into every argument but `resets`.
     """
+    if not has_kernel(terms, on_gpu=False):
+        return lstm_plain(terms, recurrent, state, resets)
     h, after, _ = _lstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled())
     return h, after
 
@@ -31,9 +33,7 @@ def _lstm(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """h, the state after the last step, and if `saving` what the backward needs, `[B, T, 5, H]`: i, f, g, o, c'."""
-    B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
-    h, after = lstm_plain(terms, recurrent, state, resets)
-    return h, after, terms.new_empty(B, T if saving else 0, 5, H)
+    raise NotImplementedError
 
 
 @torch.library.custom_op("memexp::lstm_backward", mutates_args=())
@@ -42,9 +42,7 @@ def _lstm_backward(
     resets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of terms, recurrent and state."""
-    inputs = [terms, recurrent, state]
-    d_terms, d_recurrent, d_state = gradients_of(lambda a, b, c: lstm_plain(a, b, c, resets), inputs, [dh, d_after])
-    return d_terms, d_recurrent, d_state
+    raise NotImplementedError
 
 
 by_device(_lstm, __name__, "forward", ["cpu"])

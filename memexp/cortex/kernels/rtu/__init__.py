@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.rtu.plain import rtu_plain
-from memexp.cortex.kernels.shared import by_device, gradients_of
+from memexp.cortex.kernels.shared import by_device, has_kernel
 
 Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -27,12 +27,15 @@ def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | N
         c `[B, T, 2, H]`, and `[B, 4, H]` without gradient: sum_t lambda^(T-1-t) c_{t-1} and sum_t lambda^(T-1-t) u_t
         over the last step's episode, each a pair.
     """
+    if not has_kernel(u):
+        return rtu_plain(u, decay, weight, c0, resets)
     return _rtu(u.contiguous(), decay, weight, c0, resets)
 
 
 @torch.library.custom_op("memexp::rtu", mutates_args=())
 def _rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    return rtu_plain(u, decay, weight, c0, resets)
+    """What `rtu` returns."""
+    raise NotImplementedError
 
 
 @torch.library.custom_op("memexp::rtu_backward", mutates_args=())
@@ -40,13 +43,7 @@ def _rtu_backward(
     dc: Tensor, u: Tensor, c: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None
 ) -> Tensors:
     """Gradients of u, c0, and, row by row `[B, 2, H]`, of decay and weight."""
-    rows = [a.expand(len(u), 2, -1).contiguous() for a in (decay, weight)]
-
-    def by_row(u: Tensor, c0: Tensor, decay: Tensor, weight: Tensor) -> list[Tensor]:
-        return [rtu_plain(u, decay, weight, c0, resets)[0]]
-
-    du, dc0, d_decay, d_weight = gradients_of(by_row, [u, c0, *rows], [dc])
-    return du, dc0, d_decay, d_weight
+    raise NotImplementedError
 
 
 by_device(_rtu, __name__, "forward")

@@ -11,9 +11,12 @@ E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.shared import by_device, gradients_of
+from memexp.cortex.kernels.shared import by_device, has_kernel
 from memexp.cortex.kernels.slstm.plain import EPS as EPS
 from memexp.cortex.kernels.slstm.plain import slstm_plain
+
+WIDEST_ON_GPU = 64
+"""The most features of a head on a GPU: four matrices of more do not fit on a multiprocessor."""
 
 SAVED = 7
 """Values a step and feature that the backward pass needs: i', f', tanh z, sigmoid o, sigmoid -f, c', n'."""
@@ -31,6 +34,8 @@ def slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None
     Returns:
         y `[B, T, N, d]` and the state after the last step. Gradients flow into every argument but `resets`.
     """
+    if not has_kernel(terms, on_gpu=terms.shape[-1] <= WIDEST_ON_GPU):
+        return slstm_plain(terms, recurrent, state, resets)
     y, after, _ = _slstm(
         terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled()
     )
@@ -42,9 +47,7 @@ def _slstm(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y, the state after the last step, and what the backward pass needs if `saving`, `[B, T, N, SAVED, d]`."""
-    B, T, N, _, d = terms.shape
-    y, after = slstm_plain(terms, recurrent, state, resets)
-    return y, after, terms.new_empty(B, T if saving else 0, N, SAVED, d)
+    raise NotImplementedError
 
 
 @torch.library.custom_op("memexp::slstm_backward", mutates_args=())
@@ -53,9 +56,7 @@ def _slstm_backward(
     resets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients of terms, recurrent and state."""
-    inputs = [terms, recurrent, state]
-    d_terms, d_recurrent, d_state = gradients_of(lambda a, b, c: slstm_plain(a, b, c, resets), inputs, [dy, d_after])
-    return d_terms, d_recurrent, d_state
+    raise NotImplementedError
 
 
 by_device(_slstm, __name__, "forward")

@@ -15,15 +15,10 @@ from torch import Tensor
 
 from memexp.cortex.kernels import slstm
 from memexp.cortex.kernels.gpu import contiguous, keep
-from memexp.cortex.kernels.shared import gradients_of
-from memexp.cortex.kernels.slstm.plain import slstm_plain
 
 EPS, SAVED = tl.constexpr(slstm.EPS), tl.constexpr(slstm.SAVED)
 ROWS = 16
 """Rows of a program; the least that a matrix product takes."""
-
-WIDEST = 64
-"""The most features of a head: four matrices of more do not fit on a multiprocessor. Beyond it the plain loop runs."""
 
 
 def forward(
@@ -31,8 +26,6 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, _, d = terms.shape
     saved = terms.new_empty(B, T if saving else 0, N, slstm.SAVED, d)
-    if d > WIDEST:
-        return *slstm_plain(terms, recurrent, state, resets), saved
     y, after = terms.new_empty(B, T, N, d), torch.empty_like(state)
     inputs = (terms, recurrent, state, *contiguous(resets))
     _forward[_grid(B, N)](*inputs, y, after, saved, B, T, SAVING=saving, **_sizes(N, d))
@@ -44,9 +37,6 @@ def backward(
     resets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, N, _, d = terms.shape
-    if d > WIDEST:
-        grads = gradients_of(lambda *a: slstm_plain(*a, resets), [terms, recurrent, state], [dy, d_after])
-        return grads[0], grads[1], grads[2]
     d_terms, d_state = torch.empty_like(terms), torch.empty_like(state)
     inputs = (dy, d_after, recurrent, state, *contiguous(resets), y, saved)
     _backward[_grid(B, N)](*inputs, d_terms, d_state, B, T, **_sizes(N, d))
@@ -91,7 +81,7 @@ def _forward(
         i, f = _plus_product(i, y_now, R_i), _plus_product(f, y_now, R_f)
         z, o = 2 * tl.sigmoid(2 * _plus_product(z, y_now, R_z)) - 1, tl.sigmoid(_plus_product(o, y_now, R_o))
         carried = tl.where(n == 0, -float("inf"), m + _log_sigmoid(f))
-        m = tl.maximum(i, carried)
+        m = tl.maximum(i, carried, propagate_nan=tl.PropagateNan.ALL)
         i, open_f, f = tl.exp(i - m), tl.sigmoid(-f), tl.exp(carried - m)
         c, n = f * c + i * z, f * n + i
         y_now = o * c / (n + EPS)
