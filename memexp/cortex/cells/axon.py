@@ -82,7 +82,8 @@ class Axon(nn.Module):
         u = self._mix(x).to(real)
         nu, theta = self.nu_log.to(real).exp(), self.theta_log.to(real).exp()
         gain = (1 - (-2 * nu).exp()).sqrt()
-        weight = gain * torch.stack([self.w1, self.w2]).to(real)  # [2, H]
+        w = torch.stack([self.w1, self.w2]).to(real)  # [2, H]
+        weight = gain * w
         if state is None:
             c = weight * u.unsqueeze(-2)
             return without_influence(self._output(c, x.dtype), [self.theta_log]), {}
@@ -91,7 +92,7 @@ class Axon(nn.Module):
         c, sums = rtu(u, decay, weight, self._with_past_credit(before, traces), resets)
         with torch.no_grad():
             slopes = torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain])
-            traces = carry_traces(traces, sums, decay, weight / gain, slopes, x.shape[1], resets)
+            traces = carry_traces(traces, sums, decay, w, slopes, x.shape[1], resets)
         dtype = state["c"].dtype
         return self._output(c, x.dtype), {"c": c[:, -1].detach().to(dtype), "traces": traces.to(dtype)}
 

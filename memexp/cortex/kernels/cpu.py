@@ -92,6 +92,13 @@ def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
 
 
 @inlined
+def quarters(x):
+    """What the four gates have of x, one after the other."""
+    n = len(x) // 4
+    return x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+
+
+@inlined
 def add_product(x, matrix, y):
     """y `[n]` += x `[m]` matrix `[m, n]`, eight rows of the matrix at a time so that y is read and written less."""
     m, n = matrix.shape

@@ -3,14 +3,18 @@
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
+
+HAS_TRITON = find_spec("triton") is not None
 
 
 def has_kernel(x: Tensor, on_gpu: bool = True) -> bool:
     """Whether x's device has a kernel: CPUs do, GPUs if there is one for them and Triton. Elsewhere plain loops run."""
-    return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and find_spec("triton") is not None)
+    return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and HAS_TRITON)
 
 
 def by_device(operator: Any, package: str, function: str, devices: Sequence[str] = ("cpu", "gpu")) -> None:
@@ -24,3 +28,27 @@ def by_device(operator: Any, package: str, function: str, devices: Sequence[str]
             return getattr(import_module(f"{package}.{module}"), function)(*arguments)
 
         operator.register_kernel({"cpu": "cpu", "gpu": "cuda"}[module])(compute)
+
+
+def passes_for(x: Tensor, package: str) -> ModuleType:
+    """A kernel's passes over data like x: its module `<package>.cpu` in Numba, or `<package>.anywhere` in PyTorch."""
+    numba = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return import_module(f"{package}.{'cpu' if numba else 'anywhere'}")
+
+
+def differentiate(operator: Any, backward: Any) -> None:
+    """Autograd of (terms, recurrent, state, resets, saving) -> (y, state after, saved) by the operator `backward`."""
+
+    def save(ctx: Any, inputs: Any, output: Any) -> None:
+        terms, recurrent, state, resets, _ = inputs
+        y, _, saved = output
+        ctx.save_for_backward(terms, recurrent, state, y, saved, resets)
+
+    def back(ctx: Any, dy: Tensor, d_after: Tensor, d_saved: Tensor) -> Any:
+        return *backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
+
+    @backward.register_fake
+    def _(dy, d_after, terms, recurrent, state, y, saved, resets):
+        return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
+
+    operator.register_autograd(back, setup_context=save)

@@ -7,7 +7,6 @@ formed. Sizes: B rows, T queries, W window, N heads, d features a head; H = N d.
 
 import math
 from collections.abc import Iterator
-from types import ModuleType
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from memexp.cortex.kernels.attention import anywhere
 from memexp.cortex.kernels.attention.anywhere import hidden
 from memexp.cortex.kernels.linear import gradient_of_weight, product
+from memexp.cortex.kernels.shared import passes_for
 
 QUERIES_AT_ONCE = {"cpu": 32, "cuda": 128}
 """Queries of one block, by device: few waste less on keys outside the band, many take fewer and larger operations."""
@@ -39,8 +39,7 @@ def banded_attention(
     Returns:
         y `[B, T, H]`. Gradients flow into the first five arguments.
     """
-    plain = torch.compiler.is_compiling() or torch.is_autocast_enabled(q.device.type) or q.dtype == torch.bfloat16
-    attend = banded_attention_plain if plain else _BandedAttention.apply
+    attend = banded_attention_plain if torch.compiler.is_compiling() else _BandedAttention.apply
     return attend(q, kv, r, u, v, episode, episodes)  # type: ignore[return-value]
 
 
@@ -55,8 +54,8 @@ def banded_attention_plain(
     ys = []
     for queries, reach in blocks(q.shape[2], len(r) - 1, q.device):
         scores = skew(to_distance[:, :, queries] @ distances) + to_key[:, :, queries] @ k[:, :, reach].mT
-        scores = scores.float() + hidden(episode[:, queries], episodes[:, reach])[:, None]
-        ys.append(torch.softmax(scores, dim=-1).to(values.dtype) @ values[:, :, reach])
+        scores = scores + hidden(episode[:, queries], episodes[:, reach])[:, None]
+        ys.append(torch.softmax(scores, dim=-1) @ values[:, :, reach])
     return torch.cat(ys, dim=2).transpose(1, 2).flatten(2)
 
 
@@ -74,10 +73,8 @@ def attention_step(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor, age: 
         The mean of the inputs under each head's softmax `[B, N, H]`, and the memory after the step.
     """
     acting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if acting and mem.numel() and mem.dtype == queries.dtype and _passes(mem) is not anywhere:
-        from memexp.cortex.kernels.attention import cpu
-
-        return cpu.step(*(a.contiguous() for a in (queries, ahead, mem, x, age)))
+    if acting and mem.numel() and mem.dtype == queries.dtype and (passes := passes_for(mem, __name__)) is not anywhere:
+        return passes.step(*(a.contiguous() for a in (queries, ahead, mem, x, age)))
     return attention_step_plain(queries, ahead, mem, x, age)
 
 
@@ -113,7 +110,7 @@ class _BandedAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, kv, r, u, v, episode, episodes):
-        (N, d), (B, T, H), passes = u.shape, q.shape, _passes(q)
+        (N, d), (B, T, H), passes = u.shape, q.shape, passes_for(q, __name__)
         to_key, to_distance = ((q + bias.flatten()) / math.sqrt(d) for bias in (u, v))
         ahead = q.new_empty(N, B * T, len(r))
         for n, head in enumerate(heads(N, d)):
@@ -134,7 +131,7 @@ class _BandedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         to_key, to_distance, kv, r, y, *weights = ctx.saved_tensors
-        dy, (B, T, H), N, passes = grads[0].contiguous(), y.shape, weights[0].shape[0], _passes(y)
+        dy, (B, T, H), N, passes = grads[0].contiguous(), y.shape, weights[0].shape[0], passes_for(y, __name__)
         d = H // N
         d_key, d_kv, d_ahead = torch.empty_like(to_key), torch.zeros_like(kv), y.new_empty(N, B, T, len(r))
         flow = (dy * y).view(B, T, N, d).sum(-1).permute(2, 0, 1)  # sum_j P_ij dL/dP_ij, [N, B, T]
@@ -155,14 +152,6 @@ class _BandedAttention(torch.autograd.Function):
         scale = 1 / math.sqrt(d)
         du, dv = ((a.sum((0, 1)) * scale).view(N, d) for a in (d_key, d_distance))
         return d_key.add_(d_distance).mul_(scale), d_kv, d_r, du, dv, None, None
-
-
-def _passes(x: Tensor) -> ModuleType:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return anywhere
-    from memexp.cortex.kernels.attention import cpu
-
-    return cpu
 
 
 def heads(N: int, d: int) -> list[slice]:

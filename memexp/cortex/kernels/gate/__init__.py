@@ -4,15 +4,13 @@
 Numba, `anywhere.py` in PyTorch. Gates take most of the arithmetic of a gated block.
 """
 
-from types import ModuleType
-
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memexp.cortex.kernels.gate import anywhere
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.linear import gradient_of_weight, product
+from memexp.cortex.kernels.shared import passes_for
 
 
 def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
@@ -37,19 +35,11 @@ def _gate(
     x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The output `[n, H]`, r and z `[n, 2 H]`, h and r x `[n, H]`."""
-    passes = _passes(x)
+    passes = passes_for(x, __name__)
     gates, of_y = product(x, from_x), product(y, from_y)
     reset = passes.gates(x, of_y, bias, gates)
     h = product(reset, candidate)
     return passes.mix(x, of_y, gates, h), gates, h, reset
-
-
-def _passes(x: Tensor) -> ModuleType:
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return anywhere
-    from memexp.cortex.kernels.gate import cpu
-
-    return cpu
 
 
 class _GRUGate(torch.autograd.Function):
@@ -65,7 +55,7 @@ class _GRUGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         x, y, gates, h, reset, from_y, from_x, candidate = ctx.saved_tensors
-        shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), _passes(x)
+        shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), passes_for(x, __name__)
         dh = passes.candidate_back(d_out, gates, h)
         d_reset = product(dh, candidate.t())
         d_terms, d_gates, dx, d_bias = passes.gates_back(d_out, x, gates, h, dh, d_reset)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.lstm.plain import lstm_plain
-from memexp.cortex.kernels.shared import by_device, has_kernel
+from memexp.cortex.kernels.shared import by_device, differentiate, has_kernel
 
 
 def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -55,19 +55,4 @@ def _(terms, recurrent, state, resets, saving):
     return terms.new_empty(B, T, H), torch.empty_like(state), terms.new_empty(B, T if saving else 0, 5, H)
 
 
-@_lstm_backward.register_fake
-def _(dh, d_after, terms, recurrent, state, h, saved, resets):
-    return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
-
-
-def _save(ctx, inputs, output) -> None:
-    terms, recurrent, state, resets, _ = inputs
-    h, _, saved = output
-    ctx.save_for_backward(terms, recurrent, state, h, saved, resets)
-
-
-def _backward(ctx, dh, d_after, d_saved):
-    return *_lstm_backward(dh.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
-
-
-_lstm.register_autograd(_backward, setup_context=_save)
+differentiate(_lstm, _lstm_backward)

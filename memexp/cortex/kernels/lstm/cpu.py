@@ -3,7 +3,15 @@
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.cpu import (
+    add_product,
+    add_transposed_product,
+    inlined,
+    keep_mask,
+    kernel,
+    over_rows,
+    quarters,
+)
 from memexp.cortex.kernels.elementary import sigmoid
 from memexp.cortex.kernels.linear import product
 
@@ -45,13 +53,8 @@ def _forward(terms, from_h, keep, work, h, after, saved, first, end):
                 sums[j] = given[j]
             if k != 0:
                 add_product(last, from_h, sums)
-            to_i, to_f, to_g, to_o = _quarters(sums, H)
+            to_i, to_f, to_g, to_o = quarters(sums)
             _step(k, to_i, to_f, to_g, to_o, c, last, now[0], now[1], now[2], now[3], now[4], h[row, t])
-
-
-@inlined
-def _quarters(sums, H):
-    return sums[:H], sums[H : 2 * H], sums[2 * H : 3 * H], sums[3 * H :]
 
 
 @inlined
@@ -70,13 +73,13 @@ def _step(k, to_i, to_f, to_g, to_o, c, last, i, f, g, o, c_now, h):
 
 @kernel
 def _backward(dh, from_h, state, saved, keep, d_terms, d_state, first, end):
-    T, H = dh.shape[1:]
+    T = dh.shape[1]
     for row in range(first, end):
         d_last, dc = d_state[row, 0], d_state[row, 1]
         for t in range(T - 1, -1, -1):
             k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t]
             c = saved[row, t - 1, 4] if t else state[row, 1]
-            d_i, d_f, d_g, d_o = _quarters(d_now, H)
+            d_i, d_f, d_g, d_o = quarters(d_now)
             i, f, g, o, c_now = now[0], now[1], now[2], now[3], now[4]
             _step_back(k, dh[row, t], i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o)
             if k != 0:

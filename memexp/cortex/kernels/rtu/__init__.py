@@ -9,8 +9,6 @@ from torch import Tensor
 from memexp.cortex.kernels.rtu.plain import rtu_plain
 from memexp.cortex.kernels.shared import by_device, has_kernel
 
-Tensors = tuple[Tensor, Tensor, Tensor, Tensor]
-
 
 def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
     """c_t = lambda c_{t-1} + w u_t, and what the traces of lambda and w need.
@@ -41,7 +39,7 @@ def _rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | 
 @torch.library.custom_op("memexp::rtu_backward", mutates_args=())
 def _rtu_backward(
     dc: Tensor, u: Tensor, c: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None
-) -> Tensors:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of u, c0, and, row by row `[B, 2, H]`, of decay and weight."""
     raise NotImplementedError
 

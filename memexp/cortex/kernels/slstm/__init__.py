@@ -11,7 +11,7 @@ E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.shared import by_device, has_kernel
+from memexp.cortex.kernels.shared import by_device, differentiate, has_kernel
 from memexp.cortex.kernels.slstm.plain import EPS as EPS
 from memexp.cortex.kernels.slstm.plain import slstm_plain
 
@@ -69,19 +69,4 @@ def _(terms, recurrent, state, resets, saving):
     return terms.new_empty(B, T, N, d), torch.empty_like(state), terms.new_empty(B, T if saving else 0, N, SAVED, d)
 
 
-@_slstm_backward.register_fake
-def _(dy, d_after, terms, recurrent, state, y, saved, resets):
-    return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
-
-
-def _save(ctx, inputs, output) -> None:
-    terms, recurrent, state, resets, _ = inputs
-    y, _, saved = output
-    ctx.save_for_backward(terms, recurrent, state, y, saved, resets)
-
-
-def _backward(ctx, dy, d_after, d_saved):
-    return *_slstm_backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
-
-
-_slstm.register_autograd(_backward, setup_context=_save)
+differentiate(_slstm, _slstm_backward)

@@ -4,7 +4,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.cpu import (
+    add_product,
+    add_transposed_product,
+    inlined,
+    keep_mask,
+    kernel,
+    over_rows,
+    quarters,
+)
 from memexp.cortex.kernels.elementary import exp, log1p, sigmoid
 from memexp.cortex.kernels.slstm.plain import EPS
 
@@ -53,14 +61,9 @@ def _forward(terms, from_y, keep, eps, work, y, after, saved, first, end):
                 if k != 0:
                     add_product(last, from_y[head], sums)
                 i, f, z, o, open_f, c_now, n_now = _rows(saved[row, min(t, saved.shape[1] - 1), head])
-                to_i, to_f, to_z, to_o = _quarters(sums, d)
+                to_i, to_f, to_z, to_o = quarters(sums)
                 _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f)
                 _advance(k, eps[0], i, f, z, o, c, n, last, c_now, n_now, y[row, t, head])
-
-
-@inlined
-def _quarters(sums, d):
-    return sums[:d], sums[d : 2 * d], sums[2 * d : 3 * d], sums[3 * d :]
 
 
 @inlined
@@ -114,7 +117,7 @@ def _backward(dy, from_y, state, y, saved, keep, eps, d_terms, d_state, first, e
                 c = saved[row, t - 1, head, 5] if t else state[row, 1, head]
                 n = saved[row, t - 1, head, 6] if t else state[row, 2, head]
                 i, f, z, o, open_f, _, n_now = _rows(saved[row, t, head])
-                d_i, d_f, d_z, d_o = _quarters(now, d)
+                d_i, d_f, d_z, d_o = quarters(now)
                 _output_back(eps[0], dy[row, t, head], y[row, t, head], o, n_now, d_last, dc, dn, excess, d_o)
                 _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, d_i, d_f, d_z)
                 if k != 0:
