@@ -1,112 +1,134 @@
-"""Speed of assembly_lines on one core, agent steps a second, beside the original engine's figures.
+"""Speed of the grid games, agent steps a second, beside the original engine's figures.
 
-    python benchmarks/engine.py [--worlds 1024] [--repeats 7] [--json]
+    python benchmarks/engine.py [--only cvc tiny] [--threads 1 2] [--repeats 7] [--json]
 
 `env`: VecEnv.step with observations, rewards and resets, uniformly random actions over all of them. `engine`: the
-compiled step alone. Worlds are out of phase, so that episodes end throughout. Median and quartiles over the repeats.
+compiled step alone. `rules`: the same without observations. Rates are per second of wall time; worlds are out of phase,
+so that episodes end throughout. Step times are those of `env`: the slowest hold the resets. Medians and quartiles over
+the repeats, one process a number of threads.
 """
 
 import argparse
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
-os.environ.setdefault("NUMBA_NUM_THREADS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import numpy as np
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.envs.assembly_tasks import STYLES, Style
-from memexp.envs.config import AssemblyLines
-from memexp.envs.grid import columns as col
-from memexp.envs.grid.step import step_worlds
-
-ORIGINAL = {"tiny": 155_000, "small": 151_000, "medium": 292_000}
-"""The original engine alone, agent steps a second on one core of the same kind of machine (level_0: as tiny)."""
-ORIGINAL_WRAPPED = 23_500
-"""The original with its training wrapper (22 000 to 25 000)."""
-CASES: dict[str, tuple[Style, str | None]] = {
-    "level_0": (STYLES["level_0"], "tiny"),
-    **{room: (Style((1, 2, 3, 4), (0, 1, 2), (room,)), room) for room in ORIGINAL},
-    "all_room_sizes": (STYLES["all_room_sizes"], None),
-    "full": (STYLES["full"], None),
+CVC = {"name": "cvc_random_maps"}
+CASES: dict[str, tuple[dict[str, Any], int, float | None, float]] = {
+    # case -> knobs, worlds, the original engine alone, the original with its training wrapper (agent steps/s, one core)
+    "cvc": (CVC, 64, 266_000, 151_000),
+    "cvc 4 cogs 30x30": (CVC | {"num_cogs": 4, "map_width": 30, "map_height": 30}, 256, None, 151_000),
+    "tiny": ({"name": "assembly_lines", "curriculum_style": "tiny"}, 1024, 155_000, 23_500),
+    "small": ({"name": "assembly_lines", "room_sizes": "small"}, 1024, 151_000, 23_500),
+    "medium": ({"name": "assembly_lines", "room_sizes": "medium"}, 1024, 292_000, 23_500),
+    "all_room_sizes": ({"name": "assembly_lines"}, 1024, None, 23_500),
+    "full": ({"name": "assembly_lines", "curriculum_style": "full"}, 1024, None, 23_500),
 }
-"""Case -> tasks and the room size whose original figure it is compared with. `full` has obstacles and large rooms."""
+"""The original's figures are those of ../shared/reference/UPSTREAM.md, measured on a machine of the same kind; its
+wrapper with cvc was measured at 20 agents. `full` has obstacles and large rooms."""
 
 
-def rates(env: AssemblyLinesEnv, repeats: int, seconds: float) -> dict[str, list[float]]:
-    """Agent steps a second of VecEnv.step ('env') and of the compiled step alone ('engine'), one figure a repeat."""
-    env.reset()
+def measure(case: str, vibes: int, repeats: int, seconds: float) -> dict[str, list[float]]:
+    """Rates [repeats] of env, engine and rules, and the step times of env in seconds, in this process."""
+    import numpy as np
+    import torch
+
+    from memexp.envs import make
+    from memexp.envs.grid import columns as col
+    from memexp.envs.grid.step import QUIET, step_worlds
+    from memexp.envs.grid_env import GridEnv
+
+    torch.set_num_threads(1)
+    knobs, worlds, *_ = CASES[case]
+    env = make(num_envs=worlds, num_vibes=vibes, **knobs)
+    assert isinstance(env, GridEnv)
     env.desync()
-    generator = torch.Generator().manual_seed(0)
-    actions = torch.randint(env.num_actions, (64, env.num_agents), generator=generator)
-    arrays = [row[:, None].numpy() for row in actions]
-    ones = np.ones(env.num_envs, np.int64)
+    actions = torch.randint(env.num_actions, (64, env.num_agents), generator=torch.Generator().manual_seed(0))
+    arrays = list(actions.numpy().reshape(64, worlds, -1))
+    ones = np.ones(worlds, np.int64)
+    s = env.state
 
-    def rate(run: Callable[[int], object]) -> float:
-        steps, start = 0, time.process_time()
-        while (spent := time.process_time() - start) < seconds:
-            for _ in range(16):
-                run(steps)
-                steps += 1
-        return steps * env.num_agents / spent
+    def times(run: Callable[[int], object]) -> list[float]:
+        taken, begun = [], time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            start = time.perf_counter()
+            run(len(taken))
+            taken.append(time.perf_counter() - start)
+        return taken
 
-    result: dict[str, list[float]] = {"env": [], "engine": []}
-    for _ in range(repeats + 1):
-        result["env"].append(rate(lambda i: env.step(actions[i % 64])))
+    result: dict[str, list[float]] = {"env": [], "engine": [], "rules": [], "step": []}
+    for repeat in range(repeats + 1):
+        steps = times(lambda i: env.step(actions[i % 64]))
         env.pop_episodes()
         state = env.state_dict()
-        env._state.world[:, col.MAX_STEPS] = 10**9  # nobody would reset the worlds that end
-        result["engine"].append(rate(lambda i: step_worlds(env._state, arrays[i % 64], ones)))
+        s.world[:, col.MAX_STEPS] = 10**9  # nobody would reset the worlds that end
+        engine = times(lambda i: step_worlds(s, arrays[i % 64], ones))
+        rules = times(lambda i: step_worlds(s, arrays[i % 64], ones, QUIET))
         env.load_state_dict(state)
-    return {name: values[1:] for name, values in result.items()}  # the first repeat warms up
+        if repeat:  # the first one warms up
+            result["step"] += steps
+            for name, taken in (("env", steps), ("engine", engine), ("rules", rules)):
+                result[name].append(env.num_agents * len(taken) / sum(taken))
+    return result
 
 
-def quartiles(values: list[float]) -> tuple[float, float, float]:
-    """Lower quartile, median, upper quartile."""
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
-    return low, median, high
+def quantiles(values: list[float], *shares: float) -> list[float]:
+    """The values below which these shares of `values` lie."""
+    import numpy as np
+
+    return np.quantile(values, shares).tolist()
+
+
+def measure_apart(case: str, threads: int, options: argparse.Namespace) -> dict[str, list[float]]:
+    """`measure` in a process of its own, which is how a number of threads can be chosen."""
+    words = [sys.executable, __file__, "--only", case, "--vibes", str(options.vibes), "--inner"]
+    words += ["--repeats", str(options.repeats), "--seconds", str(options.seconds)]
+    environment = os.environ | {"NUMBA_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)}
+    return json.loads(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--worlds", type=int, default=1024)
+    parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--vibes", type=int, default=152, help="vibe actions (152 in the original)")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="CPU time of a repeat")
+    parser.add_argument("--seconds", type=float, default=0.5, help="of one repeat of one rate")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    torch.set_num_threads(1)
+    if options.inner:
+        print(json.dumps(measure(options.only[0], options.vibes, options.repeats, options.seconds)))
+        return
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
 
-    table = Table(title=f"agent steps/s on one core, {options.worlds} worlds, median [quartiles]")
-    for heading in ("tasks", "env", "engine", "env / original engine", "env / original wrapper"):
-        table.add_column(heading, justify="left" if heading == "tasks" else "right")
-    answer = {}
-    for case, (style, room) in CASES.items():
-        env = AssemblyLinesEnv(AssemblyLines(num_vibes=options.vibes), options.worlds, style=style)
-        measured = rates(env, options.repeats, options.seconds)
-        row: dict[str, float | list[float] | None] = {}
-        for name, values in measured.items():
-            low, median, high = quartiles(values)
-            row |= {name: median, f"{name}_quartiles": [low, high]}
-        median = quartiles(measured["env"])[1]
-        row["ratio_to_original_engine"] = median / ORIGINAL[room] if room else None
-        row["ratio_to_original_wrapper"] = median / ORIGINAL_WRAPPED
-        answer[case] = row
-        cells = []
-        for values in measured.values():
-            low, median, high = quartiles(values)
-            cells.append(f"{median / 1e3:,.0f}k [{low / 1e3:,.0f}-{high / 1e3:,.0f}]")
-        median = quartiles(measured["env"])[1]
-        ratio = f"{median / ORIGINAL[room]:.1f}x" if room else ""
-        table.add_row(case, *cells, ratio, f"{median / ORIGINAL_WRAPPED:.0f}x")
+    table = Table(title=f"thousand agent steps/s, {options.vibes} vibes, median [quartiles]", title_justify="left")
+    table.add_column("game")
+    for heading in ("threads", "env", "engine", "rules", "env / original", "env / its wrapper", "step p50, p99 ms"):
+        table.add_column(heading, justify="right")
+    answer = []
+    todo = [(case, threads) for case in options.only for threads in options.threads]
+    for case, threads in track(todo, "measuring", console=Console(stderr=True)):
+        measured = measure_apart(case, threads, options)
+        rates = {name: quantiles(measured[name], 0.25, 0.5, 0.75) for name in ("env", "engine", "rules")}
+        p50, p99 = (1e3 * one for one in quantiles(measured["step"], 0.5, 0.99))
+        _, worlds, original, wrapped = CASES[case]
+        median = rates["env"][1]
+        ratios = {"to_original": original and median / original, "to_wrapper": median / wrapped}
+        answer.append(
+            {"case": case, "threads": threads, "worlds": worlds, **rates, **ratios, "p50_ms": p50, "p99_ms": p99}
+        )
+        cells = [f"{m / 1e3:,.0f} [{low / 1e3:,.0f}-{high / 1e3:,.0f}]" for low, m, high in rates.values()]
+        ratio = f"{median / original:.1f}x" if original else ""
+        table.add_row(case, str(threads), *cells, ratio, f"{median / wrapped:.0f}x", f"{p50:.2f}, {p99:.2f}")
     if options.json:
-        print(json.dumps({"worlds": options.worlds, "vibes": options.vibes, "cases": answer}))
+        print(json.dumps({"vibes": options.vibes, "cases": answer}))
     else:
         Console().print(table)
 

@@ -9,7 +9,6 @@ from typing import Any
 from rich.console import Console
 
 from memexp.config import UsageError, check_run_name, parse_count, parse_words
-from memexp.envs.config import PLAYABLE
 from memexp.launch import LaunchError
 from memexp.launch.cell import Cell, recipe_cells
 from memexp.launch.code import find_code
@@ -64,8 +63,6 @@ def launch(words: Sequence[str], options: Options, console: Console, notes: Cons
     """
     _check(options)
     name, cells, resources = read_target(words, options)
-    if options.local:
-        _require_playable(cells)
     plan = make_plan(name, cells, None if options.local else resources)
     if options.local:
         return _show(plan, options, console) if options.dry_run else _run_local(plan, options, console)
@@ -163,15 +160,6 @@ def _parse_steps(text: str) -> int:
     if not isinstance(count, int) or count <= 0:
         raise UsageError(f"--steps {text}: a number of agent steps above 0, such as 2b, 500m or 100_000")
     return count
-
-
-def _require_playable(cells: Sequence[Cell]) -> None:
-    """Raises UsageError for an environment that cannot be played here."""
-    for cell in cells:
-        if (name := cell.config.env.name) not in PLAYABLE:
-            what = f"environment '{name}' can be planned but not played yet; playable: {', '.join(PLAYABLE)}"
-            others = dict.fromkeys(one.env for one in cells if one.config.env.name in PLAYABLE)
-            raise UsageError(what + (f"; leave it out with --select env={','.join(others)}" if others else ""))
 
 
 def _show(plan: Plan, options: Options, console: Console) -> int:

@@ -12,7 +12,7 @@ from memexp.config import UsageError, bind_arguments, did_you_mean, parse_words
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
 from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
-from memexp.envs.config import ENVIRONMENTS, PLAYABLE
+from memexp.envs.config import ENVIRONMENTS
 from memexp.launch.recipe import all_recipes
 from memexp.launch.status import status_of
 from memexp.runs import find_runs
@@ -31,8 +31,7 @@ def _environments() -> Rows:
     for name, config in ENVIRONMENTS.items():
         knobs = {key: field.default for key, field in config.model_fields.items() if key != "name"}
         summary = (config.__doc__ or "").partition("\n")[0]
-        planned = "" if name in PLAYABLE else " (can be planned but not played yet)"
-        rows.append({"env": name, "summary": summary + planned, "knobs": knobs})
+        rows.append({"env": name, "summary": summary, "knobs": knobs})
     return rows
 
 

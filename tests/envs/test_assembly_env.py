@@ -41,7 +41,7 @@ def test_a_world_depends_on_the_seed_and_its_global_number_alone():
     ours, theirs = whole.pop_episodes(), part.pop_episodes()
     mine = ours["world"] >= 4
     assert len(theirs["return"]) >= 4
-    assert all(np.array_equal(np.sort(ours[key][mine]), np.sort(theirs[key])) for key in ours)
+    assert all(np.array_equal(np.sort(ours[key][mine]), np.sort(theirs[key]), equal_nan=True) for key in ours)
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
     assert same(*played)
     assert torch.equal(*last_seen)
     assert len(episodes[0]["return"]) > 10
-    assert all(np.array_equal(episodes[0][key], episodes[1][key]) for key in episodes[0])
+    assert all(np.array_equal(episodes[0][key], episodes[1][key], equal_nan=True) for key in episodes[0])
 
 
 def test_another_seed_gives_other_worlds():
@@ -80,7 +80,7 @@ def test_a_saved_env_continues_exactly():
     restored.load_state_dict(state)
     assert same(play(restored, actions[300:]), after)
     again = restored.pop_episodes()
-    assert all(np.array_equal(episodes[key], again[key]) for key in episodes)
+    assert all(np.array_equal(episodes[key], again[key], equal_nan=True) for key in episodes)
     assert len(episodes["return"]) > 0
 
 

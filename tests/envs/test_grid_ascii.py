@@ -2,14 +2,12 @@
 
 import numpy as np
 
-from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.envs.assembly_tasks import Style
-from memexp.envs.config import AssemblyLines
+from memexp.envs import make
 from memexp.envs.grid import columns as col
 
 
 def test_the_text_shows_walls_stations_and_the_agent_where_they_stand():
-    env = AssemblyLinesEnv(AssemblyLines(), 1, style=Style((2,), (1,), ("tiny",)))
+    env = make("assembly_lines", 1, chain_lengths=2, num_sinks=1, room_sizes="tiny")
     env.reset()
     s = env._state
     lines = env.ascii(0).splitlines()

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from helpers.golden import GOLDEN
 
-from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.envs.assembly_tasks import ROOMS, TERRAINS, Style
-from memexp.envs.config import AssemblyLines
+from memexp.envs import make
+from memexp.envs.assembly_tasks import ROOMS, TERRAINS
 from memexp.envs.grid import columns as col
 
 CELLS = [(room, terrain) for room in ("tiny", "small", "medium", "large") for terrain in TERRAINS]
@@ -16,7 +15,7 @@ CELLS = [(room, terrain) for room in ("tiny", "small", "medium", "large") for te
 
 def rooms(room: str, terrain: str, count: int, seed: int = 0) -> list[np.ndarray]:
     """`count` generated rooms as arrays of cell codes, without the border."""
-    env = AssemblyLinesEnv(AssemblyLines(), count, seed=seed, style=Style((3,), (1,), (room,), (terrain,)))
+    env = make("assembly_lines", count, seed=seed, chain_lengths=3, num_sinks=1, room_sizes=room, terrains=terrain)
     env.reset()
     s = env._state
     side = ROOMS[room][1] + 2 * col.BORDER

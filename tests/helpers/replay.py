@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.maps import room_for
+from memexp.envs.grid.rooms import room_for
 from memexp.envs.grid.state import Sizes, State, allocate
 from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
 from memexp.envs.grid.step import RECORDED, begin_worlds, step_worlds

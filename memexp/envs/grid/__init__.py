@@ -5,7 +5,8 @@
     tables.py       a game (stations, protocols, limits, rewards ...) as rows of those arrays
     inventories.py  amounts, limits, sharing out            stations.py  protocols, chests, sharing between agents
     actions.py      noop, move, change vibe, their costs    observe.py   tokens
-    maps.py         how a room is furnished                 step.py      one step of every world, on all cores
+    maps.py         where everything stands at the start    rooms.py     a room with stations and obstacles
+    milestones.py   stages on the way to reward             step.py      one step of every world, on all cores
     rng.py          random numbers of a world               compiled.py  what Numba is told
     stats.py        names of the statistics                 ascii.py     a world as text
 

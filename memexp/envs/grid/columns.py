@@ -19,18 +19,28 @@ EMPTY, WALL, AGENTS = 0, 1, 2
     STEP, MAX_STEPS, HEIGHT, WIDTH, NUM_OBJECTS, NUM_ACTIONS, AGENT_TAG, WALL_TAG,
     COMPASS, REGEN_INTERVAL, DIVERSITY, NUM_REWARDS,
     COSTS, COSTS_END, REGEN, REGEN_END, SHARES, SHARES_END, GOALS, GOALS_END, INITIAL, INITIAL_END,
-    TERRAIN, SCRATCH,
-) = range(24)  # fmt: skip
+    MILESTONES, MILESTONES_END, LAYOUT, TERRAIN, SCRATCH,
+) = range(27)  # fmt: skip
 WORLD_COLUMNS = SCRATCH + 32
 """From SCRATCH on: lists of up to eight agents or vibes, used within one rule."""
 
 # rows[w, i, ...]: short lists of (key, resource, amount, second amount); world and types say where each begins.
 # Costs: key = kind of action, amount = required, second = consumed. Regeneration, shares, chests: key = vibe.
+# Milestones: key = kind of milestone, resource and amount as that kind says.
 KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
 
 # types[w, k, ...]: one row a type of object.
-KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, TRANSFERS, TRANSFERS_END, TYPE_COLUMNS = range(10)
+# COUNT: how many of them the map generator puts on the map.
+KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, TRANSFERS, TRANSFERS_END, COUNT, TYPE_COLUMNS = range(11)
 STATION, CHEST = 0, 1
+
+# How the map generator lays out a map (world[w, LAYOUT]).
+ROOM, SCATTERED = 0, 1
+
+# Kinds of milestone: the agent has left its first cell; agent_stats[a] is at least b; it holds some of every resource
+# in the bit set a; it holds what the first protocol of type a takes; it shows vibe a next to an object of type b.
+LEFT_START, REACHES, HOLDS, AFFORDS, NEAR = range(5)
+NOT_YET = -1
 
 # protocols[w, p, ...]: inputs and outputs are (resource, amount) pairs.
 VIBES_KEY, MIN_AGENTS, COOLDOWN, NUM_VIBES, NUM_INPUTS, NUM_OUTPUTS, INPUTS = range(7)
@@ -38,9 +48,9 @@ OUTPUTS = INPUTS + 2 * NUM_RESOURCES
 VIBES = OUTPUTS + 2 * NUM_RESOURCES
 """From here on the list of vibes that the protocol needs; VIBES_KEY is the same as one number."""
 
-# agents[w, a, ...]. CELL is the flat index into grid[w], STOOD the cell after the previous valid action, TOKENS the
-# length of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
-CELL, VIBE, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, INVALID_SEEN = range(9)
+# agents[w, a, ...]. CELL is the flat index into grid[w], START the first one, STOOD the cell after the previous valid
+# action, TOKENS the length of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
+CELL, VIBE, START, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, INVALID_SEEN = range(10)
 NUM_INVALID_SEEN = 8
 """How many distinct invalid action indices are counted one by one: pairs (index, count) from INVALID_SEEN on."""
 AGENT_COLUMNS = INVALID_SEEN + 2 * NUM_INVALID_SEEN

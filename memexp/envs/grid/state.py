@@ -24,6 +24,7 @@ class Sizes(NamedTuple):
     """Length of the longest vibe list of a protocol."""
     rows: int = 1
     rewards: int = 1
+    milestones: int = 1
 
 
 class State(NamedTuple):
@@ -38,7 +39,7 @@ class State(NamedTuple):
     limits: np.ndarray
     """int64 [W, R, 2]: limit group and limit of each resource in an agent's inventory."""
     rows: np.ndarray
-    """int64 [W, L, ROW_COLUMNS]: costs, regeneration, shares, chest transfers, goals, initial amounts."""
+    """int64 [W, L, ROW_COLUMNS]: costs, regeneration, shares, chest transfers, goals, initial amounts, milestones."""
     reward_terms: np.ndarray
     """float32 [W, Q, 3]: rewarded statistics with weight and cap (inf: none)."""
 
@@ -56,6 +57,8 @@ class State(NamedTuple):
     """float32 [W, A, AGENT_STAT_COLUMNS]."""
     game_stats: np.ndarray
     """float32 [W, GAME_STATS]."""
+    milestones: np.ndarray
+    """int64 [W, A, M]: the step in which an agent first reached each milestone of the game, NOT_YET before."""
 
     obs: np.ndarray
     """uint8 [W, A, 200, 3]: location, feature, value."""
@@ -92,6 +95,7 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
         rng=np.ones(W, np.uint64),
         agent_stats=zeros(np.float32, A, col.AGENT_STAT_COLUMNS),
         game_stats=zeros(np.float32, col.GAME_STATS),
+        milestones=np.full((W, A, sizes.milestones), col.NOT_YET, np.int64),
         obs=np.full((W, A, col.NUM_TOKENS, 3), col.UNUSED, np.uint8),
         final_obs=np.full((W, A, col.NUM_TOKENS, 3), col.UNUSED, np.uint8),
         rewards=zeros(np.float32, A),

@@ -8,11 +8,12 @@ from memexp.envs.grid.actions import act, regenerate
 from memexp.envs.grid.compiled import choose_threads, compiled, entry, inlined, num_cores
 from memexp.envs.grid.inventories import set_initial
 from memexp.envs.grid.maps import furnish
+from memexp.envs.grid.milestones import note_milestones
 from memexp.envs.grid.observe import observe
 from memexp.envs.grid.rng import draw
 from memexp.envs.grid.state import State
 
-GIVEN, RECORDED, RANDOM = 0, 1, 2
+GIVEN, RECORDED, RANDOM, QUIET = range(4)
 CHUNK = 16
 """Worlds that one core steps at a time."""
 AGENTS_FOR_MORE_CORES = 1024
@@ -45,6 +46,7 @@ def begin(s, w):
 def begin_agent(s, w, agent):
     """Give an agent its initial state, inventory included; its cell is given by the map."""
     s.agents[w, agent, col.VIBE] = 0
+    s.agents[w, agent, col.START] = s.agents[w, agent, col.CELL]
     s.agents[w, agent, col.STOOD] = s.agents[w, agent, col.CELL]
     s.agents[w, agent, col.STILL] = 0
     s.agents[w, agent, col.SUCCESS] = 0
@@ -53,6 +55,8 @@ def begin_agent(s, w, agent):
         s.agent_stats[w, agent, i] = 0
     for i in range(2 * col.NUM_INVALID_SEEN):
         s.agents[w, agent, col.INVALID_SEEN + i] = 0
+    for i in range(s.milestones.shape[2]):
+        s.milestones[w, agent, i] = col.NOT_YET
     for i in range(s.world[w, col.INITIAL], s.world[w, col.INITIAL_END]):
         set_initial(s, w, agent, s.rows[w, i, col.RESOURCE], s.rows[w, i, col.AMOUNT])
 
@@ -69,6 +73,8 @@ def act_all(s, w, actions):
     if interval > 0 and step % interval == 0:
         for agent in range(s.agents.shape[1]):
             regenerate(s, w, agent)
+    for agent in range(s.agents.shape[1]):
+        note_milestones(s, w, agent)
 
 
 @inlined
@@ -131,7 +137,7 @@ def carry_on(s, first, last, actions, steps, mode):
                 for agent in range(s.agents.shape[1]):
                     actions[w, agent] = draw(s, w, s.world[w, col.NUM_ACTIONS])
             act_all(s, w, actions)
-            if mode != RANDOM or step == steps[w] - 1:
+            if mode < RANDOM or (mode == RANDOM and step == steps[w] - 1):
                 for agent in range(s.agents.shape[1]):
                     observe(s, w, agent)
             settle(s, w)
@@ -156,8 +162,8 @@ def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GI
     """Carry world w `steps[w]` steps on; actions int64 [W, A] are those of every step, or room to work in.
 
     Mode GIVEN: the actions given, by agents in random order. RECORDED: the same in the order that stands in TURN.
-    RANDOM: uniformly random actions, and only the last step is observed. Uses NUMBA_NUM_THREADS cores (default: all)
-    when there is work for them.
+    RANDOM: uniformly random actions, and only the last step is observed. QUIET: as GIVEN, without observations. Uses
+    NUMBA_NUM_THREADS cores (default: all) when there is work for them.
     """
     if num_cores() == 1 or actions.size < AGENTS_FOR_MORE_CORES:
         step_on_one_core(s, actions, steps, mode)

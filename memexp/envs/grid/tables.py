@@ -32,6 +32,8 @@ class Station:
     protocols: Sequence[Protocol]
     max_uses: int = 0
     partial: bool = False
+    count: int = 1
+    """How many the map generator puts on the map."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Chest:
 
     tag: int
     transfers: Sequence[tuple[int, int, int]]
+    count: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,13 @@ class Game:
     """Resources counted by the statistic inventory.diversity."""
     initial: Amounts = field(default=())
     """What agents start with, the first listed being the first token."""
+    milestones: Sequence[tuple[int, int, int]] = ()
+    """(kind, a, b) in the order of the funnel, see columns.LEFT_START and those behind it."""
+    size: tuple[int, int] = (0, 0)
+    """Height and width that the map generator gives the area inside the walls."""
+    layout: int = col.ROOM
     terrain: int = 0
-    """How the map generator fills the room (maps.TERRAINS)."""
+    """How the map generator fills a room (rooms.NO_TERRAIN and those behind it)."""
 
 
 class Tables(NamedTuple):
@@ -93,7 +101,9 @@ def build(game: Game) -> Tables:
     world[col.COMPASS], world[col.REGEN_INTERVAL] = int(game.compass), game.regen_interval
     world[col.DIVERSITY] = sum(1 << resource for resource in game.diversity)
     world[col.NUM_REWARDS] = len(game.rewards)
-    world[col.TERRAIN] = game.terrain
+    world[col.HEIGHT], world[col.WIDTH] = (side + 2 * col.BORDER for side in game.size)
+    world[col.LAYOUT], world[col.TERRAIN] = game.layout, game.terrain
+    world[col.NUM_OBJECTS] = sum(kind.count for kind in game.types)
 
     rows: list[tuple[int, int, int, int]] = []
 
@@ -107,19 +117,21 @@ def build(game: Game) -> Tables:
     section(col.SHARES, [(*line, 0) for line in game.shares])
     section(col.GOALS, [(0, resource, 0, 0) for resource in game.goals])
     section(col.INITIAL, [(0, resource, amount, 0) for resource, amount in reversed(game.initial)])
+    section(col.MILESTONES, [(*line, 0) for line in game.milestones])
 
     types, protocols = [], []
     for kind in game.types:
         if isinstance(kind, Chest):
             transfers = [(*line, 0) for line in kind.transfers]
-            types.append((col.CHEST, kind.tag, 0, 0, 0, 0, -1, len(rows), len(rows) + len(transfers)))
+            types.append((col.CHEST, kind.tag, 0, 0, 0, 0, -1, len(rows), len(rows) + len(transfers), kind.count))
             rows += transfers
         else:
             first = len(protocols)
             protocols += sorted(kind.protocols, key=lambda p: -p.min_agents)
             alone = len(protocols) == first + 1 and not any(protocols[first].vibes) and protocols[first].min_agents <= 0
             only = first if alone else -1
-            types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), first, len(protocols), only, 0, 0))
+            protocol = first, len(protocols), only
+            types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), *protocol, 0, 0, kind.count))
 
     most_vibes = max((len(p.vibes) for p in protocols), default=0)
     limits = [(-1, 0)] * col.NUM_RESOURCES
