@@ -6,7 +6,7 @@ true last observation of the old one (what a truncated return is bootstrapped fr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,12 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
         means["episode/length"] = float(np.mean(episodes["length"]))
         means |= {key: float(np.nanmean(column)) for key, column in episodes.items() if key.startswith("env/")}
     return means
+
+
+def concatenated(parts: Iterable[Episodes]) -> Episodes:
+    """The columns of several lots of episodes, one lot after the other; lots without episodes have no columns."""
+    parts = [part for part in parts if part]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def mix64(*words: int) -> int:

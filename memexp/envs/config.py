@@ -99,4 +99,7 @@ ENVIRONMENTS: dict[str, type[Config]] = {
 PLAYABLE = ("tmaze", "tmaze_cue", "chain_recall", "assembly_lines")
 """Environments that can be built; the others can be planned."""
 
+WITH_TASKS = ("assembly_lines", "cvc_random_maps")
+"""Environments whose episodes play tasks, so that a curriculum can choose."""
+
 EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]
