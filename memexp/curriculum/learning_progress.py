@@ -33,7 +33,7 @@ class LearningProgress:
     def __init__(self, config: CurriculumConfig, seed: int) -> None:
         self._config = config
         self._random = random.Random(seed)
-        rows = config.num_active_tasks + config.max_memory_tasks
+        rows = config.num_active_tasks + config.max_memory_tasks + 1  # the last one until the oldest is forgotten
         self._n = 0
         self._task = np.zeros(rows, np.int64)
         self._active = np.zeros(rows, np.bool_)  # in the pool
@@ -123,13 +123,12 @@ class LearningProgress:
         effective_tasks: exp(entropy of the weights), the number of equally likely tasks that would be as varied;
         evictable: share of the pool; fast, slow: averages of p over tasks with reports; score: latest scores.
         """
-        n, remembered = self._n, self._born[: self._n] >= 0
+        n = self._n
         active, played = self._active[:n], self._active[:n] & (self._count[:n] > 0)
         weights = self.weights()
         some = weights[weights > 0]
-        low_enough = np.zeros(n, np.bool_)
-        of_all = normalized(self._raw[:n][remembered])
-        low_enough[remembered] = of_all <= np.sort(of_all)[int(EVICTABLE_SHARE * len(of_all))]
+        of_all = self._weights_of_all()
+        low_enough = of_all <= np.sort(of_all)[int(EVICTABLE_SHARE * self._remembered)]
         evictable = active & low_enough & (self._ready[:n] < NEVER) & (self._remembered > 1)
         scores = [sum(self._scores[task]) / len(self._scores[task]) for task in self._task[:n][played].tolist()]
         stats = {
@@ -190,14 +189,26 @@ class LearningProgress:
         row = int(self._ready[:n].argmin())
         if self._ready[row] == NEVER or self._remembered < 2:
             return None
-        remembered = self._born[:n] >= 0
-        lower = np.count_nonzero(remembered & (self._raw[:n] < self._raw[row]))
-        if lower <= int(EVICTABLE_SHARE * self._remembered):
+        at_most = int(EVICTABLE_SHARE * self._remembered)
+        if np.count_nonzero((self._born[:n] >= 0) & (self._raw[:n] < self._raw[row])) <= at_most:
             return row
         # Scores that differ may still be equal once they are normalized.
-        weights = normalized(self._raw[:n][remembered])
-        lower = np.count_nonzero(weights < weights[np.count_nonzero(remembered[:row])])
-        return row if lower <= int(EVICTABLE_SHARE * self._remembered) else None
+        weights = self._weights_of_all()
+        return row if np.count_nonzero(weights < weights[row]) <= at_most else None
+
+    def _weights_of_all(self) -> np.ndarray:
+        """Normalized scores among all remembered tasks, by row `[n]`; infinite where a task is not remembered.
+
+        They are added up in the order of creation, as the original does, so that the last digit is the same too.
+        """
+        born = self._born[: self._n]
+        rows = born >= 0
+        order = born[rows]
+        if (order[1:] < order[:-1]).any():  # a task was forgotten, and has a report again
+            rows = np.flatnonzero(rows)[np.argsort(order)]
+        weights = np.full(self._n, np.inf)
+        weights[rows] = normalized(self._raw[: self._n][rows])
+        return weights
 
     def _of_pool(self, column: np.ndarray) -> np.ndarray:
         return column[: self._n][self._active[: self._n]]

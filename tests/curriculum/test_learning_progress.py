@@ -61,14 +61,14 @@ def test_recorded_runs_of_the_original_are_reproduced(file):
 
 
 CONFIGS = st.builds(
-    small,
-    num_active_tasks=st.integers(1, 8),
-    max_memory_tasks=st.integers(8, 14),
+    lambda pool, beside, **rest: small(num_active_tasks=pool, max_memory_tasks=pool + beside, **rest),
+    pool=st.integers(1, 8),
+    beside=st.integers(0, 6),
     min_presentations_for_eviction=st.integers(1, 6),
     ema_timescale=st.sampled_from([0.001, 0.1, 0.5, 1.0]),
     exploration_bonus=st.sampled_from([0.0, 0.1, 0.5]),
     progress_smoothing=st.sampled_from([0.0, 0.05, 0.5]),
-    lp_gain=st.sampled_from([0.0, 0.1]),
+    lp_gain=st.sampled_from([0.0, 0.1, 1e17]),  # the last makes different scores equal once they are normalized
 )
 SCORES = st.floats(-0.5, 1.5) | st.sampled_from([0.0, 1.0])
 STEPS = st.lists(st.tuples(st.integers(0, 3), SCORES, st.integers(0, 20)), min_size=1, max_size=120)
@@ -92,6 +92,15 @@ def test_it_gives_the_tasks_that_the_rules_word_by_word_give(config, seed, steps
     assert fast.active.tolist() == plain.pool
     np.testing.assert_allclose(fast.weights(), plain.weights(), rtol=0, atol=1e-9)
     assert fast.stats()["remembered"] == len(plain.records)
+
+
+def test_there_is_room_for_a_late_report_when_no_task_of_the_pool_is_remembered():
+    curriculum = LearningProgress(small(num_active_tasks=2, max_memory_tasks=2), 0)
+    pool = curriculum.active.tolist()
+    for task in range(NUM_TASKS, NUM_TASKS + 5):
+        curriculum.report(task, 1.0)
+    assert curriculum.active.tolist() == pool
+    assert curriculum.stats()["remembered"] == 2
 
 
 @given(config=CONFIGS, seed=st.integers(0, 2**32), steps=STEPS)
