@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, episode_means
+from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
@@ -152,13 +152,13 @@ class Session:
     def _update_and_measure(self) -> dict[str, Any]:
         """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
         metrics = self.trainer.train_step()
-        parts = self.ranks.gather(self.trainer.pop_episodes())
-        episodes = _concatenate([part for part in parts if part])
+        episodes = self.trainer.pop_episodes()
         steps, wall = self.trainer.agent_steps, self.wall_s()
         wall_then, steps_then = self.last_line
         self.last_line = (wall, steps)
         line = {"agent_steps": steps, "wall_s": wall, "sps": (steps - steps_then) / max(wall - wall_then, 1e-9)}
         line |= episode_means(episodes) | metrics
+        line |= {f"curriculum/{name}": value for name, value in self.trainer.tasks.stats().items()}
         if len(episodes):
             self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
         if self._evaluation_is_due():
@@ -188,7 +188,7 @@ class Session:
             self.run.sync_metrics()
         if self.unsaved:
             if self.ranks.is_first:
-                self.run.append_episodes(self.part, _concatenate(self.unsaved))
+                self.run.append_episodes(self.part, concatenated(self.unsaved))
             self.part += 1
             self.unsaved = []
         point = self.trainer.checkpoint()
@@ -236,10 +236,6 @@ def _signals(session: Session) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _concatenate(parts: list[Episodes]) -> Episodes:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def _hardware(ranks: Ranks) -> str:

@@ -13,7 +13,7 @@ CELLS = [16 * row + column for row in range(3) for column in range(3)]
 
 
 def by_definition(encoder: TokenEncoder, tokens: list[tuple[int, int, int]]) -> torch.Tensor:
-    """z of one observation, token by token; tables laid out feature by feature, category by category, place by place."""
+    """z of one observation, token by token; tables are laid out by feature, then category, then place."""
     z = torch.zeros(encoder.present.shape[1])
     for location, feature, value in tokens:
         place = location // 16 * 3 + location % 16

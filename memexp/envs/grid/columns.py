@@ -31,8 +31,8 @@ KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
 
 # types[w, k, ...]: one row a type of object.
 # COUNT: how many of them the map generator puts on the map.
-# ONLY: its one protocol where there is but one and it asks for nothing, else -1; ALONE: its protocol where nobody stands
-# around, -1 where it has none.
+# ONLY: its one protocol where there is but one and it asks for nothing, else -1; ALONE: its protocol where nobody
+# stands around, -1 where it has none.
 KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, ALONE, TRANSFERS, TRANSFERS_END, COUNT, TYPE_COLUMNS = range(12)
 STATION, CHEST = 0, 1
 

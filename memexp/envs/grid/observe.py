@@ -1,5 +1,7 @@
 """What an agent sees: tokens (location, feature id, value), nearest cells first, at most 200."""
 
+import numpy as np
+
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import inlined
 from memexp.envs.grid.occupancy import LOW, PART, lowest
@@ -39,7 +41,7 @@ def observe(s, w, agent):
 def places_of(s, w, row, column):
     """The occupied cells of the window that begins at row and column: their places in token order, four words."""
     word, shift = column >> 5, column & 31
-    a, b, c, d = 0, 0, 0, 0
+    a = b = c = d = np.int64(0)
     for r in range(col.WINDOW):
         bits = s.occupied[w, row + r, word] >> shift
         low, high = bits & ((1 << LOW) - 1), (1 << LOW) + (bits >> LOW & ((1 << col.WINDOW - LOW) - 1))

@@ -1,4 +1,4 @@
-"""Which cells are occupied, one bit a cell: what lets an agent find the few things around it without looking everywhere.
+"""Which cells are occupied, one bit a cell: finds the few things around an agent without looking everywhere.
 
 `occupied[w, row, k]` holds the columns 32k .. 32k + 41 in its lowest bits, so that the window's columns of a row lie in
 one word wherever the agent stands. Only 42 bits of a word are used: it never becomes negative.

@@ -134,6 +134,7 @@ def build(game: Game) -> Tables:
             only = first if simple else -1
             unasked = (p for p in range(first, len(protocols)) if vibe_key(protocols[p].vibes) == 0)
             alone = next((p for p in unasked if protocols[p].min_agents <= 0), -1)
+            only = alone if len(protocols) == first + 1 else -1
             which = first, len(protocols), only, alone
             types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), *which, 0, 0, kind.count))
 

@@ -1,6 +1,9 @@
 """cvc_random_maps with a memory stack of choice."""
 
+from typing import Literal
+
 from memexp.cortex.config import CortexConfig
+from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import CvcRandomMaps
 from memexp.ppo.config import TrainConfig, TrainerConfig
 
@@ -16,6 +19,7 @@ def train(
     num_layers: int = 4,
     n_heads: int = 4,
     mem_len: int = 0,
+    curriculum: Literal["learning_progress", "uniform"] = "learning_progress",
 ) -> TrainConfig:
     """Train on cvc_random_maps: many agents assemble hearts and deposit them."""
     return TrainConfig(
@@ -29,5 +33,6 @@ def train(
         cortex=CortexConfig(
             pattern=pattern, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads, mem_len=mem_len
         ),
+        curriculum=CurriculumConfig(kind=curriculum, num_active_tasks=2000, max_memory_tasks=3000),
         trainer=TrainerConfig(total_timesteps=2_000_000_000, num_envs=1024, horizon=256, num_minibatches=16),
     )
