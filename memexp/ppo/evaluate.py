@@ -1,6 +1,5 @@
-"""Mean returns: of the acting policy on held-out tasks, and of the uniformly random policy."""
+"""Evaluation: the acting policy on held-out tasks."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -9,31 +8,15 @@ from torch import Tensor
 
 from memexp import envs
 from memexp.config import Config
-from memexp.curriculum.uniform import held_out_tasks, training_tasks
-from memexp.envs.base import VecEnv, mix64
+from memexp.curriculum.uniform import held_out_tasks
+from memexp.envs.base import mix64
 from memexp.policy.model import Policy
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.episodes import first_episodes
 from memexp.ppo.rollout import Dice, sample
 
-Choose = Callable[[Tensor, Tensor], Tensor]
-"""(observations `[N, ...]`, resets `[N]`) -> actions `[N]`."""
-
-_EVALUATION, _RANDOM = 0xE7A1, 0x3A4D
-"""Streams of worlds that training never sees."""
-
-
-def first_episodes(env: VecEnv, choose: Choose) -> np.ndarray:
-    """Returns `[num_agents]` of every agent's first episode: long episodes count as much as short ones."""
-    obs = env.reset()
-    resets = torch.ones(env.num_agents, dtype=torch.bool, device=env.device)
-    total = torch.zeros(env.num_agents, device=env.device)
-    running = resets.clone()
-    while running.any():
-        obs, reward, terminated, truncated = env.step(choose(obs, resets))
-        total += reward * running
-        resets = terminated | truncated
-        running &= ~resets
-    return total.cpu().numpy()
+_EVALUATION = 0xE7A1
+"""Stream of worlds that training never sees."""
 
 
 @torch.no_grad()
@@ -60,18 +43,7 @@ def evaluate(
             return sample(logits, dice.roll())
 
         with cast:
-            returns = first_episodes(env, choose)
+            returns = first_episodes(env, choose)["return"]
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()
     return total_return / count
-
-
-def random_return(world: Config, episodes: int, seed: int) -> float:
-    """Mean return of the uniformly random policy over `episodes` worlds with tasks drawn as in training."""
-    env = envs.build(world, episodes, "cpu", mix64(seed, _RANDOM), tasks=training_tasks(seed))
-    generator = torch.Generator().manual_seed(mix64(seed, _RANDOM) >> 1)
-
-    def choose(obs: Tensor, resets: Tensor) -> Tensor:
-        return torch.randint(env.num_actions, (env.num_agents,), generator=generator)
-
-    return float(first_episodes(env, choose).mean())

@@ -18,9 +18,10 @@ from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
-from memexp.ppo.evaluate import evaluate, random_return
+from memexp.ppo.evaluate import evaluate
 from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.progress import Progress
+from memexp.ppo.reference import reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.identity import refuse_another_experiment
@@ -101,10 +102,12 @@ class Session:
     def _write_start(self) -> None:
         """run.json, config.yaml and provenance; measures the random policy's return the first time."""
         config, labels = self.config, self.config.labels
-        known = self.run.info.random_return if self.run.exists() else None
+        info = self.run.info if self.run.exists() else None
+        known, funnel = (info.random_return, info.random_funnel) if info else (None, None)
         episodes = config.evaluation.random_episodes
         if known is None and episodes:
-            known = random_return(config.env, episodes, config.seed)
+            random = reference(config.env, "random", episodes, config.seed)
+            known, funnel = random.mean, random.funnel
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(self.argv, str(self.ranks.device), self.ranks.world_size))
         self.run.write_info(
@@ -122,6 +125,7 @@ class Session:
                 hardware=labels.hardware or _hardware(self.ranks),
                 price_per_hour=labels.price_per_hour,
                 random_return=known,
+                random_funnel=funnel or None,
                 ceiling_return=self.trainer.env.ceiling_return,
                 num_actions=self.trainer.env.num_actions,
             )
