@@ -92,9 +92,9 @@ def load_latest(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str
 
 
 def load_weights(folder: Path) -> tuple[int, dict[str, Tensor]]:
-    """Agent steps and weights of the newest checkpoint whose weights are whole, on the CPU, however many ranks wrote it.
+    """Agent steps and weights of the newest checkpoint whose weights are whole, on the CPU.
 
-    Raises CheckpointError where there is none.
+    However many ranks wrote it. Raises CheckpointError where there is none.
     """
     problems = []
     for path in reversed(_existing(folder)):

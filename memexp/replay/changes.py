@@ -1,7 +1,8 @@
 """An episode as changes: M numbers that are looked at in every step, of which few differ from the step before.
 
-Kept are the steps in which a number changed and what it became, number by number. Packed, the three lists (changes of
-each number, steps, values; the last two as differences) are laid out byte by byte, all lowest bytes first, and deflated.
+Kept are the steps in which a number changed and what it became, number by number. To be packed, the three lists (how
+many changes each number has, steps, values; the last two as differences) are laid out byte by byte, all lowest bytes
+first, and deflated. web/episode.js reads the same.
 """
 
 import zlib

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from memexp.envs.assembly_lines import NEVER
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
 from memexp.envs.grid_env import GridEnv
@@ -37,7 +38,8 @@ def facts_of(env: GridEnv, crop: Crop) -> dict[str, Any]:
     """The facts of an episode that has been played, as JSON can hold them.
 
     types: how each type of object looks, most uses (0: no limit) and what it does. objects: type, place, and chest
-    number (-1: none) of each. milestones [A, M]: step in which an agent first reached each of funnel, -1: never.
+    number (-1: none) of each. milestones [A, M]: step in which an agent first reached each of funnel (those that the
+    task has), -1: never.
     limits: for each resource the most that an agent can hold of its group (0: no limit), groups: number of the group.
     shown: numbers of the resources that play a part.
     """
@@ -45,6 +47,7 @@ def facts_of(env: GridEnv, crop: Crop) -> dict[str, Any]:
     objects = s.objects[0, : s.world[0, col.NUM_OBJECTS]]
     groups, limits = s.limits[0].T.tolist()
     chests = np.where(objects[:, col.SLOT] >= 0, objects[:, col.SLOT] - env.num_agents, -1)
+    possible = _possible_milestones(s)
     places = np.stack([objects[:, col.TYPE], crop.cells(objects[:, col.OBJECT_CELL]), chests], 1)
     return {
         "agents": env.num_agents,
@@ -55,12 +58,18 @@ def facts_of(env: GridEnv, crop: Crop) -> dict[str, Any]:
         "shown": _resources_in_play(s),
         "vibes": vibes_of(env),
         "actions": actions_of(env),
-        "funnel": list(env.funnel),
-        "milestones": s.milestones[0].tolist(),
+        "funnel": [name for name, can in zip(env.funnel, possible, strict=True) if can],
+        "milestones": s.milestones[0][:, possible].tolist(),
         "map": crop.walls(s.grid[0]),
         "types": [_type(s, kind, look, env) for kind, look in enumerate(looks_of(env))],
         "objects": places.tolist(),
     }
+
+
+def _possible_milestones(s: State) -> np.ndarray:
+    """Which milestones of the funnel the task has, bool [M]: a short chain lacks the links of a longer one."""
+    rows = s.rows[0, s.world[0, col.MILESTONES] : s.world[0, col.MILESTONES_END]]
+    return (rows[:, col.KEY] != col.REACHES) | (rows[:, col.AMOUNT] < NEVER)
 
 
 def _resources_in_play(s: State) -> list[int]:
@@ -94,7 +103,7 @@ def _amounts(protocol: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
     return inputs, outputs
 
 
-def _protocol(protocol: np.ndarray, resources: Sequence[str], vibes: Sequence[str]) -> str:
+def _protocol(protocol: np.ndarray, resources: Sequence[str], vibes: list[str]) -> str:
     """'10 carbon + 2 germanium -> 1 heart, vibes heart_a, cooldown 5'."""
     taken, given = (
         " + ".join(f"{amount} {resources[resource]}" for resource, amount in side) or "nothing"
@@ -103,7 +112,7 @@ def _protocol(protocol: np.ndarray, resources: Sequence[str], vibes: Sequence[st
     asked = protocol[col.VIBES : col.VIBES + protocol[col.NUM_VIBES]].tolist()
     words = [f"{taken} \u2192 {given}"]
     if any(asked):
-        words.append("vibes " + " + ".join(vibes[vibe] for vibe in asked))
+        words.append("vibes " + " + ".join(vibes[int(vibe)] for vibe in asked))
     if protocol[col.MIN_AGENTS] > 0:
         words.append(f"{protocol[col.MIN_AGENTS]} agents around")
     if protocol[col.COOLDOWN]:
@@ -111,7 +120,7 @@ def _protocol(protocol: np.ndarray, resources: Sequence[str], vibes: Sequence[st
     return ", ".join(words)
 
 
-def _transfer(row: np.ndarray, resources: Sequence[str], vibes: Sequence[str]) -> str:
+def _transfer(row: np.ndarray, resources: Sequence[str], vibes: list[str]) -> str:
     """'vibe heart_b: deposits 1 heart'."""
     amount = int(row[col.AMOUNT])
     does = "deposits" if amount > 0 else "withdraws"

@@ -95,16 +95,18 @@ def task_facts(env: GridEnv) -> dict[str, str]:
         }
     assert isinstance(env, CvcRandomMapsEnv)
     task = cvc_tasks.sample_task(env.task_id(0), env.config)
-    uses = ", ".join(str(most or "unlimited") for most in task.max_uses)
+    labels = (CVC_LOOKS[f"{name}_extractor"][0] for name in cvc_tasks.CARGO)
+    uses = ", ".join(f"{label} {most or 'unlimited'}" for label, most in zip(labels, task.max_uses, strict=True))
     return {
         "map": f"{task.width} \u00d7 {task.height}",
         "protocols": task.protocols,
-        "extractor uses": f"{uses} ({', '.join(cvc_tasks.CARGO)})",
-        "reward of a deposit": f"{task.deposit_reward:g}",
+        "extractor uses": uses,
+        "deposit reward": f"{task.deposit_reward:g}",
     }
 
 
 def knobs_of(config: Config) -> dict[str, Any]:
-    """The knobs that differ from the environment's defaults."""
+    """The knobs that differ from the environment's defaults; a choice of one value as that value."""
     fields = type(config).model_fields
-    return {key: value for key, value in config.model_dump().items() if key != "name" and value != fields[key].default}
+    changed = {key: value for key, value in config if key != "name" and value != fields[key].default}
+    return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in changed.items()}

@@ -20,7 +20,7 @@ def play(
     words: list[str], options: Options, max_steps: int | None, out: Path | None, ascii: bool, console: Console,
     remarks: Console,
 ) -> None:  # fmt: skip
-    """Play one episode of `[TARGET, KEY=VALUE ...]`: as text with `ascii`, as a page without it or where `out` is given.
+    """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, without it or with `out` as a page.
 
     Raises UsageError for what does not fit, CheckpointError for a run without a checkpoint, OSError where the page
     cannot be written (before anything is played, as far as that can be told).

@@ -62,7 +62,8 @@ def policy_player(
     config: TrainConfig, weights: dict[str, Tensor], env: VecEnv, seed: int, greedy: bool = False
 ) -> Player:
     """The policy of a run as it acts in evaluation; `greedy`: it takes the most probable action instead of a sample."""
-    policy = Policy(env.observation, env.num_actions, config.cortex.model_copy(update={"compile": False}), config.policy)
+    cortex = config.cortex.model_copy(update={"compile": False})  # it would take longer than the episode
+    policy = Policy(env.observation, env.num_actions, cortex, config.policy)
     policy.load_state_dict(weights)
     state = policy.init_state(env.num_agents, env.device)
     worlds = max(1, config.evaluation.episodes)

@@ -78,9 +78,9 @@ def record(
     The game is stepped by its rules alone, so that the last step's state is still there to be recorded; `env` itself
     is not to be used afterwards. `watch` is told (steps played, steps of the whole) now and then.
     """
-    assert env.num_envs == 1 and env.device.type == "cpu"
     obs, s = env.reset(), env.state
-    last = min(int(s.world[0, col.MAX_STEPS]), max_steps or col.NO_LIMIT**2)
+    whole = int(s.world[0, col.MAX_STEPS])
+    last = min(whole, max_steps or whole)
     actions, one = np.full((1, env.num_agents), NO_ACTION), np.ones(1, np.int64)
     resets = torch.ones(env.num_agents, dtype=torch.bool)
     log, crop = ChangeLog(), Crop(s)

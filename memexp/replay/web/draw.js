@@ -74,14 +74,18 @@ function drawKind(g, kind, x, y, s, { cooling = 0, usedUp = false } = {}) {
 }
 
 function drawAgent(g, label, x, y, s, { followed = false, vibe = "default", hearts = 0 } = {}) {
-  const ring = vibeColor(vibe), r = Math.max(2.2, 0.36 * s);
+  const ring = vibeColor(vibe), r = Math.max(4, 0.36 * s);
+  g.beginPath();
+  g.arc(x, y, r + 1.2, 0, 2 * Math.PI);
+  g.fillStyle = colors.floor;
+  g.fill();
   g.beginPath();
   g.arc(x, y, r, 0, 2 * Math.PI);
   g.fillStyle = followed ? colors.accent : colors.agent;
   g.fill();
   if (ring) {
     g.strokeStyle = ring;
-    g.lineWidth = Math.max(1.2, 0.11 * s);
+    g.lineWidth = Math.max(1.8, 0.11 * s);
     g.beginPath();
     g.arc(x, y, r + 0.04 * s, 0, 2 * Math.PI);
     g.stroke();

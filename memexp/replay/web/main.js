@@ -93,7 +93,10 @@ async function start() {
   connect();
   byId("last").textContent = episode.last.toLocaleString("en");
   byId("mean-name").textContent = facts.agents > 1 ? `mean return of ${facts.agents} agents` : "return";
-  if (!episode.has("value")) for (const hidden of [byId("policy"), document.querySelector(".with-policy")]) hidden.hidden = true;
+  if (!episode.has("value")) {
+    for (const hidden of [byId("policy"), document.querySelector(".with-policy")]) hidden.hidden = true;
+    byId("policy").parentElement.classList.add("alone");
+  }
   setSpeed(now.speed);
   readColors();
   showLegend();
@@ -115,7 +118,7 @@ async function start() {
     document.addEventListener("keydown", pressKey);
     connectMap();
     connectTimeline();
-    window.addEventListener("resize", redrawAll);
+    new ResizeObserver(redrawAll).observe(map.canvas.parentElement);
     window.addEventListener("hashchange", readPlace);
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redrawAll);
   }

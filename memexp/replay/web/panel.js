@@ -21,11 +21,12 @@ function showAgent(episode, now, unseen) {
   byId("agent").value = now.agent;
   const dot = element("i");
   dot.style.background = vibeColor(is.vibe) ?? "";
+  byId("vibe").hidden = facts.vibes.length < 2;
   byId("vibe").replaceChildren(dot, `vibe ${is.vibe}`);
   byId("unseen").textContent = unseen ? `; no room for ${unseen}` : "";
   byId("action").textContent = is.action === null ? "none yet" : `${is.action} ${is.success ? "✓" : "✗ failed"}`;
   byId("action").className = is.action === null ? "" : is.success ? "done" : "failed";
-  byId("reward").textContent = signed(is.reward);
+  byId("reward").textContent = is.reward ? `${signed(is.reward)} now` : "";
   byId("return").textContent = short(is.return);
   byId("place").textContent = `${is.row}, ${is.column}`;
   showInventory(is.inventory);
@@ -44,10 +45,10 @@ function showInventory(amounts) {
 
 function showPolicy(episode, now) {
   if (!episode.has("value")) return;
-  byId("value-now").textContent = `value ${short(episode.at("value", now.step, now.agent))}`;
+  byId("value-now").textContent = `${short(episode.at("value", now.step, now.agent))}`;
   const next = now.step < episode.last ? episode.at("action", now.step + 1, now.agent) : null, cells = [];
   const add = (name, thousandths, chosen) => {
-    const mark = chosen ? "chosen" : "", label = element("span", name, mark);
+    const mark = chosen ? "chosen" : "", label = element("span", name.replace("change_vibe_", "vibe "), mark);
     label.title = name;
     cells.push(label, bar(thousandths / 1000, null, mark), element("span", `${(thousandths / 10).toFixed(1)} %`, mark));
   };
@@ -79,7 +80,7 @@ function showFunnel(now, seek) {
 
 // Return so far and value of the followed agent over the episode, the current step marked.
 function drawCurves(canvas, episode, now) {
-  const width = canvas.parentElement.clientWidth, height = 54, g = surface(canvas, width, height);
+  const width = canvas.parentElement.clientWidth, height = episode.has("value") ? 112 : 64, g = surface(canvas, width, height);
   const names = episode.has("value") ? ["value", "return"] : ["return"];
   const curves = names.map((name) => [...episode.changes(name, now.agent)]);
   const all = curves.flat().map(([, value]) => value), low = Math.min(0, ...bounds(all)), high = Math.max(1e-9, ...bounds(all));
@@ -104,24 +105,32 @@ function drawCurves(canvas, episode, now) {
 
 const bounds = (numbers) => numbers.reduce(([a, b], n) => [Math.min(a, n), Math.max(b, n)], [Infinity, -Infinity]);
 
+function legendItem(name, draw, tip, aside = "") {
+  const row = element("li"), canvas = element("canvas");
+  draw(surface(canvas, 20, 20));
+  row.append(canvas, element("span", name), element("small", aside));
+  row.dataset.tip = tip;
+  return row;
+}
+
+// The types on the map; where there is one of each, with what it does.
+function kindItems() {
+  const counts = facts.types.map((_, type) => facts.objects.filter((object) => object[0] === type).length);
+  const single = counts.every((count) => count <= 1);
+  return facts.types.flatMap((kind, type) => {
+    if (!counts[type]) return [];
+    const tip = [kind.name, kind.max_uses ? `${kind.max_uses} uses` : "", ...kind.does].filter(Boolean).join("\n");
+    const name = counts[type] > 1 ? `${kind.name} × ${counts[type]}` : kind.name;
+    return [legendItem(name, (g) => drawKind(g, kind, 10, 10, 20), tip, single ? kind.does[0].split(", ")[0] : "")];
+  });
+}
+
 function showLegend() {
-  const item = (name, draw, tip) => {
-    const row = element("li"), canvas = element("canvas");
-    draw(surface(canvas, 20, 20));
-    row.append(canvas, name);
-    row.dataset.tip = tip;
-    return row;
-  };
-  const items = facts.types.map((kind) => [kind, facts.objects.filter(([type]) => facts.types[type] === kind).length])
-    .filter(([, count]) => count)
-    .map(([kind, count]) => item(count > 1 ? `${kind.name} × ${count}` : kind.name, (g) => drawKind(g, kind, 10, 10, 20),
-      [kind.name, kind.max_uses ? `${kind.max_uses} uses` : "", ...kind.does].filter(Boolean).join("\n")));
-  const one = facts.types[0];
-  items.push(
-    item(facts.agents > 1 ? "agent" : "the agent", (g) => drawAgent(g, "", 10, 10, 20), "A ring shows its vibe, \u2665 that it holds a heart."),
-    item("followed", (g) => drawAgent(g, "", 10, 10, 20, { followed: true }), "Dashed: what it sees."),
-    item("cools down", (g) => drawKind(g, { ...one, label: "" }, 10, 10, 20, { cooling: 0.6 }), "The ring shrinks until it can be used again."));
-  if (facts.types.some((kind) => kind.max_uses))
-    items.push(item("used up", (g) => drawKind(g, { ...one, shape: "hexagon", label: "" }, 10, 10, 20, { usedUp: true }), "No uses left."));
+  const plain = { shape: "hexagon", label: "", color: colors.quiet }, items = kindItems();
+  const add = (name, draw, tip) => items.push(legendItem(name, draw, tip));
+  if (facts.agents > 1) add("agent", (g) => drawAgent(g, "", 10, 10, 20), "A ring shows its vibe, \u2665 that it holds a heart.");
+  add(facts.agents > 1 ? "followed" : "agent", (g) => drawAgent(g, "", 10, 10, 20, { followed: true }), "Dashed: what it sees.");
+  add("cools down", (g) => drawKind(g, plain, 10, 10, 20, { cooling: 0.6 }), "The ring shrinks until it can be used again.");
+  if (facts.types.some((kind) => kind.max_uses)) add("used up", (g) => drawKind(g, plain, 10, 10, 20, { usedUp: true }), "No uses left.");
   byId("legend").replaceChildren(...items);
 }
