@@ -275,17 +275,14 @@ def play(
     ascii: Annotated[bool, typer.Option("--ascii", help="Show it here in the terminal.")] = False,
 ) -> int:
     """Watch one episode: of a run's policy, a scripted player or the random policy, as a page or in the terminal."""
-    from memexp.ppo.checkpoint import CheckpointError
+    from memexp.replay.play import ReplayError
     from memexp.replay.play import play as watch
     from memexp.replay.target import Options
 
-    options = Options(player, greedy, seed, task)
     try:
-        watch(words, options, max_steps, out, ascii, Console(), Console(stderr=True))
-    except CheckpointError as error:
-        return _fail(f"{words[0]} cannot be played: {error}", FAILED)
-    except OSError as error:
-        raise LaunchError(f"cannot write {error.filename}: {error.strerror}") from None
+        watch(words, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+    except ReplayError as error:
+        return _fail(str(error), FAILED)
     return DONE
 
 

@@ -19,8 +19,8 @@ SCRIPTS = ("episode.js", "draw.js", "map.js", "panel.js", "timeline.js", "main.j
 """In the order in which they stand in the page: each uses those before it."""
 
 
-def write_page(recording: Recording, title: dict[str, Any], out: Path) -> Path:
-    """Write the page to `out` (replaced atomically) and return its path. `title`: who played what, see target.py."""
+def write_page(recording: Recording, title: dict[str, Any], out: Path) -> None:
+    """Write the page to `out` (replaced atomically). `title`: who played what, see target.py."""
     format_ = {"channels": list(recording.shapes.items()), "floats": FLOATS, "last": recording.last}
     page = _template().render(
         title=title,
@@ -30,7 +30,6 @@ def write_page(recording: Recording, title: dict[str, Any], out: Path) -> Path:
         script=Markup("\n").join(_source(name) for name in SCRIPTS),
     )
     write_atomically(out, page.encode())
-    return out
 
 
 def read_page(path: Path) -> Recording:

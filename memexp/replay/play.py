@@ -1,6 +1,10 @@
 """`memexp play`: finds what is played, records it and shows it."""
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EISDIR, ENOTDIR
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +12,7 @@ from rich.console import Console
 
 from memexp.config import UsageError
 from memexp.envs.grid_env import GridEnv
+from memexp.ppo.checkpoint import CheckpointError
 from memexp.replay.page import write_page
 from memexp.replay.record import Recording, record
 from memexp.replay.steps import episode_lines
@@ -16,16 +21,23 @@ from memexp.replay.terminal import recording_bar, show_episode
 from memexp.runs import home
 
 
+class ReplayError(RuntimeError):
+    """The episode cannot be shown; the message says why."""
+
+
 def play(
     words: list[str], options: Options, max_steps: int | None, out: Path | None, ascii: bool, console: Console,
     remarks: Console,
 ) -> None:  # fmt: skip
     """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, without it or with `out` as a page.
 
-    Raises UsageError for what does not fit, CheckpointError for a run without a checkpoint, OSError where the page
-    cannot be written (before anything is played, as far as that can be told).
+    Raises UsageError for what does not fit, ReplayError for a run without a checkpoint and where the page cannot be
+    written (before anything is played, as far as that can be told).
     """
-    subject, remark = find_subject(words, options)
+    try:
+        subject, remark = find_subject(words, options)
+    except CheckpointError as error:
+        raise ReplayError(f"the run cannot be played: {error}") from None
     if remark:
         remarks.print(remark, highlight=False, markup=False)
     if not isinstance(subject.env, GridEnv):
@@ -34,7 +46,8 @@ def play(
     if out is None and not ascii:
         out = home() / "replays" / f"{_file_name(subject.facts)}.html"
     if out is not None:
-        _check_place(out)
+        with _writing(out):
+            _check_place(out)
     with recording_bar(remarks, "recording") as watch:
         recording = record(subject.env, subject.player, max_steps, watch)
     title = subject.facts | subject.task()
@@ -42,7 +55,9 @@ def play(
         show_episode(recording, console, title_text(title))
     console.print(summary(recording), highlight=False, markup=False, soft_wrap=True)
     if out is not None:
-        console.print(write_page(recording, title, out), highlight=False, markup=False, soft_wrap=True)
+        with _writing(out):
+            write_page(recording, title, out)
+        console.print(out, highlight=False, markup=False, soft_wrap=True)
 
 
 def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
@@ -82,8 +97,20 @@ def _file_name(facts: dict[str, Any]) -> str:
     return re.sub(r"[^-_.A-Za-z0-9]+", "-", f"{facts['target']}.{facts['player']}.s{facts['seed']}")
 
 
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turns an OSError into a ReplayError that names the page."""
+    try:
+        yield
+    except OSError as error:
+        raise ReplayError(f"cannot write {out}: {error.strerror}") from None
+
+
 def _check_place(out: Path) -> None:
-    """Raises OSError if no file can be written there."""
-    out.parent.mkdir(parents=True, exist_ok=True)
+    """Make the folder of the page. Raises OSError if no file of that name can be there."""
     if out.is_dir():
-        raise IsADirectoryError(21, "Is a directory", str(out))
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR)) from None

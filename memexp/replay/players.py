@@ -43,7 +43,7 @@ def player_of(kind: str, env: VecEnv, seed: int) -> Player:
     """A player that needs no training. Raises UsageError for an unknown kind."""
     if kind not in PLAYERS:
         raise UsageError(f"unknown player '{kind}'{did_you_mean(kind, PLAYERS)}")
-    return random_player(env, seed) if kind == "random" else scripted_player(env, kind)
+    return random_player(env, seed) if kind == "random" else scripted_player(env, kind, seed)
 
 
 def random_player(env: VecEnv, seed: int) -> Player:
@@ -52,9 +52,9 @@ def random_player(env: VecEnv, seed: int) -> Player:
     return lambda obs, resets: (torch.randint(env.num_actions, (env.num_agents,), generator=generator), None)
 
 
-def scripted_player(env: VecEnv, kind: str) -> Player:
+def scripted_player(env: VecEnv, kind: str, seed: int) -> Player:
     """A player that follows rules, see memexp.envs.players."""
-    player = import_module("memexp.envs.players").make_player(env, kind)
+    player = import_module("memexp.envs.players").make_player(env, kind, seed)
     return lambda obs, resets: (player.act(obs, resets), None)
 
 

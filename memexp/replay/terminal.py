@@ -17,8 +17,10 @@ STEPS_PER_S = 20
 """Of the animation."""
 FRAMES = 20
 """About how many frames are printed where there is no terminal."""
-ROWS, COLUMNS = 26, 60
-"""Most of the map that is shown, cells."""
+ROWS, COLUMNS = 26, 80
+"""Most of the map that is shown, cells; less where the terminal is narrower."""
+PANEL = 44
+"""Width of the panel beside it, characters."""
 FOLLOWED = 0
 """The agent in the middle."""
 
@@ -52,11 +54,12 @@ def show_episode(recording: Recording, console: Console, title: str) -> None:
     if not console.is_terminal:
         every = max(1, recording.last // FRAMES)
         for step in sorted({*range(0, recording.last, every), recording.last}):
-            console.print(picture(recording, step), highlight=False)
+            console.print(picture(recording, step, console.width), highlight=False)
+            console.print()
         return
     with Live(console=console, auto_refresh=False) as live:
         for step in range(recording.last + 1):
-            live.update(picture(recording, step), refresh=True)
+            live.update(picture(recording, step, console.width), refresh=True)
             time.sleep(1 / STEPS_PER_S)
 
 
@@ -73,15 +76,16 @@ def symbol(facts: dict, kind: int) -> str:
     return "$" if facts["types"][kind]["shape"] == "chest" else chr(ord("a") + kind % 26)
 
 
-def picture(recording: Recording, step: int) -> Table:
-    """One step: the map, beside it the agent's panel."""
+def picture(recording: Recording, step: int, width: int) -> Table:
+    """One step in `width` characters: the map, beside it the agent's panel."""
     frame = recording.frame(step)
     table = Table.grid(padding=(0, 3))
-    table.add_row(Text(map_text(recording, frame)), Text(panel_text(recording, frame, step)))
+    columns = max(11, min(COLUMNS, width - PANEL))
+    table.add_row(Text(map_text(recording, frame, columns)), Text(panel_text(recording, frame, step)))
     return table
 
 
-def map_text(recording: Recording, frame: Frame) -> str:
+def map_text(recording: Recording, frame: Frame, columns: int = COLUMNS) -> str:
     """The map, or as much of it around the agent as there is room for."""
     facts = recording.facts
     cells = np.array([list(row) for row in facts["map"]])
@@ -92,7 +96,7 @@ def map_text(recording: Recording, frame: Frame) -> str:
         cells[divmod(cell, width)] = "&"
     middle = divmod(int(frame["cell"][FOLLOWED]), width)
     cells[middle] = "@"
-    part = tuple(_around(at, most, side) for at, most, side in zip(middle, (ROWS, COLUMNS), cells.shape, strict=True))
+    part = tuple(_around(at, most, side) for at, most, side in zip(middle, (ROWS, columns), cells.shape, strict=True))
     return "\n".join("".join(row) for row in cells[part])
 
 

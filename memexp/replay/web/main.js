@@ -101,6 +101,7 @@ async function start() {
   readColors();
   showLegend();
   readPlace();
+  draw();
   window.replay = { episode, facts, now, seek, follow };
   document.body.dataset.ready = "yes";
 
