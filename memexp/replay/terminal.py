@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from rich.console import Console
@@ -57,7 +57,7 @@ def show_episode(recording: Recording, console: Console, title: str) -> None:
             console.print(picture(recording, step, console.width), highlight=False)
             console.print()
         return
-    with Live(console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
         for step in range(recording.last + 1):
             live.update(picture(recording, step, console.width), refresh=True)
             time.sleep(1 / STEPS_PER_S)
@@ -80,8 +80,9 @@ def picture(recording: Recording, step: int, width: int) -> Table:
     """One step in `width` characters: the map, beside it the agent's panel."""
     frame = recording.frame(step)
     table = Table.grid(padding=(0, 3))
-    columns = max(11, min(COLUMNS, width - PANEL))
-    table.add_row(Text(map_text(recording, frame, columns)), Text(panel_text(recording, frame, step)))
+    world = Text(map_text(recording, frame, max(11, min(COLUMNS, width - PANEL))))
+    world.highlight_regex("@", "bold reverse")
+    table.add_row(world, Text(panel_text(recording, frame, step)))
     return table
 
 

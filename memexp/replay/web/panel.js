@@ -84,11 +84,10 @@ function drawCurves(canvas, episode, now) {
   const names = episode.has("value") ? ["value", "return"] : ["return"];
   const curves = names.map((name) => [...episode.changes(name, now.agent)]);
   const all = curves.flat().map(([, value]) => value), low = Math.min(0, ...bounds(all)), high = Math.max(1e-9, ...bounds(all));
-  const x = (step) => 4 + ((width - 8) * step) / Math.max(1, episode.last), y = (v) => height - 6 - ((height - 12) * (v - low)) / (high - low);
+  const x = (step) => 4 + ((width - 8) * step) / Math.max(1, episode.last), y = (v) => height - 5 - ((height - 21) * (v - low)) / (high - low);
   curves.forEach((curve, i) => {
     g.strokeStyle = names[i] === "value" ? colors.value : colors.accent;
-    g.setLineDash(names[i] === "value" ? [2, 2] : []);
-    g.lineWidth = names[i] === "value" ? 1.2 : 2;
+    g.lineWidth = names[i] === "value" ? 1 : 2;
     g.beginPath();
     let before = curve[0][1];
     for (const [step, value] of [...curve, [episode.last, curve.at(-1)[1]]]) {
@@ -97,7 +96,6 @@ function drawCurves(canvas, episode, now) {
     }
     g.stroke();
   });
-  g.setLineDash([]);
   g.fillStyle = colors.ink;
   g.fillRect(x(now.step) - 0.5, 0, 1, height);
   text(g, short(high), width - 5, 8, 10, colors.quiet, "right");
