@@ -1,5 +1,8 @@
 """Recordings: what the page holds is what the engine did, step by step."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +10,7 @@ from helpers.episodes import WORLDS, random_episode, through_a_page, world
 
 from memexp import envs
 from memexp.envs.grid import columns as col
-from memexp.replay.players import random_player
+from memexp.replay.players import player_of, random_player
 from memexp.replay.record import NO_ACTION, record
 
 
@@ -92,3 +95,19 @@ def test_a_long_episode_of_many_agents_is_a_small_page(tmp_path):
     assert recording.last == 4000
     through_a_page(recording, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 1_000_000
+
+
+def test_a_scripted_player_is_asked_with_observations_and_resets(monkeypatch):
+    asked = []
+
+    class East:
+        def act(self, obs, resets):
+            asked.append((obs.shape[0], bool(resets.all())))
+            return torch.full((obs.shape[0],), 4)
+
+    made = SimpleNamespace(make_player=lambda env, kind, seed: {("memory", 3): East()}[kind, seed])
+    monkeypatch.setitem(sys.modules, "memexp.envs.players", made)
+    env = world("cvc")
+    recording = record(env, player_of("memory", env, 3), 4)
+    assert (recording.frame(4)["action"] == 4).all()
+    assert asked == [(env.num_agents, True)] + [(env.num_agents, False)] * 4
