@@ -261,6 +261,31 @@ def _bounds(interval: Sequence[float | None] | None) -> str:
     return ", ".join("?" if bound is None else f"{bound:+.2f}" for bound in interval or (None, None))
 
 
+@app.command()
+def play(
+    words: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...", show_default=False)],
+    player: Annotated[
+        str | None, typer.Option(help="Who plays an environment: random, memoryless, memory or full.")
+    ] = None,
+    greedy: Annotated[bool, typer.Option(help="A run's policy takes its most probable action.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of world and player; else 0, or the run's.")] = None,
+    task: Annotated[int | None, typer.Option(help="Task id; else drawn by the seed.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop watching after so many steps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
+    ascii: Annotated[bool, typer.Option("--ascii", help="Show it here in the terminal.")] = False,
+) -> int:
+    """Watch one episode: of a run's policy, a scripted player or the random policy, as a page or in the terminal."""
+    from memexp.replay.play import ReplayError
+    from memexp.replay.play import play as watch
+    from memexp.replay.target import Options
+
+    try:
+        watch(words, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+    except ReplayError as error:
+        return _fail(str(error), FAILED)
+    return DONE
+
+
 @app.command("list")
 def show(
     what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs", show_default=False)],

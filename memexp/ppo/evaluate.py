@@ -9,7 +9,7 @@ from torch import Tensor
 from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import held_out_tasks
-from memexp.envs.base import mix64
+from memexp.envs.base import TaskSource, VecEnv, mix64
 from memexp.policy.model import Policy
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.episodes import first_episodes
@@ -17,6 +17,18 @@ from memexp.ppo.rollout import Dice, sample
 
 _EVALUATION = 0xE7A1
 """Stream of worlds that training never sees."""
+
+
+def held_out_worlds(
+    world: Config, num_envs: int, seed: int, device: str = "cpu", first: int = 0, tasks: TaskSource | None = None
+) -> VecEnv:
+    """Worlds number `first` and following of a run's evaluation; `tasks` instead of the held-out ones."""
+    return envs.build(world, num_envs, device, mix64(seed, _EVALUATION), first, tasks=tasks or held_out_tasks(seed))
+
+
+def held_out_dice(seed: int, num_agents: int, first: int, total: int, device: torch.device) -> Dice:
+    """What the policy samples with in a run's evaluation: agents `first` and following of `total` over all ranks."""
+    return Dice(mix64(seed, _EVALUATION) >> 1, num_agents, first, total, device)
 
 
 @torch.no_grad()
@@ -30,11 +42,9 @@ def evaluate(
     first, end = (episodes * rank // ranks.world_size for rank in (ranks.rank, ranks.rank + 1))
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     if first < end:
-        env = envs.build(
-            world, end - first, str(ranks.device), mix64(seed, _EVALUATION), first, tasks=held_out_tasks(seed)
-        )
+        env = held_out_worlds(world, end - first, seed, str(ranks.device), first)
         n, agents = env.num_agents, env.num_agents // env.num_envs  # of one world
-        dice = Dice(mix64(seed, _EVALUATION) >> 1, n, first * agents, episodes * agents, ranks.device)
+        dice = held_out_dice(seed, n, first * agents, episodes * agents, ranks.device)
         state = policy.init_state(n, ranks.device)
 
         def choose(obs: Tensor, resets: Tensor) -> Tensor:

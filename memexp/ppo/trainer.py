@@ -118,7 +118,10 @@ class Trainer:
         return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast())
 
     def cast(self) -> AbstractContextManager[Any]:
-        """bf16 autocast where it is asked for."""
-        if self.config.trainer.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.ranks.device.type, torch.bfloat16)
+        """The precision of both passes."""
+        return autocast(self.config.trainer.precision, self.ranks.device)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 autocast where it is asked for."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)
