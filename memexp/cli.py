@@ -286,10 +286,29 @@ def play(
     return DONE
 
 
+@app.command()
+def funnel(
+    words: Annotated[list[str], typer.Argument(metavar="ENV [KEY=VALUE]...", show_default=False)],
+    player: Annotated[list[str] | None, typer.Option(help="random, memoryless, memory, full; repeatable.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each player.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Other worlds, tasks and luck.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far players that do not learn come on the way to reward, and what they earn (measured once)."""
+    from memexp.ppo.funnel import funnel_table, funnels
+
+    found = funnels(words, player or ["random"], episodes, seed, Console(stderr=True))
+    if as_json:
+        print(json.dumps([one.model_dump() for one in found], indent=2))
+    else:
+        Console().print(funnel_table(found))
+
+
 @app.command("list")
 def show(
     what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs", show_default=False)],
     words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)] = None,
+    knobs: Annotated[bool, typer.Option("--knobs", help="(envs) Default, range and effect of every knob.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List recipes, environments with their knobs, pattern tokens, or runs.
@@ -298,6 +317,13 @@ def show(
     """
     from memexp.launch.listing import list_rows, pattern_table
 
+    if knobs and what != "envs":
+        raise UsageError(f"--knobs is for the list of envs, not of {what}")
+    if knobs:
+        from memexp.launch.knobs import knob_list, knob_rows
+
+        print(json.dumps(knob_rows(), indent=2)) if as_json else Console().print(knob_list(knob_rows()))
+        return
     rows = list_rows(what, words or [])
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -69,6 +69,8 @@ class EvaluationConfig(Config):
     """Episodes of one evaluation; 0 evaluates never."""
     every: Count = Field(default=0, ge=0)
     """Agent steps between evaluations; 0: only at the end."""
+    suite_episodes: int = Field(default=0, ge=0)
+    """Episodes of every setting of the environment's suite (envs/suites.py) in one evaluation; 0: none."""
     random_episodes: int = Field(default=200, ge=0)
     """Episodes that the uniformly random policy's return is measured on, once, before the first update."""
 

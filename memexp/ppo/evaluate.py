@@ -1,5 +1,6 @@
 """Evaluation: the acting policy on held-out tasks."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -10,6 +11,7 @@ from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import held_out_tasks
 from memexp.envs.base import TaskSource, VecEnv, mix64
+from memexp.envs.suites import suite
 from memexp.policy.model import Policy
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.episodes import first_episodes
@@ -57,3 +59,11 @@ def evaluate(
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()
     return total_return / count
+
+
+def evaluate_suite(
+    policy: Policy, world: Config, episodes: int, seed: int, ranks: Ranks, cast: Callable[[], AbstractContextManager]
+) -> dict[str, float]:
+    """Mean return `eval/<setting>/return` of every setting of the environment's suite, each as in `evaluate`."""
+    settings = suite(world).items() if episodes else ()
+    return {f"eval/{name}/return": evaluate(policy, one, episodes, seed, ranks, cast()) for name, one in settings}

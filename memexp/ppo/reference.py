@@ -1,6 +1,6 @@
 """Reference levels: what players that do not learn reach in an environment, and how far down the funnel they come.
 
-Measured once for an environment, its knobs, a player, a number of episodes and a seed, and kept: $MEMEXP_HOME/reference.
+Measured once for an environment, its knobs, a player, a number of episodes and a seed, and kept in $MEMEXP_HOME.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
-from memexp.ppo.evaluate import evaluate
+from memexp.ppo.evaluate import evaluate, evaluate_suite
 from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.progress import Progress
 from memexp.ppo.reference import reference
@@ -167,16 +167,21 @@ class Session:
             self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
         if self._evaluation_is_due():
             self.evaluated_at = steps
-            config, trainer = self.config, self.trainer
-            line["eval/return"] = evaluate(
-                trainer.policy, config.env, config.evaluation.episodes, config.seed, self.ranks, trainer.cast()
-            )
+            line |= self._evaluate()
         return line
+
+    def _evaluate(self) -> dict[str, float]:
+        """eval/return over held-out tasks, and eval/<setting>/return over the environment's suite."""
+        plan, policy, seed, cast = self.config.evaluation, self.trainer.policy, self.config.seed, self.trainer.cast
+        means = {}
+        if plan.episodes:
+            means["eval/return"] = evaluate(policy, self.config.env, plan.episodes, seed, self.ranks, cast())
+        return means | evaluate_suite(policy, self.config.env, plan.suite_episodes, seed, self.ranks, cast)
 
     def _evaluation_is_due(self) -> bool:
         plan = self.config.evaluation
         waited = self.trainer.agent_steps - self.evaluated_at
-        return plan.episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
+        return plan.episodes + plan.suite_episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
 
     def _told_to_stop(self) -> bool:
         """Whether any rank was sent a signal: all stop after the same update."""
