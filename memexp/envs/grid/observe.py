@@ -43,7 +43,7 @@ def places_of(s, w, row, column):
     word, shift = column >> 5, column & 31
     a = b = c = d = np.int64(0)
     for r in range(col.WINDOW):
-        bits = s.occupied[w, row + r, word] >> shift
+        bits = s.occupied[w, word, row + r] >> shift
         low, high = bits & ((1 << LOW) - 1), (1 << LOW) + (bits >> LOW & ((1 << col.WINDOW - LOW) - 1))
         a |= s.ranks[r, low, 0] | s.ranks[r, high, 0]
         b |= s.ranks[r, low, 1] | s.ranks[r, high, 1]
