@@ -1,0 +1,7 @@
+"""`entry`: how the players' entry points are compiled. They use the engine's columns, so all of envs is their source."""
+
+from pathlib import Path
+
+from memexp.jit import entries
+
+entry = entries(Path(__file__).parents[1])
