@@ -121,7 +121,7 @@ def work(m, n):
         return 0
     if not knows_the_chain(m, n):
         m.cost[UNKNOWN] = 0
-    if search(m, n, n, NOWHERE) == NOWHERE:
+    if search(m, n, n) == NOWHERE:
         return 0
     return next_move(m, n)
 
@@ -142,7 +142,7 @@ def work_or_walk_around(m, n):
         return 0
     if draw(m, n, _STRAY) == 0:
         return random_move(m, n)
-    price = search(m, n, n, NOWHERE)
+    price = search(m, n, n)
     if price != NOWHERE and price <= ahead(m, n) + _PATIENCE:
         return next_move(m, n)
     return walk(m, n, direction_around(m, n))
@@ -185,7 +185,7 @@ def direction_around(m, n):
 def walk(m, n, move):
     """The first move towards the cell in sight that lies farthest in the direction of `move`, detours discounted."""
     want_nothing(m)
-    search(m, n, n, NOWHERE)  # reaches every cell that can be reached
+    search(m, n, n)  # reaches every cell that can be reached
     side, here = side_of(m), m.me[n, CELL]
     best, goal = 0, NOWHERE
     for q in range(1, m.count[1]):
@@ -195,7 +195,7 @@ def walk(m, n, move):
             best, goal = worth, c
     if goal == NOWHERE:
         return random_move(m, n)
-    keep_path(m, n, goal)
+    keep_path(m, n, n, goal)
     return step_towards(m, n, m.path[n, 0])
 
 

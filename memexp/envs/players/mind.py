@@ -14,8 +14,9 @@ from memexp.envs.players.view import ANY_USES, CELLS, FREE, KINDS, LAST_ACTION, 
 
 # me[n, ...]: what player n knows of itself.
 # TIME: steps since the episode began. CELL: where it stands. USING: its last move was into a station or chest, which
-# leaves it where it is. AT, LENGTH: the next move of its path, and how many it has. GOAL: the cell where the path ends.
-TIME, CELL, USING, AT, LENGTH, GOAL, GAME = range(7)
+# leaves it where it is. AT, LENGTH: the next move of its path, and how many it has. GOAL, GOAL_KIND: the cell where the
+# path ends, and what was there. EXPECTED: the cell where the last step of the path leads. MODE: what the path is for.
+TIME, CELL, USING, AT, LENGTH, GOAL, GOAL_KIND, EXPECTED, MODE, GAME = range(10)
 """From GAME on: columns of the game's own."""
 GAME_COLUMNS = 24
 PATH = 8
@@ -53,8 +54,14 @@ class Mind(NamedTuple):
     """int64 [side * side]: how far the cell is."""
     came: np.ndarray
     """int64 [side * side]: the move that led there."""
+    aimed: np.ndarray
+    """int64 [side * side]: number of the latest search that was to end in a cell."""
     count: np.ndarray
     """int64 [2]: searches made, cells in `queue`."""
+    ring: np.ndarray
+    """int64 [8, 4]: who stands in the eight cells around an assembler, see cvc_ring."""
+    pool: np.ndarray
+    """int64 [R]: what they hold together."""
 
 
 def empty_mind(players: int, maps: int, side: int) -> Mind:
@@ -79,7 +86,10 @@ def empty_mind(players: int, maps: int, side: int) -> Mind:
         reached=ints(cells),
         steps=ints(cells),
         came=ints(cells),
+        aimed=ints(cells),
         count=ints(2),
+        ring=ints(8, 4),
+        pool=ints(col.NUM_RESOURCES),
     )
 
 
@@ -137,6 +147,26 @@ def beside(side, c, move):
 def shifted(side, c, south, east):
     """The cell that lies so many rows to the south and columns to the east of cell c."""
     return (((c & ~(side - 1)) + south * side) & (side * side - 1)) | ((c + east) & (side - 1))
+
+
+@compiled
+def rows_between(side, a, b):
+    """How many rows cell b lies to the south of cell a, the short way round."""
+    rows = (b // side - a // side) & (side - 1)
+    return rows - side if rows >= side // 2 else rows
+
+
+@compiled
+def columns_between(side, a, b):
+    """How many columns cell b lies to the east of cell a, the short way round."""
+    columns = (b - a) & (side - 1)
+    return columns - side if columns >= side // 2 else columns
+
+
+@compiled
+def apart(side, a, b):
+    """Manhattan distance of two cells, the short way round."""
+    return abs(rows_between(side, a, b)) + abs(columns_between(side, a, b))
 
 
 @compiled

@@ -2,8 +2,25 @@
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
-from memexp.envs.players.mind import AT, CELL, GOAL, LENGTH, PATH, TIME, beside, draw, place_of, side_of, usable
-from memexp.envs.players.view import CELLS, FREE, HERE, THING, UNKNOWN, distance
+from memexp.envs.players.mind import (
+    AT,
+    CELL,
+    EXPECTED,
+    GOAL,
+    GOAL_KIND,
+    LENGTH,
+    MODE,
+    PATH,
+    TIME,
+    beside,
+    draw,
+    place_of,
+    side_of,
+    step_towards,
+    usable,
+    window_cell,
+)
+from memexp.envs.players.view import CELLS, FREE, HERE, UNKNOWN, distance
 
 NOWHERE = -1
 NEAR_AGENTS = 3
@@ -12,9 +29,9 @@ _FAR = 1 << 40
 
 
 @compiled
-def search(m, n, p, aim):
+def search(m, n, p):
     """Find player n's way on map p to what m.cost asks for (cheapest first: steps, or waiting time, plus cost), or to
-    the cell `aim`; leaves the first moves in its path. Returns the cost of the way, NOWHERE if there is none."""
+    a cell that was aimed at; leaves the first moves in its path. Returns the cost of the way, NOWHERE if there is none."""
     m.count[0] += 1
     number, side, now = m.count[0], side_of(m), m.me[n, TIME]
     start = m.me[n, CELL]
@@ -34,11 +51,11 @@ def search(m, n, p, aim):
                 continue
             kind, steps = m.kind[p, there], m.steps[c] + 1
             price = _FAR
-            if kind == FREE:
+            if m.aimed[there] == number:
+                price = steps
+            elif kind == FREE:
                 m.queue[tail] = there
                 tail += 1
-                if there == aim:
-                    price = steps
             elif m.cost[kind] < 0:
                 continue
             elif kind == UNKNOWN:
@@ -51,7 +68,7 @@ def search(m, n, p, aim):
             if price < best:
                 best, goal = price, there
     m.count[1] = tail
-    keep_path(m, n, goal)
+    keep_path(m, n, p, goal)
     return best if goal != NOWHERE else NOWHERE
 
 
@@ -65,11 +82,12 @@ def stand_in_the_way(m, n, number):
 
 
 @compiled
-def keep_path(m, n, goal):
+def keep_path(m, n, p, goal):
     """Trace the way of the latest search back from `goal` and keep its first moves as player n's path."""
-    m.me[n, AT], m.me[n, LENGTH], m.me[n, GOAL] = 0, 0, goal
+    m.me[n, AT], m.me[n, LENGTH], m.me[n, GOAL], m.me[n, EXPECTED] = 0, 0, goal, NOWHERE
     if goal == NOWHERE:
         return
+    m.me[n, GOAL_KIND] = m.kind[p, goal]
     side, c = side_of(m), goal
     m.me[n, LENGTH] = m.steps[goal]
     while c != m.me[n, CELL]:
@@ -77,6 +95,12 @@ def keep_path(m, n, goal):
         if i < PATH:
             m.path[n, i] = m.came[c]
         c = beside(side, c, opposite(m.came[c]))
+
+
+@compiled
+def aim_at(m, c):
+    """Make cell c a goal of the next search, whatever is there."""
+    m.aimed[c] = m.count[0] + 1
 
 
 @compiled
@@ -92,16 +116,48 @@ def ahead(m, n):
 
 
 @compiled
+def kept_move(m, n, p, mode):
+    """The next move of a path made for `mode` if all is as expected; 0: the way is to be searched anew.
+
+    The last move before the goal is always searched anew.
+    """
+    same = m.me[n, MODE] == mode and m.me[n, CELL] == m.me[n, EXPECTED]
+    m.me[n, MODE] = mode
+    if not same or ahead(m, n) <= 2 or m.me[n, AT] + 1 >= PATH or m.kind[p, m.me[n, GOAL]] != m.me[n, GOAL_KIND]:
+        return 0
+    move = m.path[n, m.me[n, AT] + 1]
+    if not open_ahead(m, move):
+        return 0
+    m.me[n, AT] += 1
+    return move
+
+
+@compiled
+def go(m, n, move):
+    """The move as player n's action; its path goes on from there."""
+    m.me[n, EXPECTED] = beside(side_of(m), m.me[n, CELL], move)
+    return step_towards(m, n, move)
+
+
+@compiled
+def open_ahead(m, move):
+    """Whether the next cell is free and nobody stands there."""
+    c = window_cell(move)
+    return m.seen.kind[c] == FREE and m.seen.agent[c] == 0
+
+
+@compiled
+def wander(m, n):
+    """A random move, or none if the way is not free."""
+    move = random_move(m, n)
+    return step_towards(m, n, move) if open_ahead(m, move) else 0
+
+
+@compiled
 def want_nothing(m):
     """Clear what `search` looks for."""
     for k in range(m.cost.shape[0]):
         m.cost[k] = -1
-
-
-@compiled
-def is_thing(m, p, c):
-    """Whether a station or chest stands in cell c."""
-    return m.kind[p, c] >= THING
 
 
 @compiled

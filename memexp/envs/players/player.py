@@ -1,6 +1,6 @@
 """`make_player`: scripted players of the grid games, whose returns are levels to measure agents by."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -9,9 +9,8 @@ from torch import Tensor
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.base import VecEnv, mix64
-from memexp.envs.grid import columns as col
 from memexp.envs.grid_env import GridEnv
-from memexp.envs.players import assembly
+from memexp.envs.players import assembly, cvc
 from memexp.envs.players.mind import empty_mind
 
 PLAYERS = ("random", "memoryless", "memory", "full")
@@ -74,8 +73,11 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
     mind = empty_mind(env.num_agents, env.num_agents // per_map, side)
     if isinstance(env, AssemblyLinesEnv):
         entry = {"memoryless": assembly.act_without_memory, "memory": assembly.act_with_memory}
-        return ScriptedPlayer(entry.get(kind, assembly.act_with_full_sight), mind, stream, state if kind == "full" else None)
-    raise UsageError("there are scripted players for assembly_lines and cvc_random_maps only")
+        return ScriptedPlayer(
+            entry.get(kind, assembly.act_with_full_sight), mind, stream, state if kind == "full" else None
+        )
+    entry = {"memoryless": None, "memory": cvc.act_with_memory}
+    return ScriptedPlayer(entry.get(kind, cvc.act_with_full_sight), mind, stream, state if kind == "full" else None)
 
 
 _MEMORYLESS_SIDE = 16

@@ -1,0 +1,161 @@
+"""Meeting without a word: everybody goes to the assembler nearest to the middle of the map that eight can stand around.
+
+The compass tells each player where the middle is; ties are broken by row, then column. A player explores around the
+middle until it is certain which assembler that is. Where the ring is full, the next assembler in this order follows.
+"""
+
+from memexp.envs.grid.compiled import compiled
+from memexp.envs.players.cvc_ring import RING, ring_offset
+from memexp.envs.players.cvc_rules import ASSEMBLER, COLUMN, HAS_COLUMN, HAS_ROW, LOOKED, NO_SPOT, RANK, ROW, SPOT
+from memexp.envs.players.mind import (
+    CELL,
+    TIME,
+    apart,
+    columns_between,
+    draw,
+    rows_between,
+    shifted,
+    side_of,
+    step_towards,
+)
+from memexp.envs.players.paths import NOWHERE, aim_at, open_ahead, random_move, search, want_nothing
+from memexp.envs.players.view import CELLS, EAST, FREE, SOUTH, UNKNOWN
+
+LOOK_AGAIN = 10
+"""Steps after which a player looks at its map again for the meeting place."""
+_FIRST_RADIUS = 12
+"""A player that knows no assembler explores so far around the middle, then twice as far, and so on."""
+_BLOCKED = 1 << 20
+
+
+@compiled
+def note_middle(m, n):
+    """The compass has no component along an axis exactly where the player stands in the middle of that axis."""
+    side, here = side_of(m), m.me[n, CELL]
+    if m.seen.globals[SOUTH] == 0:
+        m.me[n, HAS_ROW], m.me[n, ROW] = 1, here // side
+    if m.seen.globals[EAST] == 0:
+        m.me[n, HAS_COLUMN], m.me[n, COLUMN] = 1, here % side
+
+
+@compiled
+def knows_middle(m, n):
+    """Whether player n knows where the middle of the map is."""
+    return m.me[n, HAS_ROW] == 1 and m.me[n, HAS_COLUMN] == 1
+
+
+@compiled
+def middle_of(m, n):
+    """The map's cell in the middle of the world."""
+    return m.me[n, ROW] * side_of(m) + m.me[n, COLUMN]
+
+
+@compiled
+def towards_middle(m, n):
+    """A move along the compass, around what stands in the way."""
+    south, east = m.seen.globals[SOUTH], m.seen.globals[EAST]
+    vertical = 2 if south > 0 else 1
+    horizontal = 4 if east > 0 else 3
+    first = vertical if south != 0 and (east == 0 or draw(m, n, 2) == 0) else horizontal
+    if south == 0 and east == 0:
+        first = random_move(m, n)
+    if not open_ahead(m, first):
+        second = vertical if first == horizontal else horizontal
+        helps = (south != 0) if first == horizontal else (east != 0)
+        first = second if helps and open_ahead(m, second) else random_move(m, n)
+    return step_towards(m, n, first) if open_ahead(m, first) else 0
+
+
+@compiled
+def places_around(m, p, spot):
+    """How many of the eight cells around an assembler can be stood on, as far as is known."""
+    side, count = side_of(m), 0
+    for i in range(RING):
+        south, east = ring_offset(i)
+        count += m.kind[p, shifted(side, spot, south, east)] <= FREE
+    return count
+
+
+@compiled
+def order_key(m, n, p, spot):
+    """What assemblers are sorted by: room for eight around, distance from the middle, row, column."""
+    side, middle = side_of(m), middle_of(m, n)
+    rows, columns = rows_between(side, middle, spot), columns_between(side, middle, spot)
+    crowded = _BLOCKED if places_around(m, p, spot) < RING else 0
+    return crowded + (abs(rows) + abs(columns)) * 2048 + (rows + side) * 2 + (columns > 0)
+
+
+@compiled
+def find_spot(m, n, p):
+    """Note the known assembler that is player n's RANK-th choice (the last one if there are fewer)."""
+    below, spot = -1, NO_SPOT
+    for _ in range(m.me[n, RANK] + 1):
+        best = 2 * _BLOCKED * 4
+        for c in range(m.kind.shape[1]):
+            if m.kind[p, c] == ASSEMBLER:
+                key = order_key(m, n, p, c)
+                if below < key < best:
+                    best, spot = key, c
+        below = best
+    m.me[n, SPOT], m.me[n, LOOKED] = spot, m.me[n, TIME]
+
+
+@compiled
+def nearest_gap(m, n, p, radius):
+    """The unknown cell nearest to player n of those within `radius` of the middle, or NOWHERE."""
+    side, middle, here = side_of(m), middle_of(m, n), m.me[n, CELL]
+    best, gap = side * 2, NOWHERE
+    for south in range(-radius, radius + 1):
+        rest = radius - abs(south)
+        for east in range(-rest, rest + 1):
+            c = shifted(side, middle, south, east)
+            if m.kind[p, c] == UNKNOWN and apart(side, here, c) < best:
+                best, gap = apart(side, here, c), c
+    return gap
+
+
+@compiled
+def find_gap(m, n, p):
+    """An unknown cell that could hold a better meeting place than the one noted; NOWHERE: there is none."""
+    spot, side = m.me[n, SPOT], side_of(m)
+    if spot != NO_SPOT and places_around(m, p, spot) == RING:
+        return nearest_gap(m, n, p, apart(side, middle_of(m, n), spot) + 1)
+    radius, gap = _FIRST_RADIUS, NOWHERE
+    while gap == NOWHERE and radius < side // 2:
+        gap = nearest_gap(m, n, p, radius)
+        radius *= 2
+    return gap
+
+
+@compiled
+def way_to_gap(m, n, p):
+    """Find the way to such a cell; whether there is one."""
+    gap = find_gap(m, n, p)
+    if gap == NOWHERE:
+        return False
+    want_nothing(m)
+    aim_at(m, gap)
+    return search(m, n, p) != NOWHERE
+
+
+@compiled
+def way_to_ring(m, n, p, spot):
+    """Find the way to the nearest place around an assembler where nobody is seen; whether there is one."""
+    side = side_of(m)
+    want_nothing(m)
+    for i in range(RING):
+        south, east = ring_offset(i)
+        c = shifted(side, spot, south, east)
+        if m.kind[p, c] == FREE and not occupied(m, n, c):
+            aim_at(m, c)
+    return search(m, n, p) != NOWHERE
+
+
+@compiled
+def occupied(m, n, c):
+    """Whether player n sees an agent on the map's cell c."""
+    side, here = side_of(m), m.me[n, CELL]
+    i = rows_between(side, here, c), columns_between(side, here, c)
+    if max(abs(i[0]), abs(i[1])) > 5:
+        return False
+    return m.seen.agent[CELLS // 2 + 11 * i[0] + i[1]] == 1
