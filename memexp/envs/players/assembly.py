@@ -26,7 +26,7 @@ from memexp.envs.players.mind import (
     step_towards,
 )
 from memexp.envs.players.paths import NOWHERE, ahead, keep_path, random_move, search, want_nothing
-from memexp.envs.players.view import CELLS, FREE, HERE, KINDS, LAST_ACTION, THING, UNKNOWN, WALL, look
+from memexp.envs.players.view import CELLS, FREE, HERE, KINDS, LAST_ACTION, NOTHING, THING, UNKNOWN, WALL, look
 
 WALL_TAG = -1  # which tag walls have depends on the task
 _HEART = RESOURCES.index("heart")
@@ -49,7 +49,7 @@ def act_with_memory(m, obs, resets, seed, step, actions):
         else:
             m.me[n, TIME] += 1
             follow_last_move(m, n)
-        note_view(m, n, n)
+        note_view(m, n, n, NOTHING)
         note_recipes(m, n)
         actions[n] = work(m, n)
 
@@ -61,7 +61,7 @@ def act_without_memory(m, obs, resets, seed, step, actions):
         roll(m, n, seed, step)
         look(m.seen, obs, n, WALL_TAG)
         forget(m, n, n)
-        note_view(m, n, n)
+        note_view(m, n, n, NOTHING)
         note_recipes(m, n)
         actions[n] = work_or_walk_around(m, n)
 
@@ -74,7 +74,7 @@ def act_with_full_sight(m, s, obs, resets, seed, step, actions):
         look(m.seen, obs, n, WALL_TAG)
         if resets[n]:
             forget(m, n, n)
-        learn_world(m, s, n, n, resets[n])
+        learn_world(m, s, n, n, resets[n], NOTHING)
         m.me[n, CELL] = place_in_world(m, s, s.agents[n, 0, col.CELL])
         m.me[n, TIME] = s.world[n, col.STEP]
         actions[n] = work(m, n)

@@ -9,6 +9,8 @@ from memexp.envs.grid.compiled import compiled
 from memexp.envs.players.cvc_meet import (
     LOOK_AGAIN,
     find_spot,
+    is_full,
+    move_up,
     knows_middle,
     note_middle,
     towards_middle,
@@ -30,7 +32,10 @@ from memexp.envs.players.cvc_rules import (
     ALONE,
     ASSEMBLER,
     BACK,
+    CHARGE,
+    CHARGING,
     CARBON,
+    CERTAIN,
     CHARGER,
     CHEST,
     COLUMN,
@@ -42,6 +47,7 @@ from memexp.envs.players.cvc_rules import (
     HAS_ROW,
     HEART,
     HEART_B,
+    IDLE,
     IMPOSSIBLE,
     LOOKED,
     MEET,
@@ -64,7 +70,6 @@ from memexp.envs.players.jit import entry
 from memexp.envs.players.mind import (
     CELL,
     GOAL,
-    MODE,
     TIME,
     follow_last_move,
     forget,
@@ -73,21 +78,25 @@ from memexp.envs.players.mind import (
     window_cell,
 )
 from memexp.envs.players.paths import NOWHERE, ahead, go, kept_move, search, wander, want_nothing
-from memexp.envs.players.view import HERE, PCT, THING, UNKNOWN, look
+from memexp.envs.players.view import HERE, THING, UNKNOWN, look
 
-MEET_AT = 90
-"""Completion (of 256) at which gathering ends and everybody meets."""
-_AGAIN = 32
-"""Those who find nothing to do at the meeting place gather until completion is a multiple of this."""
+MEET_AT = 300
+"""Step at which gathering ends and everybody meets."""
+_AGAIN = 150
+"""Those who find nothing to do at the meeting place gather until the step is a multiple of this."""
+_EMPTY, _CHARGED = 12, 70
+"""Energy below which a player goes to a charger on its way to a meeting, and that with which it leaves it."""
 _PHASE = 3
 """Steps that a ring wears one dress."""
 _ENOUGH_WAITING = 12
 """Steps in a ring without the resources for a heart until a player leaves."""
-_TOO_LONG = 45
-"""Steps in a ring without a heart until a player tries another one."""
+_LONG = 40
+"""The same in an incomplete ring; and steps until a player leaves one that is not the first."""
 _TRIAL = 6
 """Steps at an assembler with the resources for a heart after which a player knows that nothing comes of it alone."""
 _RANKS = 3
+_PAUSE = 16
+"""Steps until a player that finds nothing to do thinks again."""
 _DETOUR = 6
 """Steps that a player walks farther for a resource of which it holds what one heart less takes."""
 _EXPLORE = 10
@@ -109,7 +118,7 @@ def act_with_memory(m, obs, resets, seed, step, actions):
         else:
             m.me[n, TIME] += 1
             follow_last_move(m, n)
-        note_view(m, n, n)
+        note_view(m, n, n, ASSEMBLER)
         note_middle(m, n)
         actions[n] = play(m, n, n)
 
@@ -125,7 +134,7 @@ def act_with_full_sight(m, s, obs, resets, seed, step, actions):
         if n % team == 0:
             if resets[n]:
                 begin(m, n, w)
-            learn_world(m, s, w, w, resets[n])
+            learn_world(m, s, w, w, resets[n], ASSEMBLER)
         if resets[n]:
             begin_self(m, n)
             m.me[n, HAS_ROW], m.me[n, ROW] = 1, s.world[w, col.HEIGHT] // 2
@@ -158,7 +167,7 @@ def play(m, n, p):
         m.me[n, WAITED] = 0
         m.me[n, RANK] = 0
         return deliver(m, n, p)
-    if m.seen.globals[PCT] >= m.me[n, BACK]:
+    if m.me[n, TIME] >= m.me[n, BACK]:
         return meet(m, n, p)
     if m.me[n, ALONE] != IMPOSSIBLE and can_make_heart(m):
         return make_alone(m, n, p)
@@ -219,8 +228,11 @@ def gather(m, n, p):
     if move == 0:
         if m.seen.vibe[HERE] != 0:
             return take_off(m)
+        if m.me[n, TIME] < m.me[n, IDLE]:
+            return wander(m, n)
         want_supplies(m)
         if search(m, n, p) == NOWHERE:
+            m.me[n, IDLE] = m.me[n, TIME] + _PAUSE
             return wander(m, n)
         move = m.path[n, 0]
         if must_wait(m, n, p):
@@ -292,12 +304,16 @@ def make_alone(m, n, p):
 @compiled
 def meet(m, n, p):
     """Go to the meeting place and do there what the ring does."""
+    spot = m.me[n, SPOT]
+    if m.me[n, CERTAIN] == 1 and spot != NO_SPOT and in_ring(m, n, spot):
+        return stay_in_ring(m, n, p, spot)
+    m.me[n, WAITED] = 0
+    if must_charge(m, n):
+        move = way_to_charger(m, n, p)
+        if move >= 0:
+            return move
     if not knows_middle(m, n):
         return towards_middle(m, n) if m.seen.amounts[HERE, ENERGY] >= MOVE_ENERGY else 0
-    spot = m.me[n, SPOT]
-    if m.me[n, MODE] == MEET and spot != NO_SPOT and in_ring(m, n, spot):
-        return stay_in_ring(m, n, spot)
-    m.me[n, WAITED] = 0
     move = kept_move(m, n, p, MEET)
     if move == 0:
         if not way_to_meeting(m, n, p):
@@ -307,32 +323,65 @@ def meet(m, n, p):
 
 
 @compiled
+def must_charge(m, n):
+    """Whether player n should see to its energy before anything else: from EMPTY until it is charged."""
+    energy = m.seen.amounts[HERE, ENERGY]
+    if energy < _EMPTY:
+        m.me[n, CHARGING] = 1
+    elif energy >= _CHARGED:
+        m.me[n, CHARGING] = 0
+    return m.me[n, CHARGING] == 1
+
+
+@compiled
+def way_to_charger(m, n, p):
+    """The action that leads to a known charger or uses it; -1: there is none."""
+    move = kept_move(m, n, p, CHARGE)
+    if move == 0:
+        want_nothing(m)
+        m.cost[CHARGER] = 0
+        if search(m, n, p) == NOWHERE:
+            m.me[n, CHARGING] = 0
+            return -1
+        move = m.path[n, 0]
+        if must_wait(m, n, p):
+            return 0
+    return advance(m, n, move)
+
+
+@compiled
 def way_to_meeting(m, n, p):
     """Find the way to a place in the ring, or to where the meeting place may still be; whether there is one."""
     if m.me[n, SPOT] == NO_SPOT or m.me[n, TIME] >= m.me[n, LOOKED] + LOOK_AGAIN or m.me[n, LOOKED] == 0:
         find_spot(m, n, p)
-    if way_to_gap(m, n, p):
-        return True
-    if m.me[n, SPOT] == NO_SPOT:
+    if m.me[n, CERTAIN] == 0:
+        if way_to_gap(m, n, p):
+            return True
+        m.me[n, CERTAIN] = 1
+    spot = m.me[n, SPOT]
+    if spot == NO_SPOT:
         return False
-    if way_to_ring(m, n, p, m.me[n, SPOT]):
-        return True
-    m.me[n, RANK] = (m.me[n, RANK] + 1) % _RANKS
-    find_spot(m, n, p)
-    return False
+    if is_full(m, n, p, spot):
+        m.me[n, RANK] = (m.me[n, RANK] + 1) % _RANKS
+        find_spot(m, n, p)
+        return False
+    return way_to_ring(m, n, p, spot)
 
 
 @compiled
-def stay_in_ring(m, n, spot):
+def stay_in_ring(m, n, p, spot):
     """What player n does in the ring; it leaves if nothing comes of it."""
     m.me[n, WAITED] += 1
     count = read_ring(m, window_of(m, n, spot))
-    if affordable(m) == 0 and m.me[n, WAITED] > _ENOUGH_WAITING:
-        m.me[n, BACK] = (m.seen.globals[PCT] // _AGAIN + 1) * _AGAIN
+    if affordable(m) == 0 and m.me[n, WAITED] > (_ENOUGH_WAITING if count == RING else _LONG):
+        m.me[n, BACK] = (m.me[n, TIME] // _AGAIN + 1) * _AGAIN
         m.me[n, RANK] = 0
         return take_off(m)
-    if m.me[n, WAITED] > _TOO_LONG and (count < RING or m.me[n, RANK] > 0):
-        m.me[n, RANK] = (m.me[n, RANK] + 1) % _RANKS
+    if m.me[n, WAITED] > _LONG and count < RING and m.me[n, RANK] > 0:
+        m.me[n, RANK] = 0
         m.me[n, SPOT] = NO_SPOT
         return take_off(m)
+    move = move_up(m, n, p, spot)
+    if move != 0:
+        return advance(m, n, move)
     return ring_action(m, n, spot, count, (m.me[n, TIME] // _PHASE) % DRESSES)

@@ -4,13 +4,15 @@ The compass tells each player where the middle is; ties are broken by row, then 
 middle until it is certain which assembler that is. Where the ring is full, the next assembler in this order follows.
 """
 
+from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.players.cvc_ring import RING, ring_offset
-from memexp.envs.players.cvc_rules import ASSEMBLER, COLUMN, HAS_COLUMN, HAS_ROW, LOOKED, NO_SPOT, RANK, ROW, SPOT
+from memexp.envs.players.cvc_rules import CERTAIN, COLUMN, HAS_COLUMN, HAS_ROW, LOOKED, NO_SPOT, RANK, ROW, SPOT
 from memexp.envs.players.mind import (
     CELL,
     TIME,
     apart,
+    beside,
     columns_between,
     draw,
     rows_between,
@@ -19,7 +21,7 @@ from memexp.envs.players.mind import (
     step_towards,
 )
 from memexp.envs.players.paths import NOWHERE, aim_at, open_ahead, random_move, search, want_nothing
-from memexp.envs.players.view import CELLS, EAST, FREE, SOUTH, UNKNOWN
+from memexp.envs.players.view import EAST, FREE, HERE, SOUTH, UNKNOWN
 
 LOOK_AGAIN = 10
 """Steps after which a player looks at its map again for the meeting place."""
@@ -91,50 +93,44 @@ def find_spot(m, n, p):
     below, spot = -1, NO_SPOT
     for _ in range(m.me[n, RANK] + 1):
         best = 2 * _BLOCKED * 4
-        for c in range(m.kind.shape[1]):
-            if m.kind[p, c] == ASSEMBLER:
-                key = order_key(m, n, p, c)
-                if below < key < best:
-                    best, spot = key, c
+        for i in range(m.marks[p, 0]):
+            key = order_key(m, n, p, m.marks[p, 1 + i])
+            if below < key < best:
+                best, spot = key, m.marks[p, 1 + i]
         below = best
-    m.me[n, SPOT], m.me[n, LOOKED] = spot, m.me[n, TIME]
+    if spot != m.me[n, SPOT]:
+        m.me[n, SPOT], m.me[n, CERTAIN] = spot, 0
+    m.me[n, LOOKED] = m.me[n, TIME]
 
 
 @compiled
-def nearest_gap(m, n, p, radius):
-    """The unknown cell nearest to player n of those within `radius` of the middle, or NOWHERE."""
-    side, middle, here = side_of(m), middle_of(m, n), m.me[n, CELL]
-    best, gap = side * 2, NOWHERE
+def aim_at_gaps(m, n, p, radius):
+    """Make the unknown cells within `radius` of the middle goals of the next search; returns how many they are."""
+    side, middle, count = side_of(m), middle_of(m, n), 0
     for south in range(-radius, radius + 1):
         rest = radius - abs(south)
         for east in range(-rest, rest + 1):
             c = shifted(side, middle, south, east)
-            if m.kind[p, c] == UNKNOWN and apart(side, here, c) < best:
-                best, gap = apart(side, here, c), c
-    return gap
-
-
-@compiled
-def find_gap(m, n, p):
-    """An unknown cell that could hold a better meeting place than the one noted; NOWHERE: there is none."""
-    spot, side = m.me[n, SPOT], side_of(m)
-    if spot != NO_SPOT and places_around(m, p, spot) == RING:
-        return nearest_gap(m, n, p, apart(side, middle_of(m, n), spot) + 1)
-    radius, gap = _FIRST_RADIUS, NOWHERE
-    while gap == NOWHERE and radius < side // 2:
-        gap = nearest_gap(m, n, p, radius)
-        radius *= 2
-    return gap
+            if m.kind[p, c] == UNKNOWN:
+                aim_at(m, c)
+                count += 1
+    return count
 
 
 @compiled
 def way_to_gap(m, n, p):
-    """Find the way to such a cell; whether there is one."""
-    gap = find_gap(m, n, p)
-    if gap == NOWHERE:
-        return False
+    """Find the way to where a better meeting place than the one noted could be; whether there is one."""
+    spot, side = m.me[n, SPOT], side_of(m)
     want_nothing(m)
-    aim_at(m, gap)
+    if spot != NO_SPOT and places_around(m, p, spot) == RING:
+        aim_at_gaps(m, n, p, min(side // 2 - 1, apart(side, middle_of(m, n), spot) + 1))
+        return search(m, n, p) != NOWHERE
+    radius = _FIRST_RADIUS
+    while radius < side // 2:
+        if aim_at_gaps(m, n, p, radius) > 0 and search(m, n, p) != NOWHERE:
+            return True
+        radius *= 2
+    m.cost[UNKNOWN] = 0
     return search(m, n, p) != NOWHERE
 
 
@@ -152,10 +148,54 @@ def way_to_ring(m, n, p, spot):
 
 
 @compiled
+def is_full(m, n, p, spot):
+    """Whether player n sees that there is no place left around an assembler."""
+    side, here = side_of(m), m.me[n, CELL]
+    if max(abs(rows_between(side, here, spot)), abs(columns_between(side, here, spot))) >= col.RADIUS:
+        return False
+    for i in range(RING):
+        south, east = ring_offset(i)
+        c = shifted(side, spot, south, east)
+        if m.kind[p, c] == FREE and not occupied(m, n, c):
+            return False
+    return True
+
+
+@compiled
 def occupied(m, n, c):
     """Whether player n sees an agent on the map's cell c."""
     side, here = side_of(m), m.me[n, CELL]
-    i = rows_between(side, here, c), columns_between(side, here, c)
-    if max(abs(i[0]), abs(i[1])) > 5:
+    south, east = rows_between(side, here, c), columns_between(side, here, c)
+    if max(abs(south), abs(east)) > col.RADIUS:
         return False
-    return m.seen.agent[CELLS // 2 + 11 * i[0] + i[1]] == 1
+    return m.seen.agent[HERE + south * col.WINDOW + east] == 1
+
+
+@compiled
+def move_up(m, n, p, spot):
+    """The move from player n's place in the ring to an empty one next to it that nobody can enter from outside; or 0."""
+    side, here = side_of(m), m.me[n, CELL]
+    if enclosed(m, p, spot, here):
+        return 0
+    for move in range(1, col.NUM_MOVES + 1):
+        c = beside(side, here, move)
+        if is_place(side, spot, c) and open_ahead(m, move) and enclosed(m, p, spot, c):
+            return move
+    return 0
+
+
+@compiled
+def is_place(side, spot, c):
+    """Whether cell c is one of the eight around `spot`."""
+    return max(abs(rows_between(side, spot, c)), abs(columns_between(side, spot, c))) == 1
+
+
+@compiled
+def enclosed(m, p, spot, c):
+    """Whether cell c of the ring around `spot` cannot be entered from outside of the ring."""
+    side = side_of(m)
+    for move in range(1, col.NUM_MOVES + 1):
+        there = beside(side, c, move)
+        if there != spot and not is_place(side, spot, there) and m.kind[p, there] <= FREE:
+            return False
+    return True

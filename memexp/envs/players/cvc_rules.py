@@ -28,13 +28,13 @@ SHARE = (25, 25, 5, 75)
 
 # Game columns of Mind.me. HAS_ROW, ROW, HAS_COLUMN, COLUMN: whether the middle of the map is known, and where it is (the
 # compass tells when the player crosses it). ALONE: whether hearts can be made alone. RANK: which of the meeting places,
-# counted from the middle, the player goes to. WAITED: steps in the ring of an assembler. BACK: completion at which it
+# counted from the middle, the player goes to. WAITED: steps in the ring of an assembler. BACK: step at which it
 # returns to the meeting place. SPOT: the cell of the assembler it goes to, NO_SPOT: none. LOOKED: step at which it
-# looked for that.
-HAS_ROW, ROW, HAS_COLUMN, COLUMN, ALONE, RANK, WAITED, BACK, SPOT, LOOKED = range(GAME, GAME + 10)
+# looked for that. IDLE: step until which it has nothing to do.
+HAS_ROW, ROW, HAS_COLUMN, COLUMN, ALONE, RANK, WAITED, BACK, SPOT, LOOKED, IDLE, CHARGING, CERTAIN = range(GAME, GAME + 13)
 UNTRIED, POSSIBLE, IMPOSSIBLE = range(3)
 NO_SPOT = -1
-GATHER, DELIVER, MEET, TO_ASSEMBLER = range(4)
+GATHER, DELIVER, MEET, TO_ASSEMBLER, CHARGE = range(5)
 
 
 @compiled

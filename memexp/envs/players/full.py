@@ -4,7 +4,7 @@ import numpy as np
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
-from memexp.envs.players.mind import side_of
+from memexp.envs.players.mind import mark, side_of
 from memexp.envs.players.view import ANY_USES, FREE, THING, WALL
 
 
@@ -16,14 +16,17 @@ def place_in_world(m, s, cell):
 
 
 @compiled
-def learn_world(m, s, w, p, whole):
-    """Draw world w into map p: with `whole` everything that stands still, else only what changes."""
+def learn_world(m, s, w, p, whole, marked):
+    """Draw world w into map p: with `whole` everything that stands still, else only what changes. Things of kind
+    `marked` are listed."""
     if whole:
         learn_ground(m, s, w, p)
     for obj in range(s.world[w, col.NUM_OBJECTS]):
         c = place_in_world(m, s, s.objects[w, obj, col.OBJECT_CELL])
         kind = s.objects[w, obj, col.TYPE]
         most = s.types[w, kind, col.MAX_USES]
+        if whole and THING + s.types[w, kind, col.TAG] == marked:
+            mark(m, p, c)
         m.kind[p, c] = THING + s.types[w, kind, col.TAG]
         m.uses[p, c] = max(0, most - s.objects[w, obj, col.USES]) if most > 0 else ANY_USES
         m.ready[p, c] = s.objects[w, obj, col.END]

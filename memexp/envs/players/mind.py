@@ -19,6 +19,8 @@ from memexp.envs.players.view import ANY_USES, CELLS, FREE, KINDS, LAST_ACTION, 
 TIME, CELL, USING, AT, LENGTH, GOAL, GOAL_KIND, EXPECTED, MODE, GAME = range(10)
 """From GAME on: columns of the game's own."""
 GAME_COLUMNS = 24
+MARKS = 64
+"""Most cells that are listed on a map."""
 PATH = 8
 """Moves of a path that are kept; by then the map has changed anyway."""
 
@@ -32,6 +34,8 @@ class Mind(NamedTuple):
     """uint8 [P, side * side]: uses left of the thing there."""
     ready: np.ndarray
     """int32 [P, side * side]: the step at which the thing there can be used in full again."""
+    marks: np.ndarray
+    """int64 [P, 1 + MARKS]: how many cells of things that are searched for often are listed, and the cells."""
     takes: np.ndarray
     """int64 [P, KINDS]: set of the resources that a kind of thing takes."""
     gives: np.ndarray
@@ -75,6 +79,7 @@ def empty_mind(players: int, maps: int, side: int) -> Mind:
         kind=np.zeros((maps, cells), np.uint8),
         uses=np.zeros((maps, cells), np.uint8),
         ready=np.zeros((maps, cells), np.int32),
+        marks=ints(maps, 1 + MARKS),
         takes=ints(maps, KINDS),
         gives=ints(maps, KINDS),
         me=ints(players, GAME + GAME_COLUMNS),
@@ -120,6 +125,7 @@ def forget(m, n, p):
     """A new episode: player n stands at the origin of the empty map p."""
     for i in range(m.me.shape[1]):
         m.me[n, i] = 0
+    m.marks[p, 0] = 0
     for c in range(m.kind.shape[1]):
         m.kind[p, c] = UNKNOWN
     for k in range(KINDS):
@@ -184,13 +190,23 @@ def follow_last_move(m, n):
 
 
 @compiled
-def note_view(m, n, p):
-    """Draw what player n sees into map p."""
+def mark(m, p, c):
+    """List cell c of map p."""
+    if m.marks[p, 0] < MARKS:
+        m.marks[p, 0] += 1
+        m.marks[p, m.marks[p, 0]] = c
+
+
+@compiled
+def note_view(m, n, p, marked):
+    """Draw what player n sees into map p, and list the things of kind `marked`."""
     v, side = m.seen, side_of(m)
     for i in range(CELLS):
         if v.kind[i] == UNKNOWN:
             continue
         c = place_of(side, m.me[n, CELL], i)
+        if v.kind[i] == marked and m.kind[p, c] != marked:
+            mark(m, p, c)
         m.kind[p, c] = v.kind[i]
         if v.kind[i] >= THING:
             m.uses[p, c] = v.uses[i]

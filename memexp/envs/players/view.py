@@ -12,6 +12,8 @@ HERE = CELLS // 2
 """The window's middle cell: the player's own."""
 UNKNOWN, FREE, WALL, THING = range(4)
 """What a cell can be. THING + tag: a station or chest with that tag. Agents stand on cells that are FREE."""
+NOTHING = -1
+"""No kind."""
 KINDS = 64
 """More than THING + any tag."""
 ANY_USES = 255
