@@ -78,7 +78,7 @@ from memexp.envs.players.mind import (
     window_cell,
 )
 from memexp.envs.players.paths import NOWHERE, ahead, go, kept_move, search, wander, want_nothing
-from memexp.envs.players.view import HERE, THING, UNKNOWN, look
+from memexp.envs.players.view import HERE, PCT, THING, UNKNOWN, look
 
 MEET_AT = 300
 """Step at which gathering ends and everybody meets."""
@@ -88,6 +88,10 @@ _EMPTY, _CHARGED = 12, 70
 """Energy below which a player goes to a charger on its way to a meeting, and that with which it leaves it."""
 _PHASE = 3
 """Steps that a ring wears one dress."""
+_SMALL = 4
+"""In one of so many rounds of dresses fewer than four hearts are made at once, which takes more resources for each."""
+_LATE = 235
+"""Completion (of 256) from which on that does not matter."""
 _ENOUGH_WAITING = 12
 """Steps in a ring without the resources for a heart until a player leaves."""
 _LONG = 40
@@ -181,7 +185,7 @@ def busy_in_ring(m, n):
     if spot == NO_SPOT or not in_ring(m, n, spot):
         return False
     count = read_ring(m, window_of(m, n, spot))
-    return ring_action(m, n, spot, count, DRESS_ALONE) != LEAVE
+    return ring_action(m, n, spot, count, DRESS_ALONE, 1) != LEAVE
 
 
 @compiled
@@ -282,7 +286,7 @@ def make_alone(m, n, p):
     if spot != NO_SPOT and in_ring(m, n, spot):
         m.me[n, WAITED] += 1
         count = read_ring(m, window_of(m, n, spot))
-        action = ring_action(m, n, spot, count, DRESS_ALONE)
+        action = ring_action(m, n, spot, count, DRESS_ALONE, 1)
         if m.me[n, WAITED] > _TRIAL:
             m.me[n, ALONE] = IMPOSSIBLE
             m.me[n, WAITED] = 0
@@ -384,4 +388,6 @@ def stay_in_ring(m, n, p, spot):
     move = move_up(m, n, p, spot)
     if move != 0:
         return advance(m, n, move)
-    return ring_action(m, n, spot, count, (m.me[n, TIME] // _PHASE) % DRESSES)
+    turn = m.me[n, TIME] // _PHASE
+    small = turn // DRESSES % _SMALL == 0 or m.seen.globals[PCT] >= _LATE
+    return ring_action(m, n, spot, count, turn % DRESSES, 1 if small else MOST_HEARTS)

@@ -103,9 +103,11 @@ def rank_in_ring(m, slot):
 
 
 @compiled
-def dress(m, slot, count, style):
-    """The vibe that the agent in a slot of the ring of `count` agents should wear."""
+def dress(m, slot, count, style, least):
+    """The vibe that the agent in a slot of the ring of `count` agents should wear, to make `least` hearts or more."""
     hearts = min(affordable(m), heartless(m, False))
+    if hearts < least or (style == DRESS_PAIRS and count // 2 < least):
+        return 0
     rank = rank_in_ring(m, slot)
     if style == DRESS_EIGHT and count == RING and 0 < hearts < MOST_HEARTS:
         return _EIGHT[hearts - 1][rank]
@@ -140,7 +142,7 @@ def slot_of(m, n, spot):
 
 
 @compiled
-def ring_action(m, n, spot, count, style):
+def ring_action(m, n, spot, count, style, least):
     """What player n does in the ring of `count` agents that was read: dress, use, wait; or LEAVE it."""
     slot = slot_of(m, n, spot)
     shown = m.seen.gives[window_of(m, n, spot), HEART]
@@ -149,7 +151,7 @@ def ring_action(m, n, spot, count, style):
         return step_towards(m, n, move_to(slot))
     if m.ring[slot, HEARTS] > 0:
         return 0 if worth_using else LEAVE
-    wanted = dress(m, slot, count, style)
+    wanted = dress(m, slot, count, style, least)
     if wanted != m.ring[slot, VIBE] and not worth_using:
         return col.FIRST_VIBE_ACTION + wanted
     return 0
