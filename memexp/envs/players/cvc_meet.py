@@ -6,8 +6,8 @@ middle until it is certain which assembler that is. Where the ring is full, the 
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
+from memexp.envs.players import cvc_rules as rules
 from memexp.envs.players.cvc_ring import RING, ring_offset
-from memexp.envs.players.cvc_rules import CERTAIN, COLUMN, HAS_COLUMN, HAS_ROW, LOOKED, NO_SPOT, RANK, ROW, SPOT
 from memexp.envs.players.mind import (
     CELL,
     TIME,
@@ -35,21 +35,21 @@ def note_middle(m, n):
     """The compass has no component along an axis exactly where the player stands in the middle of that axis."""
     side, here = side_of(m), m.me[n, CELL]
     if m.seen.globals[SOUTH] == 0:
-        m.me[n, HAS_ROW], m.me[n, ROW] = 1, here // side
+        m.me[n, rules.HAS_ROW], m.me[n, rules.ROW] = 1, here // side
     if m.seen.globals[EAST] == 0:
-        m.me[n, HAS_COLUMN], m.me[n, COLUMN] = 1, here % side
+        m.me[n, rules.HAS_COLUMN], m.me[n, rules.COLUMN] = 1, here % side
 
 
 @compiled
 def knows_middle(m, n):
     """Whether player n knows where the middle of the map is."""
-    return m.me[n, HAS_ROW] == 1 and m.me[n, HAS_COLUMN] == 1
+    return m.me[n, rules.HAS_ROW] == 1 and m.me[n, rules.HAS_COLUMN] == 1
 
 
 @compiled
 def middle_of(m, n):
     """The map's cell in the middle of the world."""
-    return m.me[n, ROW] * side_of(m) + m.me[n, COLUMN]
+    return m.me[n, rules.ROW] * side_of(m) + m.me[n, rules.COLUMN]
 
 
 @compiled
@@ -89,18 +89,18 @@ def order_key(m, n, p, spot):
 
 @compiled
 def find_spot(m, n, p):
-    """Note the known assembler that is player n's RANK-th choice (the last one if there are fewer)."""
-    below, spot = -1, NO_SPOT
-    for _ in range(m.me[n, RANK] + 1):
+    """Note the known assembler that is player n's rules.RANK-th choice (the last one if there are fewer)."""
+    below, spot = -1, rules.NO_SPOT
+    for _ in range(m.me[n, rules.RANK] + 1):
         best = 2 * _BLOCKED * 4
         for i in range(m.marks[p, 0]):
             key = order_key(m, n, p, m.marks[p, 1 + i])
             if below < key < best:
                 best, spot = key, m.marks[p, 1 + i]
         below = best
-    if spot != m.me[n, SPOT]:
-        m.me[n, SPOT], m.me[n, CERTAIN] = spot, 0
-    m.me[n, LOOKED] = m.me[n, TIME]
+    if spot != m.me[n, rules.SPOT]:
+        m.me[n, rules.SPOT], m.me[n, rules.CERTAIN] = spot, 0
+    m.me[n, rules.LOOKED] = m.me[n, TIME]
 
 
 @compiled
@@ -120,9 +120,9 @@ def aim_at_gaps(m, n, p, radius):
 @compiled
 def way_to_gap(m, n, p):
     """Find the way to where a better meeting place than the one noted could be; whether there is one."""
-    spot, side = m.me[n, SPOT], side_of(m)
+    spot, side = m.me[n, rules.SPOT], side_of(m)
     want_nothing(m)
-    if spot != NO_SPOT and places_around(m, p, spot) == RING:
+    if spot != rules.NO_SPOT and places_around(m, p, spot) == RING:
         aim_at_gaps(m, n, p, min(side // 2 - 1, apart(side, middle_of(m, n), spot) + 1))
         return search(m, n, p) != NOWHERE
     radius = _FIRST_RADIUS

@@ -10,9 +10,9 @@ is not announced: the ring tries one dress after the other by the common clock, 
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
-from memexp.envs.players.cvc_rules import CARBON, ENERGY, HEART, HEART_A, HEART_B, MOST_HEARTS, MOVE_ENERGY, need
+from memexp.envs.players import cvc_rules as rules
 from memexp.envs.players.mind import CELL, columns_between, rows_between, side_of, step_towards
-from memexp.envs.players.view import HERE
+from memexp.envs.players.view import HERE, PCT
 
 RING = 8
 PRESENT, VIBE, HEARTS, POWER = range(4)
@@ -21,6 +21,10 @@ DRESS_ALONE, DRESS_PAIRS, DRESS_EIGHT = range(3)
 DRESSES = 3
 _EIGHT = ((4, 5, 6, 7, 8, 9, 10, 11), (8, 8, 9, 9, 10, 10, 11, 11), (9, 9, 10, 10, 10, 11, 11, 11))
 """Vibes of variant all for one, two and three hearts."""
+_SOMETIMES, _RARELY = 4, 16
+"""In one of so many rounds of dresses three hearts at once will do, and one."""
+_LATE = 235
+"""Completion (of 256) from which on that does not matter."""
 LEAVE = -1
 """What `ring_action` says when there is nothing to do here."""
 
@@ -60,8 +64,8 @@ def read_ring(m, middle):
         if present == 1:
             count += 1
             m.ring[i, VIBE] = m.seen.vibe[c]
-            m.ring[i, HEARTS] = m.seen.amounts[c, HEART]
-            m.ring[i, POWER] = m.seen.amounts[c, ENERGY]
+            m.ring[i, HEARTS] = m.seen.amounts[c, rules.HEART]
+            m.ring[i, POWER] = m.seen.amounts[c, rules.ENERGY]
             for r in range(col.NUM_RESOURCES):
                 m.pool[r] += m.seen.amounts[c, r]
     return count
@@ -70,10 +74,10 @@ def read_ring(m, middle):
 @compiled
 def affordable(m):
     """How many hearts the ring's resources suffice for at once."""
-    for hearts in range(MOST_HEARTS, 0, -1):
+    for hearts in range(rules.MOST_HEARTS, 0, -1):
         enough = True
         for i in range(4):
-            enough = enough and m.pool[CARBON + i] >= need(hearts, i)
+            enough = enough and m.pool[rules.CARBON + i] >= rules.need(hearts, i)
         if enough:
             return hearts
     return 0
@@ -109,14 +113,22 @@ def dress(m, slot, count, style, least):
     if hearts < least or (style == DRESS_PAIRS and count // 2 < least):
         return 0
     rank = rank_in_ring(m, slot)
-    if style == DRESS_EIGHT and count == RING and 0 < hearts < MOST_HEARTS:
+    if style == DRESS_EIGHT and count == RING and 0 < hearts < rules.MOST_HEARTS:
         return _EIGHT[hearts - 1][rank]
     if style == DRESS_ALONE:
-        return HEART_A if rank < hearts else 0
+        return rules.HEART_A if rank < hearts else 0
     hearts = min(hearts, count // 2)
     if rank >= 2 * hearts:
         return 0
-    return HEART_A if rank % 2 == 0 else HEART_B
+    return rules.HEART_A if rank % 2 == 0 else rules.HEART_B
+
+
+@compiled
+def least_hearts(round_, completion):
+    """How many hearts at once are worth making in a round of dresses: fewer take more resources each."""
+    if round_ % _RARELY == 0 or completion >= _LATE:
+        return 1
+    return rules.MOST_HEARTS - 1 if round_ % _SOMETIMES == 0 else rules.MOST_HEARTS
 
 
 @compiled
@@ -127,7 +139,7 @@ def bumper(m):
             if (
                 m.ring[slot, PRESENT] == 1
                 and m.ring[slot, HEARTS] <= most_hearts
-                and m.ring[slot, POWER] >= MOVE_ENERGY
+                and m.ring[slot, POWER] >= rules.MOVE_ENERGY
             ):
                 return slot
     return -1
@@ -142,16 +154,19 @@ def slot_of(m, n, spot):
 
 
 @compiled
-def ring_action(m, n, spot, count, style, least):
-    """What player n does in the ring of `count` agents that was read: dress, use, wait; or LEAVE it."""
+def ring_action(m, n, spot, count, turn):
+    """What player n does in the ring of `count` agents that was read: dress, use, wait; or LEAVE it.
+
+    The dresses take turns; `turn` is their number by the common clock.
+    """
     slot = slot_of(m, n, spot)
-    shown = m.seen.gives[window_of(m, n, spot), HEART]
+    shown = m.seen.gives[window_of(m, n, spot), rules.HEART]
     worth_using = 0 < shown <= affordable(m) and heartless(m, True) >= shown
     if worth_using and bumper(m) == slot:
         return step_towards(m, n, move_to(slot))
     if m.ring[slot, HEARTS] > 0:
         return 0 if worth_using else LEAVE
-    wanted = dress(m, slot, count, style, least)
+    wanted = dress(m, slot, count, turn % DRESSES, least_hearts(turn // DRESSES, m.seen.globals[PCT]))
     if wanted != m.ring[slot, VIBE] and not worth_using:
         return col.FIRST_VIBE_ACTION + wanted
     return 0

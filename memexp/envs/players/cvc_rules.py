@@ -31,10 +31,9 @@ SHARE = (25, 25, 5, 75)
 # counted from the middle, the player goes to. WAITED: steps in the ring of an assembler. BACK: step at which it
 # returns to the meeting place. SPOT: the cell of the assembler it goes to, NO_SPOT: none. LOOKED: step at which it
 # looked for that. IDLE: step until which it has nothing to do.
-HAS_ROW, ROW, HAS_COLUMN, COLUMN, ALONE, RANK, WAITED, BACK, SPOT, LOOKED, IDLE, CHARGING, CERTAIN = range(GAME, GAME + 13)
-UNTRIED, POSSIBLE, IMPOSSIBLE = range(3)
+HAS_ROW, ROW, HAS_COLUMN, COLUMN, RANK, WAITED, BACK, SPOT, CERTAIN, LOOKED, IDLE, CHARGING = range(GAME, GAME + 12)
 NO_SPOT = -1
-GATHER, DELIVER, MEET, TO_ASSEMBLER, CHARGE = range(5)
+GATHER, DELIVER, MEET, CHARGE = range(4)
 
 
 @compiled

@@ -10,7 +10,7 @@ from memexp.config import UsageError, did_you_mean
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.base import VecEnv, mix64
 from memexp.envs.grid_env import GridEnv
-from memexp.envs.players import assembly, cvc
+from memexp.envs.players import assembly, cvc, cvc_blind
 from memexp.envs.players.mind import empty_mind
 
 PLAYERS = ("random", "memoryless", "memory", "full")
@@ -76,7 +76,7 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
         return ScriptedPlayer(
             entry.get(kind, assembly.act_with_full_sight), mind, stream, state if kind == "full" else None
         )
-    entry = {"memoryless": None, "memory": cvc.act_with_memory}
+    entry = {"memoryless": cvc_blind.act_without_memory, "memory": cvc.act_with_memory}
     return ScriptedPlayer(entry.get(kind, cvc.act_with_full_sight), mind, stream, state if kind == "full" else None)
 
 
