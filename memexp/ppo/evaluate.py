@@ -1,6 +1,5 @@
 """Mean returns: of the acting policy on held-out tasks, and of the uniformly random policy."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -10,30 +9,14 @@ from torch import Tensor
 from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import held_out_tasks, training_tasks
-from memexp.envs.base import VecEnv, mix64
+from memexp.envs.base import mix64
+from memexp.envs.play import first_episodes
 from memexp.policy.model import Policy
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.rollout import Dice, sample
 
-Choose = Callable[[Tensor, Tensor], Tensor]
-"""(observations `[N, ...]`, resets `[N]`) -> actions `[N]`."""
-
 _EVALUATION, _RANDOM = 0xE7A1, 0x3A4D
 """Streams of worlds that training never sees."""
-
-
-def first_episodes(env: VecEnv, choose: Choose) -> np.ndarray:
-    """Returns `[num_agents]` of every agent's first episode: long episodes count as much as short ones."""
-    obs = env.reset()
-    resets = torch.ones(env.num_agents, dtype=torch.bool, device=env.device)
-    total = torch.zeros(env.num_agents, device=env.device)
-    running = resets.clone()
-    while running.any():
-        obs, reward, terminated, truncated = env.step(choose(obs, resets))
-        total += reward * running
-        resets = terminated | truncated
-        running &= ~resets
-    return total.cpu().numpy()
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memexp import envs
 from memexp.config import UsageError
-from memexp.ppo.evaluate import first_episodes
+from memexp.envs.play import first_episodes
 
 FORWARD, LEFT, RIGHT = 0, 1, 2
 

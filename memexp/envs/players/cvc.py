@@ -168,11 +168,7 @@ def meet(m, n, p):
 @compiled
 def way_to_meeting(m, n, p):
     """Find the way to a place in the ring, or to where the meeting place may still be; whether there is one."""
-    if (
-        m.me[n, rules.SPOT] == rules.NO_SPOT
-        or m.me[n, TIME] >= m.me[n, rules.LOOKED] + LOOK_AGAIN
-        or m.me[n, rules.LOOKED] == 0
-    ):
+    if m.me[n, rules.SPOT] == rules.NO_SPOT or m.me[n, TIME] >= m.me[n, rules.LOOKED] + LOOK_AGAIN:
         find_spot(m, n, p)
     if m.me[n, rules.CERTAIN] == 0:
         if way_to_gap(m, n, p):

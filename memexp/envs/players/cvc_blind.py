@@ -22,7 +22,7 @@ _PERIOD, _MEETING, _SHIFT = 64, 48, 16
 _TURN = 20
 """A strolling player turns once in so many steps."""
 _ASTRAY = 4
-"""A player on its way to the middle of the map strolls in one of so many steps: there may be no assembler right there."""
+"""A player on its way to the middle of the map strolls in one of so many steps: there may be no assembler there."""
 _GIVE_UP = 16
 """A player in a ring without the resources for a heart leaves it once in so many steps."""
 

@@ -1,7 +1,7 @@
 """Errands in cvc_random_maps: fetch resources and energy, carry a heart to a chest.
 
-Each function returns player n's action, or NO_WAY if it knows of nothing to go to. `explore` says how many steps unknown
-ground may be nearer than something known and still be passed by; with NEVER it is not looked for at all.
+Each returns player n's action, or NO_WAY if it knows of nothing to go to. `explore` says how many steps unknown ground
+may be nearer than something known and still be passed by; with NEVER it is not looked for at all.
 """
 
 from memexp.envs.grid import columns as col

@@ -173,7 +173,7 @@ def occupied(m, n, c):
 
 @compiled
 def move_up(m, n, p, spot):
-    """The move from player n's place in the ring to an empty one next to it that nobody can enter from outside; or 0."""
+    """The move from player n's place in the ring to an empty one beside it that has no entrance from outside; or 0."""
     side, here = side_of(m), m.me[n, CELL]
     if enclosed(m, p, spot, here):
         return 0

@@ -26,11 +26,11 @@ MOST_CARGO = (49, 49, 10, 147)
 SHARE = (25, 25, 5, 75)
 """What four hearts take."""
 
-# Game columns of Mind.me. HAS_ROW, ROW, HAS_COLUMN, COLUMN: whether the middle of the map is known, and where it is (the
-# compass tells when the player crosses it). ALONE: whether hearts can be made alone. RANK: which of the meeting places,
-# counted from the middle, the player goes to. WAITED: steps in the ring of an assembler. BACK: step at which it
-# returns to the meeting place. SPOT: the cell of the assembler it goes to, NO_SPOT: none. LOOKED: step at which it
-# looked for that. IDLE: step until which it has nothing to do.
+# Game columns of Mind.me. HAS_ROW, ROW, HAS_COLUMN, COLUMN: whether the middle of the map is known, and where it is
+# (the compass tells when a player crosses it). RANK: which of the meeting places, counted from the middle, it goes to.
+# SPOT: the cell of that assembler, or NO_SPOT; CERTAIN: no better one can be in unknown cells; LOOKED: the step at
+# which it was chosen. WAITED: steps in the ring of an assembler. BACK: the step at which the player goes to the meeting
+# place (again). IDLE: the step until which it has nothing to do. CHARGING: whether energy comes first.
 HAS_ROW, ROW, HAS_COLUMN, COLUMN, RANK, WAITED, BACK, SPOT, CERTAIN, LOOKED, IDLE, CHARGING = range(GAME, GAME + 12)
 NO_SPOT = -1
 GATHER, DELIVER, MEET, CHARGE = range(4)

@@ -1,4 +1,4 @@
-"""`entry`: how the players' entry points are compiled. They use the engine's columns, so all of envs is their source."""
+"""`entry`: how players' entry points are compiled; they use the engine's columns, so all of envs is their source."""
 
 from pathlib import Path
 

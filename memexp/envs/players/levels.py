@@ -1,32 +1,28 @@
 """Reference levels: what each scripted player earns in an environment."""
 
 import numpy as np
-import torch
 
 from memexp import envs
 from memexp.config import Config
-from memexp.envs.base import VecEnv
-from memexp.envs.players.player import PLAYERS, Player, make_player
+from memexp.envs.play import first_episodes
+from memexp.envs.players.player import PLAYERS, make_player
+
+WORLDS = 64
+"""Worlds played at a time: players with memory keep a map each."""
 
 
-def first_returns(env: VecEnv, player: Player) -> np.ndarray:
-    """Returns `[N]` of every agent's first episode: long episodes count as much as short ones."""
-    obs = env.reset()
-    resets = torch.ones(env.num_agents, dtype=torch.bool)
-    total = torch.zeros(env.num_agents)
-    running = resets.clone()
-    while running.any():
-        obs, reward, terminated, truncated = env.step(player.act(obs, resets))
-        total += reward * running
-        resets = terminated | truncated
-        running &= ~resets
-    return total.numpy()
+def reference_returns(config: Config, kind: str, episodes: int, seed: int) -> np.ndarray:
+    """Returns of every agent's first episode in `episodes` worlds with uniformly random tasks, world-major."""
+    returns = []
+    for first in range(0, episodes, WORLDS):
+        env = envs.build(config, min(WORLDS, episodes - first), "cpu", seed, first)
+        returns.append(first_episodes(env, make_player(env, kind, seed + first).act))
+    return np.concatenate(returns)
 
 
 def reference_levels(config: Config, episodes: int, seed: int) -> dict[str, float]:
-    """Player -> its mean return over the same `episodes` worlds with uniformly random tasks."""
-    levels = {}
-    for kind in PLAYERS:
-        env = envs.build(config, episodes, "cpu", seed)
-        levels[kind] = float(first_returns(env, make_player(env, kind, seed)).mean())
-    return levels
+    """Player -> its mean return over `episodes` worlds, the same for every player.
+
+    Raises UsageError for an environment without scripted players.
+    """
+    return {kind: float(reference_returns(config, kind, episodes, seed).mean()) for kind in PLAYERS}

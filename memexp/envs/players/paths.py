@@ -30,8 +30,10 @@ _FAR = 1 << 40
 
 @compiled
 def search(m, n, p):
-    """Find player n's way on map p to what m.cost asks for (cheapest first: steps, or waiting time, plus cost), or to
-    a cell that was aimed at; leaves the first moves in its path. Returns the cost of the way, NOWHERE if there is none."""
+    """Find player n's way on map p to what m.cost asks for, or to a cell that was aimed at, and keep its first moves.
+
+    The cheapest is taken: steps, or waiting time if that is longer, plus cost. Returns that, NOWHERE if there is none.
+    """
     m.count[0] += 1
     number, side, now = m.count[0], side_of(m), m.me[n, TIME]
     start = m.me[n, CELL]

@@ -1,6 +1,7 @@
 """`make_player`: scripted players of the grid games, whose returns are levels to measure agents by."""
 
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ from torch import Tensor
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.base import VecEnv, mix64
+from memexp.envs.grid.state import State
 from memexp.envs.grid_env import GridEnv
 from memexp.envs.players import assembly, cvc, cvc_blind
-from memexp.envs.players.mind import empty_mind
+from memexp.envs.players.mind import Mind, empty_mind
 
 PLAYERS = ("random", "memoryless", "memory", "full")
 """random: uniformly random actions; memoryless: the best known choice from the current observation alone; memory: from
@@ -41,8 +43,9 @@ class RandomPlayer:
 class ScriptedPlayer:
     """A compiled entry point with the minds of N players."""
 
-    def __init__(self, decide: Any, mind: Any, seed: int, state: Any = None) -> None:
+    def __init__(self, decide: Callable[..., None], mind: Mind, seed: int, state: State | None = None) -> None:
         """`decide(mind, [state,] obs, resets, seed, step, actions)` fills in actions."""
+        self.mind = mind
         self._decide, self._seed, self._step = decide, np.int64(seed), 0
         self._knowledge = (mind,) if state is None else (mind, state)
         self._actions = np.zeros(len(mind.me), np.int64)
@@ -66,18 +69,19 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
     stream = mix64(seed) >> 2
     if kind == "random":
         return RandomPlayer(env.num_actions, stream)
+    if isinstance(env, AssemblyLinesEnv):
+        entries = (assembly.act_without_memory, assembly.act_with_memory, assembly.act_with_full_sight)
+    else:
+        entries = (cvc_blind.act_without_memory, cvc.act_with_memory, cvc.act_with_full_sight)
+    decide = entries[PLAYERS.index(kind) - 1]
+    if kind == "memoryless":
+        return ScriptedPlayer(decide, empty_mind(env.num_agents, env.num_agents, _MEMORYLESS_SIDE), stream)
     state = env.state
     stride = int(state.window[4, 0])
-    side = _MEMORYLESS_SIDE if kind == "memoryless" else power_of_two(max(stride, state.grid.shape[1] // stride))
-    per_map = state.agents.shape[1] if kind == "full" else 1
-    mind = empty_mind(env.num_agents, env.num_agents // per_map, side)
-    if isinstance(env, AssemblyLinesEnv):
-        entry = {"memoryless": assembly.act_without_memory, "memory": assembly.act_with_memory}
-        return ScriptedPlayer(
-            entry.get(kind, assembly.act_with_full_sight), mind, stream, state if kind == "full" else None
-        )
-    entry = {"memoryless": cvc_blind.act_without_memory, "memory": cvc.act_with_memory}
-    return ScriptedPlayer(entry.get(kind, cvc.act_with_full_sight), mind, stream, state if kind == "full" else None)
+    side = power_of_two(max(stride, state.grid.shape[1] // stride))
+    if kind == "memory":
+        return ScriptedPlayer(decide, empty_mind(env.num_agents, env.num_agents, side), stream)
+    return ScriptedPlayer(decide, empty_mind(env.num_agents, env.num_envs, side), stream, state)
 
 
 _MEMORYLESS_SIDE = 16

@@ -128,10 +128,10 @@ def read_token(v, c, feature, value, wall_tag):
 @compiled
 def has_protocol(v, c):
     """Whether what stands in cell c takes or gives anything."""
+    amount = 0
     for r in range(col.NUM_RESOURCES):
-        if v.takes[c, r] > 0 or v.gives[c, r] > 0:
-            return True
-    return False
+        amount += v.takes[c, r] + v.gives[c, r]
+    return amount > 0
 
 
 @compiled
