@@ -7,7 +7,7 @@ works by the conventions of cvc_ring; which assembler it is by those of cvc_meet
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.players import cvc_rules as rules
-from memexp.envs.players.cvc_errands import NO_WAY, advance, charge, deliver, gather, must_charge, take_off
+from memexp.envs.players.cvc_errands import NO_WAY, advance, charge, deliver, gather, least_worth, must_charge, take_off
 from memexp.envs.players.cvc_meet import (
     LOOK_AGAIN,
     find_spot,
@@ -39,12 +39,18 @@ from memexp.envs.players.mind import (
     roll,
 )
 from memexp.envs.players.paths import kept_move, wander
-from memexp.envs.players.view import HERE, look
+from memexp.envs.players.view import HERE, PCT, look
 
 MEET_AT = 300
 """Step at which gathering ends and everybody meets."""
-_AGAIN = 150
-"""Those who find nothing to do at the meeting place gather until the step is a multiple of this."""
+_AGAIN = 250
+"""Steps that those who find nothing to do at the meeting place gather."""
+_LATE_AGAIN = 50
+"""The same towards the end."""
+_FINAL = 205
+"""Completion (of 256) from which on it is the end."""
+_FULL = 6
+"""Who holds enough of everything for so many hearts goes to the meeting place early."""
 _PHASE = 3
 """Steps that a ring wears one dress."""
 _ENOUGH_WAITING = 12
@@ -118,7 +124,7 @@ def play(m, n, p):
         m.me[n, rules.WAITED] = 0
         m.me[n, rules.RANK] = 0
         return or_wander(m, n, deliver(m, n, p, _EXPLORE))
-    if m.me[n, TIME] >= m.me[n, rules.BACK]:
+    if is_meeting(m, n):
         return meet(m, n, p)
     if m.me[n, TIME] < m.me[n, rules.IDLE]:
         return wander(m, n)
@@ -126,6 +132,15 @@ def play(m, n, p):
     if action == NO_WAY:
         m.me[n, rules.IDLE] = m.me[n, TIME] + _PAUSE
     return or_wander(m, n, action)
+
+
+@compiled
+def is_meeting(m, n):
+    """Whether player n should be at the meeting place: by the clock, or because it has gathered enough."""
+    back = m.me[n, rules.BACK]
+    if m.seen.globals[PCT] >= _FINAL:
+        back -= _AGAIN - _LATE_AGAIN
+    return m.me[n, TIME] >= back or (m.me[n, TIME] >= MEET_AT and least_worth(m) >= _FULL)
 
 
 @compiled
@@ -190,7 +205,7 @@ def stay_in_ring(m, n, p, spot):
     m.me[n, rules.WAITED] += 1
     count = read_ring(m, window_of(m, n, spot))
     if affordable(m) == 0 and m.me[n, rules.WAITED] > (_ENOUGH_WAITING if count == RING else _LONG):
-        m.me[n, rules.BACK] = (m.me[n, TIME] // _AGAIN + 1) * _AGAIN
+        m.me[n, rules.BACK] = m.me[n, TIME] + _AGAIN
         m.me[n, rules.RANK] = 0
         return take_off(m)
     if m.me[n, rules.WAITED] > _LONG and count < RING and m.me[n, rules.RANK] > 0:

@@ -63,9 +63,7 @@ def want_supplies(m, explore):
     tired = 2 * max(0, _LOW - energy)
     if energy < _HALF:
         m.cost[rules.CHARGER] = max(0, energy - _LOW)
-    least = hearts_worth(m, 0)
-    for i in range(1, 4):
-        least = min(least, hearts_worth(m, i))
+    least = least_worth(m)
     for i in range(4):
         if m.seen.amounts[HERE, rules.CARBON + i] < rules.MOST_CARGO[i]:
             m.cost[rules.EXTRACTORS[i]] = tired + _DETOUR * (hearts_worth(m, i) - least)
@@ -78,6 +76,15 @@ def want_supplies(m, explore):
 def hearts_worth(m, i):
     """For how many hearts, of four made at once, the player holds the i-th kind of cargo."""
     return rules.MOST_HEARTS * m.seen.amounts[HERE, rules.CARBON + i] // rules.SHARE[i]
+
+
+@compiled
+def least_worth(m):
+    """For how many hearts the player holds everything."""
+    least = hearts_worth(m, 0)
+    for i in range(1, 4):
+        least = min(least, hearts_worth(m, i))
+    return least
 
 
 @compiled
