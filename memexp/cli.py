@@ -261,10 +261,54 @@ def _bounds(interval: Sequence[float | None] | None) -> str:
     return ", ".join("?" if bound is None else f"{bound:+.2f}" for bound in interval or (None, None))
 
 
+@app.command()
+def play(
+    words: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...", show_default=False)],
+    player: Annotated[
+        str | None, typer.Option(help="Who plays an environment: random, memoryless, memory or full.")
+    ] = None,
+    greedy: Annotated[bool, typer.Option(help="A run's policy takes its most probable action.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of world and player; else 0, or the run's.")] = None,
+    task: Annotated[int | None, typer.Option(help="Task id; else drawn by the seed.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop watching after so many steps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
+    ascii: Annotated[bool, typer.Option("--ascii", help="Show it here in the terminal.")] = False,
+) -> int:
+    """Watch one episode: of a run's policy, a scripted player or the random policy, as a page or in the terminal."""
+    from memexp.replay.play import ReplayError
+    from memexp.replay.play import play as watch
+    from memexp.replay.target import Options
+
+    try:
+        watch(words, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+    except ReplayError as error:
+        return _fail(str(error), FAILED)
+    return DONE
+
+
+@app.command()
+def funnel(
+    words: Annotated[list[str], typer.Argument(metavar="ENV [KEY=VALUE]...", show_default=False)],
+    player: Annotated[list[str] | None, typer.Option(help="random, memoryless, memory, full; repeatable.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each player.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Other worlds, tasks and luck.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show how far players that do not learn come on the way to reward, and what they earn (measured once)."""
+    from memexp.ppo.funnel import funnel_table, funnels
+
+    found = funnels(words, player or ["random"], episodes, seed, Console(stderr=True))
+    if as_json:
+        print(json.dumps([one.model_dump() for one in found], indent=2))
+    else:
+        Console().print(funnel_table(found))
+
+
 @app.command("list")
 def show(
     what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs", show_default=False)],
     words: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", show_default=False)] = None,
+    knobs: Annotated[bool, typer.Option("--knobs", help="(envs) Default, range and effect of every knob.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List recipes, environments with their knobs, pattern tokens, or runs.
@@ -273,6 +317,13 @@ def show(
     """
     from memexp.launch.listing import list_rows, pattern_table
 
+    if knobs and what != "envs":
+        raise UsageError(f"--knobs is for the list of envs, not of {what}")
+    if knobs:
+        from memexp.launch.knobs import knob_list, knob_rows
+
+        print(json.dumps(knob_rows(), indent=2)) if as_json else Console().print(knob_list(knob_rows()))
+        return
     rows = list_rows(what, words or [])
     if as_json:
         print(json.dumps(rows, indent=2))

@@ -20,11 +20,16 @@ config: Any = numba.core.config
 
 def cache_directory(sources: Path) -> str:
     """Where compiled code is kept: a directory named by the sources, under NUMBA_CACHE_DIR or the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return str(Path(os.environ.get("NUMBA_CACHE_DIR") or cache / "memexp" / "numba") / digest_of(sources))
+
+
+def digest_of(sources: Path) -> str:
+    """Sixteen hexadecimal digits that change with any Python source under this folder."""
     digest = hashlib.sha256()
     for file in sorted(sources.rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(Path(os.environ.get("NUMBA_CACHE_DIR") or cache / "memexp" / "numba") / digest.hexdigest()[:16])
+    return digest.hexdigest()[:16]
 
 
 def entries(sources: Path) -> Callable[..., Callable[[Function], Function]]:

@@ -3,10 +3,8 @@
 A task depends on (seed, global world number, episode) alone: no order of calls, no number of ranks changes the stream.
 """
 
+from memexp.curriculum.config import NUM_TASKS
 from memexp.envs.base import TaskSource, mix64
-
-NUM_TASKS = 1_000_001
-"""Task ids 0..1,000,000, as in the original curriculum."""
 
 
 def training_tasks(seed: int) -> TaskSource:

@@ -26,7 +26,8 @@ HEART_LIMIT = 15
 _NUMBER = {name: number for number, name in enumerate(RESOURCES)}
 _HEART = _NUMBER["heart"]
 _LIMITS = [([number], HEART_LIMIT if number == _HEART else 1) for number in range(len(RESOURCES))]
-_NEVER = 2**31
+NEVER = 2**31
+"""Amount that a milestone asks for which the task does not have."""
 _REWARDS = [(stat_number("heart.amount", RESOURCES), 1.0, np.inf)]
 LINKS = 9
 """Length of the longest chain: every resource that a chain can be made of."""
@@ -60,7 +61,7 @@ def game_of(task: Task, num_vibes: int) -> Game:
 def _milestones(chain: list[int]) -> list[tuple[int, int, int]]:
     """The rows of FUNNEL for a chain of resources; the links that a shorter chain lacks are never reached."""
     gained = [*chain, *[_HEART] * (LINKS - len(chain))]
-    amounts = [1] * len(chain) + [_NEVER] * (LINKS - len(chain))
+    amounts = [1] * len(chain) + [NEVER] * (LINKS - len(chain))
     links = [(col.REACHES, col.GAINED + resource, amount) for resource, amount in zip(gained, amounts, strict=True)]
     return [(col.LEFT_START, 0, 0), *links, *[(col.REACHES, col.GAINED + _HEART, hearts) for hearts in (1, 2)]]
 

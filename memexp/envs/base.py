@@ -6,7 +6,7 @@ true last observation of the old one (what a truncated return is bootstrapped fr
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,24 @@ class VecEnv(ABC):
 
 
 def episode_means(episodes: Episodes) -> dict[str, float]:
-    """Columns of finished episodes -> the metrics of an update; without an episode only `episode/count` (0)."""
+    """Columns of finished episodes -> the metrics of an update; without an episode only `episode/count` (0).
+
+    NaN stands for what an episode does not have (the fifth link of a chain of three), and is left out.
+    """
     count = len(episodes.get("return", ()))
     means = {"episode/count": float(count)}
     if count:
         means["episode/return"] = float(np.mean(episodes["return"]))
         means["episode/length"] = float(np.mean(episodes["length"]))
-        means |= {key: float(np.nanmean(column)) for key, column in episodes.items() if key.startswith("env/")}
+        known = {key: column[~np.isnan(column)] for key, column in episodes.items() if key.startswith("env/")}
+        means |= {key: float(column.mean()) for key, column in known.items() if len(column)}
     return means
+
+
+def concatenated(parts: Iterable[Episodes]) -> Episodes:
+    """The columns of several lots of episodes, one lot after the other; lots without episodes have no columns."""
+    parts = [part for part in parts if part]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def mix64(*words: int) -> int:

@@ -205,4 +205,7 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "cvc_random_maps": CvcRandomMaps,
 }
 
+WITH_TASKS = ("assembly_lines", "cvc_random_maps")
+"""Environments whose episodes play tasks, so that a curriculum can choose."""
+
 EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]

@@ -17,7 +17,7 @@ from memexp.envs.base import Episodes, TaskSource, VecEnv, mix64
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.ascii import ascii_world
 from memexp.envs.grid.rooms import room_for
-from memexp.envs.grid.state import Sizes, State, allocate
+from memexp.envs.grid.state import COMMON, Sizes, State, allocate
 from memexp.envs.grid.step import GIVEN, RANDOM, begin_worlds, step_worlds
 from memexp.envs.grid.tables import Tables, load
 from memexp.spaces import TokenSpace
@@ -43,7 +43,7 @@ class Ended(NamedTuple):
     world: np.ndarray
     """int64 [E, WORLD_COLUMNS]."""
     objects: np.ndarray
-    """int64 [E, O, OBJECT_COLUMNS]."""
+    """int32 [E, O, OBJECT_COLUMNS]."""
     agent_stats: np.ndarray
     """float32 [E, A, AGENT_STAT_COLUMNS]."""
     game_stats: np.ndarray
@@ -76,7 +76,7 @@ class GridEnv(VecEnv):
             raise UsageError(f"num_envs must be at least 1, not {num_envs}")
         self.num_envs, self.num_agents = num_envs, num_envs * sizes.agents
         self.num_actions = col.FIRST_VIBE_ACTION + num_vibes
-        self.observation = TokenSpace(col.NUM_TOKENS, col.NORMALIZATION, col.WINDOW)
+        self.observation = _token_space(num_vibes)
         self.device = torch.device(device)
         self._seed, self._first_world, self._tasks = seed, first_world, tasks
         self._prepared = lru_cache(TASKS_KEPT)(self.prepare)
@@ -161,7 +161,7 @@ class GridEnv(VecEnv):
         return columns | {f"env/{name}": column.astype(np.float64) for name, column in stats.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        names = [name for name in self._state._fields if name not in ("window", "final_obs")]
+        names = [name for name in self._state._fields if name not in ("final_obs", *COMMON)]
         return {
             "arrays": {name: getattr(self._state, name).copy() for name in names},
             **{name: getattr(self, f"_{name}").copy() for name in _COUNTERS},
@@ -216,6 +216,15 @@ class GridEnv(VecEnv):
             if self._state.terminated.any():
                 self.final_obs.copy_(self._host[2])
         return self._obs, self._reward, self._terminated, self._truncated
+
+
+def _token_space(num_vibes: int) -> TokenSpace:
+    """What agents see. Tags, vibes, actions and goals are names; vibes that mean nothing are one category."""
+    categories = [0] * col.NUM_FEATURES
+    vibes = min(num_vibes, col.MEANINGFUL_VIBES) + 1
+    categories[col.F_TAG], categories[col.F_VIBE] = col.NUM_TAGS, vibes
+    categories[col.F_LAST_ACTION], categories[col.F_GOAL] = col.FIRST_VIBE_ACTION + vibes, col.NUM_FEATURES
+    return TokenSpace(col.NUM_TOKENS, col.NORMALIZATION, tuple(categories), col.UNPLACED, col.WINDOW)
 
 
 _COUNTERS = ("episode", "task", "facts", "cut")

@@ -118,33 +118,36 @@ def _refuse_stray_word(first: str, second: str) -> None:
 
 
 def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
-    """The recipe's config after `words`: undotted ones bind to its arguments, dotted ones reach into the config.
+    """The recipe's config after `words`: undotted ones bind to its arguments, else to a knob of its environment
+    (`map_width=12` is `env.map_width=12`); dotted ones reach into the config.
 
     Values are text as typed, or YAML values. Raises UsageError for an unknown word or a value that does not fit.
     """
     function = recipe.load()
     parameters = inspect.signature(function).parameters
-    arguments, fields = {}, {}
-    for key, value in words.items():
-        if key in parameters:
-            arguments[key] = value
-        elif "." in key or key in CONFIG_WORDS:
-            fields[key] = value
-        else:
-            raise UsageError(f"unknown argument '{key}' of {recipe.name}{_nearest_word(key, parameters)}")
+    arguments = {key: value for key, value in words.items() if key in parameters}
     try:
         config = function(**bind_arguments(function, arguments))
     except ValidationError as error:
         raise UsageError(explain(error)) from None
+    knobs = type(config.env).model_fields.keys() - {"name"}
+    fields = {}
+    for key in words.keys() - arguments.keys():
+        if key in knobs:
+            fields[f"env.{key}"] = words[key]
+        elif "." in key or key in CONFIG_WORDS:
+            fields[key] = words[key]
+        else:
+            raise UsageError(f"unknown argument '{key}' of {recipe.name}{_nearest_word(key, [*parameters, *knobs])}")
     return override(override(config, fields), {"recipe": recipe.name})
 
 
-def _nearest_word(key: str, parameters: Mapping[str, Any]) -> str:
+def _nearest_word(key: str, known: Sequence[str]) -> str:
     dotted = [name for name in _leaves(TrainConfig()) if name.endswith(f".{key}")]
     if dotted:
         return f"; did you mean '{dotted[0]}'?"
     groups = [name for name in TrainConfig.model_fields if name not in (*CONFIG_WORDS, "recipe")]
-    return did_you_mean(key, [*parameters, *CONFIG_WORDS, *(f"{name}." for name in groups)])
+    return did_you_mean(key, [*known, *CONFIG_WORDS, *(f"{name}." for name in groups)])
 
 
 def _leaves(config: Config, prefix: str = "") -> Iterator[str]:

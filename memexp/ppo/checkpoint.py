@@ -91,6 +91,22 @@ def load_latest(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str
     return None, []
 
 
+def load_weights(folder: Path) -> tuple[int, dict[str, Tensor]]:
+    """Agent steps and weights of the newest checkpoint whose weights are whole, on the CPU.
+
+    However many ranks wrote it. Raises CheckpointError where there is none.
+    """
+    problems = []
+    for path in reversed(_existing(folder)):
+        try:
+            manifest = json.loads((path / _MANIFEST).read_text())
+            _verify(path, manifest, _WEIGHTS)
+            return manifest["agent_steps"], load_file(path / _WEIGHTS)
+        except (OSError, ValueError, KeyError, SafetensorError) as error:
+            problems.append(f"checkpoint {path} cannot be used: {error}")
+    raise CheckpointError("; ".join(problems) or f"there is no checkpoint in {folder}")
+
+
 _WEIGHTS, _SHARED, _MANIFEST = "weights.safetensors", "shared.pt", "manifest.json"
 
 
@@ -108,14 +124,19 @@ def _load(path: Path, ranks: Ranks) -> Checkpoint:
     if manifest["world_size"] != ranks.world_size:
         raise ValueError(f"it was written by {manifest['world_size']} ranks, this run has {ranks.world_size}")
     for name in (_WEIGHTS, _SHARED, _rank_file(ranks.rank)):
-        if _sha256(path / name) != manifest["files"][name]:
-            raise ValueError(f"{name} is damaged")
+        _verify(path, manifest, name)
     shared, mine = (
         _unpack(torch.load(path / name, map_location=ranks.device, weights_only=True))
         for name in (_SHARED, _rank_file(ranks.rank))
     )
     weights = load_file(path / _WEIGHTS, device=str(ranks.device))
     return Checkpoint(manifest["agent_steps"], weights, shared, mine)
+
+
+def _verify(path: Path, manifest: dict[str, Any], name: str) -> None:
+    """Raises ValueError unless the file is what the manifest says."""
+    if _sha256(path / name) != manifest["files"][name]:
+        raise ValueError(f"{name} is damaged")
 
 
 def _publish(building: Path, final: Path) -> None:

@@ -6,7 +6,8 @@ from pydantic import Field, model_validator
 
 from memexp.config import Config, Count, RunName
 from memexp.cortex.config import CortexConfig
-from memexp.envs.config import EnvConfig, TMaze
+from memexp.curriculum.config import CurriculumConfig
+from memexp.envs.config import WITH_TASKS, EnvConfig, TMaze
 from memexp.policy.config import PolicyConfig
 
 
@@ -68,6 +69,8 @@ class EvaluationConfig(Config):
     """Episodes of one evaluation; 0 evaluates never."""
     every: Count = Field(default=0, ge=0)
     """Agent steps between evaluations; 0: only at the end."""
+    suite_episodes: int = Field(default=0, ge=0)
+    """Episodes of every setting of the environment's suite (envs/suites.py) in one evaluation; 0: none."""
     random_episodes: int = Field(default=200, ge=0)
     """Episodes that the uniformly random policy's return is measured on, once, before the first update."""
 
@@ -109,6 +112,7 @@ class TrainConfig(Config):
     """Dotted name of the recipe that it came from; filled in by the command line."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     env: EnvConfig = TMaze()
+    curriculum: CurriculumConfig = CurriculumConfig()
     cortex: CortexConfig = CortexConfig()
     policy: PolicyConfig = PolicyConfig()
     trainer: TrainerConfig = TrainerConfig()
@@ -130,4 +134,13 @@ class TrainConfig(Config):
         if self.trainer.num_envs % self.trainer.num_minibatches:
             sizes = f"num_minibatches={self.trainer.num_minibatches} does not divide num_envs={self.trainer.num_envs}"
             raise ValueError(f"trainer.{sizes}")
+        return self
+
+    @model_validator(mode="after")
+    def _the_curriculum_has_tasks(self) -> "TrainConfig":
+        if self.curriculum.kind != "uniform" and self.env.name not in WITH_TASKS:
+            raise ValueError(
+                f"curriculum.kind={self.curriculum.kind} needs an environment with tasks ({', '.join(WITH_TASKS)}), "
+                f"which {self.env.name} is not"
+            )
         return self

@@ -1,5 +1,6 @@
-"""Mean returns: of the acting policy on held-out tasks, and of the uniformly random policy."""
+"""Evaluation: the acting policy on held-out tasks."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -8,15 +9,28 @@ from torch import Tensor
 
 from memexp import envs
 from memexp.config import Config
-from memexp.curriculum.uniform import held_out_tasks, training_tasks
-from memexp.envs.base import mix64
-from memexp.envs.play import first_episodes
+from memexp.curriculum.uniform import held_out_tasks
+from memexp.envs.base import TaskSource, VecEnv, mix64
+from memexp.envs.suites import suite
 from memexp.policy.model import Policy
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.episodes import first_episodes
 from memexp.ppo.rollout import Dice, sample
 
-_EVALUATION, _RANDOM = 0xE7A1, 0x3A4D
-"""Streams of worlds that training never sees."""
+_EVALUATION = 0xE7A1
+"""Stream of worlds that training never sees."""
+
+
+def held_out_worlds(
+    world: Config, num_envs: int, seed: int, device: str = "cpu", first: int = 0, tasks: TaskSource | None = None
+) -> VecEnv:
+    """Worlds number `first` and following of a run's evaluation; `tasks` instead of the held-out ones."""
+    return envs.build(world, num_envs, device, mix64(seed, _EVALUATION), first, tasks=tasks or held_out_tasks(seed))
+
+
+def held_out_dice(seed: int, num_agents: int, first: int, total: int, device: torch.device) -> Dice:
+    """What the policy samples with in a run's evaluation: agents `first` and following of `total` over all ranks."""
+    return Dice(mix64(seed, _EVALUATION) >> 1, num_agents, first, total, device)
 
 
 @torch.no_grad()
@@ -30,11 +44,9 @@ def evaluate(
     first, end = (episodes * rank // ranks.world_size for rank in (ranks.rank, ranks.rank + 1))
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     if first < end:
-        env = envs.build(
-            world, end - first, str(ranks.device), mix64(seed, _EVALUATION), first, tasks=held_out_tasks(seed)
-        )
+        env = held_out_worlds(world, end - first, seed, str(ranks.device), first)
         n, agents = env.num_agents, env.num_agents // env.num_envs  # of one world
-        dice = Dice(mix64(seed, _EVALUATION) >> 1, n, first * agents, episodes * agents, ranks.device)
+        dice = held_out_dice(seed, n, first * agents, episodes * agents, ranks.device)
         state = policy.init_state(n, ranks.device)
 
         def choose(obs: Tensor, resets: Tensor) -> Tensor:
@@ -43,18 +55,15 @@ def evaluate(
             return sample(logits, dice.roll())
 
         with cast:
-            returns = first_episodes(env, choose)
+            returns = first_episodes(env, choose)["return"]
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()
     return total_return / count
 
 
-def random_return(world: Config, episodes: int, seed: int) -> float:
-    """Mean return of the uniformly random policy over `episodes` worlds with tasks drawn as in training."""
-    env = envs.build(world, episodes, "cpu", mix64(seed, _RANDOM), tasks=training_tasks(seed))
-    generator = torch.Generator().manual_seed(mix64(seed, _RANDOM) >> 1)
-
-    def choose(obs: Tensor, resets: Tensor) -> Tensor:
-        return torch.randint(env.num_actions, (env.num_agents,), generator=generator)
-
-    return float(first_episodes(env, choose).mean())
+def evaluate_suite(
+    policy: Policy, world: Config, episodes: int, seed: int, ranks: Ranks, cast: Callable[[], AbstractContextManager]
+) -> dict[str, float]:
+    """Mean return `eval/<setting>/return` of every setting of the environment's suite, each as in `evaluate`."""
+    settings = suite(world).items() if episodes else ()
+    return {f"eval/{name}/return": evaluate(policy, one, episodes, seed, ranks, cast()) for name, one in settings}

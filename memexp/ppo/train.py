@@ -13,14 +13,15 @@ import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, episode_means
+from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
-from memexp.ppo.evaluate import evaluate, random_return
+from memexp.ppo.evaluate import evaluate, evaluate_suite
 from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.progress import Progress
+from memexp.ppo.reference import reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.identity import refuse_another_experiment
@@ -101,10 +102,12 @@ class Session:
     def _write_start(self) -> None:
         """run.json, config.yaml and provenance; measures the random policy's return the first time."""
         config, labels = self.config, self.config.labels
-        known = self.run.info.random_return if self.run.exists() else None
+        info = self.run.info if self.run.exists() else None
+        known, funnel = (info.random_return, info.random_funnel) if info else (None, None)
         episodes = config.evaluation.random_episodes
         if known is None and episodes:
-            known = random_return(config.env, episodes, config.seed)
+            random = reference(config.env, "random", episodes, config.seed)
+            known, funnel = random.mean, random.funnel
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(self.argv, str(self.ranks.device), self.ranks.world_size))
         self.run.write_info(
@@ -122,6 +125,7 @@ class Session:
                 hardware=labels.hardware or _hardware(self.ranks),
                 price_per_hour=labels.price_per_hour,
                 random_return=known,
+                random_funnel=funnel or None,
                 ceiling_return=self.trainer.env.ceiling_return,
                 num_actions=self.trainer.env.num_actions,
             )
@@ -152,27 +156,32 @@ class Session:
     def _update_and_measure(self) -> dict[str, Any]:
         """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
         metrics = self.trainer.train_step()
-        parts = self.ranks.gather(self.trainer.pop_episodes())
-        episodes = _concatenate([part for part in parts if part])
+        episodes = self.trainer.pop_episodes()
         steps, wall = self.trainer.agent_steps, self.wall_s()
         wall_then, steps_then = self.last_line
         self.last_line = (wall, steps)
         line = {"agent_steps": steps, "wall_s": wall, "sps": (steps - steps_then) / max(wall - wall_then, 1e-9)}
         line |= episode_means(episodes) | metrics
+        line |= {f"curriculum/{name}": value for name, value in self.trainer.tasks.stats().items()}
         if len(episodes):
             self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
         if self._evaluation_is_due():
             self.evaluated_at = steps
-            config, trainer = self.config, self.trainer
-            line["eval/return"] = evaluate(
-                trainer.policy, config.env, config.evaluation.episodes, config.seed, self.ranks, trainer.cast()
-            )
+            line |= self._evaluate()
         return line
+
+    def _evaluate(self) -> dict[str, float]:
+        """eval/return over held-out tasks, and eval/<setting>/return over the environment's suite."""
+        plan, policy, seed, cast = self.config.evaluation, self.trainer.policy, self.config.seed, self.trainer.cast
+        means = {}
+        if plan.episodes:
+            means["eval/return"] = evaluate(policy, self.config.env, plan.episodes, seed, self.ranks, cast())
+        return means | evaluate_suite(policy, self.config.env, plan.suite_episodes, seed, self.ranks, cast)
 
     def _evaluation_is_due(self) -> bool:
         plan = self.config.evaluation
         waited = self.trainer.agent_steps - self.evaluated_at
-        return plan.episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
+        return plan.episodes + plan.suite_episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
 
     def _told_to_stop(self) -> bool:
         """Whether any rank was sent a signal: all stop after the same update."""
@@ -188,7 +197,7 @@ class Session:
             self.run.sync_metrics()
         if self.unsaved:
             if self.ranks.is_first:
-                self.run.append_episodes(self.part, _concatenate(self.unsaved))
+                self.run.append_episodes(self.part, concatenated(self.unsaved))
             self.part += 1
             self.unsaved = []
         point = self.trainer.checkpoint()
@@ -236,10 +245,6 @@ def _signals(session: Session) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _concatenate(parts: list[Episodes]) -> Episodes:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
 def _hardware(ranks: Ranks) -> str:

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from memexp import envs
 from memexp.config import UsageError
-from memexp.curriculum.uniform import training_tasks
-from memexp.envs.base import Episodes, mix64
+from memexp.curriculum import schedule
+from memexp.envs.base import Episodes, concatenated, mix64
 from memexp.policy.model import Policy
 from memexp.ppo.advantage import gae
 from memexp.ppo.checkpoint import Checkpoint
@@ -31,9 +31,8 @@ class Trainer:
                 f"trainer.num_envs={hyper.num_envs} does not give {ranks.world_size} ranks x "
                 f"trainer.num_minibatches={hyper.num_minibatches} equal shares"
             )
-        self.env = envs.build(
-            config.env, share, str(ranks.device), config.seed, ranks.rank * share, training_tasks(config.seed)
-        )
+        self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
+        self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
         torch.manual_seed(mix64(config.seed, 1) >> 1)
         self.policy = Policy(self.env.observation, self.env.num_actions, config.cortex, config.policy).to(ranks.device)
         self.optimizer = torch.optim.AdamW(
@@ -77,8 +76,14 @@ class Trainer:
         return hyper.learning_rate * decay * warm
 
     def pop_episodes(self) -> Episodes:
-        """Columns of this rank's whole episodes that finished since the last call."""
-        return self.env.pop_episodes()
+        """Columns of all ranks' whole episodes that finished since the last call; the curriculum learns from them.
+
+        Every rank calls this after each update.
+        """
+        parts = self.ranks.gather((self.env.pop_episodes(), self.tasks.note()))
+        episodes = concatenated(part for part, _ in parts)
+        self.tasks.advance(episodes, [note for _, note in parts])
+        return episodes
 
     def checkpoint(self) -> Checkpoint:
         """Everything the run is, at this moment (tensors are shared, not copied)."""
@@ -90,6 +95,7 @@ class Trainer:
                 "dice": self.dice.generator.get_state(),
                 "shuffle": self.shuffle.get_state(),
                 "updates": self.updates,
+                "tasks": self.tasks.state_dict(),
             },
             {"env": self.env.state_dict(), "state": self.actor.state, "resets": self.actor.resets},
         )
@@ -102,6 +108,7 @@ class Trainer:
         self.dice.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
         self.shuffle.set_state(shared["shuffle"].cpu())
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
+        self.tasks.load_state_dict(shared["tasks"])
         obs = self.env.load_state_dict(checkpoint.mine["env"])
         self.actor = Actor(obs, checkpoint.mine["state"], checkpoint.mine["resets"])
 
@@ -111,7 +118,10 @@ class Trainer:
         return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast())
 
     def cast(self) -> AbstractContextManager[Any]:
-        """bf16 autocast where it is asked for."""
-        if self.config.trainer.precision == "float32":
-            return nullcontext()
-        return torch.autocast(self.ranks.device.type, torch.bfloat16)
+        """The precision of both passes."""
+        return autocast(self.config.trainer.precision, self.ranks.device)
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 autocast where it is asked for."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)

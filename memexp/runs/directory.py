@@ -52,6 +52,8 @@ class RunInfo(BaseModel):
     """Dollars per hour of the machine."""
     random_return: float | None = None
     """Mean episode return of the uniformly random policy, measured."""
+    random_funnel: dict[str, float] | None = None
+    """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
     ceiling_return: float | None = None
     """Mean episode return of a perfect player with memory."""
     num_actions: int | None = None

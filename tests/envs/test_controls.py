@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memexp import envs
 from memexp.config import UsageError
-from memexp.envs.play import first_episodes
+from memexp.ppo.episodes import first_episodes
 
 FORWARD, LEFT, RIGHT = 0, 1, 2
 
@@ -28,8 +28,8 @@ def test_without_memory_nobody_beats_one_half_in_the_tmaze(length, seed):
     table = torch.randn(32, 3, generator=g).mul(3).softmax(-1)
     code = 2 ** torch.arange(5)
     env = envs.make("tmaze", 512, length=length, seed=seed)
-    returns = first_episodes(env, lambda obs, _: torch.multinomial(table[obs.long() @ code], 1, generator=g).squeeze(1))
-    assert returns.mean() < 0.5 + 4 * 0.5 / 512**0.5
+    played = first_episodes(env, lambda obs, _: torch.multinomial(table[obs.long() @ code], 1, generator=g).squeeze(1))
+    assert played["return"].mean() < 0.5 + 4 * 0.5 / 512**0.5
 
 
 @pytest.mark.parametrize("length", [1, 3, 20])

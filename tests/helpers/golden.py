@@ -11,10 +11,12 @@ GOLDEN = Path(os.environ.get("MEMEXP_GOLDEN") or Path(__file__).parents[2].paren
 def golden_cases(kind: str, pattern: str = "*.npz") -> list:
     """One pytest parameter for each file of GOLDEN/kind, with an id that contains 'golden' and the kind's first word.
 
+    With kind "" the files lie in GOLDEN itself, and the word is the pattern's.
+
     Without GOLDEN there is one parameter that is skipped with a message; where MEMEXP_REQUIRE_GOLDEN is set (CI), that
     is an error instead.
     """
-    word = kind.partition("_")[0]
+    word = (kind or pattern).partition("_")[0]
     if not GOLDEN.is_dir():
         reason = f"no golden data: {GOLDEN} is no directory (set MEMEXP_GOLDEN)"
         if os.environ.get("MEMEXP_REQUIRE_GOLDEN"):

@@ -3,6 +3,7 @@
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled, inlined
 from memexp.envs.grid.inventories import update
+from memexp.envs.grid.occupancy import clear, fill
 from memexp.envs.grid.stations import share, use_chest, use_station
 
 
@@ -57,6 +58,8 @@ def move_or_use(s, w, agent, action):
         s.grid[w, cell] = col.EMPTY
         s.grid[w, target] = col.AGENTS + agent
         s.agents[w, agent, col.CELL] = target
+        clear(s, w, cell)
+        fill(s, w, target)
         return True
     other = code - col.AGENTS
     obj = other - s.agents.shape[1]

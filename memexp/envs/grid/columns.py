@@ -31,7 +31,9 @@ KEY, RESOURCE, AMOUNT, SECOND, ROW_COLUMNS = range(5)
 
 # types[w, k, ...]: one row a type of object.
 # COUNT: how many of them the map generator puts on the map.
-KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, TRANSFERS, TRANSFERS_END, COUNT, TYPE_COLUMNS = range(11)
+# ONLY: its one protocol where there is but one and it asks for nothing, else -1; ALONE: its protocol where nobody
+# stands around, -1 where it has none.
+KIND, TAG, MAX_USES, PARTIAL, FIRST, LAST, ONLY, ALONE, TRANSFERS, TRANSFERS_END, COUNT, TYPE_COLUMNS = range(12)
 STATION, CHEST = 0, 1
 
 # How the map generator lays out a map (world[w, LAYOUT]).
@@ -55,8 +57,9 @@ NUM_INVALID_SEEN = 8
 """How many distinct invalid action indices are counted one by one: pairs (index, count) from INVALID_SEEN on."""
 AGENT_COLUMNS = INVALID_SEEN + 2 * NUM_INVALID_SEEN
 
-# objects[w, o, ...] (OBJECT_CELL first, as in agents). SLOT is the chest's inventory, -1 for a station.
-OBJECT_CELL, TYPE, END, DURATION, USES, SLOT, OBJECT_COLUMNS = range(7)
+# objects[w, o, ...] (OBJECT_CELL first, as in agents). SLOT is the chest's inventory, -1 for a station; ROW and COLUMN
+# are those of its cell.
+OBJECT_CELL, TYPE, END, DURATION, USES, SLOT, ROW, COLUMN, OBJECT_COLUMNS = range(9)
 
 # inventory[w, slot, ...]: first the amounts, one column a resource.
 HOLDS = NUM_RESOURCES
@@ -103,3 +106,8 @@ NORMALIZATION = (
     + (100.0,) * (2 * NUM_RESOURCES)
 )
 """Largest usual value of each feature, by feature id (clipped, id 10, is never emitted)."""
+UNPLACED = (F_COMPLETION, F_LAST_ACTION, F_LAST_REWARD, F_GOAL)
+"""Features that stand at the agent's own cell only."""
+MEANINGFUL_VIBES = 13
+NUM_TAGS = 14
+"""Most tags of one game: agent, wall and the twelve stations of assembly_lines."""

@@ -1,7 +1,10 @@
 """What an agent sees: tokens (location, feature id, value), nearest cells first, at most 200."""
 
+import numpy as np
+
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import inlined
+from memexp.envs.grid.occupancy import LOW, PART, lowest
 from memexp.envs.grid.stations import current_protocol, remaining
 
 
@@ -9,18 +12,19 @@ from memexp.envs.grid.stations import current_protocol, remaining
 def observe(s, w, agent):
     """Write an agent's observation, unset what the previous one has left beyond it, and count the tokens."""
     n = see_globals(s, w, agent)
-    cell = s.agents[w, agent, col.CELL]
-    wall_tag = s.world[w, col.WALL_TAG]
-    for i in range(s.window.shape[0]):
-        code = s.grid[w, cell + s.window[i, 0]]
-        if code <= col.WALL and n < col.NUM_TOKENS:
-            # Most cells are wall or empty, in no order that a processor can guess: write first, then keep it or not.
-            s.obs[w, agent, n, 0] = s.window[i, 1]
-            s.obs[w, agent, n, 1] = col.F_TAG
-            s.obs[w, agent, n, 2] = wall_tag
-            n += code
-        elif code != col.EMPTY:
-            n = see_cell(s, w, agent, n, s.window[i, 1], code)
+    cell, stride = s.agents[w, agent, col.CELL], s.window[4, 0]
+    row, column = cell // stride - col.RADIUS, cell % stride - col.RADIUS
+    words = places_of(s, w, row, column)
+    for part in range(4):
+        places = words[part]
+        while places != 0:
+            i = part * PART + lowest(s, places)
+            places &= places - 1
+            code = s.grid[w, cell + s.window[i, 0]]
+            if code == col.WALL:
+                n = put(s, w, agent, n, s.window[i, 1], col.F_TAG, s.world[w, col.WALL_TAG])
+            else:
+                n = see_object(s, w, agent, n, s.window[i, 1], code)
 
     written = min(n, col.NUM_TOKENS)
     for i in range(written, max(s.agents[w, agent, col.TOKENS], min(written + 1, col.NUM_TOKENS))):
@@ -31,6 +35,21 @@ def observe(s, w, agent):
     s.game_stats[w, col.WRITTEN] += written
     s.game_stats[w, col.DROPPED] += n - written
     s.game_stats[w, col.FREE] += col.NUM_TOKENS - written
+
+
+@inlined
+def places_of(s, w, row, column):
+    """The occupied cells of the window that begins at row and column: their places in token order, four words."""
+    word, shift = column >> 5, column & 31
+    a = b = c = d = np.int64(0)
+    for r in range(col.WINDOW):
+        bits = s.occupied[w, row + r, word] >> shift
+        low, high = bits & ((1 << LOW) - 1), (1 << LOW) + (bits >> LOW & ((1 << col.WINDOW - LOW) - 1))
+        a |= s.ranks[r, low, 0] | s.ranks[r, high, 0]
+        b |= s.ranks[r, low, 1] | s.ranks[r, high, 1]
+        c |= s.ranks[r, low, 2] | s.ranks[r, high, 2]
+        d |= s.ranks[r, low, 3] | s.ranks[r, high, 3]
+    return a, b, c, d
 
 
 @inlined
@@ -69,12 +88,10 @@ def see_globals(s, w, agent):
 
 
 @inlined
-def see_cell(s, w, agent, n, location, code):
-    """Tokens of what stands in an occupied cell."""
+def see_object(s, w, agent, n, location, code):
+    """Tokens of the agent, station or chest that stands in a cell."""
     other = code - col.AGENTS
     obj = other - s.agents.shape[1]
-    if code == col.WALL:
-        return put(s, w, agent, n, location, col.F_TAG, s.world[w, col.WALL_TAG])
     if obj < 0:
         return see_agent(s, w, agent, n, location, other)
     kind = s.objects[w, obj, col.TYPE]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from memexp.envs.grid import columns as col
+from memexp.envs.grid.occupancy import bit_numbers, num_words, rank_table
 
 
 class Sizes(NamedTuple):
@@ -48,9 +49,9 @@ class State(NamedTuple):
     agents: np.ndarray
     """int64 [W, A, AGENT_COLUMNS]."""
     objects: np.ndarray
-    """int64 [W, O, OBJECT_COLUMNS]."""
+    """int32 [W, O, OBJECT_COLUMNS]."""
     inventory: np.ndarray
-    """int64 [W, A + chests, INVENTORY_COLUMNS]."""
+    """int32 [W, A + chests, INVENTORY_COLUMNS]."""
     rng: np.ndarray
     """uint64 [W]: state of a world's random numbers, never 0."""
     agent_stats: np.ndarray
@@ -70,6 +71,16 @@ class State(NamedTuple):
     """bool [W]: the latest step ended the episode."""
     window: np.ndarray
     """int64 [121, 2], common to all worlds: the window's cells in token order, as grid offset and location byte."""
+    occupied: np.ndarray
+    """int64 [W, height, words]: which cells are occupied, see occupancy.py."""
+    ranks: np.ndarray
+    """int32 [11, 96, 4], common to all worlds: places in token order of a row of occupied cells, see occupancy.py."""
+    bit_numbers: np.ndarray
+    """int64 [32], common to all worlds."""
+
+
+COMMON = ("window", "ranks", "bit_numbers")
+"""Arrays that all worlds share and nothing changes."""
 
 
 def allocate(num_worlds: int, sizes: Sizes) -> State:
@@ -81,6 +92,7 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
 
     agents = zeros(np.int64, A, col.AGENT_COLUMNS)
     agents[..., col.TURN] = np.arange(A)
+    window = window_order(sizes.width)
     return State(
         world=zeros(np.int64, col.WORLD_COLUMNS),
         types=zeros(np.int64, sizes.types, col.TYPE_COLUMNS),
@@ -90,8 +102,8 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
         reward_terms=zeros(np.float32, sizes.rewards, 3),
         grid=zeros(np.int16, sizes.height * sizes.width),
         agents=agents,
-        objects=zeros(np.int64, sizes.objects, col.OBJECT_COLUMNS),
-        inventory=zeros(np.int64, slots, col.INVENTORY_COLUMNS),
+        objects=zeros(np.int32, sizes.objects, col.OBJECT_COLUMNS),
+        inventory=zeros(np.int32, slots, col.INVENTORY_COLUMNS),
         rng=np.ones(W, np.uint64),
         agent_stats=zeros(np.float32, A, col.AGENT_STAT_COLUMNS),
         game_stats=zeros(np.float32, col.GAME_STATS),
@@ -100,7 +112,10 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
         final_obs=np.full((W, A, col.NUM_TOKENS, 3), col.UNUSED, np.uint8),
         rewards=zeros(np.float32, A),
         terminated=zeros(np.bool_),
-        window=window_order(sizes.width),
+        window=window,
+        occupied=zeros(np.int64, sizes.height, num_words(sizes.width)),
+        ranks=rank_table(window),
+        bit_numbers=bit_numbers(),
     )
 
 

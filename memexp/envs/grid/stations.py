@@ -9,6 +9,7 @@ import numpy as np
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled, inlined
 from memexp.envs.grid.inventories import free_space, shared_update, update
+from memexp.envs.grid.occupancy import surrounded
 
 AROUND, RECEIVERS = col.SCRATCH, col.SCRATCH + 16
 
@@ -71,6 +72,8 @@ def current_protocol(s, w, obj):
     only = s.types[w, kind, col.ONLY]
     if only >= 0:
         return only
+    if not surrounded(s, w, obj):
+        return s.types[w, kind, col.ALONE]
     count = find_agents_around(s, w, s.objects[w, obj, col.OBJECT_CELL], -1)
     key = vibe_key(s, w, count)
     p = find_protocol(s, w, kind, key, count)

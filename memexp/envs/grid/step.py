@@ -10,6 +10,7 @@ from memexp.envs.grid.inventories import set_initial
 from memexp.envs.grid.maps import furnish
 from memexp.envs.grid.milestones import note_milestones
 from memexp.envs.grid.observe import observe
+from memexp.envs.grid.occupancy import survey
 from memexp.envs.grid.rng import draw
 from memexp.envs.grid.state import State
 
@@ -36,6 +37,7 @@ def begin(s, w):
         s.objects[w, obj, col.END] = 0
         s.objects[w, obj, col.DURATION] = 0
         s.objects[w, obj, col.USES] = 0
+    survey(s, w)
     for agent in range(s.agents.shape[1]):
         begin_agent(s, w, agent)
     for agent in range(s.agents.shape[1]):

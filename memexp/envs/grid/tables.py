@@ -123,15 +123,20 @@ def build(game: Game) -> Tables:
     for kind in game.types:
         if isinstance(kind, Chest):
             transfers = [(*line, 0) for line in kind.transfers]
-            types.append((col.CHEST, kind.tag, 0, 0, 0, 0, -1, len(rows), len(rows) + len(transfers), kind.count))
+            types.append((col.CHEST, kind.tag, 0, 0, 0, 0, -1, -1, len(rows), len(rows) + len(transfers), kind.count))
             rows += transfers
         else:
             first = len(protocols)
             protocols += sorted(kind.protocols, key=lambda p: -p.min_agents)
-            alone = len(protocols) == first + 1 and not any(protocols[first].vibes) and protocols[first].min_agents <= 0
-            only = first if alone else -1
-            protocol = first, len(protocols), only
-            types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), *protocol, 0, 0, kind.count))
+            simple = (
+                len(protocols) == first + 1 and not any(protocols[first].vibes) and protocols[first].min_agents <= 0
+            )
+            only = first if simple else -1
+            unasked = (p for p in range(first, len(protocols)) if vibe_key(protocols[p].vibes) == 0)
+            alone = next((p for p in unasked if protocols[p].min_agents <= 0), -1)
+            only = alone if len(protocols) == first + 1 else -1
+            which = first, len(protocols), only, alone
+            types.append((col.STATION, kind.tag, kind.max_uses, int(kind.partial), *which, 0, 0, kind.count))
 
     most_vibes = max((len(p.vibes) for p in protocols), default=0)
     limits = [(-1, 0)] * col.NUM_RESOURCES
@@ -198,5 +203,5 @@ def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
         kind = cells[row, column] - 3
         is_chest = s.types[w, kind, col.KIND] == col.CHEST
         grid[row, column] = col.AGENTS + sizes.agents + o
-        s.objects[w, o] = row * sizes.width + column, kind, 0, 0, 0, slot if is_chest else -1
+        s.objects[w, o, : col.SLOT + 1] = row * sizes.width + column, kind, 0, 0, 0, slot if is_chest else -1
         slot += int(is_chest)

@@ -17,8 +17,8 @@ from memexp.envs.players.view import HERE, LAST_ACTION, PCT, look
 
 _FIRST_MEETING = 64
 """Completion (of 256) at which players meet for the first time."""
-_PERIOD, _MEETING, _SHIFT = 64, 48, 16
-"""Then they meet for 48 of every 64 units of completion, 16 ahead of its multiples, and gather in between."""
+_PERIOD, _MEETING, _SHIFT = 24, 16, 8
+"""Then they meet for 16 of every 24 units of completion, 8 ahead of its multiples, and gather in between."""
 _TURN = 20
 """A strolling player turns once in so many steps."""
 _ASTRAY = 4

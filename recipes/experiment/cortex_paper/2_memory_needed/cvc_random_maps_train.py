@@ -1,8 +1,11 @@
 """cvc_random_maps with a memory stack of choice."""
 
+from typing import Literal
+
 from memexp.cortex.config import CortexConfig
+from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import CvcRandomMaps
-from memexp.ppo.config import TrainConfig, TrainerConfig
+from memexp.ppo.config import EvaluationConfig, TrainConfig, TrainerConfig
 
 
 def train(
@@ -16,8 +19,12 @@ def train(
     num_layers: int = 4,
     n_heads: int = 4,
     mem_len: int = 0,
+    curriculum: Literal["learning_progress", "uniform"] = "learning_progress",
 ) -> TrainConfig:
-    """Train on cvc_random_maps: many agents assemble hearts and deposit them."""
+    """Train on cvc_random_maps: many agents assemble hearts and deposit them.
+
+    `memexp list envs --knobs` tells of the other knobs: map size, numbers of objects, protocols, episode length, ...
+    """
     return TrainConfig(
         env=CvcRandomMaps(
             num_cogs=num_cogs,
@@ -29,5 +36,7 @@ def train(
         cortex=CortexConfig(
             pattern=pattern, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads, mem_len=mem_len
         ),
-        trainer=TrainerConfig(total_timesteps=2_000_000_000, num_envs=1024, horizon=256, num_minibatches=16),
+        curriculum=CurriculumConfig(kind=curriculum, num_active_tasks=2000, max_memory_tasks=3000),
+        trainer=TrainerConfig(total_timesteps=2_000_000_000, num_envs=512, horizon=256, num_minibatches=16),
+        evaluation=EvaluationConfig(episodes=64, random_episodes=64),
     )

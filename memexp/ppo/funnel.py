@@ -1,0 +1,60 @@
+"""`memexp funnel`: reference players side by side, milestone by milestone. It shows where exploration ends."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.envs.config import ENVIRONMENTS
+from memexp.ppo.reference import Reference, reference
+
+
+def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: int, notes: Console) -> list[Reference]:
+    """One Reference a player, in the environment that `words` (its name, then KEY=VALUE knobs) describe.
+
+    Raises UsageError for an unknown environment, knob or player.
+    """
+    name, *pairs = words
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
+    world: Config = override(ENVIRONMENTS[name](), parse_words(pairs))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"))
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes, transient=True) as progress:
+        found = []
+        for player in players:
+            task = progress.add_task(player, total=episodes)
+            found.append(
+                reference(world, player, episodes, seed, lambda n, task=task: progress.update(task, completed=n))
+            )
+            progress.update(task, completed=episodes)
+    return found
+
+
+def funnel_table(references: Sequence[Reference]) -> Table:
+    """A row a milestone, a column a player: share of agents and episodes that reached it; returns below."""
+    first = references[0]
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{first.env}: share of agents that reached each milestone, {first.episodes} episodes, seed {first.seed}",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("milestone")
+    for one in references:
+        table.add_column(one.player, justify="right")
+    for name in first.funnel:
+        table.add_row(name, *(_share(one.funnel.get(name)) for one in references))
+    table.add_section()
+    table.add_row("mean return", *(f"{one.mean:.3g} ± {one.stderr:.2g}" for one in references))
+    for i, name in enumerate(("lowest", "lower quartile", "median", "upper quartile", "highest")):
+        table.add_row(f"{name} return", *(f"{one.quantiles[i]:.3g}" for one in references))
+    return table
+
+
+def _share(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else f"{share:.2%}"

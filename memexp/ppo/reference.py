@@ -1,0 +1,117 @@
+"""Reference levels: what players that do not learn reach in an environment, and how far down the funnel they come.
+
+Measured once for an environment, its knobs, a player, a number of episodes and a seed, and kept in $MEMEXP_HOME.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from memexp import envs
+from memexp.config import Config
+from memexp.curriculum.uniform import training_tasks
+from memexp.envs.base import Episodes, VecEnv, mix64
+from memexp.envs.players import PLAYERS, make_player
+from memexp.jit import digest_of
+from memexp.ppo.episodes import Choose, first_episodes
+from memexp.runs import home
+
+FUNNEL = "env/funnel/"
+WORLDS = 64
+"""Most worlds at a time."""
+_REFERENCE = 0x3A4D
+"""Stream of worlds that training never sees."""
+
+
+class Reference(BaseModel):
+    """How one player fares."""
+
+    env: str
+    knobs: dict[str, object]
+    player: str
+    episodes: int
+    seed: int
+    mean: float
+    """Mean return of an episode, over worlds (of several agents: over agents first)."""
+    stderr: float
+    quantiles: list[float]
+    """Returns at the quantiles 0, 0.25, 0.5, 0.75 and 1."""
+    funnel: dict[str, float]
+    """Milestone -> share of agents and episodes that reached it, in the order of the funnel; empty without one."""
+    stats: dict[str, float]
+    """The other statistics of an episode, means."""
+
+
+def reference(
+    world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None = None
+) -> Reference:
+    """How `player` fares over `episodes` episodes, with tasks drawn uniformly as in training; from the cache if known.
+
+    `tell` hears how many episodes have finished. Raises UsageError for a player that this environment does not have.
+    """
+    name: str = world.name  # type: ignore[attr-defined]
+    asked = {"env": name, "knobs": world.model_dump(exclude={"name"}), "player": player}
+    asked |= {"episodes": episodes, "seed": seed}
+    rules = digest_of(Path(envs.__file__).parent)
+    key = hashlib.sha256(json.dumps([asked, rules], sort_keys=True).encode()).hexdigest()[:16]
+    file = home() / "reference" / f"{name}-{player}-{key}.json"
+    if file.exists():
+        return Reference.model_validate_json(file.read_text())
+    found = Reference.model_validate(asked | _summary(_play(world, player, episodes, seed, tell)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    building = file.with_suffix(f".{key}.tmp")
+    building.write_text(found.model_dump_json(indent=2))
+    building.replace(file)
+    return found
+
+
+def reference_levels(world: Config, episodes: int, seed: int) -> dict[str, float]:
+    """Scripted player -> its mean return, over the same worlds for all of them; see `reference`."""
+    return {player: reference(world, player, episodes, seed).mean for player in PLAYERS}
+
+
+def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None) -> list[Episodes]:
+    parts, done = [], 0
+    while done < episodes:
+        count = min(WORLDS, episodes - done)
+        env = envs.build(world, count, "cpu", mix64(seed, _REFERENCE), done, tasks=training_tasks(seed))
+
+        def heard(finished: int, before: int = done) -> None:
+            if tell:
+                tell(before + finished)
+
+        parts.append(first_episodes(env, chooser(env, player, mix64(seed, _REFERENCE, done)), heard))
+        done += count
+    return parts
+
+
+def chooser(env: VecEnv, player: str, seed: int) -> Choose:
+    """What a player does in these worlds; UsageError names the players there are."""
+    if player == "random":
+        generator = torch.Generator().manual_seed(seed >> 1)
+
+        def choose(obs: Tensor, resets: Tensor) -> Tensor:
+            return torch.randint(env.num_actions, (env.num_agents,), generator=generator)
+
+        return choose
+    return make_player(env, player, seed).act
+
+
+def _summary(parts: list[Episodes]) -> dict[str, object]:
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    returns = columns["return"].astype(np.float64)
+    known = {name: column[~np.isnan(column)] for name, column in columns.items() if name.startswith("env/")}
+    means = {name: float(column.mean()) for name, column in known.items() if len(column)}
+    return {
+        "mean": float(returns.mean()),
+        "stderr": float(returns.std(ddof=1) / len(returns) ** 0.5) if len(returns) > 1 else 0.0,
+        "quantiles": np.quantile(returns, (0, 0.25, 0.5, 0.75, 1)).tolist(),
+        "funnel": {name.removeprefix(FUNNEL): mean for name, mean in means.items() if name.startswith(FUNNEL)},
+        "stats": {name.removeprefix("env/"): mean for name, mean in means.items() if not name.startswith(FUNNEL)},
+    }

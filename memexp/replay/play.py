@@ -1,0 +1,116 @@
+"""`memexp play`: finds what is played, records it and shows it."""
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from errno import EISDIR, ENOTDIR
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from memexp.config import UsageError
+from memexp.envs.grid_env import GridEnv
+from memexp.ppo.checkpoint import CheckpointError
+from memexp.replay.page import write_page
+from memexp.replay.record import Recording, record
+from memexp.replay.steps import episode_lines
+from memexp.replay.target import Options, Subject, find_subject
+from memexp.replay.terminal import recording_bar, show_episode
+from memexp.runs import home
+
+
+class ReplayError(RuntimeError):
+    """The episode cannot be shown; the message says why."""
+
+
+def play(
+    words: list[str], options: Options, max_steps: int | None, out: Path | None, ascii: bool, console: Console,
+    remarks: Console,
+) -> None:  # fmt: skip
+    """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, without it or with `out` as a page.
+
+    Raises UsageError for what does not fit, ReplayError for a run without a checkpoint and where the page cannot be
+    written (before anything is played, as far as that can be told).
+    """
+    try:
+        subject, remark = find_subject(words, options)
+    except CheckpointError as error:
+        raise ReplayError(f"the run cannot be played: {error}") from None
+    if remark:
+        remarks.print(remark, highlight=False, markup=False)
+    if not isinstance(subject.env, GridEnv):
+        _print_steps(subject, max_steps, out, ascii, console)
+        return
+    if out is None and not ascii:
+        out = home() / "replays" / f"{_file_name(subject.facts)}.html"
+    if out is not None:
+        with _writing(out):
+            _check_place(out)
+    with recording_bar(remarks, "recording") as watch:
+        recording = record(subject.env, subject.player, max_steps, watch)
+    title = subject.facts | subject.task()
+    if ascii:
+        show_episode(recording, console, title_text(title))
+    console.print(summary(recording), highlight=False, markup=False, soft_wrap=True)
+    if out is not None:
+        with _writing(out):
+            write_page(recording, title, out)
+        console.print(out, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
+    """An episode of a world without a map."""
+    if out is not None or not ascii:
+        raise UsageError(f"{subject.facts['environment']} has no map; --ascii prints its steps")
+    console.print(title_text(subject.facts), highlight=False, markup=False)
+    for line in episode_lines(subject.env, subject.player, max_steps):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def title_text(title: dict[str, Any]) -> str:
+    """Who plays what, in one line."""
+    run = f" of {title['run']} at {title['checkpoint']:,} agent steps" if "run" in title else ""
+    words = [title["environment"], f"{title['player']}{run}", f"seed {title['seed']}"]
+    if "task" in title:
+        words.append(f"task {title['task']}" + (" (held out)" if title["held_out"] else ""))
+    words += [f"{name} {value}" for name, value in title.get("task_facts", {}).items()]
+    return ", ".join([*words, *(f"{key}={value}" for key, value in title["knobs"].items())])
+
+
+def summary(recording: Recording) -> str:
+    """How the episode went, in one line."""
+    facts, returns = recording.facts, recording.frame(recording.last)["return"]
+    reached = [sum(first >= 0 for first in agents) for agents in zip(*facts["milestones"], strict=True)]
+    furthest = max((m for m, count in enumerate(reached) if count), default=None)
+    agents = facts["agents"]
+    mean = f"mean return {returns.mean():.3f} of {agents} agents" if agents > 1 else f"return {returns[0]:.3f}"
+    if furthest is None:
+        return f"{recording.last} steps, {mean}; no milestone was reached"
+    share = f" ({reached[furthest]} of {agents} agents)" if agents > 1 else ""
+    return f"{recording.last} steps, {mean}; furthest milestone: {facts['funnel'][furthest]}{share}"
+
+
+def _file_name(facts: dict[str, Any]) -> str:
+    """'level-0.S.policy.s3': target, player, seed."""
+    return re.sub(r"[^-_.A-Za-z0-9]+", "-", f"{facts['target']}.{facts['player']}.s{facts['seed']}")
+
+
+@contextmanager
+def _writing(out: Path) -> Iterator[None]:
+    """Turns an OSError into a ReplayError that names the page."""
+    try:
+        yield
+    except OSError as error:
+        raise ReplayError(f"cannot write {out}: {error.strerror}") from None
+
+
+def _check_place(out: Path) -> None:
+    """Make the folder of the page. Raises OSError if no file of that name can be there."""
+    if out.is_dir():
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR)) from None

@@ -1,0 +1,124 @@
+"""What is played: the run or the environment of a name, one world of it and its player."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memexp import envs
+from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.curriculum.uniform import NUM_TASKS
+from memexp.envs.base import TaskSource, VecEnv
+from memexp.envs.config import ENVIRONMENTS
+from memexp.envs.grid_env import GridEnv
+from memexp.ppo.checkpoint import load_weights
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.evaluate import held_out_worlds
+from memexp.replay.looks import knobs_of, task_facts
+from memexp.replay.players import Player, player_of, policy_player
+from memexp.runs import Run, find_runs
+
+LAST_TASK = 2 * NUM_TASKS - 1
+"""Training draws tasks up to NUM_TASKS - 1, evaluation those from there to this one."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What can be asked for; None: the target's own choice."""
+
+    player: str | None = None
+    """Of an environment: one of players.PLAYERS."""
+    greedy: bool = False
+    """Of a run: the most probable action instead of a sample."""
+    seed: int | None = None
+    task: int | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One world and who plays it."""
+
+    env: VecEnv
+    player: Player
+    facts: dict[str, Any]
+    """target, environment, player, seed, knobs (those that differ from the defaults); of a run also run, arm,
+    checkpoint (agent steps)."""
+
+    def task(self) -> dict[str, Any]:
+        """The task's id, whether training never draws it, and the task in words. The world must have been reset."""
+        if not isinstance(self.env, GridEnv):
+            return {}
+        number = self.env.task_id(0)
+        return {"task": number, "held_out": number >= NUM_TASKS, "task_facts": task_facts(self.env)}
+
+
+def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
+    """What `[TARGET, KEY=VALUE ...]` stand for, and a remark on the choice ('' where there was none).
+
+    A run comes before an environment of its name, unless knobs or a player are given, which only an environment takes.
+    Raises UsageError for what does not fit, CheckpointError for a run without a checkpoint.
+    """
+    names, pairs = [w for w in words if "=" not in w], parse_words(w for w in words if "=" in w)
+    if len(names) != 1:
+        raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
+    name, runs = names[0], {run.name: run for run in find_runs()}
+    if name not in runs and name not in ENVIRONMENTS:
+        raise UsageError(f"no run and no environment is called '{name}'{did_you_mean(name, [*runs, *ENVIRONMENTS])}")
+    both = name in runs and name in ENVIRONMENTS
+    if name not in runs or (both and (pairs or options.player)):
+        remark = f"'{name}' is a run and an environment: this is the environment" if both else ""
+        return of_environment(name, override(ENVIRONMENTS[name](), pairs), options), remark
+    remark = f"'{name}' is a run and an environment: this is the run, --player random plays the environment"
+    return of_run(runs[name], pairs, options), remark if both else ""
+
+
+def of_environment(name: str, config: Config, options: Options) -> Subject:
+    """A world of an environment: that of `envs.make(name, 1, seed=seed)`. Its player needs no training."""
+    if options.greedy:
+        raise UsageError("--greedy is for the policy of a run")
+    seed, kind = options.seed or 0, options.player or "random"
+    env = envs.build(config, 1, seed=seed, tasks=_only(options.task))
+    _refuse_a_task(options.task, env, name)
+    who = "random policy" if kind == "random" else f"scripted player ({kind})"
+    facts = {"target": name, "environment": name, "player": who, "seed": seed, "knobs": knobs_of(config)}
+    return Subject(env, player_of(kind, env, seed), facts)
+
+
+def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
+    """The first world of a run's evaluation (of another one with another seed), played by its newest policy."""
+    if pairs:
+        raise UsageError(f"'{next(iter(pairs))}' cannot be set: run '{run.name}' is played with its own knobs")
+    if options.player:
+        raise UsageError(f"--player is for an environment: run '{run.name}' is played by its own policy")
+    steps, weights = load_weights(run.checkpoints)
+    config = TrainConfig.parse(run.config, run.name)
+    seed = config.seed if options.seed is None else options.seed
+    env = held_out_worlds(config.env, 1, seed, tasks=_only(options.task))
+    _refuse_a_task(options.task, env, config.env.name)
+    facts = {
+        "target": run.name,
+        "environment": config.env.name,
+        "player": "policy, most probable action" if options.greedy else "policy",
+        "seed": seed,
+        "knobs": knobs_of(config.env),
+        "run": run.name,
+        "arm": config.arm,
+        "checkpoint": steps,
+    }
+    return Subject(env, policy_player(config, weights, env, seed, options.greedy), facts)
+
+
+def _only(task: int | None) -> TaskSource | None:
+    """Every episode plays this task; None leaves the choice to the world."""
+    if task is None:
+        return None
+    if not 0 <= task <= LAST_TASK:
+        raise UsageError(
+            f"there is no task {task}: 0 to {NUM_TASKS - 1} are those of training, "
+            f"{NUM_TASKS} to {LAST_TASK} are held out"
+        )
+    return lambda world, episode: task
+
+
+def _refuse_a_task(task: int | None, env: VecEnv, name: str) -> None:
+    if task is not None and not isinstance(env, GridEnv):
+        raise UsageError(f"{name} has no tasks: leave out --task")
