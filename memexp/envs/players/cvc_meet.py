@@ -7,12 +7,13 @@ middle until it is certain which assembler that is. Where the ring is full, the 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.players import cvc_rules as rules
-from memexp.envs.players.cvc_ring import RING, ring_offset
+from memexp.envs.players.cvc_ring import RING, ring_offset, window_of
 from memexp.envs.players.mind import (
     CELL,
     TIME,
     apart,
     beside,
+    beyond,
     columns_between,
     draw,
     rows_between,
@@ -21,13 +22,13 @@ from memexp.envs.players.mind import (
     step_towards,
 )
 from memexp.envs.players.paths import NOWHERE, aim_at, open_ahead, random_move, search, want_nothing
-from memexp.envs.players.view import EAST, FREE, HERE, SOUTH, UNKNOWN
+from memexp.envs.players.view import EAST, FREE, SOUTH, UNKNOWN
 
 LOOK_AGAIN = 10
 """Steps after which a player looks at its map again for the meeting place."""
 _FIRST_RADIUS = 12
 """A player that knows no assembler explores so far around the middle, then twice as far, and so on."""
-_BLOCKED = 1 << 20
+_FAR = 1 << 40
 
 
 @compiled
@@ -80,19 +81,19 @@ def places_around(m, p, spot):
 
 @compiled
 def order_key(m, n, p, spot):
-    """What assemblers are sorted by: room for eight around, distance from the middle, row, column."""
+    """What assemblers are sorted by: room for eight around, then distance from the middle, row, column."""
     side, middle = side_of(m), middle_of(m, n)
     rows, columns = rows_between(side, middle, spot), columns_between(side, middle, spot)
-    crowded = _BLOCKED if places_around(m, p, spot) < RING else 0
-    return crowded + (abs(rows) + abs(columns)) * 2048 + (rows + side) * 2 + (columns > 0)
+    crowded = 8 * side * side if places_around(m, p, spot) < RING else 0
+    return crowded + 4 * side * (abs(rows) + abs(columns)) + 2 * (rows + side) + (columns > 0)
 
 
 @compiled
 def find_spot(m, n, p):
-    """Note the known assembler that is player n's rules.RANK-th choice (the last one if there are fewer)."""
+    """Note the known assembler that is player n's choice number RANK (the last one if there are fewer)."""
     below, spot = -1, rules.NO_SPOT
     for _ in range(m.me[n, rules.RANK] + 1):
-        best = 2 * _BLOCKED * 4
+        best = _FAR
         for i in range(m.marks[p, 0]):
             key = order_key(m, n, p, m.marks[p, 1 + i])
             if below < key < best:
@@ -137,38 +138,35 @@ def way_to_gap(m, n, p):
 @compiled
 def way_to_ring(m, n, p, spot):
     """Find the way to the nearest place around an assembler where nobody is seen; whether there is one."""
-    side = side_of(m)
     want_nothing(m)
     for i in range(RING):
-        south, east = ring_offset(i)
-        c = shifted(side, spot, south, east)
-        if m.kind[p, c] == FREE and not occupied(m, n, c):
-            aim_at(m, c)
+        place = open_place(m, n, p, spot, i)
+        if place != NOWHERE:
+            aim_at(m, place)
     return search(m, n, p) != NOWHERE
 
 
 @compiled
 def is_full(m, n, p, spot):
     """Whether player n sees that there is no place left around an assembler."""
-    side, here = side_of(m), m.me[n, CELL]
-    if max(abs(rows_between(side, here, spot)), abs(columns_between(side, here, spot))) >= col.RADIUS:
-        return False
+    count = 0
     for i in range(RING):
-        south, east = ring_offset(i)
-        c = shifted(side, spot, south, east)
-        if m.kind[p, c] == FREE and not occupied(m, n, c):
-            return False
-    return True
+        count += open_place(m, n, p, spot, i) != NOWHERE
+    return count == 0 and beyond(side_of(m), m.me[n, CELL], spot) < col.RADIUS
+
+
+@compiled
+def open_place(m, n, p, spot, i):
+    """The i-th of the eight cells around an assembler, if it is free and nobody is seen there; else NOWHERE."""
+    south, east = ring_offset(i)
+    c = shifted(side_of(m), spot, south, east)
+    return c if m.kind[p, c] == FREE and not occupied(m, n, c) else NOWHERE
 
 
 @compiled
 def occupied(m, n, c):
     """Whether player n sees an agent on the map's cell c."""
-    side, here = side_of(m), m.me[n, CELL]
-    south, east = rows_between(side, here, c), columns_between(side, here, c)
-    if max(abs(south), abs(east)) > col.RADIUS:
-        return False
-    return m.seen.agent[HERE + south * col.WINDOW + east] == 1
+    return beyond(side_of(m), m.me[n, CELL], c) <= col.RADIUS and m.seen.agent[window_of(m, n, c)] == 1
 
 
 @compiled
@@ -179,15 +177,9 @@ def move_up(m, n, p, spot):
         return 0
     for move in range(1, col.NUM_MOVES + 1):
         c = beside(side, here, move)
-        if is_place(side, spot, c) and open_ahead(m, move) and enclosed(m, p, spot, c):
+        if beyond(side, spot, c) == 1 and open_ahead(m, move) and enclosed(m, p, spot, c):
             return move
     return 0
-
-
-@compiled
-def is_place(side, spot, c):
-    """Whether cell c is one of the eight around `spot`."""
-    return max(abs(rows_between(side, spot, c)), abs(columns_between(side, spot, c))) == 1
 
 
 @compiled
@@ -196,6 +188,6 @@ def enclosed(m, p, spot, c):
     side = side_of(m)
     for move in range(1, col.NUM_MOVES + 1):
         there = beside(side, c, move)
-        if there != spot and not is_place(side, spot, there) and m.kind[p, there] <= FREE:
+        if beyond(side, spot, there) > 1 and m.kind[p, there] <= FREE:
             return False
     return True

@@ -3,15 +3,15 @@
 All of them see the same eight cells, so each can work out what everybody should wear. Which vibes the task asks for
 is not announced: the ring tries one dress after the other by the common clock, until the assembler shows a protocol.
 
-    ALONE    heart_a for as many as hearts can be made (variant hard)
-    PAIRS    heart_a and heart_b for as many each (medium, easy; four each are also right for all)
-    EIGHT    the eight vibes of variant all for fewer than four hearts
+    DRESS_ALONE    heart_a for as many as hearts can be made (variant hard)
+    DRESS_PAIRS    heart_a and heart_b for as many each (medium, easy; four each are also right for all)
+    DRESS_EIGHT    the eight vibes of variant all for fewer than four hearts
 """
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.players import cvc_rules as rules
-from memexp.envs.players.mind import CELL, columns_between, rows_between, side_of, step_towards
+from memexp.envs.players.mind import CELL, beyond, columns_between, rows_between, side_of, step_towards
 from memexp.envs.players.view import HERE, PCT
 
 RING = 8
@@ -19,8 +19,8 @@ PRESENT, VIBE, HEARTS, POWER = range(4)
 """Columns of Mind.ring: whether an agent stands there, its vibe, hearts and energy."""
 DRESS_ALONE, DRESS_PAIRS, DRESS_EIGHT = range(3)
 DRESSES = 3
-_EIGHT = ((4, 5, 6, 7, 8, 9, 10, 11), (8, 8, 9, 9, 10, 10, 11, 11), (9, 9, 10, 10, 10, 11, 11, 11))
-"""Vibes of variant all for one, two and three hearts."""
+_EIGHT = tuple(tuple(sorted(rules.VIBES_OF_ALL * hearts)[-RING:]) for hearts in range(1, rules.MOST_HEARTS))
+"""Vibes of variant all for one, two and three hearts: the largest eight of its list."""
 _SOMETIMES, _RARELY = 4, 16
 """In one of so many rounds of dresses three hearts at once will do, and one."""
 _LATE = 235
@@ -39,8 +39,7 @@ def ring_offset(i):
 @compiled
 def in_ring(m, n, spot):
     """Whether player n stands beside `spot`."""
-    side, here = side_of(m), m.me[n, CELL]
-    return max(abs(rows_between(side, here, spot)), abs(columns_between(side, here, spot))) == 1
+    return beyond(side_of(m), m.me[n, CELL], spot) == 1
 
 
 @compiled
@@ -124,11 +123,11 @@ def dress(m, slot, count, style, least):
 
 
 @compiled
-def least_hearts(round_, completion):
+def least_hearts(cycle, completion):
     """How many hearts at once are worth making in a round of dresses: fewer take more resources each."""
-    if round_ % _RARELY == 0 or completion >= _LATE:
+    if cycle % _RARELY == 0 or completion >= _LATE:
         return 1
-    return rules.MOST_HEARTS - 1 if round_ % _SOMETIMES == 0 else rules.MOST_HEARTS
+    return rules.MOST_HEARTS - 1 if cycle % _SOMETIMES == 0 else rules.MOST_HEARTS
 
 
 @compiled

@@ -1,7 +1,7 @@
 """What players of cvc_random_maps know of the rules, and what each keeps about itself besides its map."""
 
 from memexp.envs.config import CVC_OBJECTS
-from memexp.envs.cvc_random_maps import VIBES
+from memexp.envs.cvc_random_maps import PROTOCOL_VIBES, VIBES
 from memexp.envs.cvc_tasks import RESOURCES
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.players.mind import GAME
@@ -13,10 +13,10 @@ ASSEMBLER, CHARGER, CHEST, CARBON_EXTRACTOR, OXYGEN_EXTRACTOR, GERMANIUM_EXTRACT
     THING + _TAGS.index(name) for name in CVC_OBJECTS
 )
 EXTRACTORS = (CARBON_EXTRACTOR, OXYGEN_EXTRACTOR, GERMANIUM_EXTRACTOR, SILICON_EXTRACTOR)
-ENERGY, CARBON, OXYGEN, GERMANIUM, SILICON, HEART = (
-    RESOURCES.index(name) for name in ("energy", "carbon", "oxygen", "germanium", "silicon", "heart")
-)
+ENERGY, CARBON, HEART = (RESOURCES.index(name) for name in ("energy", "carbon", "heart"))
+"""The other three kinds of cargo follow carbon."""
 HEART_A, HEART_B = VIBES.index("heart_a"), VIBES.index("heart_b")
+VIBES_OF_ALL = [VIBES.index(name) for name in PROTOCOL_VIBES["all"]]
 MOVE_ENERGY, SILICON_ENERGY = 2, 22
 """Energy that a move and a use of a silicon extractor take."""
 MOST_HEARTS = 4

@@ -10,7 +10,7 @@ import numpy as np
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
-from memexp.envs.players.view import ANY_USES, CELLS, FREE, KINDS, LAST_ACTION, THING, UNKNOWN, View, empty_view
+from memexp.envs.players.view import ANY_USES, CELLS, HERE, KINDS, LAST_ACTION, THING, UNKNOWN, View, empty_view
 
 # me[n, ...]: what player n knows of itself.
 # TIME: steps since the episode began. CELL: where it stands. USING: its last move was into a station or chest, which
@@ -18,7 +18,7 @@ from memexp.envs.players.view import ANY_USES, CELLS, FREE, KINDS, LAST_ACTION, 
 # path ends, and what was there. EXPECTED: the cell where the last step of the path leads. MODE: what the path is for.
 TIME, CELL, USING, AT, LENGTH, GOAL, GOAL_KIND, EXPECTED, MODE, GAME = range(10)
 """From GAME on: columns of the game's own."""
-GAME_COLUMNS = 24
+GAME_COLUMNS = 12
 MARKS = 64
 """Most cells that are listed on a map."""
 PATH = 8
@@ -176,6 +176,12 @@ def apart(side, a, b):
 
 
 @compiled
+def beyond(side, a, b):
+    """How many rows or columns two cells lie apart, whichever are more: 1 for the eight cells around."""
+    return max(abs(rows_between(side, a, b)), abs(columns_between(side, a, b)))
+
+
+@compiled
 def place_of(side, c, i):
     """The map's cell that the window shows as its cell i to a player on cell c."""
     return shifted(side, c, i // col.WINDOW - col.RADIUS, i % col.WINDOW - col.RADIUS)
@@ -227,7 +233,7 @@ def note_recipe(m, p, kind, i):
 @compiled
 def window_cell(move):
     """The window's cell that a move leads to."""
-    return CELLS // 2 + (0, -col.WINDOW, col.WINDOW, -1, 1)[move]
+    return HERE + (0, -col.WINDOW, col.WINDOW, -1, 1)[move]
 
 
 @compiled
@@ -241,9 +247,3 @@ def step_towards(m, n, move):
 def usable(m, p, c):
     """Whether the thing in cell c has uses left."""
     return m.uses[p, c] == ANY_USES or m.uses[p, c] > 0
-
-
-@compiled
-def is_free(m, p, c):
-    """Whether one can stand on cell c, as far as is known."""
-    return m.kind[p, c] == FREE

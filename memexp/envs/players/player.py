@@ -20,6 +20,10 @@ PLAYERS = ("random", "memoryless", "memory", "full")
 all observations of this agent; full: from the whole state of the world, for all its agents together."""
 
 
+_MEMORYLESS_SIDE = 16
+"""A map that holds one window."""
+
+
 class Player(Protocol):
     """Chooses actions for every agent of an environment."""
 
@@ -82,10 +86,6 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
     if kind == "memory":
         return ScriptedPlayer(decide, empty_mind(env.num_agents, env.num_agents, side), stream)
     return ScriptedPlayer(decide, empty_mind(env.num_agents, env.num_envs, side), stream, state)
-
-
-_MEMORYLESS_SIDE = 16
-"""A map that holds one window."""
 
 
 def power_of_two(least: int) -> int:
