@@ -205,7 +205,10 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "cvc_random_maps": CvcRandomMaps,
 }
 
-WITH_TASKS = ("assembly_lines", "cvc_random_maps")
-"""Environments whose episodes play tasks, so that a curriculum can choose."""
+SCRIPTED = ("memoryless", "memory", "full")
+"""Kinds of scripted players: what they see and remember is told in envs/players/."""
+
+GRID_GAMES = ("assembly_lines", "cvc_random_maps")
+"""Environments whose episodes play tasks, so that a curriculum can choose, and that have scripted players."""
 
 EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from memexp.config import Config, Count, RunName
 from memexp.cortex.config import CortexConfig
 from memexp.curriculum.config import CurriculumConfig
-from memexp.envs.config import WITH_TASKS, EnvConfig, TMaze
+from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
 from memexp.policy.config import PolicyConfig
 
 
@@ -71,6 +71,9 @@ class EvaluationConfig(Config):
     """Agent steps between evaluations; 0: only at the end."""
     suite_episodes: int = Field(default=0, ge=0)
     """Episodes of every setting of the environment's suite (envs/suites.py) in one evaluation; 0: none."""
+    reference_episodes: int = Field(default=0, ge=0)
+    """Episodes that each scripted player's return is measured on, once for the environment and its knobs, before the
+    first update: the levels that returns are normalised with; 0: not measured."""
     random_episodes: int = Field(default=200, ge=0)
     """Episodes that the uniformly random policy's return is measured on, once, before the first update."""
 
@@ -138,9 +141,9 @@ class TrainConfig(Config):
 
     @model_validator(mode="after")
     def _the_curriculum_has_tasks(self) -> "TrainConfig":
-        if self.curriculum.kind != "uniform" and self.env.name not in WITH_TASKS:
+        if self.curriculum.kind != "uniform" and self.env.name not in GRID_GAMES:
             raise ValueError(
-                f"curriculum.kind={self.curriculum.kind} needs an environment with tasks ({', '.join(WITH_TASKS)}), "
+                f"curriculum.kind={self.curriculum.kind} needs an environment with tasks ({', '.join(GRID_GAMES)}), "
                 f"which {self.env.name} is not"
             )
         return self

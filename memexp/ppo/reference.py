@@ -9,17 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import BaseModel
-from torch import Tensor
 
 from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import training_tasks
-from memexp.envs.base import Episodes, VecEnv, mix64
-from memexp.envs.players import PLAYERS, make_player
+from memexp.envs.base import Episodes, mix64
+from memexp.envs.players import make_player
 from memexp.jit import digest_of
-from memexp.ppo.episodes import Choose, first_episodes
+from memexp.ppo.episodes import first_episodes
 from memexp.runs import home
 
 FUNNEL = "env/funnel/"
@@ -71,11 +69,6 @@ def reference(
     return found
 
 
-def reference_levels(world: Config, episodes: int, seed: int) -> dict[str, float]:
-    """Scripted player -> its mean return, over the same worlds for all of them; see `reference`."""
-    return {player: reference(world, player, episodes, seed).mean for player in PLAYERS}
-
-
 def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None) -> list[Episodes]:
     parts, done = [], 0
     while done < episodes:
@@ -86,21 +79,9 @@ def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[
             if tell:
                 tell(before + finished)
 
-        parts.append(first_episodes(env, chooser(env, player, mix64(seed, _REFERENCE, done)), heard))
+        parts.append(first_episodes(env, make_player(env, player, mix64(seed, _REFERENCE, done)).act, heard))
         done += count
     return parts
-
-
-def chooser(env: VecEnv, player: str, seed: int) -> Choose:
-    """What a player does in these worlds; UsageError names the players there are."""
-    if player == "random":
-        generator = torch.Generator().manual_seed(seed >> 1)
-
-        def choose(obs: Tensor, resets: Tensor) -> Tensor:
-            return torch.randint(env.num_actions, (env.num_agents,), generator=generator)
-
-        return choose
-    return make_player(env, player, seed).act
 
 
 def _summary(parts: list[Episodes]) -> dict[str, object]:

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 
 from memexp.config import UsageError
 from memexp.envs.base import Episodes, concatenated, episode_means
+from memexp.envs.config import GRID_GAMES, SCRIPTED
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
@@ -53,6 +54,10 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         leave()
 
 
+_LEVELS = {"random_return", "random_funnel", "ceiling_return", "memoryless_return", "oracle_return"}
+"""Fields of RunInfo that are measured before the first update."""
+
+
 class Session:
     """One process's stretch of a run: from start or resume to its end, a signal or a failure."""
 
@@ -78,10 +83,10 @@ class Session:
             self._restore(restored)
             if not self.ranks.is_first:
                 return self._loop(None, None)
-            self._write_start()
             with Progress(self.config) as progress:
                 for problem in problems:
                     progress.say(problem)
+                self._write_start(progress.say)
                 with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
                     outcome = self._loop(progress, wandb)
                     wandb.exit_code = int(outcome.status == "failed")
@@ -99,15 +104,9 @@ class Session:
         if self.ranks.is_first and self.run.exists():
             self.run.rewind(self.trainer.agent_steps, self.part)
 
-    def _write_start(self) -> None:
+    def _write_start(self, say: Callable[[str], None]) -> None:
         """run.json, config.yaml and provenance; measures the random policy's return the first time."""
         config, labels = self.config, self.config.labels
-        info = self.run.info if self.run.exists() else None
-        known, funnel = (info.random_return, info.random_funnel) if info else (None, None)
-        episodes = config.evaluation.random_episodes
-        if known is None and episodes:
-            random = reference(config.env, "random", episodes, config.seed)
-            known, funnel = random.mean, random.funnel
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(self.argv, str(self.ranks.device), self.ranks.world_size))
         self.run.write_info(
@@ -124,12 +123,27 @@ class Session:
                 total_timesteps=config.trainer.total_timesteps,
                 hardware=labels.hardware or _hardware(self.ranks),
                 price_per_hour=labels.price_per_hour,
-                random_return=known,
-                random_funnel=funnel or None,
-                ceiling_return=self.trainer.env.ceiling_return,
                 num_actions=self.trainer.env.num_actions,
+                **self._levels(say),
             )
         )
+
+    def _levels(self, say: Callable[[str], None]) -> dict[str, Any]:
+        """What players that do not learn reach: as run.json has it, else measured. Scripted players with one seed for
+        all runs; the random policy with the run's own, so that its spread is known."""
+        plan, world = self.config.evaluation, self.config.env
+        levels = {"ceiling_return": self.trainer.env.ceiling_return}
+        if self.run.exists():
+            levels |= self.run.info.model_dump(include=_LEVELS, exclude_none=True)
+        if plan.random_episodes and "random_return" not in levels:
+            random = reference(world, "random", plan.random_episodes, self.config.seed)
+            levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
+        if plan.reference_episodes and world.name in GRID_GAMES and "oracle_return" not in levels:
+            say(f"measuring scripted players, {plan.reference_episodes} episodes each (once for these knobs)")
+            means = {player: reference(world, player, plan.reference_episodes, 0).mean for player in SCRIPTED}
+            levels |= {"memoryless_return": means["memoryless"], "oracle_return": means["full"]}
+            levels["ceiling_return"] = levels["ceiling_return"] or means["memory"]
+        return levels
 
     def _loop(self, progress: Progress | None, wandb: WandbSink | None) -> Exit:
         saved = time.monotonic()

@@ -1,24 +1,20 @@
 """Who plays: the random policy, a scripted player, or the policy of a run with what it thinks."""
 
 from collections.abc import Callable
-from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from memexp.config import UsageError, did_you_mean
 from memexp.envs.base import VecEnv
+from memexp.envs.players import make_player
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_dice
 from memexp.ppo.rollout import sample
 from memexp.ppo.trainer import autocast
 
-SCRIPTED = ("memoryless", "memory", "full")
-"""Kinds of scripted players, see memexp.envs.players."""
-PLAYERS = ("random", *SCRIPTED)
 TOP = 5
 """Actions of which the probability is kept."""
 PER_MILLE = 1000
@@ -40,21 +36,8 @@ Player = Callable[[Tensor, Tensor], tuple[Tensor, Thoughts | None]]
 
 
 def player_of(kind: str, env: VecEnv, seed: int) -> Player:
-    """A player that needs no training. Raises UsageError for an unknown kind."""
-    if kind not in PLAYERS:
-        raise UsageError(f"unknown player '{kind}'{did_you_mean(kind, PLAYERS)}")
-    return random_player(env, seed) if kind == "random" else scripted_player(env, kind, seed)
-
-
-def random_player(env: VecEnv, seed: int) -> Player:
-    """The uniformly random policy."""
-    generator = torch.Generator().manual_seed(seed)
-    return lambda obs, resets: (torch.randint(env.num_actions, (env.num_agents,), generator=generator), None)
-
-
-def scripted_player(env: VecEnv, kind: str, seed: int) -> Player:
-    """A player that follows rules, see memexp.envs.players."""
-    player = import_module("memexp.envs.players").make_player(env, kind, seed)
+    """A player that needs no training, see memexp.envs.players. Raises UsageError for one that `env` does not have."""
+    player = make_player(env, kind, seed)
     return lambda obs, resets: (player.act(obs, resets), None)
 
 

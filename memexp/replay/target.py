@@ -26,7 +26,7 @@ class Options:
     """What can be asked for; None: the target's own choice."""
 
     player: str | None = None
-    """Of an environment: one of players.PLAYERS."""
+    """Of an environment: one of memexp.envs.players.PLAYERS."""
     greedy: bool = False
     """Of a run: the most probable action instead of a sample."""
     seed: int | None = None

@@ -55,7 +55,11 @@ class RunInfo(BaseModel):
     random_funnel: dict[str, float] | None = None
     """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
     ceiling_return: float | None = None
-    """Mean episode return of a perfect player with memory."""
+    """Mean episode return of a player with memory that plays well."""
+    memoryless_return: float | None = None
+    """The same of one that sees the present observation alone."""
+    oracle_return: float | None = None
+    """The same of one that sees the whole state."""
     num_actions: int | None = None
 
 

@@ -47,7 +47,7 @@ def asked(monkeypatch):
 def test_typing_a_run_shows_the_curriculum_in_its_metrics(capsys):
     words = {"run": "typed", "curriculum_style": "level_0", "pattern": "S", "num_layers": 1, "d_hidden": 16, **LONG}
     words |= {"trainer.num_envs": 16, "trainer.num_minibatches": 2, "evaluation.episodes": 0, "wandb.mode": "disabled"}
-    words |= {"evaluation.random_episodes": 1}
+    words |= {"evaluation.random_episodes": 1, "evaluation.reference_episodes": 0}
     typed = type_command(
         capsys, "train", "assembly_lines_train.train", *(f"{key}={value}" for key, value in words.items())
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from memexp import envs
 from memexp.envs.grid_env import GridEnv
 from memexp.replay.page import read_page, write_page
-from memexp.replay.players import random_player
+from memexp.replay.players import player_of
 from memexp.replay.record import Recording, record
 
 CROWDED = {
@@ -29,7 +29,7 @@ def world(kind: str, seed: int = 5) -> GridEnv:
 
 def random_episode(kind: str, max_steps: int | None = None) -> Recording:
     env = world(kind)
-    return record(env, random_player(env, 9), max_steps)
+    return record(env, player_of("random", env, 9), max_steps)
 
 
 def through_a_page(recording: Recording, path: Path) -> Recording:

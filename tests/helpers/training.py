@@ -30,7 +30,8 @@ def tiny_assembly(**changes: Any) -> TrainConfig:
     """The same sizes on the smallest assembly lines, whose episodes are longer than the whole run."""
     recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train").train
     small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S"}
-    words = TINY | {"evaluation.episodes": 0} | {key.replace("__", "."): value for key, value in changes.items()}
+    words = TINY | {"evaluation.episodes": 0, "evaluation.reference_episodes": 0}
+    words |= {key.replace("__", "."): value for key, value in changes.items()}
     return override(recipe(curriculum_style="level_0", **small), words)
 
 

@@ -56,6 +56,15 @@ def test_a_run_leaves_everything_that_the_contract_names():
     assert run.config["trainer"]["num_envs"] == 16
 
 
+def test_a_run_of_a_grid_game_is_told_what_scripted_players_reach(capsys):
+    train(tiny_assembly(run="levels", evaluation__reference_episodes=4))
+    info = Run.named("levels").info
+    assert (info.memoryless_return, info.ceiling_return, info.oracle_return) == (15, 15, 15)
+    assert 0 <= info.random_return < 3
+    assert list(info.random_funnel) == ["moved", "link_1", "first_heart", "second_heart"]
+    assert "measuring scripted players, 4 episodes each" in capsys.readouterr().out
+
+
 def test_a_completed_run_is_not_run_again():
     config = tiny(run="once")
     train(config)

@@ -1,8 +1,5 @@
 """Recordings: what the page holds is what the engine did, step by step."""
 
-import sys
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +7,8 @@ from helpers.episodes import WORLDS, random_episode, through_a_page, world
 
 from memexp import envs
 from memexp.envs.grid import columns as col
-from memexp.replay.players import player_of, random_player
+from memexp.envs.players import make_player
+from memexp.replay.players import player_of
 from memexp.replay.record import NO_ACTION, record
 
 
@@ -91,23 +89,18 @@ def test_a_series_is_one_number_of_all_frames():
 @pytest.mark.slow
 def test_a_long_episode_of_many_agents_is_a_small_page(tmp_path):
     env = envs.make("cvc_random_maps", 1, seed=1, max_steps=4000)
-    recording = record(env, random_player(env, 1))
+    recording = record(env, player_of("random", env, 1))
     assert recording.last == 4000
     through_a_page(recording, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 1_000_000
 
 
-def test_a_scripted_player_is_asked_with_observations_and_resets(monkeypatch):
-    asked = []
-
-    class East:
-        def act(self, obs, resets):
-            asked.append((obs.shape[0], bool(resets.all())))
-            return torch.full((obs.shape[0],), 4)
-
-    made = SimpleNamespace(make_player=lambda env, kind, seed: {("memory", 3): East()}[kind, seed])
-    monkeypatch.setitem(sys.modules, "memexp.envs.players", made)
-    env = world("cvc")
-    recording = record(env, player_of("memory", env, 3), 4)
-    assert (recording.frame(4)["action"] == 4).all()
-    assert asked == [(env.num_agents, True)] + [(env.num_agents, False)] * 4
+def test_a_scripted_player_is_recorded_as_it_plays():
+    recording, played = record(world("cvc"), player_of("memory", world("cvc"), 3), 12), world("cvc")
+    player = make_player(played, "memory", 3)
+    obs, resets = played.reset(), torch.ones(played.num_agents, dtype=torch.bool)
+    for step in range(1, 13):
+        played.step(player.act(obs, resets))
+        resets = torch.zeros_like(resets)
+        assert (recording.frame(step)["vibe"] == played.state.agents[0, :, col.VIBE]).all()
+        assert recording.frame(step)["action"].shape == (played.num_agents,)

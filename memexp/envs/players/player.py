@@ -10,12 +10,13 @@ from torch import Tensor
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.base import VecEnv, mix64
+from memexp.envs.config import SCRIPTED
 from memexp.envs.grid.state import State
 from memexp.envs.grid_env import GridEnv
 from memexp.envs.players import assembly, cvc, cvc_blind
 from memexp.envs.players.mind import Mind, empty_mind
 
-PLAYERS = ("random", "memoryless", "memory", "full")
+PLAYERS = ("random", *SCRIPTED)
 """random: uniformly random actions; memoryless: the best known choice from the current observation alone; memory: from
 all observations of this agent; full: from the whole state of the world, for all its agents together."""
 
@@ -68,11 +69,11 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
     """
     if kind not in PLAYERS:
         raise UsageError(f"unknown player '{kind}'{did_you_mean(kind, PLAYERS)}")
-    if not isinstance(env, GridEnv):
-        raise UsageError("there are scripted players for assembly_lines and cvc_random_maps only")
     stream = mix64(seed) >> 2
     if kind == "random":
         return RandomPlayer(env.num_actions, stream)
+    if not isinstance(env, GridEnv):
+        raise UsageError(f"player '{kind}': there are scripted players for assembly_lines and cvc_random_maps only")
     if isinstance(env, AssemblyLinesEnv):
         entries = (assembly.act_without_memory, assembly.act_with_memory, assembly.act_with_full_sight)
     else:

@@ -26,5 +26,5 @@ def train(
         ),
         curriculum=CurriculumConfig(kind=curriculum),
         trainer=TrainerConfig(total_timesteps=2_000_000_000, num_envs=1024, horizon=256, num_minibatches=16),
-        evaluation=EvaluationConfig(episodes=512),
+        evaluation=EvaluationConfig(episodes=512, reference_episodes=128),
     )

@@ -38,5 +38,5 @@ def train(
         ),
         curriculum=CurriculumConfig(kind=curriculum, num_active_tasks=2000, max_memory_tasks=3000),
         trainer=TrainerConfig(total_timesteps=2_000_000_000, num_envs=512, horizon=256, num_minibatches=16),
-        evaluation=EvaluationConfig(episodes=64, random_episodes=64),
+        evaluation=EvaluationConfig(episodes=64, random_episodes=64, reference_episodes=64),
     )
