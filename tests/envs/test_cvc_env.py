@@ -219,6 +219,19 @@ def test_shares_of_all_kinds_of_action_add_up_to_one_and_gains_leave_out_the_sta
         np.testing.assert_allclose(episodes[f"env/{name}_gained"], gained[:, i] - [initial[i] for initial in start])
 
 
+def test_quiet_steps_do_the_same_without_showing_it():
+    env, quiet = (world(3, max_steps=100, **RICH) for _ in range(2))
+    env.reset()
+    first = quiet.reset().clone()
+    for row in random_actions(80, env):
+        env.step(row)
+        actions = row.numpy().reshape(3, AGENTS)
+        engine.step_worlds(quiet.state, actions, np.ones(3, np.int64), engine.QUIET)
+    for name in ("grid", "inventory", "objects", "agent_stats", "milestones", "rewards", "occupied"):
+        assert np.array_equal(getattr(env.state, name), getattr(quiet.state, name)), name
+    assert torch.equal(quiet._obs, first)
+
+
 def test_a_task_source_decides_every_episodes_task():
     env = world(2, first_world=7, tasks=lambda world, episode: 100 * world + episode)
     env.reset()

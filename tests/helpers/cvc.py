@@ -33,9 +33,7 @@ _ACTIONS |= {name: col.FIRST_VIBE_ACTION + vibe for vibe, name in enumerate(VIBE
 def world(num_envs: int = 1, seed: int = 0, **knobs: Any) -> CvcRandomMapsEnv:
     """Small worlds, before their reset."""
     first_world, tasks = knobs.pop("first_world", 0), knobs.pop("tasks", None)
-    env = envs.make(
-        "cvc_random_maps", num_envs, seed=seed, first_world=first_world, tasks=tasks, **{**SMALL, **knobs}
-    )
+    env = envs.make("cvc_random_maps", num_envs, seed=seed, first_world=first_world, tasks=tasks, **{**SMALL, **knobs})
     assert isinstance(env, CvcRandomMapsEnv)
     return env
 
