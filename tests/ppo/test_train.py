@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training import start_process, tiny, tiny_assembly
+from helpers.training import start_process, tiny, tiny_assembly, tiny_cvc
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
@@ -69,6 +69,7 @@ RUNS = {
     "chain_recall-X": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="X", **names),
     "chain_recall-AgSA": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="AgSA", **names),
     "assembly_lines-S": lambda **names: tiny_assembly(trainer__horizon=100, trainer__total_timesteps=9600, **names),
+    "cvc_random_maps-S": lambda **names: tiny_cvc(**names),
 }
 
 
