@@ -204,7 +204,8 @@ class CvcRandomMapsEnv(GridEnv):
 
     def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
         """hearts_made, hearts_deposited: by all agents of the world; <resource>_gained: a mean over agents, without
-        what they start with; alone: whether the task can be solved by one agent alone (protocols hard)."""
+        what they start with; move_share: of an agent's actions, those that moved it or used something; alone: whether
+        the task can be solved by one agent alone (protocols hard)."""
         alone, *cargo, _ = ended.facts.T
         agents = ended.agent_stats.mean(1)
         return {

@@ -1,6 +1,7 @@
 """Reference levels: measured once, and again when anything that they depend on has changed."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -79,18 +80,20 @@ def test_a_file_that_cannot_be_read_is_measured_anew(plays, home, content):
     assert len(plays) == 2
 
 
-def test_two_that_measure_at_once_do_each_other_no_harm(monkeypatch, home):
-    """The second begins and ends while the first one plays."""
-    real, inner = module._play, []
+def test_two_processes_that_measure_at_once_do_each_other_no_harm(plays, monkeypatch, home):
+    """The other one plays and writes while this one is about to put its file in place."""
+    real, others = os.replace, []
 
-    def play(*arguments):
-        if not inner:
-            inner.append(None)
-            inner[0] = reference(MAZE, "random", 6, 0)
-        return real(*arguments)
+    def replace(source, target):
+        if not others:
+            others.append("begun")
+            monkeypatch.setattr(os, "getpid", lambda: 1)
+            others.append(reference(MAZE, "random", 6, 0))
+        real(source, target)
 
-    monkeypatch.setattr(module, "_play", play)
-    assert reference(MAZE, "random", 6, 0) == inner[0]
+    monkeypatch.setattr(os, "replace", replace)
+    assert reference(MAZE, "random", 6, 0) == others[1]
+    assert len(plays) == 2
     assert len(cached(home)) == 1
 
 
