@@ -10,11 +10,14 @@ import pytest
 from helpers.cvc import task_of
 from helpers.golden import GOLDEN, golden_cases
 from helpers.replay import recorded_game
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memexp.envs.config import CVC_OBJECTS, CvcRandomMaps
-from memexp.envs.cvc_random_maps import game_of
+from memexp.envs.cvc_random_maps import PROTOCOL_VIBES, game_of, sizes_of
 from memexp.envs.cvc_tasks import sample_task
-from memexp.envs.grid.tables import Chest, Game, Station, vibe_key
+from memexp.envs.grid import columns as col
+from memexp.envs.grid.tables import Chest, Game, Station, build, vibe_key
 
 BUCKETS = ("heart_buckets", "resource_buckets", "initial_inventory_buckets")
 COMBINATIONS = ("base", *BUCKETS, "+".join(BUCKETS))
@@ -77,6 +80,27 @@ def test_the_game_of_a_recorded_task_is_the_recorded_game(path):
     if not knobs.initial_inventory_buckets:  # then an initial inventory was written by hand, hearts or not
         del ours["initial"], theirs["initial"]
     assert ours == theirs
+
+
+@given(
+    st.sets(st.sampled_from(list(PROTOCOL_VIBES)), min_size=1).map(sorted),
+    st.tuples(*[st.booleans()] * 3),
+    st.lists(st.integers(0, 9), min_size=2, max_size=2).map(sorted),
+    st.integers(0, 10**6),
+)
+def test_worlds_are_large_enough_for_every_task_of_their_knobs(protocols, buckets, span, task_id):
+    counts = {f"num_{name}s": span for name in CVC_OBJECTS}
+    knobs = CvcRandomMaps(assembler_protocols=protocols, **dict(zip(BUCKETS, buckets, strict=True)), **counts)
+    sizes, task = sizes_of(knobs), sample_task(task_id, knobs)
+    tables = build(game_of(task, knobs.num_vibes))
+    for most, rows in ((sizes.types, tables.types), (sizes.protocols, tables.protocols), (sizes.rows, tables.rows)):
+        assert len(rows) <= most
+    assert len(tables.reward_terms) <= sizes.rewards
+    assert tables.protocols.shape[1] <= col.VIBES + sizes.vibes
+    assert sum(task.counts) <= sizes.objects
+    assert task.counts[CVC_OBJECTS.index("chest")] <= sizes.chests
+    assert task.height + 2 * col.BORDER <= sizes.height
+    assert task.width + 2 * col.BORDER <= sizes.width
 
 
 def test_tasks_can_be_drawn_without_numba_and_torch():
