@@ -49,7 +49,7 @@ class Ended(NamedTuple):
     game_stats: np.ndarray
     """float32 [E, GAME_STATS]."""
     milestones: np.ndarray
-    """int64 [E, A, M]."""
+    """int32 [E, A, M]."""
     number: np.ndarray
     """int64 [E]: global number of the world."""
     task: np.ndarray

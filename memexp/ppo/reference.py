@@ -14,9 +14,10 @@ from pydantic import BaseModel, ValidationError
 from torch import Tensor
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean
+from memexp.config import Config
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, VecEnv, mix64
+from memexp.envs.players import PLAYERS, make_player
 from memexp.jit import digest_of
 from memexp.ppo.episodes import Choose, first_episodes
 from memexp.runs import home
@@ -76,6 +77,11 @@ def _read(file: Path) -> Reference | None:
         return None
 
 
+def reference_levels(world: Config, episodes: int, seed: int) -> dict[str, float]:
+    """Scripted player -> its mean return, over the same worlds for all of them; see `reference`."""
+    return {player: reference(world, player, episodes, seed).mean for player in PLAYERS}
+
+
 def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None) -> list[Episodes]:
     parts, done = [], 0
     while done < episodes:
@@ -100,7 +106,7 @@ def chooser(env: VecEnv, player: str, seed: int) -> Choose:
             return torch.randint(env.num_actions, (env.num_agents,), generator=generator)
 
         return choose
-    raise UsageError(f"unknown player '{player}'{did_you_mean(player, ['random'])}")
+    return make_player(env, player, seed).act
 
 
 def _summary(parts: list[Episodes]) -> dict[str, object]:

@@ -42,10 +42,10 @@ def check_occupancy(s: State, w: int) -> None:
     height, width = s.world[w, [col.HEIGHT, col.WIDTH]].tolist()
     stride = int(s.window[4, 0])
     filled = s.grid[w].reshape(-1, stride)[:height, :width] != col.EMPTY
-    for word in range(s.occupied.shape[2]):
+    for word in range(s.occupied.shape[1]):
         columns = filled[:, 32 * word : 32 * word + occupancy.REACH]
         expected = columns @ (1 << np.arange(columns.shape[1], dtype=np.int64))
-        assert np.array_equal(s.occupied[w, :height, word], expected)
+        assert np.array_equal(s.occupied[w, word, :height], expected)
     objects = s.objects[w, : s.world[w, col.NUM_OBJECTS]]
     assert np.array_equal(objects[:, col.ROW] * stride + objects[:, col.COLUMN], objects[:, col.OBJECT_CELL])
 
@@ -155,5 +155,5 @@ def test_counters_hold_the_longest_episode_and_the_fullest_chest():
     chest[1] = 65_530
     act(env, "carbon_b", "east")
     assert (chest[1], s.agent_stats[0, 0, col.DEPOSITED_BY + 1]) == (65_535, 5)
-    for name, most in {"objects": 2**31, "inventory": 2**31, "occupied": 2**63}.items():
+    for name, most in {"agents": 2**31, "objects": 2**31, "inventory": 2**31, "occupied": 2**63}.items():
         assert np.iinfo(getattr(s, name).dtype).max == most - 1

@@ -107,10 +107,9 @@ def count_invalid(s, w, agent, action):
     """Count an invalid action twice: the original makes two passes over the agents, one a priority of actions."""
     s.agent_stats[w, agent, col.INVALID] += 2
     for i in range(col.NUM_INVALID_SEEN):
-        pair = col.INVALID_SEEN + 2 * i
-        if s.agents[w, agent, pair + 1] == 0 or s.agents[w, agent, pair] == action:
-            s.agents[w, agent, pair] = action
-            s.agents[w, agent, pair + 1] += 2
+        if s.invalid_seen[w, agent, i, 1] == 0 or s.invalid_seen[w, agent, i, 0] == action:
+            s.invalid_seen[w, agent, i, 0] = action
+            s.invalid_seen[w, agent, i, 1] += 2
             return
 
 

@@ -52,10 +52,9 @@ VIBES = OUTPUTS + 2 * NUM_RESOURCES
 
 # agents[w, a, ...]. CELL is the flat index into grid[w], START the first one, STOOD the cell after the previous valid
 # action, TOKENS the length of the observation. agents[w, i, TURN] is the agent that acts as i-th in a step.
-CELL, VIBE, START, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, INVALID_SEEN = range(10)
+CELL, VIBE, START, STOOD, STILL, SUCCESS, LAST_ACTION, TOKENS, TURN, AGENT_COLUMNS = range(10)
 NUM_INVALID_SEEN = 8
-"""How many distinct invalid action indices are counted one by one: pairs (index, count) from INVALID_SEEN on."""
-AGENT_COLUMNS = INVALID_SEEN + 2 * NUM_INVALID_SEEN
+"""How many distinct invalid action indices are counted one by one."""
 
 # objects[w, o, ...] (OBJECT_CELL first, as in agents). SLOT is the chest's inventory, -1 for a station; ROW and COLUMN
 # are those of its cell.

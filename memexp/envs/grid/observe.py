@@ -18,9 +18,9 @@ def observe(s, w, agent):
     for part in range(4):
         places = words[part]
         while places != 0:
-            i = part * PART + lowest(s, places)
+            i = np.uint64(part * PART + lowest(s, places))
             places &= places - 1
-            code = s.grid[w, cell + s.window[i, 0]]
+            code = s.grid[w, np.uint64(cell + s.window[i, 0])]
             if code == col.WALL:
                 n = put(s, w, agent, n, s.window[i, 1], col.F_TAG, s.world[w, col.WALL_TAG])
             else:
@@ -43,7 +43,7 @@ def places_of(s, w, row, column):
     word, shift = column >> 5, column & 31
     a = b = c = d = np.int64(0)
     for r in range(col.WINDOW):
-        bits = s.occupied[w, row + r, word] >> shift
+        bits = s.occupied[w, word, row + r] >> shift
         low, high = bits & ((1 << LOW) - 1), (1 << LOW) + (bits >> LOW & ((1 << col.WINDOW - LOW) - 1))
         a |= s.ranks[r, low, 0] | s.ranks[r, high, 0]
         b |= s.ranks[r, low, 1] | s.ranks[r, high, 1]
@@ -56,9 +56,10 @@ def places_of(s, w, row, column):
 def put(s, w, agent, n, location, feature, value):
     """Write token n if there is room for it; returns the number of the next token."""
     if n < col.NUM_TOKENS:
-        s.obs[w, agent, n, 0] = location
-        s.obs[w, agent, n, 1] = feature
-        s.obs[w, agent, n, 2] = value & 255
+        i = np.uint64(n)  # an unsigned index is not asked whether it counts from the end: a tenth of the time
+        s.obs[w, agent, i, 0] = location
+        s.obs[w, agent, i, 1] = feature
+        s.obs[w, agent, i, 2] = value & 255
     return n + 1
 
 

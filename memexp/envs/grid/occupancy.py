@@ -1,6 +1,6 @@
 """Which cells are occupied, one bit a cell: finds the few things around an agent without looking everywhere.
 
-`occupied[w, row, k]` holds the columns 32k .. 32k + 41 in its lowest bits, so that the window's columns of a row lie in
+`occupied[w, k, row]` holds the columns 32k .. 32k + 41 in its lowest bits, so that the window's columns of a row lie in
 one word wherever the agent stands. Only 42 bits of a word are used: it never becomes negative.
 """
 
@@ -57,9 +57,9 @@ def fill(s, w, cell):
     """The cell is occupied now."""
     row, column = cell // s.window[4, 0], cell % s.window[4, 0]
     word = column >> 5
-    s.occupied[w, row, word] |= 1 << (column & 31)
+    s.occupied[w, word, row] |= 1 << (column & 31)
     if word > 0 and (column & 31) + 32 < REACH:
-        s.occupied[w, row, word - 1] |= 1 << ((column & 31) + 32)
+        s.occupied[w, word - 1, row] |= 1 << ((column & 31) + 32)
 
 
 @compiled
@@ -67,9 +67,9 @@ def clear(s, w, cell):
     """The cell is empty now."""
     row, column = cell // s.window[4, 0], cell % s.window[4, 0]
     word = column >> 5
-    s.occupied[w, row, word] &= ~(1 << (column & 31))
+    s.occupied[w, word, row] &= ~(1 << (column & 31))
     if word > 0 and (column & 31) + 32 < REACH:
-        s.occupied[w, row, word - 1] &= ~(1 << ((column & 31) + 32))
+        s.occupied[w, word - 1, row] &= ~(1 << ((column & 31) + 32))
 
 
 @compiled
@@ -77,12 +77,12 @@ def survey(s, w):
     """Set all bits of a world from its grid, and note where its objects stand."""
     stride = s.window[4, 0]
     for row in range(s.world[w, col.HEIGHT]):
-        for word in range(s.occupied.shape[2]):
+        for word in range(s.occupied.shape[1]):
             bits = 0
             for column in range(32 * word, min(32 * word + REACH, s.world[w, col.WIDTH])):
                 if s.grid[w, row * stride + column] != col.EMPTY:
                     bits |= 1 << (column - 32 * word)
-            s.occupied[w, row, word] = bits
+            s.occupied[w, word, row] = bits
     for obj in range(s.world[w, col.NUM_OBJECTS]):
         cell = s.objects[w, obj, col.OBJECT_CELL]
         s.objects[w, obj, col.ROW], s.objects[w, obj, col.COLUMN] = cell // stride, cell % stride
@@ -93,5 +93,5 @@ def surrounded(s, w, obj):
     """Whether any of the eight cells around an object is occupied."""
     row, column = s.objects[w, obj, col.ROW], s.objects[w, obj, col.COLUMN] - 1
     word, shift = column >> 5, column & 31
-    beside = (s.occupied[w, row - 1, word] | s.occupied[w, row + 1, word]) >> shift & 7
-    return beside | (s.occupied[w, row, word] >> shift & 5) != 0
+    beside = (s.occupied[w, word, row - 1] | s.occupied[w, word, row + 1]) >> shift & 7
+    return beside | (s.occupied[w, word, row] >> shift & 5) != 0

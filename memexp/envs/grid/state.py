@@ -47,7 +47,9 @@ class State(NamedTuple):
     grid: np.ndarray
     """int16 [W, height * width]: what stands in a cell."""
     agents: np.ndarray
-    """int64 [W, A, AGENT_COLUMNS]."""
+    """int32 [W, A, AGENT_COLUMNS]."""
+    invalid_seen: np.ndarray
+    """int64 [W, A, NUM_INVALID_SEEN, 2]: invalid action indices and how often each counted, 0 where there is none."""
     objects: np.ndarray
     """int32 [W, O, OBJECT_COLUMNS]."""
     inventory: np.ndarray
@@ -59,7 +61,7 @@ class State(NamedTuple):
     game_stats: np.ndarray
     """float32 [W, GAME_STATS]."""
     milestones: np.ndarray
-    """int64 [W, A, M]: the step in which an agent first reached each milestone of the game, NOT_YET before."""
+    """int32 [W, A, M]: the step in which an agent first reached each milestone of the game, NOT_YET before."""
 
     obs: np.ndarray
     """uint8 [W, A, 200, 3]: location, feature, value."""
@@ -72,7 +74,7 @@ class State(NamedTuple):
     window: np.ndarray
     """int64 [121, 2], common to all worlds: the window's cells in token order, as grid offset and location byte."""
     occupied: np.ndarray
-    """int64 [W, height, words]: which cells are occupied, see occupancy.py."""
+    """int64 [W, words, height]: which cells are occupied, see occupancy.py."""
     ranks: np.ndarray
     """int32 [11, 96, 4], common to all worlds: places in token order of a row of occupied cells, see occupancy.py."""
     bit_numbers: np.ndarray
@@ -99,19 +101,20 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
         rows=zeros(np.int64, sizes.rows, col.ROW_COLUMNS),
         reward_terms=zeros(np.float32, sizes.rewards, 3),
         grid=zeros(np.int16, sizes.height * sizes.width),
-        agents=zeros(np.int64, A, col.AGENT_COLUMNS),
+        agents=zeros(np.int32, A, col.AGENT_COLUMNS),
+        invalid_seen=zeros(np.int64, A, col.NUM_INVALID_SEEN, 2),
         objects=zeros(np.int32, sizes.objects, col.OBJECT_COLUMNS),
         inventory=zeros(np.int32, slots, col.INVENTORY_COLUMNS),
         rng=np.ones(W, np.uint64),
         agent_stats=zeros(np.float32, A, col.AGENT_STAT_COLUMNS),
         game_stats=zeros(np.float32, col.GAME_STATS),
-        milestones=np.full((W, A, sizes.milestones), col.NOT_YET, np.int64),
+        milestones=np.full((W, A, sizes.milestones), col.NOT_YET, np.int32),
         obs=np.full((W, A, col.NUM_TOKENS, 3), col.UNUSED, np.uint8),
         final_obs=np.full((W, A, col.NUM_TOKENS, 3), col.UNUSED, np.uint8),
         rewards=zeros(np.float32, A),
         terminated=zeros(np.bool_),
         window=window,
-        occupied=zeros(np.int64, sizes.height, num_words(sizes.width)),
+        occupied=zeros(np.int64, num_words(sizes.width), sizes.height),
         ranks=rank_table(window),
         bit_numbers=bit_numbers(),
     )

@@ -33,7 +33,7 @@ def stat_number(name: str, resources: Sequence[str]) -> int:
 def agent_stats(s: State, w: int, agent: int, resources: Sequence[str]) -> dict[str, float]:
     """The statistics of one agent by name, those that are 0 left out."""
     named = dict(zip(agent_stat_names(resources), s.agent_stats[w, agent, : col.AGENT_STATS].tolist(), strict=True))
-    seen = s.agents[w, agent, col.INVALID_SEEN :].reshape(-1, 2).tolist()
+    seen = s.invalid_seen[w, agent].tolist()
     named |= {f"action.invalid_index.{index}": float(count) for index, count in seen if count}
     return {name: value for name, value in named.items() if value}
 

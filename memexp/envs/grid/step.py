@@ -56,8 +56,8 @@ def begin_agent(s, w, agent):
     s.agents[w, agent, col.LAST_ACTION] = 0
     for i in range(col.AGENT_STAT_COLUMNS):
         s.agent_stats[w, agent, i] = 0
-    for i in range(2 * col.NUM_INVALID_SEEN):
-        s.agents[w, agent, col.INVALID_SEEN + i] = 0
+    for i in range(col.NUM_INVALID_SEEN):
+        s.invalid_seen[w, agent, i, 1] = 0
     for i in range(s.milestones.shape[2]):
         s.milestones[w, agent, i] = col.NOT_YET
     for i in range(s.world[w, col.INITIAL], s.world[w, col.INITIAL_END]):
