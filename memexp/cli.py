@@ -317,6 +317,7 @@ def show(
     """
     from memexp.launch.listing import list_rows, pattern_table
 
+    rows = list_rows(what, words or [])
     if knobs and what != "envs":
         raise UsageError(f"--knobs is for the list of envs, not of {what}")
     if knobs:
@@ -324,7 +325,6 @@ def show(
 
         print(json.dumps(knob_rows(), indent=2)) if as_json else Console().print(knob_list(knob_rows()))
         return
-    rows = list_rows(what, words or [])
     if as_json:
         print(json.dumps(rows, indent=2))
         return

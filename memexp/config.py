@@ -246,7 +246,8 @@ def override(config: C, words: Mapping[str, Any]) -> C:
 
 def _require_field(node: Config, part: str, key: str) -> None:
     if part not in type(node).model_fields:
-        raise UsageError(f"unknown key '{part}' in '{key}'{did_you_mean(part, type(node).model_fields)}")
+        place = f" in '{key}'" if part != key else ""
+        raise UsageError(f"unknown key '{part}'{place}{did_you_mean(part, type(node).model_fields)}")
 
 
 def _members(node: Config, key: str) -> str:

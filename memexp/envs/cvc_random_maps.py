@@ -36,6 +36,13 @@ FUNNEL = (
 """Milestones: moved away from the start; gained each resource; held some of all four, then enough for a heart; showed
 the vibe heart_a beside an assembler; got a heart that was made; showed heart_b beside a chest; deposited a heart."""
 
+SUMMED = {
+    False: ("silicon", "germanium", "oxygen", "carbon"),
+    True: ("silicon", "oxygen", "germanium", "carbon"),
+}
+"""Resources in the order in which their rewards are summed, by whether hearts are rewarded too: the original walks
+through a hash table, whose order depends on what else it holds."""
+
 _NUMBER = {name: number for number, name in enumerate(RESOURCES)}
 _ENERGY, _HEART = _NUMBER["energy"], _NUMBER["heart"]
 _CARGO = [_NUMBER[name] for name in CARGO]
@@ -131,8 +138,9 @@ def _rewards(task: Task) -> list[tuple[str, float, float]]:
     if task.heart_reward is not None:
         rewards.append(("heart.amount", task.heart_reward, np.inf))
     if task.resource_rewards and task.resource_caps:
-        terms = zip(CARGO, task.resource_rewards, task.resource_caps, strict=True)
-        rewards += [(f"{name}.gained", weight, cap) for name, weight, cap in reversed(list(terms))]
+        for name in SUMMED[task.heart_reward is not None]:
+            i = CARGO.index(name)
+            rewards.append((f"{name}.gained", task.resource_rewards[i], task.resource_caps[i]))
     return [*rewards, ("chest.heart.deposited_by_agent", task.deposit_reward, np.inf)]
 
 
@@ -142,7 +150,7 @@ def _milestones(task: Task) -> list[tuple[int, int, int]]:
     return [
         (col.LEFT_START, 0, 0),
         *((col.REACHES, col.GAINED + number, amount + 1) for number, amount in zip(_CARGO, cargo, strict=True)),
-        (col.HOLDS, sum(1 << number for number in _CARGO), 0),
+        (col.HAS_SOME, sum(1 << number for number in _CARGO), 0),
         (col.AFFORDS, _TYPE["assembler"], 0),
         (col.NEAR, _VIBE["heart_a"], _TYPE["assembler"]),
         (col.REACHES, col.GAINED + _HEART, hearts + 1),
@@ -196,7 +204,8 @@ class CvcRandomMapsEnv(GridEnv):
 
     def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
         """hearts_made, hearts_deposited: by all agents of the world; <resource>_gained: a mean over agents, without
-        what they start with; alone: whether the task can be solved by one agent alone (protocols hard)."""
+        what they start with; move_share: of an agent's actions, those that moved it or used something; alone: whether
+        the task can be solved by one agent alone (protocols hard)."""
         alone, *cargo, _ = ended.facts.T
         agents = ended.agent_stats.mean(1)
         return {

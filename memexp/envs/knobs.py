@@ -12,16 +12,12 @@ def _one_or_more(value: Any) -> Any:
     return value if isinstance(value, (list, tuple)) or value is None else [value]
 
 
-def _both_ends(value: Any) -> Any:
+def _both_ends(span: list[int]) -> list[int]:
     """One number is both ends of a span."""
-    value = _one_or_more(value)
-    return list(value) * 2 if isinstance(value, (list, tuple)) and len(value) == 1 else value
-
-
-def _in_order(span: list[int]) -> list[int]:
-    if span[0] > span[1]:
-        raise ValueError(f"a span begins with its smaller end: did you mean [{span[1]}, {span[0]}]?")
-    return span
+    first, last = span[0], span[-1]
+    if first > last:
+        raise ValueError(f"a span begins with its smaller end: did you mean [{last}, {first}]?")
+    return [first, last]
 
 
 Choices = Annotated[list[Value], BeforeValidator(_one_or_more), Field(min_length=1)]
@@ -29,8 +25,8 @@ Choices = Annotated[list[Value], BeforeValidator(_one_or_more), Field(min_length
 
 Span = Annotated[
     list[Annotated[int, Field(ge=0, le=200)]],
-    BeforeValidator(_both_ends),
-    Field(min_length=2, max_length=2),
-    AfterValidator(_in_order),
+    BeforeValidator(_one_or_more),
+    Field(min_length=1, max_length=2),
+    AfterValidator(_both_ends),
 ]
 """Each task draws a whole number from this one to that one, both included; one number is both."""

@@ -132,8 +132,10 @@ def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
         raise UsageError(explain(error)) from None
     knobs = type(config.env).model_fields.keys() - {"name"}
     fields = {}
-    for key in words.keys() - arguments.keys():
+    for key in (word for word in words if word not in arguments):
         if key in knobs:
+            if words.get(f"env.{key}", words[key]) != words[key]:
+                raise UsageError(f"'{key}' is given twice: {words[key]}, and {words[f'env.{key}']} as 'env.{key}'")
             fields[f"env.{key}"] = words[key]
         elif "." in key or key in CONFIG_WORDS:
             fields[key] = words[key]

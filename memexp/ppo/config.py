@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from memexp.config import Config, Count, RunName
+from memexp.config import Config, Count, RunName, UsageError
 from memexp.cortex.config import CortexConfig
 from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
+from memexp.envs.suites import suite
 from memexp.policy.config import PolicyConfig
 
 
@@ -146,4 +147,13 @@ class TrainConfig(Config):
                 f"curriculum.kind={self.curriculum.kind} needs an environment with tasks ({', '.join(GRID_GAMES)}), "
                 f"which {self.env.name} is not"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_suite_fits_the_knobs(self) -> "TrainConfig":
+        if self.evaluation.suite_episodes:
+            try:
+                suite(self.env)
+            except UsageError as error:
+                raise ValueError(f"evaluation.suite_episodes: {error}") from None
         return self

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from memexp import envs
 from memexp.config import Config, UsageError, did_you_mean, override, parse_words
 from memexp.envs.config import ENVIRONMENTS
+from memexp.envs.players import make_player
 from memexp.ppo.reference import Reference, reference
 
 
@@ -21,8 +24,12 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
     world: Config = override(ENVIRONMENTS[name](), parse_words(pairs))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes"))
-    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=notes, transient=True) as progress:
+    sample = envs.build(world, 1)
+    for player in players:
+        make_player(sample, player, seed)  # a wrong name is told before any player is measured
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
+    columns += TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
         found = []
         for player in players:
             task = progress.add_task(player, total=episodes)
@@ -33,15 +40,11 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     return found
 
 
-def funnel_table(references: Sequence[Reference]) -> Table:
+def funnel_table(references: Sequence[Reference]) -> RenderableType:
     """A row a milestone, a column a player: share of agents and episodes that reached it; returns below."""
     first = references[0]
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"{first.env}: share of agents that reached each milestone, {first.episodes} episodes, seed {first.seed}",
-        title_justify="left",
-        title_style="bold",
-    )
+    title = f"{first.env}: share of agents that reached each milestone, {first.episodes} episodes, seed {first.seed}"
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("milestone")
     for one in references:
         table.add_column(one.player, justify="right")
@@ -51,7 +54,7 @@ def funnel_table(references: Sequence[Reference]) -> Table:
     table.add_row("mean return", *(f"{one.mean:.3g} ± {one.stderr:.2g}" for one in references))
     for i, name in enumerate(("lowest", "lower quartile", "median", "upper quartile", "highest")):
         table.add_row(f"{name} return", *(f"{one.quantiles[i]:.3g}" for one in references))
-    return table
+    return Group(Text(title, style="bold"), table)
 
 
 def _share(share: float | None) -> str:

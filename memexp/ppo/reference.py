@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from memexp import envs
 from memexp.config import Config
@@ -19,6 +19,7 @@ from memexp.envs.players import make_player
 from memexp.jit import digest_of
 from memexp.ppo.episodes import first_episodes
 from memexp.runs import home
+from memexp.runs.directory import write_atomically
 
 FUNNEL = "env/funnel/"
 WORLDS = 64
@@ -59,14 +60,19 @@ def reference(
     rules = digest_of(Path(envs.__file__).parent)
     key = hashlib.sha256(json.dumps([asked, rules], sort_keys=True).encode()).hexdigest()[:16]
     file = home() / "reference" / f"{name}-{player}-{key}.json"
-    if file.exists():
-        return Reference.model_validate_json(file.read_text())
+    if known := _read(file):
+        return known
     found = Reference.model_validate(asked | _summary(_play(world, player, episodes, seed, tell)))
-    file.parent.mkdir(parents=True, exist_ok=True)
-    building = file.with_suffix(f".{key}.tmp")
-    building.write_text(found.model_dump_json(indent=2))
-    building.replace(file)
+    write_atomically(file, found.model_dump_json(indent=2).encode())
     return found
+
+
+def _read(file: Path) -> Reference | None:
+    """What was measured before; None where there is no such file, or none that can be read."""
+    try:
+        return Reference.model_validate_json(file.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None) -> list[Episodes]:

@@ -52,10 +52,11 @@ def resources_of(env: GridEnv) -> tuple[str, ...]:
 
 
 def vibes_of(env: GridEnv) -> list[str]:
-    """Names of the vibes that an agent can show."""
+    """Names of the vibes that an agent can show or that a protocol asks for."""
     known = (*VIBES, *SILENT_VIBES)
-    vibes = env.num_actions - col.FIRST_VIBE_ACTION
-    return [known[v] if v < len(known) else f"vibe_{v}" for v in range(max(1, vibes))]
+    asked = len(VIBES) if isinstance(env, CvcRandomMapsEnv) else 1
+    count = max(asked, env.num_actions - col.FIRST_VIBE_ACTION)
+    return [known[v] if v < len(known) else f"vibe_{v}" for v in range(count)]
 
 
 def actions_of(env: GridEnv) -> list[str]:

@@ -120,7 +120,7 @@ def test_evaluation_plays_held_out_tasks_and_the_random_policy_uniform_ones_what
                 )
             )
     (desync, random, evaluation), (other_desync, *others) = played["uniform"], played["learning_progress"]
-    assert [random, evaluation] == others
+    assert others == [evaluation]  # the random policy's level is the same, and known already
     assert desync != other_desync
     assert min(evaluation) >= NUM_TASKS
     assert max(desync + other_desync + random) < NUM_TASKS

@@ -1,11 +1,8 @@
 """The worlds of assembly_lines as a VecEnv."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from helpers.golden import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -204,36 +201,3 @@ def test_an_observation_shows_just_what_stands_in_the_window(seed, style):
             assert sorted(tags[:, 0].tolist()) == sorted(shown.tolist())
             distance = np.abs(tags[:, 0] // 16 - 5.0) + np.abs(tags[:, 0] % 16 - 5.0)
             assert (np.diff(distance) >= 0).all()
-
-
-RANDOM_POLICIES = {"noop_and_moves": 0, "first_21_actions": 16, "all_157_actions": 152}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", RANDOM_POLICIES, ids=lambda policy: f"golden-assembly-{policy}")
-@pytest.mark.parametrize("style", ["level_0", "all_room_sizes"])
-def test_random_play_earns_what_it_earned_in_the_original(style, policy):
-    file = GOLDEN / "random_policy_statistics.json"
-    if not file.exists():
-        pytest.skip(f"no golden data in {GOLDEN} (set MEMEXP_GOLDEN)")
-    expected = json.loads(file.read_text())["assembly_lines"][style][policy]
-    count = expected["episodes"]
-    env = make(
-        "assembly_lines",
-        count,
-        tasks=lambda world, episode: 7000 + world,
-        curriculum_style=style,
-        num_vibes=RANDOM_POLICIES[policy],
-    )
-    env.reset()
-    returns, missing = np.zeros(count), np.ones(count, bool)
-    generator = torch.Generator().manual_seed(0)
-    while missing.any():
-        env.step(torch.randint(env.num_actions, (count,), generator=generator))
-        episodes = env.pop_episodes()
-        if episodes:
-            first = missing[episodes["world"]]
-            returns[episodes["world"][first]] = episodes["return"][first]
-            missing[episodes["world"]] = False
-    spread = np.sqrt(returns.var() / count + expected["stderr"] ** 2)
-    assert abs(returns.mean() - expected["mean_return"]) <= 4 * spread

@@ -6,9 +6,9 @@ import pytest
 
 from memexp.envs import make
 from memexp.envs.config import AssemblyLines
-from memexp.envs.players import make_player
+from memexp.envs.players import PLAYERS, make_player
 from memexp.ppo.episodes import first_episodes
-from memexp.ppo.reference import reference_levels
+from memexp.ppo.reference import reference
 
 ROOM = {
     "map_width": [30, 30], "map_height": [30, 30], "max_steps": [600], "extractor_max_uses": [20],
@@ -42,6 +42,6 @@ def test_without_memory_hearts_are_made_where_few_agents_suffice():
 
 def test_reference_levels_rank_the_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MEMEXP_HOME", str(tmp_path))
-    levels = reference_levels(AssemblyLines(curriculum_style="level_0"), episodes=8, seed=1)
-    assert list(levels) == ["random", "memoryless", "memory", "full"]
+    world = AssemblyLines(curriculum_style="level_0")
+    levels = {player: reference(world, player, episodes=8, seed=1).mean for player in PLAYERS}
     assert levels["random"] < levels["memoryless"] <= levels["memory"] <= levels["full"]

@@ -5,6 +5,8 @@ import sys
 from importlib import import_module
 from typing import Any
 
+from helpers.cvc import RICH, SMALL
+
 from memexp.config import override
 from memexp.ppo.config import TrainConfig
 from recipes import controls
@@ -33,6 +35,16 @@ def tiny_assembly(**changes: Any) -> TrainConfig:
     words = TINY | {"evaluation.episodes": 0, "evaluation.reference_episodes": 0}
     words |= {key.replace("__", "."): value for key, value in changes.items()}
     return override(recipe(curriculum_style="level_0", **small), words)
+
+
+def tiny_cvc(**changes: Any) -> TrainConfig:
+    """Eight worlds of three agents on a small cvc_random_maps, whose episodes end within the run."""
+    recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train").train
+    small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S", "num_cogs": 3, "num_vibes": 12}
+    knobs = SMALL | RICH | {"max_steps": 24, "num_cogs": 3}
+    words = TINY | {"evaluation.episodes": 0, "trainer.num_envs": 8, "trainer.total_timesteps": 192 * 6}
+    words |= {f"env.{name}": value for name, value in knobs.items()}
+    return override(recipe(**small), words | {key.replace("__", "."): value for key, value in changes.items()})
 
 
 def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:

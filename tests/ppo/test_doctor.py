@@ -1,7 +1,7 @@
 """The parity gate: passes a policy that acts as it learns, and catches one that does not."""
 
 import pytest
-from helpers.training import tiny
+from helpers.training import tiny, tiny_cvc
 
 from memexp.policy.model import Policy
 from memexp.ppo.doctor import doctor
@@ -16,6 +16,14 @@ def test_every_stack_acts_as_it_learns(pattern, mem_len, memory):
     assert report.max_logprob_gap < 1e-4
     assert report.resets_inside > 10
     assert report.entropy_share < 0.8
+
+
+@pytest.mark.parametrize("pattern", ["S", "X"])
+def test_worlds_of_many_agents_pass_too(pattern):
+    report = doctor(tiny_cvc(cortex__pattern=pattern, cortex__mem_len=4, trainer__horizon=12, env__max_steps=8))
+    assert report.ok
+    assert report.max_logprob_gap < 1e-4
+    assert report.resets_inside > 10
 
 
 @pytest.mark.parametrize("pattern", ["S", "X", "L"])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training import start_process, tiny, tiny_assembly
+from helpers.training import start_process, tiny, tiny_assembly, tiny_cvc
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
@@ -78,6 +78,7 @@ RUNS = {
     "chain_recall-X": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="X", **names),
     "chain_recall-AgSA": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="AgSA", **names),
     "assembly_lines-S": lambda **names: tiny_assembly(trainer__horizon=100, trainer__total_timesteps=9600, **names),
+    "cvc_random_maps-S": lambda **names: tiny_cvc(**names),
 }
 
 
@@ -97,9 +98,14 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_run(make, monkeypatch):
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
+MANY_OR_ONE = {"one agent a world": (tiny, 128), "many agents a world": (tiny_cvc, 192)}
+"""Runs and the agent steps of an update."""
+
+
 @pytest.mark.slow
-def test_a_killed_run_resumes_with_continuous_metrics():
-    config = tiny(run="killed", trainer__total_timesteps=128 * 60, trainer__checkpoint_minutes=0)
+@pytest.mark.parametrize(("make", "update"), MANY_OR_ONE.values(), ids=MANY_OR_ONE)
+def test_a_killed_run_resumes_with_continuous_metrics(make, update):
+    config = make(run="killed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0)
     run = Run.named("killed")
     for lines_before_the_kill in (7, 23):
         process = start_process(config)
@@ -108,8 +114,8 @@ def test_a_killed_run_resumes_with_continuous_metrics():
         process.wait()
         assert run.exit is None
     assert train(config).status == "completed"
-    train(tiny(run="undisturbed", trainer__total_timesteps=128 * 60, trainer__checkpoint_minutes=0))
-    assert [line["agent_steps"] for line in run.metrics()] == [128 * (i + 1) for i in range(60)]
+    train(make(run="undisturbed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0))
+    assert [line["agent_steps"] for line in run.metrics()] == [update * (i + 1) for i in range(60)]
     assert list(map(without_clock, run.metrics())) == list(map(without_clock, Run.named("undisturbed").metrics()))
     assert run.episodes().height == Run.named("undisturbed").episodes().height
 
@@ -139,8 +145,9 @@ def test_a_second_sigterm_does_not_kill_before_the_checkpoint_is_written():
 
 
 @pytest.mark.slow
-def test_two_gloo_ranks_make_the_update_of_one_rank():
-    one, two = (tiny(run=name, seed=4, evaluation__episodes=9) for name in ("one", "two"))
+@pytest.mark.parametrize("make", [tiny, tiny_cvc], ids=["one agent a world", "many agents a world"])
+def test_two_gloo_ranks_make_the_update_of_one_rank(make):
+    one, two = (make(run=name, seed=4, evaluation__episodes=9) for name in ("one", "two"))
     assert train(one).status == "completed"
     process = start_process(two, ranks=2)
     output, _ = process.communicate(timeout=120)

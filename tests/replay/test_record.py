@@ -74,6 +74,14 @@ def test_the_end_of_an_observation_without_room_for_all_is_kept(tmp_path):
     assert recording.frame(0)["cut"].tolist() == torch.where(full, obs[:, -1, 0].int() + 1, 0).tolist()
 
 
+def test_protocols_are_told_in_words_even_of_vibes_that_no_action_shows():
+    env = envs.make("cvc_random_maps", 1, num_vibes=12, max_steps=3)
+    facts = record(env, player_of("random", env, 0), 1).facts
+    assert len(facts["actions"]) == env.num_actions == 5 + 12
+    (assembler,) = [kind for kind in facts["types"] if kind["name"] == "assembler"]
+    assert any("vibes carbon_a + gear" in does for does in assembler["does"])
+
+
 def test_a_recording_can_stop_early():
     assert random_episode("assembly", 7).last == 7
 

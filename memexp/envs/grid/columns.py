@@ -41,7 +41,7 @@ ROOM, SCATTERED = 0, 1
 
 # Kinds of milestone: the agent has left its first cell; agent_stats[a] is at least b; it holds some of every resource
 # in the bit set a; it holds what the first protocol of type a takes; it shows vibe a next to an object of type b.
-LEFT_START, REACHES, HOLDS, AFFORDS, NEAR = range(5)
+LEFT_START, REACHES, HAS_SOME, AFFORDS, NEAR = range(5)
 NOT_YET = -1
 
 # protocols[w, p, ...]: inputs and outputs are (resource, amount) pairs.

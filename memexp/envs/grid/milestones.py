@@ -27,7 +27,7 @@ def reached(s, w, agent, row):
         return s.agent_stats[w, agent, a] >= b
     if kind == col.NEAR:
         return s.agents[w, agent, col.VIBE] == a and stands_at(s, w, s.agents[w, agent, col.CELL], b)
-    if kind == col.HOLDS:
+    if kind == col.HAS_SOME:
         for resource in range(col.NUM_RESOURCES):
             if (a >> resource) & 1 and s.inventory[w, agent, resource] == 0:
                 return False

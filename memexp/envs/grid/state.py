@@ -92,8 +92,6 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
     def zeros(dtype: type, *shape: int) -> np.ndarray:
         return np.zeros((W, *shape), dtype)
 
-    agents = zeros(np.int32, A, col.AGENT_COLUMNS)
-    agents[..., col.TURN] = np.arange(A)
     window = window_order(sizes.width)
     return State(
         world=zeros(np.int64, col.WORLD_COLUMNS),
@@ -103,7 +101,7 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
         rows=zeros(np.int64, sizes.rows, col.ROW_COLUMNS),
         reward_terms=zeros(np.float32, sizes.rewards, 3),
         grid=zeros(np.int16, sizes.height * sizes.width),
-        agents=agents,
+        agents=zeros(np.int32, A, col.AGENT_COLUMNS),
         invalid_seen=zeros(np.int64, A, col.NUM_INVALID_SEEN, 2),
         objects=zeros(np.int32, sizes.objects, col.OBJECT_COLUMNS),
         inventory=zeros(np.int32, slots, col.INVENTORY_COLUMNS),

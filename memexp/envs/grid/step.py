@@ -47,6 +47,7 @@ def begin(s, w):
 @compiled
 def begin_agent(s, w, agent):
     """Give an agent its initial state, inventory included; its cell is given by the map."""
+    s.agents[w, agent, col.TURN] = agent
     s.agents[w, agent, col.VIBE] = 0
     s.agents[w, agent, col.START] = s.agents[w, agent, col.CELL]
     s.agents[w, agent, col.STOOD] = s.agents[w, agent, col.CELL]

@@ -128,10 +128,6 @@ def build(game: Game) -> Tables:
         else:
             first = len(protocols)
             protocols += sorted(kind.protocols, key=lambda p: -p.min_agents)
-            simple = (
-                len(protocols) == first + 1 and not any(protocols[first].vibes) and protocols[first].min_agents <= 0
-            )
-            only = first if simple else -1
             unasked = (p for p in range(first, len(protocols)) if vibe_key(protocols[p].vibes) == 0)
             alone = next((p for p in unasked if protocols[p].min_agents <= 0), -1)
             only = alone if len(protocols) == first + 1 else -1
