@@ -22,6 +22,7 @@ from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
+from memexp.cortex.kernels.product import transposed_product
 from memexp.cortex.kernels.rtu import carry_traces, rtu
 from memexp.cortex.kernels.rtu.plain import rtu_plain
 from memexp.cortex.kernels.slstm import slstm
@@ -156,18 +157,32 @@ def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, m
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
 
 
-def test_what_fails_in_a_thread_is_raised(monkeypatch) -> None:
-    def fail(*arguments) -> None:
-        raise ZeroDivisionError
-
+@pytest.mark.parametrize("rows", [1, 2, 7, 100])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_row_is_done_once_whatever_the_number_of_threads(rows: int, threads: int, monkeypatch) -> None:
     monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    before, done = torch.get_num_threads(), torch.zeros(rows)
     try:
-        with pytest.raises(ZeroDivisionError):
-            cpu.over_rows(fail, 4, torch.zeros(4))
+        torch.set_num_threads(threads)
+        cpu.over_rows(count, rows, done)
     finally:
         torch.set_num_threads(before)
+    assert done.tolist() == [1] * rows
+
+
+@kernel
+def count(done, first, end):
+    for row in range(first, end):
+        done[row] += 1
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 32), (19, 70, 45), (3, 1, 2), (130, 200, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_our_product_of_matrices_equals_that_of_torch(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    m, n, k = shape
+    a, b = torch.randn(n, m, dtype=dtype), torch.randn(n, k, dtype=dtype)
+    torch.testing.assert_close(transposed_product(a, b), a.t() @ b, rtol=1e-5, atol=1e-5)
 
 
 def test_the_slstm_kernel_from_a_fresh_state_equals_the_plain_loop() -> None:
@@ -201,39 +216,57 @@ def test_traces_are_the_derivatives_of_the_state(T: int, seed: int, starts: floa
         torch.testing.assert_close(after[0, :, part], derivative, rtol=1e-8, atol=1e-10)
 
 
+@kernel
+def exps(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.exp(x[i])
+
+
+@kernel
+def log1ps(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.log1p(x[i])
+
+
+@kernel
+def sigmoids(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.sigmoid(x[i])
+
+
 @pytest.mark.parametrize(
-    ("name", "oracle", "values"),
+    ("fill", "oracle", "values"),
     [
-        ("exp", np.exp, np.linspace(-86, 88, 100_001)),
-        ("log1p", np.log1p, np.linspace(1e-6, 1, 100_001)),
-        ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), np.linspace(-80, 80, 100_001)),
+        (exps, np.exp, np.linspace(-86, 88, 100_001)),
+        (log1ps, np.log1p, np.linspace(1e-6, 1, 100_001)),
+        (sigmoids, lambda x: 1 / (1 + np.exp(-x)), np.linspace(-80, 80, 100_001)),
     ],
 )
-def test_vectorised_functions_are_accurate_to_single_precision(name: str, oracle: Callable, values: np.ndarray) -> None:
-    function = getattr(elementary, name)
-
-    @kernel
-    def fill(x, y, first, end):
-        for i in range(first, end):
-            y[i] = function(x[i])
-
-    x = values.astype(np.float32)
-    y = np.empty_like(x)
-    fill(x, y, 0, len(x))
-    assert np.max(np.abs(y / oracle(x.astype(np.float64)) - 1)) < 4e-7
+def test_vectorised_functions_are_accurate_to_single_precision(fill, oracle: Callable, values: np.ndarray) -> None:
+    x = torch.from_numpy(values).float()
+    y = torch.empty_like(x)
+    cpu.over_rows(fill, len(x), x, y)
+    assert np.max(np.abs(y.numpy() / oracle(x.double().numpy()) - 1)) < 4e-7
 
 
 def test_exp_of_a_very_negative_number_is_zero_and_that_of_nan_is_nan() -> None:
-    @kernel
-    def fill(x, y, first, end):
-        for i in range(first, end):
-            y[i] = elementary.exp(x[i])
-
-    x = np.array([-100.0, -1e30, -np.inf, 0.0, np.nan], dtype=np.float32)
-    y = np.ones_like(x)
-    fill(x, y, 0, 5)
+    x = torch.tensor([-100.0, -1e30, -torch.inf, 0.0, torch.nan])
+    y = torch.ones_like(x)
+    cpu.over_rows(exps, 5, x, y)
     assert y[:4].tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert np.isnan(y[4])
+    assert y[4].isnan()
+
+
+def test_a_kernel_that_depends_on_where_it_was_made_is_refused() -> None:
+    """Its compiled form is kept on disk under its place in the source alone."""
+    factor = 2.0
+
+    def scale(x, first, end):
+        for i in range(first, end):
+            x[i] *= factor
+
+    with pytest.raises(TypeError, match="scale"):
+        kernel(scale)
 
 
 def gradients_of_both(fast: Callable, plain: Callable, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:

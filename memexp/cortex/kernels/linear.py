@@ -75,8 +75,12 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; as the transposed of x^T grad it is faster."""
-    return _onednn(x.t(), grad.t()).t() if by_onednn(x) else grad.t() @ x
+    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; oneDNN would have one of them copied and transposed first."""
+    if not by_onednn(x):
+        return grad.t() @ x
+    from memexp.cortex.kernels.product import transposed_product  # brings a compiler
+
+    return transposed_product(grad, x)
 
 
 class _Linear(torch.autograd.Function):
