@@ -70,11 +70,46 @@ def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
     return (~resets).to(like.dtype)
 
 
+@functools.cache
+def constants(dtype: torch.dtype, *values: float) -> Tensor:
+    """Numbers of this type for a kernel, which takes arrays alone."""
+    return torch.tensor(values, dtype=dtype)
+
+
 @inlined
 def quarters(x):
     """What the four gates have of x, one after the other."""
     n = len(x) // 4
     return x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+
+
+@inlined
+def copy(a, b):
+    for j in range(len(a)):
+        b[j] = a[j]
+
+
+@inlined
+def clear(a):
+    zero = a.dtype.type(0.0)
+    for j in range(len(a)):
+        a[j] = zero
+
+
+@inlined
+def copy_if(keep, a, b):
+    """b = a, or 0 where keep is 0 because an episode starts, whatever a is."""
+    zero = a.dtype.type(0.0)
+    for j in range(len(a)):
+        b[j] = a[j] if keep != zero else zero
+
+
+@inlined
+def dot(a, b):
+    total = a.dtype.type(0.0)
+    for j in range(len(a)):
+        total += a[j] * b[j]
+    return total
 
 
 @inlined

@@ -4,6 +4,9 @@ Loops over sums that the compiler turns into vector instructions by itself read 
 products. Here a tile of sums stays in registers, which takes telling the compiler about vectors.
 """
 
+# The compiler calls an intrinsic with a context first, which pyright cannot know.
+# pyright: reportCallIssue=false
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -12,7 +15,9 @@ from torch import Tensor
 
 from memexp.cortex.kernels.cpu import inlined, kernel, over_rows
 
-_ROWS, _VECTORS, _VECTOR_BYTES = 8, 2, 64
+ROWS = 8
+"""Of a tile."""
+_VECTORS, _VECTOR_BYTES = 2, 64
 _TILE_BYTES = _VECTORS * _VECTOR_BYTES
 
 
@@ -21,9 +26,9 @@ def multiply_add(a, b, c):
     """c `[m, n]` += a `[m, k]` b `[k, n]`; the rows of b and c are contiguous, a may be the transposed of an array."""
     m, n = c.shape
     width = _TILE_BYTES // c.itemsize
-    rows, columns = m - m % _ROWS, n - n % width
+    rows, columns = m - m % ROWS, n - n % width
     for j in range(0, columns, width):
-        for i in range(0, rows, _ROWS):
+        for i in range(0, rows, ROWS):
             _tile(a[i:], b[:, j:], c[i:, j:])
     for i in range(m):
         for k in range(a.shape[1]):
@@ -54,12 +59,12 @@ def _tile(typing, a, b, c):
         def columns(array, row):
             return [place(array, row, word(n * vector.count), vector) for n in range(_VECTORS)]
 
-        targets = [address for row in range(_ROWS) for address in columns(2, word(row))]
+        targets = [address for row in range(ROWS) for address in columns(2, word(row))]
         sums = [cgutils.alloca_once_value(builder, builder.load(target, align=size)) for target in targets]
         undefined, lanes = ir.Constant(vector, ir.Undefined), ir.VectorType(ir.IntType(32), vector.count)
         with cgutils.for_range(builder, steps) as loop:
             right = [builder.load(address, align=size) for address in columns(1, loop.index)]
-            for row in range(_ROWS):
+            for row in range(ROWS):
                 one = builder.load(place(0, word(row), loop.index, number))
                 first = builder.insert_element(undefined, one, ir.IntType(32)(0))
                 left = builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * vector.count))
@@ -80,13 +85,13 @@ _TERMS_AT_ONCE = 64
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
     """a^T b `[m, k]` of a `[n, m]` and b `[n, k]`, neither of which is copied."""
     y = b.new_zeros(a.shape[1], b.shape[1])
-    over_rows(_transposed_product, -(-a.shape[1] // _ROWS), a.contiguous(), b.contiguous(), y)
+    over_rows(_transposed_product, -(-a.shape[1] // ROWS), a.contiguous(), b.contiguous(), y)
     return y
 
 
 @kernel
 def _transposed_product(a, b, y, first, end):
-    left, right = first * _ROWS, min(end * _ROWS, len(y))
+    left, right = first * ROWS, min(end * ROWS, len(y))
     for start in range(0, len(a), _TERMS_AT_ONCE):
         stop = min(start + _TERMS_AT_ONCE, len(a))
         multiply_add(a[start:stop, left:right].T, b[start:stop], y[left:right])

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memexp.cortex.kernels.cpu import add_product, inlined, kernel, over_rows
-from memexp.cortex.kernels.elementary import exp
+from memexp.cortex.kernels.cpu import add_product, clear, copy, dot, inlined, kernel, over_rows
+from memexp.cortex.kernels.elementary import softmax_in_place
 from memexp.cortex.kernels.product import multiply_add
 
 QUERIES_AT_ONCE = 32
@@ -54,7 +54,7 @@ def _step(queries, ahead, mem, x, age, weights, mixed, new, first, end):
         start = M - age[row]
         _scores(queries[row], ahead[row], mem[row], x[row], new[row], start, weights[row])
         for head in range(N):
-            _softmax_in_place(weights[row, head, start:])
+            softmax_in_place(weights[row, head, start:])
             out, of_x = mixed[row, head], weights[row, head, M]
             for j in range(H):
                 out[j] = of_x * x[row, j]
@@ -67,41 +67,13 @@ def _scores(queries, ahead, mem, x, new, start, weights):
     M, N = len(mem), len(queries)
     for j in range(M):
         if j:
-            _copy(mem[j], new[j - 1])
+            copy(mem[j], new[j - 1])
         if j >= start:
             for head in range(N):
-                weights[head, j] = ahead[head, j] + _dot(queries[head], mem[j])
-    _copy(x, new[M - 1])
+                weights[head, j] = ahead[head, j] + dot(queries[head], mem[j])
+    copy(x, new[M - 1])
     for head in range(N):
-        weights[head, M] = ahead[head, M] + _dot(queries[head], x)
-
-
-@inlined
-def _copy(a, b):
-    for j in range(len(a)):
-        b[j] = a[j]
-
-
-@inlined
-def _dot(a, b):
-    total = a.dtype.type(0.0)
-    for j in range(len(a)):
-        total += a[j] * b[j]
-    return total
-
-
-@inlined
-def _softmax_in_place(scores):
-    real = scores.dtype.type
-    highest, total = scores[0], real(0.0)
-    for k in range(len(scores)):
-        highest = max(highest, scores[k])
-    for k in range(len(scores)):
-        scores[k] = exp(scores[k] - highest)
-        total += scores[k]
-    share = real(1.0) / total
-    for k in range(len(scores)):
-        scores[k] *= share
+        weights[head, M] = ahead[head, M] + dot(queries[head], x)
 
 
 @kernel
@@ -116,16 +88,16 @@ def _attend(to_key, to_distance, kv, by_distance, episode, episodes, keys, ahead
                 stop = min(start + Q, T)
                 reach = stop + W  # of the keys
                 for i in range(stop - start):
-                    _clear(weights[row, head, start + i])
-                    _clear(ahead[first, i])
+                    clear(weights[row, head, start + i])
+                    clear(ahead[first, i])
                 scores, near = weights[row, head, start:stop, : reach - start], ahead[first, : stop - start]
                 multiply_add(to_key[row, start:stop, a:b], keys[first, :, start:reach], scores)
                 multiply_add(to_distance[row, start:stop, a:b], by_distance[head], near)
                 for i in range(stop - start):
                     t, now = start + i, weights[row, head, start + i]
                     _weigh(now[i : i + W + 1], ahead[first, i], episode[row, t], episodes[row, t : t + W + 1])
-                    _clear(now[:i])
-                    _clear(now[i + W + 1 :])
+                    clear(now[:i])
+                    clear(now[i + W + 1 :])
                 multiply_add(scores, kv[row, start:reach, H + a : H + b], y[row, start:stop, a:b])
 
 
@@ -144,19 +116,12 @@ def _transpose(x, left, y):
 
 
 @inlined
-def _clear(x):
-    zero = x.dtype.type(0.0)
-    for j in range(len(x)):
-        x[j] = zero
-
-
-@inlined
 def _weigh(scores, ahead, episode, episodes):
     """In place: the softmax over a window's visible keys, 0 for the others."""
     lowest = scores.dtype.type(-1e30)
     for k in range(len(scores)):
         scores[k] = scores[k] + ahead[k] if episodes[k] == episode else lowest
-    _softmax_in_place(scores)
+    softmax_in_place(scores)
 
 
 @kernel
@@ -176,7 +141,7 @@ def _attend_back(
                     P, grad = weights[row, head, start:stop, : W + n], dy[row, start:stop, a:b]
                     d_P, near = d_scores[first, :n, : W + n], d_ahead[first, :n]
                     for i in range(n):
-                        _clear(d_scores[first, i])
+                        clear(d_scores[first, i])
                     multiply_add(grad, values[first, :, start:reach], d_P)
                     for i in range(n):
                         now, of_keys = d_scores[first, i], weights[row, head, start + i]
