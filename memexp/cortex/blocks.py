@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State
+from memexp.cortex.cells.shared import Derived, State
 from memexp.cortex.kernels.gate import gru_gate
-from memexp.cortex.kernels.linear import Linear
+from memexp.cortex.kernels.linear import Linear, silu_linear
+from memexp.cortex.kernels.norm import layer_norm
 
 
 class GRUGate(nn.Module):
@@ -24,15 +25,27 @@ class GRUGate(nn.Module):
         super().__init__()
         self.Wr, self.Ur, self.Wz, self.Uz, self.Wg, self.Ug = (Linear(width, width, bias=False) for _ in range(6))
         self.bg = nn.Parameter(torch.full((width,), bias))
+        self.from_y, self.from_x = Derived(), Derived()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        from_y = torch.cat([self.Wr.weight, self.Wz.weight, self.Wg.weight])
-        from_x = torch.cat([self.Ur.weight, self.Uz.weight])
+        from_y = self.from_y(stacked, self.Wr.weight, self.Wz.weight, self.Wg.weight)
+        from_x = self.from_x(stacked, self.Ur.weight, self.Uz.weight)
         return gru_gate(x, y, from_y, from_x, self.Ug.weight, self.bg)
 
 
-def norm(width: int) -> nn.LayerNorm:
-    return nn.LayerNorm(width, bias=False)
+def stacked(*matrices: Tensor) -> Tensor:
+    """One below the other."""
+    return torch.cat(matrices)
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch.nn.LayerNorm without bias that computes by `layer_norm`."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return layer_norm(input, self.weight, self.eps)
 
 
 class Block(nn.Module):
@@ -59,7 +72,7 @@ class PostUp(Block):
     def __init__(self, cell: nn.Module, width: int, factor: float = 1.5) -> None:
         super().__init__(cell)
         inner = int(width * factor)
-        self.norm, self.ffn_norm = norm(width), norm(width)
+        self.norm, self.ffn_norm = LayerNorm(width), LayerNorm(width)
         self.out1, self.out2 = Linear(width, inner), Linear(inner, width)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -74,14 +87,14 @@ class PostUpGated(Block):
     def __init__(self, cell: nn.Module, width: int, factor: float = 1.5) -> None:
         super().__init__(cell)
         inner = int(width * factor)
-        self.norm1, self.norm2 = norm(width), norm(width)
+        self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
         self.gate1, self.gate2 = GRUGate(width), GRUGate(width)
         self.ffn_in, self.ffn_out = Linear(width, inner), Linear(inner, width)
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         y, after = self.cell(self.norm1(x), state, resets)
         x = self.gate1(x, y)
-        return self.gate2(x, self.ffn_out(F.silu(self.ffn_in(self.norm2(x))))), after
+        return self.gate2(x, self.ffn_out(silu_linear(self.norm2(x), self.ffn_in))), after
 
 
 class PreUp(Block):
@@ -95,7 +108,7 @@ class PreUp(Block):
     def __init__(self, cell: nn.Module, width: int, activate: bool = True) -> None:
         super().__init__(cell)
         inner = self.cell_width(width)
-        self.norm, self.activate = norm(width), activate
+        self.norm, self.activate = LayerNorm(width), activate
         self.in_proj, self.out_proj = Linear(width, 2 * inner), Linear(inner, width)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
 

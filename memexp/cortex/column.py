@@ -17,8 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, join_states, split_state
+from memexp.cortex.cells.shared import Derived, State, join_states, split_state
 from memexp.cortex.kernels.linear import Linear, linear
+from memexp.cortex.kernels.mixing import mix_experts
+from memexp.cortex.kernels.norm import rms_norm
 
 RMS_EPS = 1.1920929e-07
 """The float32 machine epsilon."""
@@ -92,19 +94,26 @@ class RoutedColumn(Column):
         self.e_mixer = Mixer(count, width, d_key or width)
         self.router = Router(count, width, d_key or width, temperature, top_k, sqrt_scale, init)
         self.refiner = Refiner(count, width, d_key_local or width, local_temperature, center) if refine else None
-        self.head = Head(width)
+        self.head, self.constants = Head(width), Derived()
         self.alpha_main, self.alpha_col = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        u = self.boundary_norm(x)
+        u = rms_norm(x, self.boundary_norm.weight, RMS_EPS)
         ys, state = self._run_experts(u, state, resets)
-        D = torch.stack(ys, dim=-2) - u.unsqueeze(-2)  # [B, T, E, H]
-        logits = self.router()
-        if self.refiner is not None:
-            logits = logits + self.refine * self.refiner(u)
-        alpha = torch.softmax(logits, dim=-1).expand(*u.shape[:-1], -1)
-        rho = (alpha.unsqueeze(-1) * D).sum(-2) + self.e_mixer(u, D, alpha) + u - x
-        return x + self.alpha_main * rho + self.alpha_col * self.head(rho), state
+        # All parameters but those of experts, norm and head; what they make does not depend on rows or steps.
+        parts = (self.e_mixer, self.router, self.refiner)
+        parameters = (p for part in parts if part is not None for p in part.parameters())
+        query, own, out, preference, taste = self.constants(self._constants, *parameters)
+        total, mixed = mix_experts(
+            x, u, torch.stack(ys), linear(u, query), own, taste, preference, 1 / math.sqrt(self.e_mixer.d_key)
+        )
+        rho = total + linear(mixed, out)
+        return torch.addcmul(torch.addcmul(x, self.alpha_main, rho), self.alpha_col, self.head(rho)), state
+
+    def _constants(self, *_: Tensor) -> tuple[Tensor, ...]:
+        query, own, out = self.e_mixer()
+        taste = torch.zeros_like(own) if self.refiner is None else self.refine * self.refiner()
+        return query, own, out, self.router(), taste
 
 
 class Mixer(nn.Module):
@@ -112,7 +121,7 @@ class Mixer(nn.Module):
 
     Since alpha weighs a sum of linear maps, neither the E keys and values nor the E results are formed: Q_e . W_k D_f =
     (W_k' Q_e) . D_f, and sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f. The pairs
-    of matrices that meet in there are multiplied once for all rows.
+    of matrices that meet in there are multiplied once for all rows; `kernels/mixing` does what is between them.
     """
 
     def __init__(self, count: int, width: int, d_key: int) -> None:
@@ -125,14 +134,10 @@ class Mixer(nn.Module):
             nn.init.uniform_(parameter, -TINY, TINY)
         nn.init.zeros_(self.out.weight)
 
-    def forward(self, u: Tensor, D: Tensor, alpha: Tensor) -> Tensor:
-        """u `[B, T, H]`, D `[B, T, E, H]`, alpha `[B, T, E]` -> `[B, T, H]`."""
-        query = linear(u, self.Wk.weight.t() @ self.Wq.weight)
-        shared = (query.unsqueeze(-2) * D).sum(-1)  # [B, T, f], the same for every e
-        own = D @ (self.q_bias @ self.Wk.weight).t()  # [B, T, f, e]
-        attention = torch.softmax((own + shared.unsqueeze(-1)) / math.sqrt(self.d_key), dim=-2)
-        weights = (attention * alpha.unsqueeze(-2)).sum(-1)  # [B, T, f]
-        return linear((weights.unsqueeze(-1) * D).sum(-2), self.out.weight @ self.Wv.weight)
+    def forward(self) -> tuple[Tensor, Tensor, Tensor]:
+        """W_k' W_q `[H, H]`, W_k' q_e `[E, H]` and W_out W_v `[H, H]`."""
+        w_k = self.Wk.weight
+        return w_k.t() @ self.Wq.weight, self.q_bias @ w_k, self.out.weight @ self.Wv.weight
 
 
 class Router(nn.Module):
@@ -172,7 +177,7 @@ class Router(nn.Module):
 
 
 class Refiner(nn.Module):
-    """p `[B, T, E]`, how well each expert suits this step's input."""
+    """`[E, H]`, whose product with a step's input is p: how well each expert suits it."""
 
     def __init__(self, count: int, width: int, d_key: int, temperature: float, center: bool) -> None:
         super().__init__()
@@ -182,9 +187,9 @@ class Refiner(nn.Module):
         nn.init.uniform_(self.Wq_tok.weight, -TINY, TINY)
         nn.init.uniform_(self.k_loc, -TINY, TINY)
 
-    def forward(self, u: Tensor) -> Tensor:
-        p = linear(u, self.k_loc @ self.Wq_tok.weight) * self.scale
-        return p - p.mean(-1, keepdim=True) if self.center else p
+    def forward(self) -> Tensor:
+        taste = self.k_loc @ self.Wq_tok.weight * self.scale
+        return taste - taste.mean(0) if self.center else taste
 
 
 class Head(nn.Module):

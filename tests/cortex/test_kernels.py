@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.kernels import cpu, elementary
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_plain
@@ -19,10 +20,15 @@ from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
 from memexp.cortex.kernels.gate import anywhere, gru_gate
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
+from memexp.cortex.kernels.heads import head_products, head_products_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
-from memexp.cortex.kernels.rtu import carry_traces, rtu
+from memexp.cortex.kernels.mixing import mix_experts
+from memexp.cortex.kernels.mixing.plain import mix_experts_plain
+from memexp.cortex.kernels.norm import layer_norm, rms_norm
+from memexp.cortex.kernels.product import transposed_product
+from memexp.cortex.kernels.rtu import carry_traces, rtu, trace_factors
 from memexp.cortex.kernels.rtu.plain import rtu_plain
 from memexp.cortex.kernels.slstm import slstm
 from memexp.cortex.kernels.slstm.plain import slstm_plain
@@ -156,18 +162,32 @@ def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, m
     assert all(torch.equal(a, b) for a, b in zip(*outcomes, strict=True))
 
 
-def test_what_fails_in_a_thread_is_raised(monkeypatch) -> None:
-    def fail(*arguments) -> None:
-        raise ZeroDivisionError
-
+@pytest.mark.parametrize("rows", [1, 2, 7, 100])
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_every_row_is_done_once_whatever_the_number_of_threads(rows: int, threads: int, monkeypatch) -> None:
     monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
+    before, done = torch.get_num_threads(), torch.zeros(rows)
     try:
-        with pytest.raises(ZeroDivisionError):
-            cpu.over_rows(fail, 4, torch.zeros(4))
+        torch.set_num_threads(threads)
+        cpu.over_rows(count, rows, done)
     finally:
         torch.set_num_threads(before)
+    assert done.tolist() == [1] * rows
+
+
+@kernel
+def count(done, first, end):
+    for row in range(first, end):
+        done[row] += 1
+
+
+@pytest.mark.parametrize("shape", [(8, 5, 32), (19, 70, 45), (3, 1, 2), (130, 200, 64)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_our_product_of_matrices_equals_that_of_torch(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    m, n, k = shape
+    a, b = torch.randn(n, m, dtype=dtype), torch.randn(n, k, dtype=dtype)
+    torch.testing.assert_close(transposed_product(a, b), a.t() @ b, rtol=1e-5, atol=1e-5)
 
 
 def test_the_slstm_kernel_from_a_fresh_state_equals_the_plain_loop() -> None:
@@ -190,8 +210,8 @@ def test_traces_are_the_derivatives_of_the_state(T: int, seed: int, starts: floa
         nu, theta = p[0].exp(), p[1].exp()
         decay, gain = (-nu).exp() * torch.stack([theta.cos(), theta.sin()]), (1 - (-2 * nu).exp()).sqrt()
         c, sums = rtu(u, decay, gain * p[2:], c0, resets)
-        slopes = torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain])
-        return c[:, -1], sums, carry_traces(traces, sums, decay, p[2:], slopes, T, resets).detach()
+        factors = trace_factors(decay, p[2:], torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain]))
+        return c[:, -1], sums, carry_traces(traces, sums, factors, T, resets).detach()
 
     u, resets = torch.randn(1, T, H, dtype=torch.float64), torch.rand(1, T) < starts
     traces = torch.zeros(1, 4, 2, H, dtype=torch.float64)
@@ -201,39 +221,57 @@ def test_traces_are_the_derivatives_of_the_state(T: int, seed: int, starts: floa
         torch.testing.assert_close(after[0, :, part], derivative, rtol=1e-8, atol=1e-10)
 
 
+@kernel
+def exps(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.exp(x[i])
+
+
+@kernel
+def log1ps(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.log1p(x[i])
+
+
+@kernel
+def sigmoids(x, y, first, end):
+    for i in range(first, end):
+        y[i] = elementary.sigmoid(x[i])
+
+
 @pytest.mark.parametrize(
-    ("name", "oracle", "values"),
+    ("fill", "oracle", "values"),
     [
-        ("exp", np.exp, np.linspace(-86, 88, 100_001)),
-        ("log1p", np.log1p, np.linspace(1e-6, 1, 100_001)),
-        ("sigmoid", lambda x: 1 / (1 + np.exp(-x)), np.linspace(-80, 80, 100_001)),
+        (exps, np.exp, np.linspace(-86, 88, 100_001)),
+        (log1ps, np.log1p, np.linspace(1e-6, 1, 100_001)),
+        (sigmoids, lambda x: 1 / (1 + np.exp(-x)), np.linspace(-80, 80, 100_001)),
     ],
 )
-def test_vectorised_functions_are_accurate_to_single_precision(name: str, oracle: Callable, values: np.ndarray) -> None:
-    function = getattr(elementary, name)
-
-    @kernel
-    def fill(x, y, first, end):
-        for i in range(first, end):
-            y[i] = function(x[i])
-
-    x = values.astype(np.float32)
-    y = np.empty_like(x)
-    fill(x, y, 0, len(x))
-    assert np.max(np.abs(y / oracle(x.astype(np.float64)) - 1)) < 4e-7
+def test_vectorised_functions_are_accurate_to_single_precision(fill, oracle: Callable, values: np.ndarray) -> None:
+    x = torch.from_numpy(values).float()
+    y = torch.empty_like(x)
+    cpu.over_rows(fill, len(x), x, y)
+    assert np.max(np.abs(y.numpy() / oracle(x.double().numpy()) - 1)) < 4e-7
 
 
 def test_exp_of_a_very_negative_number_is_zero_and_that_of_nan_is_nan() -> None:
-    @kernel
-    def fill(x, y, first, end):
-        for i in range(first, end):
-            y[i] = elementary.exp(x[i])
-
-    x = np.array([-100.0, -1e30, -np.inf, 0.0, np.nan], dtype=np.float32)
-    y = np.ones_like(x)
-    fill(x, y, 0, 5)
+    x = torch.tensor([-100.0, -1e30, -torch.inf, 0.0, torch.nan])
+    y = torch.ones_like(x)
+    cpu.over_rows(exps, 5, x, y)
     assert y[:4].tolist() == [0.0, 0.0, 0.0, 1.0]
-    assert np.isnan(y[4])
+    assert y[4].isnan()
+
+
+def test_a_kernel_that_depends_on_where_it_was_made_is_refused() -> None:
+    """Its compiled form is kept on disk under its place in the source alone."""
+    factor = 2.0
+
+    def scale(x, first, end):
+        for i in range(first, end):
+            x[i] *= factor
+
+    with pytest.raises(TypeError, match="scale"):
+        kernel(scale)
 
 
 def gradients_of_both(fast: Callable, plain: Callable, inputs: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -259,6 +297,62 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
     with mock.patch("memexp.cortex.kernels.gate.passes_for", return_value=anywhere):
         for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
             torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+
+
+def test_an_expert_that_was_not_chosen_has_no_part_in_the_mixing() -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(size) for size in [(9, 8), (9, 8), (3, 9, 8), (9, 8), (3, 8), (3, 8)]]
+    preference = torch.tensor([0.5, -torch.inf, 0.0])
+    both = (lambda *a, f=f: torch.cat(f(*a, preference, 0.3)) for f in (mix_experts, mix_experts_plain))
+    for ours, oracle in gradients_of_both(*both, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-5, atol=1e-5)
+
+
+@given(n=st.integers(1, 150), E=st.integers(2, 4), H=st.integers(1, 9), seed=st.integers(0, 999))
+@few
+def test_fast_mixing_of_experts_equals_its_equations(n: int, E: int, H: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = [(n, H), (n, H), (E, n, H), (n, H), (E, H), (E, H), (E,)]
+    inputs = [torch.randn(size, dtype=torch.float64) for size in sizes]
+    both = (lambda *a, f=f: torch.cat(f(*a, 0.3)) for f in (mix_experts, mix_experts_plain))
+    for ours, oracle in gradients_of_both(*both, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-9)
+
+
+@given(
+    B=st.integers(1, 5), T=st.integers(1, 5), N=st.integers(1, 3), d=st.sampled_from([1, 3, 16]), seed=st.integers(0, 9)
+)
+@few
+def test_fast_products_of_heads_equal_their_equation(B: int, T: int, N: int, d: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    sizes = [(B, T, N * d), (B, T, N * d), (N, d, 2 * d), (N, d, 2 * d), (N, 4, d)]
+    inputs = [torch.randn(size, dtype=torch.float64) for size in sizes]
+    for ours, oracle in gradients_of_both(head_products, head_products_plain, inputs):
+        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
+
+
+@given(n=st.integers(1, 9), d=st.integers(1, 40), groups=st.integers(1, 4), seed=st.integers(0, 99))
+@few
+def test_fast_norms_equal_those_of_torch(n: int, d: int, groups: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    x, weight = 3 * torch.randn(2, n, groups * d) + 1, torch.randn(groups * d)
+    for norm in (lambda: layer_norm(x, weight, 1e-5, groups), lambda: rms_norm(x, weight, 1e-7)):
+        with torch.no_grad():
+            fast = norm()
+        torch.testing.assert_close(fast, norm(), rtol=1e-4, atol=1e-5)
+
+
+@given(B=st.integers(1, 9), H=st.integers(1, 20), K=st.integers(1, 5), seed=st.integers(0, 99))
+@few
+def test_a_single_step_of_the_convolution_equals_that_of_a_sequence(B: int, H: int, K: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    cell, x, resets = CausalConv(H, K), torch.randn(B, 1, H), torch.rand(B, 1) < 0.3
+    state = {"conv": torch.randn(B, K, H)}
+    with torch.no_grad():
+        y, after = cell(x, state, resets)
+    expected, expected_after = cell(x, state, resets)
+    torch.testing.assert_close(y, expected)
+    torch.testing.assert_close(after["conv"], expected_after["conv"])
 
 
 @given(T=st.integers(1, 7), K=st.integers(1, 5), seed=st.integers(0, 999), all_count=st.booleans())

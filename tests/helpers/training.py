@@ -42,7 +42,8 @@ def tiny_cvc(**changes: Any) -> TrainConfig:
     recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train").train
     small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S", "num_cogs": 3, "num_vibes": 12}
     knobs = SMALL | RICH | {"max_steps": 24, "num_cogs": 3}
-    words = TINY | {"evaluation.episodes": 0, "trainer.num_envs": 8, "trainer.total_timesteps": 192 * 6}
+    words = TINY | {"evaluation.episodes": 0, "evaluation.reference_episodes": 0}
+    words |= {"trainer.num_envs": 8, "trainer.total_timesteps": 192 * 6}
     words |= {f"env.{name}": value for name, value in knobs.items()}
     return override(recipe(**small), words | {key.replace("__", "."): value for key, value in changes.items()})
 

@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, without_influence
+from memexp.cortex.cells.shared import Derived, State, accumulator_dtype, without_influence
 from memexp.cortex.kernels.linear import Linear
-from memexp.cortex.kernels.rtu import carry_traces, rtu
+from memexp.cortex.kernels.rtu import TraceFactors, carry_traces, rtu, trace_factors
 
 
 def identity(x: Tensor) -> Tensor:
@@ -35,6 +35,16 @@ def hadamard(size: int) -> Tensor:
     if len(matrix) != size:
         raise ValueError(f"a Hadamard transform needs a power of two, not {size}")
     return matrix
+
+
+def constants(nu_log: Tensor, theta_log: Tensor, w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor, TraceFactors]:
+    """lambda and Gamma w `[2, H]`, and what the traces need, which carries no gradient."""
+    nu, theta = nu_log.exp(), theta_log.exp()
+    gain, w = (1 - (-2 * nu).exp()).sqrt(), torch.stack([w1, w2])
+    decay = (-nu).exp() * torch.stack([theta.cos(), theta.sin()])
+    with torch.no_grad():
+        factors = trace_factors(decay, w, torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain]))
+    return decay, gain * w, factors
 
 
 class Axon(nn.Module):
@@ -63,6 +73,7 @@ class Axon(nn.Module):
         self.w1 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.w2 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.out_proj = Linear(2 * d_hidden, out_dim or d_hidden)
+        self.constants = Derived()
         self.mixer = mixer
         if mixer == "dense":
             self.input_proj = Linear(d_hidden, d_hidden, bias=False)
@@ -80,19 +91,15 @@ class Axon(nn.Module):
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         real = accumulator_dtype(x)
         u = self._mix(x).to(real)
-        nu, theta = self.nu_log.to(real).exp(), self.theta_log.to(real).exp()
-        gain = (1 - (-2 * nu).exp()).sqrt()
-        w = torch.stack([self.w1, self.w2]).to(real)  # [2, H]
-        weight = gain * w
+        parameters = (a.to(real) for a in (self.nu_log, self.theta_log, self.w1, self.w2))
+        decay, weight, factors = self.constants(constants, *parameters)
         if state is None:
             c = weight * u.unsqueeze(-2)
             return without_influence(self._output(c, x.dtype), [self.theta_log]), {}
         before, traces = state["c"].detach().to(real), state["traces"].detach().to(real)
-        decay = (-nu).exp() * torch.stack([theta.cos(), theta.sin()])  # [2, H]
         c, sums = rtu(u, decay, weight, self._with_past_credit(before, traces), resets)
         with torch.no_grad():
-            slopes = torch.stack([nu, theta, gain, nu * (-2 * nu).exp() / gain])
-            traces = carry_traces(traces, sums, decay, w, slopes, x.shape[1], resets)
+            traces = carry_traces(traces, sums, factors, x.shape[1], resets)
         dtype = state["c"].dtype
         return self._output(c, x.dtype), {"c": c[:, -1].detach().to(dtype), "traces": traces.to(dtype)}
 

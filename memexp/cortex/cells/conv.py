@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, accumulator_dtype
-from memexp.cortex.kernels.conv import depthwise_conv
+from memexp.cortex.cells.shared import Derived, State, accumulator_dtype
+from memexp.cortex.kernels.conv import depthwise_conv, depthwise_step, steps_by_kernel
 
 
 class CausalConv(nn.Module):
@@ -23,6 +23,7 @@ class CausalConv(nn.Module):
             raise ValueError(f"causal convolution: kernel={kernel} must be at least 1")
         self.d_hidden, self.kernel, self.mixing = d_hidden, kernel, mixing
         self.conv = nn.Conv1d(d_hidden, d_hidden, kernel, groups=1 if mixing else d_hidden)  # holds W and b, no more
+        self.factors = Derived()
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
         return {"conv": torch.zeros(batch, self.kernel, self.d_hidden, device=device, dtype=dtype)}
@@ -34,6 +35,10 @@ class CausalConv(nn.Module):
             last_tap = self.conv.weight[..., -1]
             return (F.linear(x, last_tap, bias) if self.mixing else torch.addcmul(bias, x, last_tap[:, 0])), {}
         T, K = x.shape[1], self.kernel
+        factors = self.factors(oldest_first, self.conv.weight)
+        if T == 1 and not self.mixing and steps_by_kernel(x, state["conv"], factors):
+            y, last = depthwise_step(state["conv"], x[:, 0], factors, bias, resets)
+            return y[:, None], {"conv": last}
         past = state["conv"].to(x.dtype)
         if T == 1 and resets is not None:  # then a reset clears all of the past at once
             past, resets = past * ~resets[..., None], None
@@ -48,10 +53,15 @@ class CausalConv(nn.Module):
                 )
         else:
             dtype = accumulator_dtype(x)
-            by_lag = self.conv.weight[:, 0].t().flip(0)
-            y = depthwise_conv(run[:, 1:].to(dtype), by_lag.to(dtype), bias.to(dtype), same_episode).to(x.dtype)
+            by_lag = factors.flip(0).to(dtype)
+            y = depthwise_conv(run[:, 1:].to(dtype), by_lag, bias.to(dtype), same_episode).to(x.dtype)
         last = run[:, T:] if kept is None else run[:, T:] * kept.to(x.dtype)
         return y, {"conv": last.to(state["conv"].dtype)}
+
+
+def oldest_first(weight: Tensor) -> Tensor:
+    """The factors of a depthwise convolution, `[K, H]` of `[H, 1, K]`."""
+    return weight[:, 0].t().contiguous()
 
 
 def lags_in_episode(resets: Tensor | None, K: int, dtype: torch.dtype) -> tuple[list[Tensor | None], Tensor | None]:

@@ -1,12 +1,14 @@
 """What several cells use."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from memexp.cortex.kernels.norm import layer_norm
 
 State = dict[str, Tensor]
 """A flat dict of tensors `[B, ...]`."""
@@ -21,8 +23,60 @@ class HeadNorm(nn.Module):
         self.n_heads = n_heads
 
     def forward(self, x: Tensor) -> Tensor:
-        heads = x.unflatten(-1, (self.n_heads, -1))
-        return F.layer_norm(heads, heads.shape[-1:]).flatten(-2) * self.weight
+        return layer_norm(x, self.weight, 1e-5, self.n_heads)
+
+
+class Derived:
+    """What is computed from parameters alone, kept from call to call while no gradients are recorded.
+
+    It is computed again once a parameter was written to or replaced, or any optimiser of torch has made a step (fused
+    ones write without PyTorch's count of writes), and after every call that records gradients. On a GPU nothing is
+    kept: a captured graph would not notice.
+    """
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[Tensor, int]] = []
+        self._steps, self._value = 0, None
+
+    def __call__(self, compute: Callable[..., Any], *parameters: Tensor) -> Any:
+        """compute(*parameters)"""
+        if torch.compiler.is_compiling():
+            return compute(*parameters)
+        if torch.is_grad_enabled() or not _may_be_kept(parameters):
+            self._sources = []
+            return compute(*parameters)
+        if not self._holds_for(parameters):
+            self._value, self._steps = compute(*parameters), _optimizer_steps[0]
+            self._sources = [(p.detach(), p._version) for p in parameters]  # so held, no other takes their memory
+        return self._value
+
+    def _holds_for(self, parameters: tuple[Tensor, ...]) -> bool:
+        return (
+            self._steps == _optimizer_steps[0]
+            and len(self._sources) == len(parameters)
+            and all(
+                p.data_ptr() == source.data_ptr() and p._version == version and p.dtype == source.dtype
+                for p, (source, version) in zip(parameters, self._sources, strict=True)
+            )
+        )
+
+    def __reduce__(self) -> tuple[type["Derived"], tuple[()]]:
+        return Derived, ()  # a copy of a module keeps its own
+
+
+def _may_be_kept(parameters: tuple[Tensor, ...]) -> bool:
+    return not torch.is_autocast_enabled("cpu") and all(p.is_cpu and not p.is_inference() for p in parameters)
+
+
+_optimizer_steps = [0]
+"""Steps of all optimisers in this process."""
+
+
+def _count_optimizer_step(*_: Any) -> None:
+    _optimizer_steps[0] += 1
+
+
+register_optimizer_step_post_hook(_count_optimizer_step)
 
 
 def require_heads(cell: str, width: int, n_heads: int) -> None:

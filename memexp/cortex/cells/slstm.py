@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from memexp.cortex.cells.axon import AxonLayer
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.shared import (
+    Derived,
     HeadNorm,
     State,
     accumulator_dtype,
@@ -27,6 +28,7 @@ from memexp.cortex.cells.shared import (
     split_state,
     without_influence,
 )
+from memexp.cortex.kernels.heads import head_products
 from memexp.cortex.kernels.slstm import EPS, slstm
 
 AXON_PREFIXES = ["if_fused.", "zo_fused."]
@@ -46,6 +48,7 @@ class SLSTM(nn.Module):
             self.if_fused, self.zo_fused = AxonLayer(d_hidden, 2 * d_hidden), AxonLayer(d_hidden, 2 * d_hidden)
         else:
             self.igate, self.fgate, self.zgate, self.ogate = (HeadMatrices(n_heads, d) for _ in range(4))
+            self.pairs = Derived(), Derived()
         self.recurrent_kernel = nn.Parameter(torch.zeros(n_heads, 4 * d, d))
         bias = torch.zeros(n_heads, 4, d)
         bias[:, 1] = torch.linspace(3.0, 6.0, d)
@@ -63,13 +66,12 @@ class SLSTM(nn.Module):
         if state is None:
             return self._first_steps(x), {}
         convolved, conv_state = self.conv1d_cell(x, state, resets)
-        halves, axon_states = self._input_halves(F.silu(convolved), x, state, resets)
+        terms, axon_states = self._terms(F.silu(convolved), x, state, resets)
         dtype, (B, T) = accumulator_dtype(x), x.shape[:2]
-        terms = torch.cat(halves, dim=-2).to(dtype)  # [B, T, N, 4, d]
         recurrent = self.recurrent_kernel.to(dtype).unflatten(1, (4, -1))
         before = state["ycnm"].to(dtype).unflatten(-1, (self.n_heads, -1))
         with full_precision(x):
-            y, after = slstm(terms, recurrent, before, resets)
+            y, after = slstm(terms.to(dtype), recurrent, before, resets)
         new = {"ycnm": after.flatten(-2).to(state["ycnm"].dtype)}
         return self.outnorm(y.view(B, T, -1).to(x.dtype)), new | conv_state | axon_states
 
@@ -86,26 +88,21 @@ class SLSTM(nn.Module):
         y = torch.sigmoid(o + self.bias[:, 3]) * torch.tanh(z + self.bias[:, 2]) / (1 + EPS)
         return self.outnorm(without_influence(y.flatten(-2), idle))
 
-    def _input_halves(
-        self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None
-    ) -> tuple[list[Tensor], State]:
-        """What the gates i, f and z, o receive from the input, each `[B, T, N, 2, d]`; and new Axon states."""
+    def _terms(self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
+        """What the gates i, f and z, o receive from the input, `[B, T, N, 4, d]`; and new Axon states."""
         if not self.axon:
-            pairs = ((convolved, self.igate, self.fgate), (x, self.zgate, self.ogate))
-            weights = [torch.cat([a.weight, b.weight], dim=2) for _, a, b in pairs]
-            return [by_head(a, w, b) for (a, _, _), w, b in zip(pairs, weights, self.bias.split(2, 1), strict=True)], {}
+            of_convolved = self.pairs[0](side_by_side, self.igate.weight, self.fgate.weight)
+            of_x = self.pairs[1](side_by_side, self.zgate.weight, self.ogate.weight)
+            return head_products(convolved, x, of_convolved, of_x, self.bias), {}
         calls = zip((self.if_fused, self.zo_fused), (convolved, x), split_state(AXON_PREFIXES, state), strict=True)
         outcomes = [layer(a, part, resets) for layer, a, part in calls]
         ys = [y.unflatten(-1, (2, self.n_heads, -1)).transpose(-3, -2) for y, _ in outcomes]
-        halves = [y + bias for y, bias in zip(ys, self.bias.split(2, 1), strict=True)]
-        return halves, join_states(AXON_PREFIXES, [new for _, new in outcomes])
+        return torch.cat(ys, dim=-2) + self.bias, join_states(AXON_PREFIXES, [new for _, new in outcomes])
 
 
-def by_head(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x `[B, T, H]` times a matrix a head, `[N, d, 2 d]`, plus bias `[N, 2, d]` -> `[B, T, N, 2, d]`."""
-    heads = x.flatten(0, 1).unflatten(-1, (len(weight), -1)).transpose(0, 1)
-    y = torch.baddbmm(bias.flatten(1).unsqueeze(1), heads, weight)
-    return y.transpose(0, 1).view(*x.shape[:2], *bias.shape)
+def side_by_side(a: Tensor, b: Tensor) -> Tensor:
+    """Two matrices a head, `[N, d, d]` each, as one `[N, d, 2 d]`."""
+    return torch.cat([a, b], dim=2)
 
 
 class HeadMatrices(nn.Module):

@@ -1,29 +1,24 @@
 """How kernels run on the CPU: compiled by Numba, rows spread over torch's threads."""
 
-import ctypes
 import functools
-import itertools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FunctionType
 
 import llvmlite.binding
 import torch
 from torch import Tensor
 
+from memexp.cortex.kernels.threads import openmp, spread
 from memexp.jit import entries, njit
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 """What floating-point arithmetic may assume: sums may be reordered, but infinities stay infinities."""
 
-kernel = entries(Path(__file__).parent)(_nrt=False, fastmath=_FAST, error_model="numpy")
-"""A kernel: called with numpy arrays and then, as its last two arguments, the first row and the end of its rows.
+_compiled = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy")
+_entry = entries(Path(__file__).parent)(_nrt=False, error_model="numpy")
 
-It must not allocate, so that no slice of an array costs reference counting. What it needs to work on is passed as an
-array with a place for each row, of which it uses that of its first row.
-"""
-
-inlined = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy", forceinline=True)
+inlined = functools.partial(_compiled, forceinline=True)
 """A function that kernels use."""
 
 # Loops over a dozen arrays become vector instructions only if the compiler may check at run time that none overlaps
@@ -31,57 +26,41 @@ inlined = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy
 llvmlite.binding.set_option("memexp", "-runtime-memory-check-threshold=256")
 
 
+def kernel(function: Callable[..., None]) -> Callable[..., None]:
+    """A kernel: written as function(*arrays, first, end), where first and end bound its rows; called by `over_rows`.
+
+    It must not allocate, so that no slice of an array costs reference counting. What it needs to work on is passed as
+    an array with a place for each row, of which it uses that of its first row. It may not use its maker's variables.
+    """
+    if function.__closure__:
+        raise TypeError(f"kernel '{function.__qualname__}' uses variables of the function that it is defined in")
+    code = _launch.__code__.replace(  # Numba's cache tells functions apart by these
+        co_filename=function.__code__.co_filename,
+        co_firstlineno=function.__code__.co_firstlineno,
+        co_name=function.__name__,
+        co_qualname=function.__qualname__,
+    )
+    launch = FunctionType(code, {"_run": _compiled(function), "_spread": spread, "__name__": function.__module__})
+    return _entry(launch)
+
+
+def over_rows(run: Callable[..., None], rows: int, *arguments: Tensor) -> None:
+    """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
+    arrays = [a.detach().numpy() for a in arguments]
+    parts = torch.get_num_threads() if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
+    run(rows, min(parts, rows), openmp(), *arrays)
+
+
 _WORTH_SPREADING = 16_384
 """Numbers in the largest array from which on several threads take less time than waking them does."""
 
 
-def over_rows(run: Callable[..., Any], rows: int, *arguments: Tensor) -> None:
-    """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
-    if not rows:
-        return
-    arrays = [a.detach().numpy() for a in arguments]
-    parts = min(torch.get_num_threads(), rows) if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
-    bounds = [rows * part // parts for part in range(parts + 1)]
-    _in_parallel([functools.partial(run, *arrays, a, b) for a, b in itertools.pairwise(bounds)])
-
-
-def _in_parallel(jobs: list[Callable[[], Any]]) -> None:
-    """Run the jobs, by the threads of torch's own OpenMP runtime.
-
-    After each operation of torch these spin for a while, waiting for the next: threads of our own would have to share
-    the cores with them (sLSTM, T=64 on 2 cores: 2.5 ms with a pool of threads, 0.9 ms so).
-    """
-    parallel = _openmp()
-    if len(jobs) == 1 or parallel is None:
-        for job in jobs:
-            job()
-        return
-    waiting, failures = list(jobs), []
-
-    def work(_: int | None) -> None:
-        try:
-            while waiting:
-                waiting.pop()()
-        except IndexError:  # another thread took the last one
-            pass
-        except BaseException as error:  # must not leave a thread that is not Python's
-            failures.append(error)
-
-    parallel(_WORK(work), None, len(jobs), 0)
-    if failures:
-        raise failures[0]
-
-
-_WORK = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-@functools.cache
-def _openmp() -> Callable[..., None] | None:
-    """GOMP_parallel(function, its argument, number of threads, flags) of the OpenMP runtime that torch has loaded."""
-    parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if torch.backends.openmp.is_available() else None
-    if parallel is not None:
-        parallel.argtypes, parallel.restype = [_WORK, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
-    return parallel
+def _launch(rows, parts, parallel, *arrays):
+    """What `kernel` makes an entry of, for each kernel `_run`."""
+    if parts > 1 and parallel:
+        _spread(_run, arrays, rows, parts, parallel)  # type: ignore[name-defined]  # noqa: F821
+    else:
+        _run(*arrays, 0, rows)  # type: ignore[name-defined]  # noqa: F821
 
 
 def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
@@ -91,11 +70,46 @@ def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
     return (~resets).to(like.dtype)
 
 
+@functools.cache
+def constants(dtype: torch.dtype, *values: float) -> Tensor:
+    """Numbers of this type for a kernel, which takes arrays alone."""
+    return torch.tensor(values, dtype=dtype)
+
+
 @inlined
 def quarters(x):
     """What the four gates have of x, one after the other."""
     n = len(x) // 4
     return x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
+
+
+@inlined
+def copy(a, b):
+    for j in range(len(a)):
+        b[j] = a[j]
+
+
+@inlined
+def clear(a):
+    zero = a.dtype.type(0.0)
+    for j in range(len(a)):
+        a[j] = zero
+
+
+@inlined
+def copy_if(keep, a, b):
+    """b = a, or 0 where keep is 0 because an episode starts, whatever a is."""
+    zero = a.dtype.type(0.0)
+    for j in range(len(a)):
+        b[j] = a[j] if keep != zero else zero
+
+
+@inlined
+def dot(a, b):
+    total = a.dtype.type(0.0)
+    for j in range(len(a)):
+        total += a[j] * b[j]
+    return total
 
 
 @inlined

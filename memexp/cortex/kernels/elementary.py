@@ -104,3 +104,17 @@ def _(x):
 @overload(sigmoid)
 def _(x):
     return (lambda x: _sigmoid_single(x)) if x == types.float32 else (lambda x: 1 / (1 + math.exp(-x)))
+
+
+@inlined
+def softmax_in_place(scores):
+    real = scores.dtype.type
+    highest, total = scores[0], real(0.0)
+    for k in range(len(scores)):
+        highest = max(highest, scores[k])
+    for k in range(len(scores)):
+        scores[k] = exp(scores[k] - highest)
+        total += scores[k]
+    share = real(1.0) / total
+    for k in range(len(scores)):
+        scores[k] *= share

@@ -24,6 +24,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Linear.apply(x, weight, bias)  # type: ignore[return-value]
 
 
+def silu_linear(x: Tensor, layer: "Linear") -> Tensor:
+    """silu(layer(x)); without gradients oneDNN applies silu to each sum before it writes it."""
+    if torch.is_grad_enabled() or not by_onednn(x):
+        return F.silu(layer(x))
+    return _onednn(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias, "swish").view(*x.shape[:-1], -1)
+
+
 class Linear(nn.Linear):
     """torch.nn.Linear that computes by `linear`."""
 
@@ -66,17 +73,21 @@ def onednn_is_faster() -> bool:
         return False
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The operator that torch.compile itself uses for linear layers on CPUs. It takes transposed matrices as they are,
-    but slices of columns as weights send it to its slow reference implementation."""
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """The operator that torch.compile itself uses for linear layers on CPUs; `then` is a function of each sum. It takes
+    transposed matrices as they are, but slices of columns as weights send it to its slow reference implementation."""
     if min(weight.stride()) != 1 or max(weight.stride()) not in weight.shape:
         weight = weight.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; as the transposed of x^T grad it is faster."""
-    return _onednn(x.t(), grad.t()).t() if by_onednn(x) else grad.t() @ x
+    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; oneDNN would have one of them copied and transposed first."""
+    if not by_onednn(x):
+        return grad.t() @ x
+    from memexp.cortex.kernels.product import transposed_product  # brings a compiler
+
+    return transposed_product(grad, x)
 
 
 class _Linear(torch.autograd.Function):

@@ -17,6 +17,13 @@ def has_kernel(x: Tensor, on_gpu: bool = True) -> bool:
     return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and HAS_TRITON)
 
 
+def by_numba(x: Tensor) -> bool:
+    """Whether what has no operator of its own runs in Numba: on a CPU, in single or double precision, outside of
+    autocast and torch.compile."""
+    suits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return suits and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
+
+
 def by_device(operator: Any, package: str, function: str, devices: Sequence[str] = ("cpu", "gpu")) -> None:
     """Let `<package>.cpu.<function>` compute the operator on the CPU and `<package>.gpu.<function>` on CUDA devices.
 

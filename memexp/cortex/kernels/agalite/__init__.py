@@ -33,9 +33,11 @@ def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | N
         y, after = agalite_plain(projected, factors, state, resets)
         return y, (after[0].detach(), after[1].detach(), after[2].detach())
     inputs = (a.contiguous() for a in (projected, factors, *state))
-    y, K, V, s = _agalite(*inputs, resets, torch.is_grad_enabled())
-    # Copies: a view would keep the states of all chunks.
-    return y, (K[:, -1].detach().clone(), V[:, -1].detach().clone(), s[:, -1].detach().clone())
+    y, *states = _agalite(*inputs, resets, torch.is_grad_enabled())
+    K, V, s = (a[:, -1].detach() for a in states)
+    if torch.is_grad_enabled():  # a view would keep the states of all chunks
+        K, V, s = K.clone(), V.clone(), s.clone()
+    return y, (K, V, s)
 
 
 def number_of_states(T: int, saving: bool) -> int:

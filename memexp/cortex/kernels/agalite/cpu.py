@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memexp.cortex.kernels.agalite import number_of_states
 from memexp.cortex.kernels.agalite.plain import CHUNK, COPIES, EPS
-from memexp.cortex.kernels.cpu import inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.cpu import constants, inlined, keep_mask, kernel, over_rows
 from memexp.cortex.kernels.elementary import sigmoid
 
 
@@ -18,7 +18,7 @@ def forward(
     B, T, N, _, d = projected.shape
     E, y = factors.shape[4], projected.new_empty(B, T, N, d)
     K, V, s = (a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0))
-    work = [y.new_empty(B, *size) for size in ((5, d), (3, E), (3, E * d))]
+    work = [y.new_empty(B, *size) for size in ((5, d), (3, E), (3, E * d), (2, E * d))]
     inputs = (projected, factors, K0.flatten(2), V0, s0.flatten(2), keep_mask(resets, y, T), _constants(y))
     over_rows(_forward, B, *inputs, *work, y, K.flatten(3), V, s.flatten(3))
     return y, K, V, s
@@ -38,25 +38,29 @@ def backward(
 
 
 def _constants(like: Tensor) -> Tensor:
-    return like.new_tensor([COPIES, 2 * COPIES, EPS])
+    return constants(like.dtype, COPIES, 2 * COPIES, EPS)
 
 
 @kernel
-def _forward(projected, factors, K0, V0, s0, keep, constants, xs, ps, spreads, y, K, V, s, first, end):
+def _forward(projected, factors, K0, V0, s0, keep, constants, xs, ps, spreads, states, y, K, V, s, first, end):
+    """K and s of odd and even steps have two places in turn: in place the compiler makes no vector instructions."""
     T, N, _, d = projected.shape[1:]
-    last, x, p, spread = K.shape[1] - 1, xs[first], ps[first], spreads[first]
+    last, x, p, spread, state = K.shape[1] - 1, xs[first], ps[first], spreads[first], states[first]
     for row in range(first, end):
         for head in range(N):
-            Kt, Vt, st = K[row, last, head], V[row, last, head], s[row, last, head]
-            _copy(K0[row, head], V0[row, head], s0[row, head], Kt, Vt, st)
+            K_old, Vt, s_old = K0[row, head], V[row, last, head], s0[row, head]
+            for i in range(d):
+                Vt[i] = V0[row, head, i]
             for t in range(T):
                 if last and t % CHUNK == 0:
                     chunk = t // CHUNK
-                    _copy(Kt, Vt, st, K[row, chunk, head], V[row, chunk, head], s[row, chunk, head])
-                alive = keep[row, t]
+                    _copy(K_old, Vt, s_old, K[row, chunk, head], V[row, chunk, head], s[row, chunk, head])
+                alive, at_end = keep[row, t], (T - t) % 2
+                K_new, s_new = (K[row, last, head], s[row, last, head]) if at_end else (state[0], state[1])
                 _squash(projected[row, t, head], factors[row, t, head], x, p)
                 _spread(x[0], x[1], x[4], p, spread[0], spread[1], spread[2])
-                match, total = _read(alive, spread[0], spread[1], spread[2], Kt, st, Kt, st)
+                match, total = _read(alive, spread[0], spread[1], spread[2], K_old, s_old, K_new, s_new)
+                K_old, s_old = K_new, s_new
                 _values(alive, x[2], x[3], Vt, Vt)
                 strength, out = constants[0] * match / (constants[1] * total + constants[2]), y[row, t, head]
                 for i in range(d):
@@ -201,7 +205,7 @@ def _spread_back(d_outer, a, b, da, db):
 
 @inlined
 def _read(alive, gate, phi_k, phi_q, K, s, K_now, s_now):
-    """K and s after the step (which may take the places of those before), K . phi_q and s . phi_q."""
+    """K and s after the step, K . phi_q and s . phi_q."""
     real = gate.dtype.type
     one, match, total = real(1.0), real(0.0), real(0.0)
     for j in range(len(gate)):

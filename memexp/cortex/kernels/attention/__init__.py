@@ -2,11 +2,11 @@
 
 Scores are computed for blocks of queries and the keys that any of them may see, so that none outside the band is ever
 formed. Sizes: B rows, T queries, W window, N heads, d features a head; H = N d.
-`banded_attention_plain` is the definition, in blocks too; `cpu.py` has the passes over the scores in Numba.
+`banded_attention_plain` is the definition, in blocks too; its gradients by hand are in `anywhere.py`, in PyTorch, and
+in `cpu.py`, in one Numba kernel a direction.
 """
 
 import math
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,12 +14,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from memexp.cortex.kernels.attention import anywhere
-from memexp.cortex.kernels.attention.anywhere import hidden
-from memexp.cortex.kernels.linear import gradient_of_weight, product
+from memexp.cortex.kernels.attention.anywhere import blocks, hidden
 from memexp.cortex.kernels.shared import passes_for
-
-QUERIES_AT_ONCE = {"cpu": 32, "cuda": 128}
-"""Queries of one block, by device: few waste less on keys outside the band, many take fewer and larger operations."""
 
 
 def banded_attention(
@@ -87,14 +83,6 @@ def attention_step_plain(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor,
     return torch.softmax(scores, dim=-1) @ inputs, run[:, 1:]
 
 
-def blocks(T: int, window: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Queries of each block, and the keys that they reach."""
-    size = QUERIES_AT_ONCE.get(device.type, 128)
-    for start in range(0, T, size):
-        stop = min(start + size, T)
-        yield slice(start, stop), slice(start, stop + window)
-
-
 def skew(by_distance: Tensor) -> Tensor:
     """`[..., Q, W+1]`, entry (i, k) for the key k places into query i's window, as `[..., Q, W+Q]`, entry (i, i + k).
 
@@ -106,59 +94,21 @@ def skew(by_distance: Tensor) -> Tensor:
 
 
 class _BandedAttention(torch.autograd.Function):
-    """Heads come first in here, so that each is one batched product over rows of strided inputs, without copies."""
-
     @staticmethod
     def forward(ctx, q, kv, r, u, v, episode, episodes):
-        (N, d), (B, T, H), passes = u.shape, q.shape, passes_for(q, __name__)
-        to_key, to_distance = ((q + bias.flatten()) / math.sqrt(d) for bias in (u, v))
-        ahead = q.new_empty(N, B * T, len(r))
-        for n, head in enumerate(heads(N, d)):
-            ahead[n] = product(by_head(to_distance, n, d), r[:, head])
-        y, weights = torch.empty_like(q), []
-        for queries, reach in blocks(T, len(r) - 1, q.device):
-            scores = q.new_empty(N, B, queries.stop - queries.start, reach.stop - reach.start)
-            for n, head in enumerate(heads(N, d)):
-                torch.bmm(to_key[:, queries, head], kv[:, reach, head].mT, out=scores[n])
-            of_queries = ahead.view(N, B, T, -1)[:, :, queries]
-            weights.append(passes.softmax(scores, of_queries, episode[:, queries], episodes[:, reach]))
-            for n, head in enumerate(heads(N, d)):
-                y[:, queries, head] = torch.bmm(weights[-1][n], kv[:, reach, H:][..., head])
-        ctx.save_for_backward(to_key, to_distance, kv, r, y, *weights)
+        scale, passes = 1 / math.sqrt(u.shape[1]), passes_for(q, __name__)
+        to_key, to_distance = ((q + bias.flatten()) * scale for bias in (u, v))
+        y, weights = passes.attend(to_key, to_distance, kv.contiguous(), r, len(u), episode, episodes)
+        ctx.save_for_backward(to_key, to_distance, kv, r, u, *weights)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx, *grads):
-        to_key, to_distance, kv, r, y, *weights = ctx.saved_tensors
-        dy, (B, T, H), N, passes = grads[0].contiguous(), y.shape, weights[0].shape[0], passes_for(y, __name__)
-        d = H // N
-        d_key, d_kv, d_ahead = torch.empty_like(to_key), torch.zeros_like(kv), y.new_empty(N, B, T, len(r))
-        flow = (dy * y).view(B, T, N, d).sum(-1).permute(2, 0, 1)  # sum_j P_ij dL/dP_ij, [N, B, T]
-        for P, (queries, reach) in zip(weights, blocks(T, len(r) - 1, y.device), strict=True):
-            d_scores = torch.empty_like(P)
-            for n, head in enumerate(heads(N, d)):
-                torch.bmm(dy[:, queries, head], kv[:, reach, H:][..., head].mT, out=d_scores[n])
-                d_kv[:, reach, H:][..., head].add_(torch.bmm(P[n].mT, dy[:, queries, head]))
-            passes.softmax_back(d_scores, P, flow[:, :, queries], d_ahead[:, :, queries])
-            for n, head in enumerate(heads(N, d)):
-                d_key[:, queries, head] = torch.bmm(d_scores[n], kv[:, reach, head])
-                d_kv[:, reach, head].add_(torch.bmm(d_scores[n].mT, to_key[:, queries, head]))
-        d_distance, d_r = torch.empty_like(to_distance), torch.empty_like(r)
-        for n, head in enumerate(heads(N, d)):
-            rows = d_ahead[n].flatten(0, 1)
-            d_distance[..., head] = product(rows, r[:, head].t()).view(B, T, d)
-            d_r[:, head] = gradient_of_weight(rows, by_head(to_distance, n, d).contiguous())
-        scale = 1 / math.sqrt(d)
-        du, dv = ((a.sum((0, 1)) * scale).view(N, d) for a in (d_key, d_distance))
+        to_key, to_distance, kv, r, u, *weights = ctx.saved_tensors
+        passes, scale = passes_for(kv, __name__), 1 / math.sqrt(u.shape[1])
+        d_key, d_distance, d_kv, d_r = passes.attend_back(
+            grads[0].contiguous(), to_key, to_distance, kv.contiguous(), r, weights
+        )
+        du, dv = ((a.sum((0, 1)) * scale).view_as(u) for a in (d_key, d_distance))
         return d_key.add_(d_distance).mul_(scale), d_kv, d_r, du, dv, None, None
-
-
-def heads(N: int, d: int) -> list[slice]:
-    """The features of each head."""
-    return [slice(n * d, (n + 1) * d) for n in range(N)]
-
-
-def by_head(x: Tensor, n: int, d: int) -> Tensor:
-    """Head n of x `[B, T, H]` as a matrix `[B T, d]`, a view."""
-    return x.flatten(0, 1)[:, n * d : (n + 1) * d]

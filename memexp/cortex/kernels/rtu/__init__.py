@@ -72,41 +72,56 @@ def _backward(ctx, dc, d_sums):
 _rtu.register_autograd(_backward, setup_context=_save)
 
 
-def carry_traces(
-    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, T: int, resets: Tensor | None
-) -> Tensor:
+TraceFactors = tuple[Tensor, Tensor, Tensor]
+"""What the traces' recurrence multiplies: `[4, 2, H]` for the sums of states, `[4, 2, H]` for those of inputs, and
+lambda `[2, H]`; complex numbers as pairs, the first axis nu, theta, w1, w2."""
+
+
+def trace_factors(decay: Tensor, w: Tensor, slopes: Tensor) -> TraceFactors:
+    """Of lambda and w1 + i w2 `[2, H]`, and `[4, H]`: exp(nu), exp(theta), Gamma and Gamma'."""
+    lam, w, (nu, theta, gain, gain_slope) = torch.complex(*decay), torch.complex(*w), slopes
+    zero = torch.zeros_like(lam)
+    by_state = torch.stack([-nu * lam, 1j * theta * lam, zero, zero])
+    by_input = torch.stack([gain_slope * w, zero, gain + zero, 1j * gain])
+    return *(torch.stack([a.real, a.imag], dim=1) for a in (by_state, by_input)), decay  # type: ignore[return-value]
+
+
+def carry_traces(traces: Tensor, sums: Tensor, factors: TraceFactors, T: int, resets: Tensor | None) -> Tensor:
     """The traces dc/dp `[B, 4, 2, H]` of p = nu, theta, w1, w2 after T steps, from those before; without gradient.
 
-    E_p' = lambda^T E_p (0 if an episode started) + sum_t lambda^(T-1-t) S_p, with the sources S_p of `cells/axon.py`.
-
-    Args:
-        sums: from `rtu`.
-        decay, w: `[2, H]`, lambda and w1 + i w2.
-        slopes: `[4, H]`, exp(nu), exp(theta), Gamma and Gamma'.
+    E_p' = lambda^T E_p (0 if an episode started) + sum_t lambda^(T-1-t) S_p, with the sources S_p of `cells/axon.py`:
+    each is linear in c_{t-1} and u_t, whose weighted sums `rtu` returns.
     """
-    past = _power(torch.complex(decay[0], decay[1]), T)
-    alive = traces.new_ones(len(traces)) if resets is None else (~resets.any(1)).to(traces.dtype)
-    return _carry_traces(traces.contiguous(), sums, decay, w, slopes, torch.stack([past.real, past.imag]), alive)
+    by_state, by_input, decay = factors
+    if resets is None:
+        alive = traces.new_ones(len(traces))
+    else:
+        alive = (~(resets[:, 0] if T == 1 else resets.any(1))).to(traces.dtype)
+    inputs = (traces.contiguous(), sums, by_state, by_input, _power(decay, T), alive)
+    return _carry_traces(*inputs)
 
 
-def _power(z: Tensor, n: int) -> Tensor:
-    """z^n by repeated squaring: torch's power goes through the angle, whose rounding errors grow with n."""
+def _power(decay: Tensor, n: int) -> Tensor:
+    """lambda^n by repeated squaring: torch's power goes through the angle, whose rounding errors grow with n."""
+    if n == 1:
+        return decay
+    z = torch.complex(*decay)
     result = torch.ones_like(z)
     while n:
         result, z, n = result * z if n & 1 else result, z * z, n >> 1
-    return result
+    return torch.stack([result.real, result.imag])
 
 
 @torch.library.custom_op("memexp::carry_traces", mutates_args=())
 def _carry_traces(
-    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, past: Tensor, alive: Tensor
+    traces: Tensor, sums: Tensor, by_state: Tensor, by_input: Tensor, past: Tensor, alive: Tensor
 ) -> Tensor:
-    lam, w, power = (torch.complex(a[0], a[1]) for a in (decay, w, past))
-    by_state, by_input = lam * torch.complex(sums[:, 0], sums[:, 1]), torch.complex(sums[:, 2], sums[:, 3])
-    nu, theta, gain, gain_slope = slopes
-    sources = [-nu * by_state + gain_slope * w * by_input, 1j * theta * by_state, gain * by_input, 1j * gain * by_input]
-    kept = (power * alive[:, None])[:, None] * torch.complex(traces[:, :, 0], traces[:, :, 1])
-    after = kept + torch.stack(sources, dim=1)
+    def pair(a: Tensor) -> Tensor:
+        return torch.complex(*a.unbind(-2))
+
+    states, inputs = (pair(a).unsqueeze(1) for a in sums.split(2, dim=1))
+    kept = (pair(past) * alive[:, None]).unsqueeze(1) * pair(traces)
+    after = kept + pair(by_state) * states + pair(by_input) * inputs
     return torch.stack([after.real, after.imag], dim=2)
 
 
@@ -114,5 +129,5 @@ by_device(_carry_traces, __name__, "carry_traces", ["cpu"])
 
 
 @_carry_traces.register_fake
-def _(traces, sums, decay, w, slopes, past, alive):
+def _(traces, sums, by_state, by_input, past, alive):
     return torch.empty_like(traces)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.cpu import keep_mask, kernel, over_rows
+from memexp.cortex.kernels.cpu import inlined, keep_mask, kernel, over_rows
 
 
 def forward(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -25,10 +25,10 @@ def backward(
 
 
 def carry_traces(
-    traces: Tensor, sums: Tensor, decay: Tensor, w: Tensor, slopes: Tensor, past: Tensor, alive: Tensor
+    traces: Tensor, sums: Tensor, by_state: Tensor, by_input: Tensor, past: Tensor, alive: Tensor
 ) -> Tensor:
     after = torch.empty_like(traces)
-    inputs = [a.contiguous() for a in (traces, sums, decay, w, slopes, past, alive)]
+    inputs = [a.contiguous() for a in (traces, sums, by_state, by_input, past, alive)]
     over_rows(_carry_traces, len(traces), *inputs, after)
     return after
 
@@ -79,21 +79,20 @@ def _backward(dc, u, c, decay, weight, c0, keep, du, dc0, d_decay, d_weight, fir
 
 
 @kernel
-def _carry_traces(traces, sums, decay, w, slopes, past, alive, after, first, end):
+def _carry_traces(traces, sums, by_state, by_input, past, alive, after, first, end):
     for row in range(first, end):
-        k, E, new = alive[row], traces[row], after[row]
-        for h in range(decay.shape[1]):
-            P, R = sums[row, 0, h], sums[row, 1, h]
-            re, im = decay[0, h] * P - decay[1, h] * R, decay[0, h] * R + decay[1, h] * P
-            in_re, in_im = sums[row, 2, h], sums[row, 3, h]
-            a, b = k * past[0, h], k * past[1, h]
-            nu, theta, gain, slope = slopes[0, h], slopes[1, h], slopes[2, h], slopes[3, h]
-            w_re, w_im = slope * w[0, h], slope * w[1, h]
-            new[0, 0, h] = a * E[0, 0, h] - b * E[0, 1, h] - nu * re + w_re * in_re - w_im * in_im
-            new[0, 1, h] = a * E[0, 1, h] + b * E[0, 0, h] - nu * im + w_re * in_im + w_im * in_re
-            new[1, 0, h] = a * E[1, 0, h] - b * E[1, 1, h] - theta * im
-            new[1, 1, h] = a * E[1, 1, h] + b * E[1, 0, h] + theta * re
-            new[2, 0, h] = a * E[2, 0, h] - b * E[2, 1, h] + gain * in_re
-            new[2, 1, h] = a * E[2, 1, h] + b * E[2, 0, h] + gain * in_im
-            new[3, 0, h] = a * E[3, 0, h] - b * E[3, 1, h] - gain * in_im
-            new[3, 1, h] = a * E[3, 1, h] + b * E[3, 0, h] + gain * in_re
+        state, taken = sums[row, :2], sums[row, 2:]
+        for p in range(traces.shape[1]):
+            _carry(alive[row], past, by_state[p], by_input[p], state, taken, traces[row, p], after[row, p])
+
+
+@inlined
+def _carry(alive, past, by_state, by_input, state, taken, E, new):
+    """alive past E + by_state state + by_input taken, all complex."""
+    for h in range(E.shape[1]):
+        a, b = alive * past[0, h], alive * past[1, h]
+        c, d, e, f = by_state[0, h], by_state[1, h], by_input[0, h], by_input[1, h]
+        re = a * E[0, h] - b * E[1, h] + c * state[0, h] - d * state[1, h]
+        im = a * E[1, h] + b * E[0, h] + c * state[1, h] + d * state[0, h]
+        new[0, h] = re + e * taken[0, h] - f * taken[1, h]
+        new[1, h] = im + e * taken[1, h] + f * taken[0, h]

@@ -1,12 +1,14 @@
-"""`slstm` in one pass over the steps of each row and head, whose state and matrices stay in the cache."""
+"""`slstm` in one pass over the steps of a few rows and one head, whose state and matrices stay in the cache."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import (
-    add_product,
     add_transposed_product,
+    constants,
+    copy,
+    copy_if,
     inlined,
     keep_mask,
     kernel,
@@ -14,6 +16,7 @@ from memexp.cortex.kernels.cpu import (
     quarters,
 )
 from memexp.cortex.kernels.elementary import exp, log1p, sigmoid
+from memexp.cortex.kernels.product import ROWS, multiply_add
 from memexp.cortex.kernels.slstm.plain import EPS
 
 
@@ -21,10 +24,13 @@ def forward(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, N, _, d = terms.shape
-    y, after, saved = terms.new_empty(B, T, N, d), state.clone(), terms.new_empty(B, T if saving else 1, N, 7, d)
-    keep, eps, sums = keep_mask(resets, terms, T), terms.new_tensor([EPS]), terms.new_empty(B, 4 * d)
-    over_rows(_forward, B, terms.flatten(3), _by_source(recurrent), keep, eps, sums, y, after, saved)
-    return y, after, saved if saving else saved[:, :0].clone()
+    groups = -(-B // ROWS)
+    y, after = terms.new_empty(B, T, N, d), torch.empty_like(state)
+    saved = terms.new_empty(B, T, N, 7, d) if saving else terms.new_empty(groups, 1, 1, 7, d)
+    work = terms.new_empty(groups, ROWS, d), terms.new_empty(groups, ROWS, 4 * d)
+    keep, eps = keep_mask(resets, terms, T), constants(terms.dtype, EPS)
+    over_rows(_forward, groups, terms.flatten(3), _by_source(recurrent), state, keep, eps, *work, y, after, saved)
+    return y, after, saved if saving else terms.new_empty(B, 0, N, 7, d)
 
 
 def backward(
@@ -33,7 +39,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, N, _, d = terms.shape
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    eps, d_flat = terms.new_tensor([EPS]), d_terms.flatten(3)
+    eps, d_flat = constants(terms.dtype, EPS), d_terms.flatten(3)
     over_rows(_backward, B, dy, _by_source(recurrent), state, y, saved, keep, eps, d_flat, d_state)
     before = torch.cat([state[:, :1], y[:, :-1]], dim=1) * keep[..., None, None]  # [B, T, N, d]
     by_head = d_terms.view(B * T, N, 4 * d).permute(1, 2, 0)
@@ -47,23 +53,27 @@ def _by_source(recurrent: Tensor) -> Tensor:
 
 
 @kernel
-def _forward(terms, from_y, keep, eps, work, y, after, saved, first, end):
-    T, N, d = y.shape[1:]
-    sums = work[first]
-    for row in range(first, end):
+def _forward(terms, from_y, state, keep, eps, lasts, sums, y, after, saved, first, end):
+    B, T, N, _ = y.shape
+    last, total, saving = lasts[first], sums[first], saved.size == 7 * y.size
+    for group in range(first, end):
+        start, count = group * ROWS, min(ROWS, B - group * ROWS)
         for head in range(N):
-            last, c, n, m = after[row, 0, head], after[row, 1, head], after[row, 2, head], after[row, 3, head]
+            for i in range(count):
+                for part in range(4):
+                    copy(state[start + i, part, head], after[start + i, part, head])
             for t in range(T):
-                k = keep[row, t]
-                given = terms[row, t, head]
-                for j in range(4 * d):
-                    sums[j] = given[j]
-                if k != 0:
-                    add_product(last, from_y[head], sums)
-                i, f, z, o, open_f, c_now, n_now = _rows(saved[row, min(t, saved.shape[1] - 1), head])
-                to_i, to_f, to_z, to_o = quarters(sums)
-                _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f)
-                _advance(k, eps[0], i, f, z, o, c, n, last, c_now, n_now, y[row, t, head])
+                for i in range(count):
+                    copy(terms[start + i, t, head], total[i])
+                    copy_if(keep[start + i, t], after[start + i, 0, head], last[i])
+                multiply_add(last, from_y[head], total)
+                for i in range(count):
+                    row = start + i
+                    k, c, n, m = keep[row, t], after[row, 1, head], after[row, 2, head], after[row, 3, head]
+                    i_, f, z, o, open_f, c_now, n_now = _rows(saved[row, t, head] if saving else saved[first, 0, 0])
+                    to_i, to_f, to_z, to_o = quarters(total[i])
+                    _gates(k, to_i, to_f, to_z, to_o, n, m, i_, f, z, o, open_f)
+                    _advance(k, eps[0], i_, f, z, o, c, n, after[row, 0, head], c_now, n_now, y[row, t, head])
 
 
 @inlined

@@ -1,11 +1,14 @@
 """The depthwise causal convolution over a sequence with episode starts: its definition, and a fast form.
 
 Sizes: B rows, T steps, H features, K taps. torch's own grouped convolution knows no resets and is slow on the CPU.
+`cpu.py` has a single step in Numba, for acting.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from memexp.cortex.kernels.shared import by_numba
 
 
 def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:
@@ -23,6 +26,31 @@ def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list
     if torch.compiler.is_compiling():
         return depthwise_conv_plain(run, weight, bias, same_episode)
     return _DepthwiseConv.apply(run, weight, bias, same_episode)  # type: ignore[return-value]
+
+
+def steps_by_kernel(x: Tensor, past: Tensor, weight: Tensor) -> bool:
+    """Whether `depthwise_step` does a step with these."""
+    return not torch.is_grad_enabled() and by_numba(x) and past.dtype == weight.dtype == x.dtype
+
+
+def depthwise_step(
+    past: Tensor, x: Tensor, weight: Tensor, bias: Tensor, resets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """The next step of an episode, without gradients.
+
+    Args:
+        past: `[B, K, H]`, the last K inputs, oldest first.
+        x: `[B, H]`, the input of this step.
+        weight: `[K, H]`, oldest first too.
+        bias: `[H]`.
+        resets: `[B, 1]` bool, True where the step starts an episode; None for nowhere.
+
+    Returns:
+        y `[B, H]`, and the last K inputs after the step.
+    """
+    from memexp.cortex.kernels.conv.cpu import step  # brings a compiler
+
+    return step(past, x, weight, bias, resets)
 
 
 def depthwise_conv_plain(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:

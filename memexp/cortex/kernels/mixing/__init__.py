@@ -1,0 +1,59 @@
+"""`mix_experts`: what a column makes of its experts' outputs, between the matrix products around it.
+
+`plain.py` is its definition, `cpu.py` one pass over the rows in Numba, and one for the gradients. Sizes: E experts, H
+features.
+"""
+
+from importlib import import_module
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from memexp.cortex.kernels.mixing.plain import mix_experts_plain
+from memexp.cortex.kernels.shared import by_numba
+
+
+def mix_experts(
+    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, own: Tensor, taste: Tensor, preference: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """sum_e alpha_e D_e + u - x, and sum_f w_f D_f, with D_e = y_e - u and
+
+        alpha = softmax_e(preference_e + taste_e . u)    w_f = sum_e alpha_e softmax_f((query + own_e) . D_f scale)
+
+    Args:
+        x, u: `[..., H]`, the column's input, and normed.
+        ys: `[E, ..., H]`, what the experts make of u.
+        query: `[..., H]`.
+        own, taste: `[E, H]`.
+        preference: `[E]`.
+    """
+    if not by_numba(x):
+        return mix_experts_plain(x, u, ys, query, own, taste, preference, scale)
+    return _MixExperts.apply(x, u, ys, query, own, taste, preference, scale)  # type: ignore[return-value]
+
+
+class _MixExperts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, u, ys, query, own, taste, preference, scale):
+        shape, width = x.shape, x.shape[-1]
+        x, u, query = (a.reshape(-1, width) for a in (x, u, query))
+        ys = ys.reshape(len(ys), -1, width)
+        inputs = (u, ys, query, own, taste)
+        *results, alpha, attention = _passes().mix(x, *inputs, preference, scale)
+        ctx.save_for_backward(*inputs, alpha, attention)
+        ctx.scale = scale
+        return tuple(a.view(shape) for a in results)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *grads):
+        shape, saved = grads[0].shape, ctx.saved_tensors
+        d_total, d_mixed = (a.reshape(-1, shape[-1]) for a in grads)
+        du, d_ys, d_query, d_own, d_taste, d_preference = _passes().mix_back(d_total, d_mixed, *saved, ctx.scale)
+        d_ys = d_ys.view(len(d_ys), *shape)
+        return -grads[0], du.view(shape), d_ys, d_query.view(shape), d_own, d_taste, d_preference, None
+
+
+def _passes():
+    return import_module(f"{__name__}.cpu")  # when it is needed: it brings a compiler
