@@ -15,10 +15,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from memexp.cortex.cells.shared import Derived, State, join_states, split_state
-from memexp.cortex.kernels.linear import Linear, linear
+from memexp.cortex.kernels.linear import Linear, gelu_linear, linear
 from memexp.cortex.kernels.mixing import mix_experts
 from memexp.cortex.kernels.norm import rms_norm
 
@@ -200,4 +199,4 @@ class Head(nn.Module):
         self.fc1, self.fc2 = Linear(width, 2 * width), Linear(2 * width, width)
 
     def forward(self, rho: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(rho)))
+        return self.fc2(gelu_linear(rho, self.fc1))

@@ -35,7 +35,8 @@ class Derived:
     """
 
     def __init__(self) -> None:
-        self._sources: list[tuple[Tensor, int]] = []
+        self._sources: list[tuple[int, int, torch.dtype]] = []
+        self._held: list[Tensor] = []
         self._steps, self._value = 0, None
 
     def __call__(self, compute: Callable[..., Any], *parameters: Tensor) -> Any:
@@ -47,18 +48,17 @@ class Derived:
             return compute(*parameters)
         if not self._holds_for(parameters):
             self._value, self._steps = compute(*parameters), _optimizer_steps[0]
-            self._sources = [(p.detach(), p._version) for p in parameters]  # so held, no other takes their memory
+            self._sources = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
+            self._held = [p.detach() for p in parameters]  # no other tensor takes their memory
         return self._value
 
     def _holds_for(self, parameters: tuple[Tensor, ...]) -> bool:
-        return (
-            self._steps == _optimizer_steps[0]
-            and len(self._sources) == len(parameters)
-            and all(
-                p.data_ptr() == source.data_ptr() and p._version == version and p.dtype == source.dtype
-                for p, (source, version) in zip(parameters, self._sources, strict=True)
-            )
-        )
+        if self._steps != _optimizer_steps[0] or len(self._sources) != len(parameters):
+            return False
+        for p, source in zip(parameters, self._sources, strict=True):
+            if (p.data_ptr(), p._version, p.dtype) != source:
+                return False
+        return True
 
     def __reduce__(self) -> tuple[type["Derived"], tuple[()]]:
         return Derived, ()  # a copy of a module keeps its own

@@ -46,7 +46,7 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 def over_rows(run: Callable[..., None], rows: int, *arguments: Tensor) -> None:
     """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
-    arrays = [a.detach().numpy() for a in arguments]
+    arrays = [a.detach().numpy() if a.requires_grad else a.numpy() for a in arguments]
     parts = torch.get_num_threads() if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
     run(rows, min(parts, rows), openmp(), *arrays)
 

@@ -26,9 +26,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def silu_linear(x: Tensor, layer: "Linear") -> Tensor:
     """silu(layer(x)); without gradients oneDNN applies silu to each sum before it writes it."""
-    if torch.is_grad_enabled() or not by_onednn(x):
-        return F.silu(layer(x))
-    return _onednn(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias, "swish").view(*x.shape[:-1], -1)
+    return _activated(x, layer, "swish") if _acts(x) else F.silu(layer(x))
+
+
+def gelu_linear(x: Tensor, layer: "Linear") -> Tensor:
+    """gelu(layer(x)), in the same way."""
+    return _activated(x, layer, "gelu") if _acts(x) else F.gelu(layer(x))
+
+
+def _acts(x: Tensor) -> bool:
+    return not torch.is_grad_enabled() and by_onednn(x)
+
+
+def _activated(x: Tensor, layer: "Linear", then: str) -> Tensor:
+    return _onednn(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias, then).view(*x.shape[:-1], -1)
 
 
 class Linear(nn.Linear):
@@ -78,7 +89,7 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
     transposed matrices as they are, but slices of columns as weights send it to its slow reference implementation."""
     if min(weight.stride()) != 1 or max(weight.stride()) not in weight.shape:
         weight = weight.contiguous()
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "")
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none" if then == "gelu" else "")
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:

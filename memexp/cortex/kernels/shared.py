@@ -1,5 +1,6 @@
 """What several kernels use."""
 
+import functools
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -29,12 +30,22 @@ def by_device(operator: Any, package: str, function: str, devices: Sequence[str]
 
     The modules are imported when they are first needed: each brings a compiler.
     """
+    operator.on_cpu = functools.partial(_call, f"{package}.cpu", function)
     for module in devices:
-
-        def compute(*arguments: Any, module: str = module) -> Any:
-            return getattr(import_module(f"{package}.{module}"), function)(*arguments)
-
+        compute = functools.partial(_call, f"{package}.{module}", function)
         operator.register_kernel({"cpu": "cpu", "gpu": "cuda"}[module])(compute)
+
+
+def _call(module: str, function: str, *arguments: Any) -> Any:
+    return getattr(import_module(module), function)(*arguments)
+
+
+def call(operator: Any, *arguments: Any) -> Any:
+    """operator(*arguments); on a CPU that only acts without PyTorch's dispatcher, which costs a small kernel's time."""
+    x = arguments[0]
+    if torch.is_grad_enabled() or x.device.type != "cpu" or type(x) is not Tensor or torch.compiler.is_compiling():
+        return operator(*arguments)
+    return operator.on_cpu(*arguments)
 
 
 def passes_for(x: Tensor, package: str) -> ModuleType:

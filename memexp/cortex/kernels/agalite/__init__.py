@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.agalite.plain import CHUNK, State, agalite_plain
-from memexp.cortex.kernels.shared import by_device, has_kernel
+from memexp.cortex.kernels.shared import by_device, call, has_kernel
 
 
 def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -33,7 +33,7 @@ def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | N
         y, after = agalite_plain(projected, factors, state, resets)
         return y, (after[0].detach(), after[1].detach(), after[2].detach())
     inputs = (a.contiguous() for a in (projected, factors, *state))
-    y, *states = _agalite(*inputs, resets, torch.is_grad_enabled())
+    y, *states = call(_agalite, *inputs, resets, torch.is_grad_enabled())
     K, V, s = (a[:, -1].detach() for a in states)
     if torch.is_grad_enabled():  # a view would keep the states of all chunks
         K, V, s = K.clone(), V.clone(), s.clone()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.lstm.plain import lstm_plain
-from memexp.cortex.kernels.shared import by_device, differentiate, has_kernel
+from memexp.cortex.kernels.shared import by_device, call, differentiate, has_kernel
 
 
 def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -24,7 +24,8 @@ def lstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None)
     """
     if not has_kernel(terms, on_gpu=False):
         return lstm_plain(terms, recurrent, state, resets)
-    h, after, _ = _lstm(terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled())
+    inputs = terms.contiguous(), recurrent.contiguous(), state.contiguous()
+    h, after, _ = call(_lstm, *inputs, resets, torch.is_grad_enabled())
     return h, after
 
 

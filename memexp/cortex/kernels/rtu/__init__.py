@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.rtu.plain import rtu_plain
-from memexp.cortex.kernels.shared import by_device, has_kernel
+from memexp.cortex.kernels.shared import by_device, call, has_kernel
 
 
 def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -27,7 +27,7 @@ def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | N
     """
     if not has_kernel(u):
         return rtu_plain(u, decay, weight, c0, resets)
-    return _rtu(u.contiguous(), decay, weight, c0, resets)
+    return call(_rtu, u.contiguous(), decay, weight, c0, resets)
 
 
 @torch.library.custom_op("memexp::rtu", mutates_args=())
@@ -98,7 +98,7 @@ def carry_traces(traces: Tensor, sums: Tensor, factors: TraceFactors, T: int, re
     else:
         alive = (~(resets[:, 0] if T == 1 else resets.any(1))).to(traces.dtype)
     inputs = (traces.contiguous(), sums, by_state, by_input, _power(decay, T), alive)
-    return _carry_traces(*inputs)
+    return call(_carry_traces, *inputs)
 
 
 def _power(decay: Tensor, n: int) -> Tensor:

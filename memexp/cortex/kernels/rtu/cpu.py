@@ -8,7 +8,7 @@ from memexp.cortex.kernels.cpu import inlined, keep_mask, kernel, over_rows
 
 def forward(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
     B, T, H = u.shape
-    c, sums = u.new_empty(B, T, 2, H), u.new_zeros(B, 4, H)
+    c, sums = u.new_empty(B, T, 2, H), u.new_empty(B, 4, H)
     inputs = [a.contiguous() for a in (u, decay, weight, c0)]
     over_rows(_forward, B, *inputs, keep_mask(resets, u, T), c, sums)
     return c, sums
@@ -40,6 +40,8 @@ def _forward(u, decay, weight, c0, keep, c, sums, first, end):
     for row in range(first, end):
         before = c0[row]
         total = sums[row]
+        for h in range(H):
+            total[0, h] = total[1, h] = total[2, h] = total[3, h] = 0
         for t in range(T):
             k = keep[row, t]
             now, x = c[row, t], u[row, t]

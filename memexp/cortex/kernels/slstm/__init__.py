@@ -11,7 +11,7 @@ E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.shared import by_device, differentiate, has_kernel
+from memexp.cortex.kernels.shared import by_device, call, differentiate, has_kernel
 from memexp.cortex.kernels.slstm.plain import EPS as EPS
 from memexp.cortex.kernels.slstm.plain import slstm_plain
 
@@ -36,9 +36,8 @@ def slstm(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None
     """
     if not has_kernel(terms, on_gpu=terms.shape[-1] <= WIDEST_ON_GPU):
         return slstm_plain(terms, recurrent, state, resets)
-    y, after, _ = _slstm(
-        terms.contiguous(), recurrent.contiguous(), state.contiguous(), resets, torch.is_grad_enabled()
-    )
+    inputs = terms.contiguous(), recurrent.contiguous(), state.contiguous()
+    y, after, _ = call(_slstm, *inputs, resets, torch.is_grad_enabled())
     return y, after
 
 
