@@ -1,6 +1,7 @@
 """One training run from its config to its exit: run directory, resume, signals, checkpoints, metrics."""
 
 import fcntl
+import itertools
 import os
 import signal
 import time
@@ -140,9 +141,10 @@ class Session:
             levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
         if plan.reference_episodes and world.name in GRID_GAMES and "oracle_return" not in levels:
             say(f"measuring scripted players, {plan.reference_episodes} episodes each (once for these knobs)")
-            means = {player: reference(world, player, plan.reference_episodes, 0).mean for player in SCRIPTED}
-            levels |= {"memoryless_return": means["memoryless"], "oracle_return": means["full"]}
-            levels["ceiling_return"] = levels["ceiling_return"] or means["memory"]
+            means = [reference(world, player, plan.reference_episodes, 0).mean for player in SCRIPTED]
+            memoryless, memory, oracle = itertools.accumulate(means, max)  # who knows more can do as who knows less
+            levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
+            levels["ceiling_return"] = levels["ceiling_return"] or memory
         return levels
 
     def _loop(self, progress: Progress | None, wandb: WandbSink | None) -> Exit:
