@@ -50,7 +50,6 @@ ROOMS = {"tiny": (5, 10), "small": (10, 20), "medium": (20, 30), "large": (30, 4
 """Room size -> smallest and largest side, cells."""
 TERRAINS = ("no-terrain", "sparse", "balanced", "dense")
 SINK_COOLDOWN = 10
-MAX_TASK_ID = 1_000_000
 
 
 class Style(NamedTuple):

@@ -47,25 +47,31 @@ _NUMBER = {name: number for number, name in enumerate(RESOURCES)}
 _ENERGY, _HEART = _NUMBER["energy"], _NUMBER["heart"]
 _CARGO = [_NUMBER[name] for name in CARGO]
 _VIBE = {name: number for number, name in enumerate(VIBES)}
-_TAG = {name: tag for tag, name in enumerate(sorted(("agent", "wall", *CVC_OBJECTS)))}
+TAGS = {name: tag for tag, name in enumerate(sorted(("agent", "wall", *CVC_OBJECTS)))}
+"""Tag number of each kind of thing."""
 _TYPE = {name: number for number, name in enumerate(CVC_OBJECTS)}
 FULL_ENERGY = 100
 MOVE_COST = 2
 _COOLDOWN, _CHARGER_COOLDOWN = 5, 10
 _LIMITS = [([_HEART], 1), ([_ENERGY], FULL_ENERGY), (_CARGO, 255), (list(range(6, 10)), 5)]
 _GEAR = {"carbon": "decoder", "oxygen": "modulator", "germanium": "scrambler", "silicon": "resonator"}
-_MOST_HEARTS = 4  # made by one use of an assembler
+MOST_HEARTS = 4
+"""Made by one use of an assembler."""
 _CHEST_AMOUNTS = {"carbon": 10, "oxygen": 10, "germanium": 1, "silicon": 25}
+
+
+def heart_cost(hearts: int) -> tuple[int, int, int, int]:
+    """What so many hearts take when they are made at once, in the order of CARGO."""
+    carbon = 5 + 5 * hearts
+    return carbon, carbon, max(1, carbon // 5), 3 * carbon
 
 
 def _assembler_protocols(variant: str) -> list[Protocol]:
     """The heart protocols, that of one heart first, then those of gear (which has no use in this game)."""
     base = [_VIBE[name] for name in PROTOCOL_VIBES[variant]]
     protocols = []
-    for hearts in range(1, _MOST_HEARTS + 1):
-        carbon = 5 + 5 * hearts
-        inputs = {"silicon": 3 * carbon, "germanium": max(1, carbon // 5), "oxygen": carbon, "carbon": carbon}
-        amounts = [(_NUMBER[name], amount) for name, amount in inputs.items()]
+    for hearts in range(1, MOST_HEARTS + 1):
+        amounts = [*zip(_CARGO, heart_cost(hearts), strict=True)][::-1]
         protocols.append(Protocol(amounts, [(_HEART, hearts)], vibes=sorted(base * hearts)))
     for resource, gear in _GEAR.items():
         vibes = sorted((_VIBE["gear"], _VIBE[f"{resource}_a"]))
@@ -100,7 +106,7 @@ def game_of(task: Task, num_vibes: int) -> Game:
     uses: dict[str, int] = dict(zip(CARGO, task.max_uses, strict=True))
 
     def kind(name: str, count: int) -> Station | Chest:
-        tag, resource = _TAG[name], name.removesuffix("_extractor")
+        tag, resource = TAGS[name], name.removesuffix("_extractor")
         if name == "chest":
             return Chest(tag, _TRANSFERS, count)
         if name == "assembler":
@@ -113,8 +119,8 @@ def game_of(task: Task, num_vibes: int) -> Game:
     return Game(
         max_steps=task.max_steps,
         types=[kind(name, count) for name, count in zip(CVC_OBJECTS, task.counts, strict=True)],
-        agent_tag=_TAG["agent"],
-        wall_tag=_TAG["wall"],
+        agent_tag=TAGS["agent"],
+        wall_tag=TAGS["wall"],
         num_vibes=num_vibes,
         rewards=[(stat_number(name, RESOURCES), weight, cap) for name, weight, cap in rewards],
         limits=_LIMITS,
@@ -125,7 +131,7 @@ def game_of(task: Task, num_vibes: int) -> Game:
         goals=[_NUMBER[name.partition(".")[0]] for name, _, _ in rewards if name.partition(".")[0] in _NUMBER],
         compass=True,
         diversity=[_ENERGY, *_CARGO, _HEART],
-        initial=[(_ENERGY, FULL_ENERGY), *zip((*_CARGO, _HEART), task.initial or (), strict=False)],
+        initial=[(_ENERGY, FULL_ENERGY), *zip((*_CARGO, _HEART), task.given, strict=True)],
         milestones=_milestones(task),
         size=(task.height, task.width),
         layout=col.SCATTERED,
@@ -146,7 +152,7 @@ def _rewards(task: Task) -> list[tuple[str, float, float]]:
 
 def _milestones(task: Task) -> list[tuple[int, int, int]]:
     """The rows of FUNNEL; what an agent starts with is not counted as gained."""
-    *cargo, hearts = task.initial or (0,) * (len(CARGO) + 1)
+    *cargo, hearts = task.given
     return [
         (col.LEFT_START, 0, 0),
         *((col.REACHES, col.GAINED + number, amount + 1) for number, amount in zip(_CARGO, cargo, strict=True)),
@@ -199,8 +205,7 @@ class CvcRandomMapsEnv(GridEnv):
 
     def prepare(self, task_id: int) -> Prepared:
         task = sample_task(task_id, self.config)
-        *cargo, hearts = task.initial or (0,) * (len(CARGO) + 1)
-        return Prepared(build(game_of(task, self.config.num_vibes)), (task.protocols == "hard", *cargo, hearts))
+        return Prepared(build(game_of(task, self.config.num_vibes)), (task.protocols == "hard", *task.given))
 
     def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
         """hearts_made, hearts_deposited: by all agents of the world; <resource>_gained: a mean over agents, without

@@ -43,6 +43,11 @@ class Task:
     initial: tuple[int, ...] | None = None
     """Amounts of CARGO, then hearts, that agents start with; None: nothing but energy."""
 
+    @property
+    def given(self) -> tuple[int, ...]:
+        """`initial`, or zeros."""
+        return self.initial or (0,) * (len(CARGO) + 1)
+
 
 def sample_task(task_id: int, knobs: CvcRandomMaps) -> Task:
     """The task that `task_id` stands for under these knobs."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import training_tasks
-from memexp.envs.base import Episodes, mix64
+from memexp.envs.base import Episodes, concatenated, episode_means, mix64
 from memexp.envs.players import make_player
 from memexp.jit import digest_of
 from memexp.ppo.episodes import first_episodes
@@ -91,10 +91,9 @@ def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[
 
 
 def _summary(parts: list[Episodes]) -> dict[str, object]:
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    returns = columns["return"].astype(np.float64)
-    known = {name: column[~np.isnan(column)] for name, column in columns.items() if name.startswith("env/")}
-    means = {name: float(column.mean()) for name, column in known.items() if len(column)}
+    episodes = concatenated(parts)
+    returns = episodes["return"].astype(np.float64)
+    means = {name: mean for name, mean in episode_means(episodes).items() if name.startswith("env/")}
     return {
         "mean": float(returns.mean()),
         "stderr": float(returns.std(ddof=1) / len(returns) ** 0.5) if len(returns) > 1 else 0.0,

@@ -7,7 +7,7 @@ from memexp.envs.grid.compiled import compiled
 
 @compiled
 def draw(s, w, below):
-    """A uniformly random integer in 0 .. below - 1 from world w's stream; `below` < 2^31."""
+    """A uniformly random integer in 0 .. below - 1 from stream w of s.rng; `below` < 2^31."""
     x = s.rng[w]
     x ^= x << np.uint64(13)
     x ^= x >> np.uint64(7)

@@ -9,13 +9,13 @@ from memexp.envs.assembly_lines import HEART_LIMIT
 from memexp.envs.assembly_tasks import RESOURCES
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.rng import draw
 from memexp.envs.players.full import learn_world, place_in_world
 from memexp.envs.players.jit import entry
 from memexp.envs.players.mind import (
     CELL,
     GOAL,
     TIME,
-    draw,
     follow_last_move,
     forget,
     note_recipe,

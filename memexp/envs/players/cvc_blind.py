@@ -6,12 +6,13 @@ of the episode, by which all meet at the same times and rings change their dress
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.rng import draw
 from memexp.envs.players import cvc_rules as rules
 from memexp.envs.players.cvc_errands import NEVER, NO_WAY, advance, deliver, gather, take_off
 from memexp.envs.players.cvc_meet import is_full, towards_middle, way_to_ring
 from memexp.envs.players.cvc_ring import LEAVE, affordable, in_ring, read_ring, ring_action, window_of
 from memexp.envs.players.jit import entry
-from memexp.envs.players.mind import draw, forget, note_view, roll, step_towards
+from memexp.envs.players.mind import forget, note_view, roll, step_towards
 from memexp.envs.players.paths import open_ahead, random_move, wander
 from memexp.envs.players.view import HERE, LAST_ACTION, PCT, look
 

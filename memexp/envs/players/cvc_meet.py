@@ -6,6 +6,7 @@ middle until it is certain which assembler that is. Where the ring is full, the 
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.rng import draw
 from memexp.envs.players import cvc_rules as rules
 from memexp.envs.players.cvc_ring import RING, ring_offset, window_of
 from memexp.envs.players.mind import (
@@ -15,7 +16,6 @@ from memexp.envs.players.mind import (
     beside,
     beyond,
     columns_between,
-    draw,
     rows_between,
     shifted,
     side_of,

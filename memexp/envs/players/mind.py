@@ -99,17 +99,6 @@ def empty_mind(players: int, maps: int, side: int) -> Mind:
 
 
 @compiled
-def draw(m, n, below):
-    """A uniformly random integer in 0 .. below - 1 of player n (xorshift64, as in grid.rng)."""
-    x = m.rng[n]
-    x ^= x << np.uint64(13)
-    x ^= x >> np.uint64(7)
-    x ^= x << np.uint64(17)
-    m.rng[n] = x
-    return (np.int64(x >> np.uint64(32)) * below) >> 32
-
-
-@compiled
 def roll(m, n, seed, step):
     """Give player n the random numbers of this step: a function of (seed, n, step) alone."""
     x = np.uint64(seed) + np.uint64(n) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(step) * np.uint64(0xBF58476D1CE4E5B9)

@@ -2,6 +2,7 @@
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.rng import draw
 from memexp.envs.players.mind import (
     AT,
     CELL,
@@ -13,7 +14,6 @@ from memexp.envs.players.mind import (
     PATH,
     TIME,
     beside,
-    draw,
     place_of,
     side_of,
     step_towards,
