@@ -72,7 +72,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
-        self.agent_steps += s.actions.numel() * self.ranks.world_size
+        self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
         times = {f"time/{name}": seconds for name, seconds in clock.read().items()}
         times["time/logging"], self._idle_since = begun - (self._idle_since or begun), time.perf_counter()

@@ -69,7 +69,7 @@ class Learner:
         where a gradient stopped being finite: the weights are those from before that minibatch.
         """
         config = self.config
-        count = segments.actions.numel() * self.ranks.world_size // config.num_minibatches
+        count = segments.rewards.numel() * self.ranks.world_size // config.num_minibatches
         advantages = normalise(advantages, self.ranks, config.advantage_clip)
         lines: list[Tensor] = []
         gap = torch.zeros((), device=advantages.device)
