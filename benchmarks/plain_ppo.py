@@ -1,8 +1,8 @@
 """The plain baseline of benchmarks/train.py: recurrent PPO in one file, in the manner of CleanRL's ppo_atari_lstm.py
 (https://docs.cleanrl.dev/rl-algorithms/ppo/#ppo_atari_lstmpy), on our worlds, with torch.nn.LSTM.
 
-As there: the LSTM is stepped in Python with the state cleared at episode starts, minibatches are of whole agents, losses
-are PyTorch's, metrics are read with .item(). Observations enter as they are, flattened, through a linear layer.
+As there: the LSTM is stepped in Python with the state cleared at episode starts, minibatches are of whole agents,
+losses are PyTorch's, metrics are read with .item().
 """
 
 import numpy as np
@@ -22,19 +22,19 @@ def layer_init(layer: nn.Linear, std: float = np.sqrt(2)) -> nn.Linear:
 
 
 class Agent(nn.Module):
-    """Linear encoder of width d_encoder, one LSTM of width d, heads of one hidden layer of 64."""
+    """An encoder of observations, one LSTM of width d, heads of one hidden layer of 64."""
 
-    def __init__(self, obs_size: int, num_actions: int, d_encoder: int, d: int):
+    def __init__(self, network: nn.Module, num_actions: int, d: int):
         super().__init__()
-        self.network = nn.Sequential(
-            layer_init(nn.Linear(obs_size, d_encoder)), nn.ReLU(), layer_init(nn.Linear(d_encoder, d)), nn.ReLU()
-        )
+        self.network = network
         self.lstm = nn.LSTM(d, d)
-        self.actor = nn.Sequential(layer_init(nn.Linear(d, 64)), nn.Tanh(), layer_init(nn.Linear(64, num_actions), 0.01))
+        self.actor = nn.Sequential(
+            layer_init(nn.Linear(d, 64)), nn.Tanh(), layer_init(nn.Linear(64, num_actions), 0.01)
+        )
         self.critic = nn.Sequential(layer_init(nn.Linear(d, 64)), nn.Tanh(), layer_init(nn.Linear(64, 1), 1))
 
     def get_states(self, x: Tensor, state: tuple[Tensor, Tensor], done: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        hidden = self.network(x.flatten(1) / 255.0)
+        hidden = self.network(x)
         batch = state[0].shape[1]
         hidden, done = hidden.reshape((-1, batch, self.lstm.input_size)), done.reshape((-1, batch))
         new_hidden = []
@@ -52,14 +52,24 @@ class Agent(nn.Module):
         return action, probs.log_prob(action), probs.entropy(), self.critic(hidden).float().flatten(), state
 
 
+class Flat(nn.Sequential):
+    """Observations as they are, flattened, through two linear layers."""
+
+    def __init__(self, obs_size: int, d_encoder: int, d: int):
+        first, second = layer_init(nn.Linear(obs_size, d_encoder)), layer_init(nn.Linear(d_encoder, d))
+        super().__init__(first, nn.ReLU(), second, nn.ReLU())
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.flatten(1) / 255.0)
+
+
 class PlainPPO:
     """`update()` plays `horizon` steps and learns from them; returns the number of agent steps."""
 
-    def __init__(self, env: VecEnv, hyper: TrainerConfig, d_encoder: int, d: int):
+    def __init__(self, env: VecEnv, hyper: TrainerConfig, d: int, network: nn.Module):
         self.env, self.args, self.device = env, hyper, env.device
         self.next_obs, self.n = env.desync(), env.num_agents
-        size = int(np.prod(self.next_obs.shape[1:]))
-        self.agent = Agent(size, env.num_actions, d_encoder, d).to(self.device)
+        self.agent = Agent(network, env.num_actions, d).to(self.device)
         self.optimizer = torch.optim.Adam(self.agent.parameters(), lr=hyper.learning_rate, eps=1e-5)
         self.next_done = torch.zeros(self.n, device=self.device)
         self.state = tuple(torch.zeros(1, self.n, d, device=self.device) for _ in range(2))

@@ -5,15 +5,16 @@
 
 The founding sizes of the model (width 128, encoder 256, X and S 4 layers, AgSA 3); on a CPU with a smaller batch (160
 agents, segments of 64 steps, 4 minibatches, 2 epochs), on a GPU with the founding one (10,240 agents or 1,024, 256
-steps, 16 minibatches). L is one LSTM, the model that two peers train on the same worlds with the same batch:
+steps, 16 minibatches). L is one LSTM, as the peers have on the same worlds with the same batch:
 
-    pufferlib   PufferLib's own trainer from its wheel, with its own policy: observations flattened into a linear layer
-                of 128, its LSTM wrapper of 128. Beside a CPU build of torch its advantage kernel does not load and is
-                replaced by the same formula in torch.
-    plain       benchmarks/plain_ppo.py: one file in the manner of CleanRL with torch.nn.LSTM
+    puffer      PufferLib's own trainer from its wheel with its LSTM of 128 and our token encoder: the model of L.
+                Beside a CPU build of torch its advantage kernel does not load: the same formula in torch replaces it.
+    plain       benchmarks/plain_ppo.py, one file in the manner of CleanRL, with torch.nn.LSTM and our token encoder
+    puffer-     The same with PufferLib's own encoder: observations as they are, flattened, into a linear layer of 128
+    plain-      The same, flattened into linear layers of 256 and 128
 
 All run in turns in this process, one update each, so that other load on the machine hits all alike; the time is wall
-time. Each line has the median over the repeats with its quartiles, the median ratio to each peer within the same
+time, with `--clock cpu` (one thread, a busy machine) that of the processor. Each line has the median over the repeats with its quartiles, the median ratio to each peer within the same
 repeat, the parameters, and the shares of rollout (of which worlds), update and the rest. On a GPU also peak memory
 and whether the goals for one H200-class GPU are met.
 """
@@ -23,17 +24,20 @@ import contextlib
 import io
 import statistics
 import tempfile
+import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 import torch
-from plain_ppo import PlainPPO
+from plain_ppo import Flat, PlainPPO
 
 from memexp import envs
 from memexp.config import override
 from memexp.cortex.cost import cost
+from memexp.policy.encoder import build_encoder
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.memory import keep_freed_memory
@@ -46,6 +50,7 @@ GOALS = {("cvc_random_maps", "X0"): 400_000, ("cvc_random_maps", "AgSA"): 600_00
 """Agent steps/s on one H200-class GPU."""
 WORLDS = {"cvc_random_maps": 8, "assembly_lines": 160}
 """On a CPU."""
+PEERS = ("puffer", "plain", "puffer-", "plain-")
 WIDTH = 128
 
 
@@ -69,13 +74,13 @@ def main() -> None:
     keep_freed_memory()
     device = torch.device(arguments.device)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{arguments.threads} CPU threads"
-    print(f"{where}, {arguments.dtype}, torch {torch.__version__}, {arguments.repeats} repeats")
+    print(f"{where}, {arguments.dtype}, torch {torch.__version__}, {arguments.repeats} repeats, {arguments.clock} time")
     for env in arguments.envs:
-        heading = f"{'agent steps/s':>14} {'quartiles':>17} {'/pufferlib':>11} {'/plain':>7} {'params':>7}"
+        heading = f"{'steps/s':>9} {'quartiles':>15}" + "".join(f"{'/' + name:>9}" for name in PEERS) + "  params"
         print(f"\n{env:<18}{heading}     rollout worlds  update   rest   GFLOP/s", flush=True)
         contenders = [ours(env, arm, arguments) for arm in arguments.only]
-        peers = [] if arguments.no_peers else [puffer(env, arguments), plain(env, arguments)]
-        measure(contenders + peers, arguments.repeats, device)
+        peers = [] if arguments.no_peers else [peer(name, env, arguments) for name in PEERS]
+        measure(contenders + peers, arguments.repeats, device, arguments.clock)
         for contender in contenders + peers:
             print(line(contender, peers), flush=True)
             goal = GOALS.get((env, contender.name))
@@ -93,6 +98,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--envs", nargs="*", choices=WORLDS, default=list(WORLDS))
     parser.add_argument("--only", nargs="*", choices=ARMS, default=list(ARMS), help="architectures to measure")
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bf16"])
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="more of our trainer's config")
@@ -126,25 +132,37 @@ def ours(env: str, arm: str, arguments: argparse.Namespace) -> Contender:
     return contender
 
 
-def plain(env: str, arguments: argparse.Namespace) -> Contender:
+def peer(name: str, env: str, arguments: argparse.Namespace) -> Contender:
+    torch.manual_seed(0)
+    make = {"puffer": puffer, "plain": plain}[name.removesuffix("-")]
+    contender = make(env, arguments, own_encoder=name.endswith("-"))
+    contender.name = name
+    return contender
+
+
+def plain(env: str, arguments: argparse.Namespace, own_encoder: bool) -> Contender:
     settings = config(env, "L", arguments)
     hyper = settings.trainer
     worlds = envs.build(settings.env, hyper.num_envs, arguments.device, settings.seed)
-    torch.manual_seed(0)
-    peer = PlainPPO(worlds, hyper, d_encoder=2 * WIDTH, d=WIDTH)
-    return Contender("plain", peer.update, sum(p.numel() for p in peer.agent.parameters()))
+    flat = Flat(worlds.reset()[0].numel(), 2 * WIDTH, WIDTH)
+    ppo = PlainPPO(worlds, hyper, WIDTH, flat if own_encoder else build_encoder(worlds.observation, 2 * WIDTH, WIDTH))
+    return Contender("plain", ppo.update, sum(p.numel() for p in ppo.agent.parameters()))
 
 
-def puffer(env: str, arguments: argparse.Namespace) -> Contender:
-    from pufferlib.models import Default, LSTMWrapper
-
+def puffer(env: str, arguments: argparse.Namespace, own_encoder: bool) -> Contender:
     from memexp.envs.export import pufferl
+    from pufferlib.models import Default, LSTMWrapper
 
     settings = config(env, "L", arguments)
     hyper, knobs = settings.trainer, settings.env.model_dump(exclude={"name"}, exclude_unset=True)
     worlds = envs.make_puffer(env, hyper.num_envs, settings.seed, **knobs)
-    torch.manual_seed(0)
-    policy = LSTMWrapper(worlds, Default(worlds, WIDTH), WIDTH, WIDTH).to(arguments.device)
+    worlds.agents_per_batch = worlds.num_agents  # PufferLib's own vectorisation sets it, its native one does not
+    base = Default(worlds, WIDTH)
+    if not own_encoder:
+        space = envs.build(settings.env, 1, "cpu", 0).observation
+        base.encoder = build_encoder(space, 2 * WIDTH, WIDTH)
+        base.encode_observations = lambda observations, state=None: base.encoder(observations)  # type: ignore[method-assign]
+    policy = LSTMWrapper(worlds, base, WIDTH, WIDTH).to(arguments.device)
     batch = worlds.num_agents * hyper.horizon
     options = {
         "env": env, "seed": 0, "device": arguments.device, "torch_deterministic": True, "cpu_offload": False,
@@ -158,41 +176,41 @@ def puffer(env: str, arguments: argparse.Namespace) -> Contender:
         "max_grad_norm": hyper.max_grad_norm, "prio_alpha": 0.0, "prio_beta0": 1.0, "vtrace_rho_clip": 1.0,
         "vtrace_c_clip": 1.0,
     }  # fmt: skip
-    with contextlib.redirect_stdout(io.StringIO()):  # it draws a dashboard
-        peer = pufferl.load().PuffeRL(options, worlds, policy)
-    peer.utilization.stop()  # a thread of its own that measures the machine's load
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings(action="ignore"):  # it draws a dashboard
+        trainer = pufferl.load().PuffeRL(options, worlds, policy)
+    trainer.utilization.stop()  # a thread of its own that measures the machine's load
 
     def update() -> int:
         with contextlib.redirect_stdout(io.StringIO()):
-            peer.evaluate()
-            peer.train()
+            trainer.evaluate()
+            trainer.train()
         return batch
 
-    return Contender("pufferlib", update, sum(p.numel() for p in policy.parameters()))
+    return Contender("puffer", update, sum(p.numel() for p in policy.parameters()))
 
 
-def measure(contenders: list[Contender], repeats: int, device: torch.device) -> None:
-    """One update of each in turn: two that are not counted, then `repeats`."""
-    for repeat in range(2 + repeats):
+def measure(contenders: list[Contender], repeats: int, device: torch.device, clock: str) -> None:
+    """One update of each in turn: one that is not counted, then `repeats`."""
+    for repeat in range(1 + repeats):
         for contender in contenders:
-            clock = Stopwatch(device)
-            with clock.part("update"):
+            begun, watch = time.process_time(), Stopwatch(device)
+            with watch.part("update"):
                 steps = contender.update()
-            if repeat > 1:
-                seconds = clock.read()["update"]
-                contender.rates.append(steps / seconds)
+            if repeat:
+                seconds = watch.read()["update"]
+                contender.rates.append(steps / (time.process_time() - begun if clock == "cpu" else seconds))
                 contender.times.append(contender.metrics | {"time/whole": seconds})
 
 
 def line(contender: Contender, peers: list[Contender]) -> str:
     low, middle, high = statistics.quantiles(contender.rates, n=4, method="inclusive")
-    ratios = [f"{'-':>6}"] * 2
+    ratios = ["-"] * len(PEERS)
     if contender not in peers and peers:
         pairs = [zip(contender.rates, peer.rates, strict=True) for peer in peers]
         ratios = [f"{statistics.median(mine / other for mine, other in pair):5.2f}x" for pair in pairs]
     quartiles = f"{low:,.0f}-{high:,.0f}"
-    text = f"{contender.name:<18}{middle:14,.0f} {quartiles:>17} {ratios[0]:>11} {ratios[1]:>7}"
-    text += f" {contender.parameters / 1e6:6.2f}m"
+    text = f"{contender.name:<18}{middle:9,.0f} {quartiles:>15}" + "".join(f"{ratio:>9}" for ratio in ratios)
+    text += f"{contender.parameters / 1e6:7.2f}m"
     return text + (split(contender, middle) if contender.flops else "")
 
 

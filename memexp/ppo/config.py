@@ -105,7 +105,8 @@ class Labels(Config):
 
 
 RESUMABLE = (
-    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels", "wandb", "recipe",
+    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels",
+    "wandb", "recipe",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -52,8 +52,6 @@ def gpu_use(device: torch.device) -> dict[str, float]:
     if device.type != "cuda":
         return {}
     use = {"gpu/memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
-    try:
+    with suppress(ModuleNotFoundError, RuntimeError):
         use["gpu/utilization"] = float(torch.cuda.utilization(device))
-    except (ModuleNotFoundError, RuntimeError):
-        pass
     return use

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from memexp import envs
-from memexp.ppo.timing import Stopwatch
 from memexp.ppo.rollout import Actor, Dice, Segments, collect, log_prob, sample
+from memexp.ppo.timing import Stopwatch
 
 
 class Marking(torch.nn.Module):
