@@ -22,6 +22,7 @@ from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.evaluate import evaluate, evaluate_suite
 from memexp.ppo.memory import keep_freed_memory
+from memexp.ppo.profile import Profiler
 from memexp.ppo.progress import Progress
 from memexp.ppo.reference import reference
 from memexp.ppo.trainer import Trainer
@@ -65,6 +66,7 @@ class Session:
     def __init__(self, config: TrainConfig, run: Run, ranks: Ranks, argv: list[str]):
         self.config, self.run, self.ranks, self.argv = config, run, ranks, argv
         self.trainer = Trainer(config, ranks)
+        self.profiler = Profiler(run.path / "profile", config.trainer.profile if ranks.is_first else 0, ranks.device)
         self.stop = False
         self.part = 0  # number of the next part of episodes.parquet
         self.evaluated_at = 0
@@ -171,7 +173,7 @@ class Session:
 
     def _update_and_measure(self) -> dict[str, Any]:
         """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
-        metrics = self.trainer.train_step()
+        metrics = self.profiler.run(self.trainer.train_step)
         episodes = self.trainer.pop_episodes()
         steps, wall = self.trainer.agent_steps, self.wall_s()
         wall_then, steps_then = self.last_line
