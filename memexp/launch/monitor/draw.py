@@ -1,6 +1,7 @@
 """What the dashboard is drawn with: colours, marks of states, numbers, bars, sparklines and curves."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from rich.style import Style
@@ -25,7 +26,8 @@ MARKS: dict[State, tuple[str, str]] = {
     "waiting": ("·", "dim"),
 }
 """Mark and style of a state, in the order in which states are counted."""
-LEVELS = "▁▂▃▄▅▆▇█"
+LEVELS = "▁▂▃▄▅▆▇"
+EIGHTHS_UP = f" {LEVELS}█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
 Range = tuple[float, float]
 
@@ -73,7 +75,7 @@ def block_bar(share: float, width: int, tick: float | None = None) -> Text:
     eighths = max(round(min(max(share, 0.0), 1.0) * width * 8), int(share > 0))
     cells = ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(width)
     if tick is None:
-        return Text(cells, BLUE)
+        return Text.assemble((cells, BLUE))
     at = min(width - 1, max(0, round(tick * width) - 1))
     return Text.assemble(
         (cells[:at], BLUE), ("│", f"reverse {BLUE}" if cells[at] == "█" else ""), (cells[at + 1 :], BLUE)
@@ -111,34 +113,22 @@ def sparkline(values: Sequence[float | None], within: Range, style: str = BLUE) 
 
 
 def chart(values: Sequence[float | None], within: Range, height: int, levels: dict[str, float]) -> list[Text]:
-    """A curve of dots, two values a character and four dots a line, over dotted lines at `levels`; `height` lines."""
+    """What lies below a curve, a character a value, before dotted lines at `levels`; `height` lines of text."""
     low, high = within
-    dots = height * 4
-
-    def row(value: float) -> int:
-        return round((dots - 1) * (high - min(max(value, low), high)) / (high - low))
-
-    width = (len(values) + 1) // 2
-    cells = [[0] * width for _ in range(height)]
-    before: int | None = None
-    for x, value in enumerate(values):
-        if value is None or not math.isfinite(value):
-            continue
-        y = row(value)
-        for between in range(*sorted((y, before if before is not None else y))) or ():
-            cells[between // 4][x // 2] |= BRAILLE[between % 4][x % 2]
-        cells[y // 4][x // 2] |= BRAILLE[y % 4][x % 2]
-        before = y
-    ruled = {row(value) // 4: name for name, value in levels.items()}
-    return [_chart_line(line, ruled.get(y)) for y, line in enumerate(cells)]
+    tall = [None if v is None else min(max((v - low) / (high - low), 0.0), 1.0) * height for v in values]
+    ruled = {min(int((v - low) / (high - low) * height), height - 1): name for name, v in levels.items()}
+    lines = []
+    for y in reversed(range(height)):
+        ground = "┈" if y in ruled else " "
+        eighths = [0 if t is None else min(max(math.ceil(8 * (t - y)), 0), 8) for t in tall]
+        cells = "".join(EIGHTHS_UP[e] if e else ground for e in eighths)
+        lines.append(_chart_line(cells, ruled.get(y)))
+    return lines
 
 
-BRAILLE = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
-"""Bit of the dot in each of four rows and two columns of a braille character (Unicode 2800)."""
-
-
-def _chart_line(cells: list[int], level: str | None) -> Text:
-    text = Text()
-    for cell in cells:
-        text.append(chr(0x2800 + cell) if cell else "┈" if level else " ", BLUE if cell else "bright_black")
+def _chart_line(cells: str, level: str | None) -> Text:
+    """The curve stands out from the dotted line, which is named at its end."""
+    text = Text.assemble((cells, BLUE))
+    for dots in re.finditer("┈+", cells):
+        text.stylize("bright_black", *dots.span())
     return text.append(f" {level}" if level else "", "bright_black")

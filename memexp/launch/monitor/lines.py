@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,10 +30,6 @@ class Line:
     """Empty where it is that of the line above."""
     seeds: Text
     runs: Sequence[Look]
-
-    @property
-    def waits(self) -> bool:
-        return all(look.state == "waiting" for look in self.runs)
 
 
 def lines_of(looks: Sequence[Look], by_arm: bool) -> list[Line]:
@@ -104,31 +99,32 @@ class Columns:
             table.add_column(name, width=width, no_wrap=True, overflow="ellipsis", justify=side)
         for line in lines:
             cells = self.cells(line, within)
-            table.add_row(*(cells.get(name, "") for name in self.widths))
+            table.add_row(*(cells.get(name, Text()) for name in self.widths))
         return table
 
-    def cells(self, line: Line, within: draw.Range) -> dict[str, RenderableType]:
+    def cells(self, line: Line, within: draw.Range) -> dict[str, Text]:
         """Column -> what stands there: of one run, or means, sums and the worst of several."""
         runs, first = line.runs, line.runs[0]
-        known: dict[str, RenderableType] = {"arm": line.arm, "seed": line.seeds, "seeds": line.seeds}
+        known = {"arm": Text(line.arm), "seed": line.seeds, "seeds": line.seeds}
         known |= {"": Text(*MARKS[first.state]), "state": draw.state(first.state)}
-        if line.waits:
+        if not any(look.agent_steps for look in runs):
             return known
         sums, ages = totals(runs), [look.checkpoint_age_minutes for look in runs]
         use, oldest = mean(look.gpu_utilization for look in runs), max((age for age in ages if age), default=None)
         live = any(look.state in ("running", "stalled") for look in runs)
-        return known | {
+        words = {
             "done": draw.percent(share_done(sums)),
             "return": draw.number(mean(look.episode_return for look in runs)),
-            "course": draw.sparkline(mean_course(runs, self.widths["course"]), within),
             "entropy": draw.percent(mean(look.entropy_share for look in runs)),
-            "gap": _gap(runs),
             "furthest": _furthest(runs),
             "GPU": DASH if use is None else f"{use:.0f} %",
             "saved": DASH if oldest is None else draw.time_left(oldest * 60),
             "steps/s": draw.steps(sums["sps"]) if live and sums["sps"] else "",
             "left": draw.time_left(sums["eta_s"]) if live else "",
         }
+        known |= {name: Text(word) for name, word in words.items()}
+        course = draw.sparkline(mean_course(runs, self.widths["course"]), within)
+        return known | {"course": course, "gap": _gap(runs)}
 
 
 WIDTHS = {"": 1, "state": 13, "done": 5, "return": 6, "entropy": 7, "gap": 7, "furthest": 26, "GPU": 5, "saved": 6}
@@ -142,8 +138,9 @@ def mean(values: Iterable[float | None]) -> float | None:
 
 
 def mean_course(runs: Iterable[Look], points: int) -> list[float | None]:
-    """The mean of the runs' courses, point by point, of those that have begun."""
-    return [mean(values) for values in zip(*filter(None, (look.course(points) for look in runs)), strict=True)]
+    """The mean of the runs' courses over all the agent steps that they are to do, point by point."""
+    courses = (look.course(points, look.total_timesteps) for look in runs)
+    return [mean(values) for values in zip(*filter(None, courses), strict=True)]
 
 
 def _gap(runs: Iterable[Look]) -> Text:
@@ -155,9 +152,9 @@ def _gap(runs: Iterable[Look]) -> Text:
     return Text("ok") if worst.consistent else Text(f"✗ {worst.max_gap:.0e}", RED)
 
 
-def _furthest(runs: Sequence[Look]) -> Text:
+def _furthest(runs: Sequence[Look]) -> str:
     """The last milestone of the funnel that is reached, and by what share of the agents."""
     names = dict.fromkeys(name for look in runs for name in look.funnel)
     shares = {name: mean(look.funnel.get(name) for look in runs) or 0.0 for name in names}
     reached = [name for name, share in shares.items() if share > 0]
-    return Text(f"{reached[-1]} {draw.percent(shares[reached[-1]])}" if reached else DASH)
+    return f"{reached[-1]} {draw.percent(shares[reached[-1]])}" if reached else DASH

@@ -82,6 +82,7 @@ class Look:
     time_split: dict[str, float] | None = None
     """Part of an update -> seconds, mean over the last lines."""
     checkpoint_age_minutes: float | None = None
+    """When the last line was written."""
     checkpoint_failed: float | None = None
     curve: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     """[updates in which an episode ended, (agent steps, mean return, episodes)]."""
@@ -111,15 +112,16 @@ class Look:
             found.append("the last checkpoint could not be written")
         return found
 
-    def course(self, points: int) -> list[float | None]:
-        """The mean return at `points` even places of the agent steps done so far, each over the SMOOTH share of them
-        before it (or the stretch since the place before, if longer); None where no episode ended there."""
+    def course(self, points: int, until: int | None = None) -> list[float | None]:
+        """The mean return at `points` even places of the agent steps done so far, or of `until`, each over the SMOOTH
+        share of them before it (or since the place before, if longer); None where no episode ended there."""
         if not len(self.curve):
             return []
         steps, returns, weight = self.curve.T
-        at = steps[-1] * np.arange(1, points + 1) / points
-        first = np.searchsorted(steps, at - steps[-1] * max(SMOOTH, 1 / points), side="right")
-        last = np.searchsorted(steps, at, side="right")
+        end = until or steps[-1]
+        at = end * np.arange(1, points + 1) / points
+        first = np.searchsorted(steps, at - end * max(SMOOTH, 1 / points), side="right")
+        last = np.where(at < self.agent_steps + end / points, np.searchsorted(steps, at, side="right"), first)
         total, episodes = (np.concatenate([[0.0], np.cumsum(column)]) for column in (returns * weight, weight))
         sums, counts = total[last] - total[first], episodes[last] - episodes[first]
         return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
@@ -140,11 +142,14 @@ class Watch:
         self.place, self.metrics = place, Metrics(place.run.path / "metrics.jsonl")
         self._info: RunInfo | None = None
         self._limit: float | None = None
+        self._known: dict[str, Any] = {}
 
     def look(self) -> Look:
-        self.metrics.look()
-        self._info = self._info or info_of(self.place.run)
-        info, place = self._info, self.place
+        place = self.place
+        if self.metrics.look() or not self._known:
+            self._info = info_of(place.run)
+            self._known = self._measured(self._info)
+        info = self._info
         outcome = end_of(place.run)
         steps = self.metrics.column(STEPS)
         silent = time.time() - self.metrics.changed if len(steps) else None
@@ -166,7 +171,7 @@ class Watch:
             sps=rate,
             eta_s=max(0, total - done) / rate if live and rate and total else None,
             silent_s=silent if live else None,
-            **self._measured(info, live),
+            **self._known,
         )
 
     def _state(self, silent: float | None) -> State:
@@ -193,7 +198,7 @@ class Watch:
             return self.metrics.latest("sps")
         return float((steps[-1] - steps[0]) / (wall[-1] - wall[0]))
 
-    def _measured(self, info: RunInfo | None, live: bool) -> dict[str, Any]:
+    def _measured(self, info: RunInfo | None) -> dict[str, Any]:
         """What the metrics say, as fields of Look."""
         metrics = self.metrics
         gaps, evals = (column[~np.isnan(column)] for column in map(metrics.column, (GAP, EVAL)))
@@ -205,7 +210,6 @@ class Watch:
         actions = info.num_actions or 1 if info else 1
         uniform = math.log(actions)
         times = {part: self._recent(f"time/{part}") for part in SPLIT}
-        age = metrics.latest("checkpoint/age_minutes")
         return {
             "elapsed_s": metrics.latest(WALL),
             "episode_return": means.get(RETURN),
@@ -222,7 +226,7 @@ class Watch:
             "gpu_utilization": metrics.latest("gpu/utilization"),
             "gpu_memory_gb": metrics.latest("gpu/memory_gb"),
             "time_split": {part: float(seconds.mean()) for part, seconds in times.items() if len(seconds)} or None,
-            "checkpoint_age_minutes": age + (time.time() - metrics.changed) / 60 if live and age is not None else age,
+            "checkpoint_age_minutes": metrics.latest("checkpoint/age_minutes"),
             "checkpoint_failed": metrics.latest("checkpoint/failed"),
             "curve": curve,
         }

@@ -19,6 +19,13 @@ class ManyRuns:
     def __init__(self, name: str, looks: Sequence[Look], by_arm: bool = False):
         self.name, self.looks, self.by_arm = name, looks, by_arm
 
+    @property
+    def height(self) -> int:
+        """Lines that it takes where none is cut."""
+        environments = grouped(self.looks, "env").values()
+        alarms = sum(len(look.alarms) for look in self.looks)
+        return 2 + sum(3 + len(lines_of(looks, self.by_arm)) for looks in environments) + alarms + bool(alarms)
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = options.max_width - 2
         lines = {env: lines_of(looks, self.by_arm) for env, looks in grouped(self.looks, "env").items()}

@@ -37,8 +37,8 @@ class Metrics:
         self.scored: deque[dict[str, Any]] = deque(maxlen=RECENT)
         """The last lines in which an episode ended, oldest first."""
 
-    def look(self) -> None:
-        """Read what was appended: a rewound file anew, a last line without its end not yet."""
+    def look(self) -> bool:
+        """Read what was appended: a rewound file anew, a torn last line not yet. Returns whether anything changed."""
         try:
             with open(self.file, "rb") as file:
                 self.changed = self.file.stat().st_mtime
@@ -51,12 +51,13 @@ class Metrics:
         except OSError:
             self.changed = 0.0
             self._forget()
-            return
+            return True
         new = data[len(self._mark) : data.rfind(b"\n") + 1]
         if new:
             self._offset += len(new)
             self._mark = (self._mark + new)[-MARK:]
             self._add(new)
+        return bool(new)
 
     def _add(self, data: bytes) -> None:
         lines = data.splitlines()

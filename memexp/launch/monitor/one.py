@@ -76,19 +76,18 @@ def _return(look: Look, width: int) -> RenderableType:
     levels = {"random": info.random_return, "ceiling": info.ceiling_return} if info else {}
     known = {name: level for name, level in levels.items() if level is not None}
     heading = Text.assemble(("return".ljust(LABEL), "bold"), (draw.number(look.episode_return), "bold"))
-    heading.append("   " + _standing(look.episode_return, known), "dim")
     if look.eval_return is not None:
-        heading.append(f"   held out {draw.number(look.eval_return)}", "dim")
-    heading.truncate(width, overflow="ellipsis")
-    course = look.course(2 * (width - AXIS - 10))
+        heading.append(f"   held out {draw.number(look.eval_return)}")
+    standing = Text(" " * LABEL + _standing(look.episode_return, known), "dim")
+    course = look.course(width - AXIS - 10)
     if not course:
-        return Group(heading, Text(" " * LABEL + "no episode has ended yet", "dim"))
+        return Group(heading, standing, Text(" " * LABEL + "no episode has ended yet", "dim"))
     within = draw.span(course, list(known.values()))
     lines = draw.chart(course, within, CHART, known)
     labels = {0: draw.number(within[1]), CHART - 1: draw.number(within[0])}
-    rows = [Text(labels.get(y, "").rjust(AXIS - 1) + " ", "dim") + line for y, line in enumerate(lines)]
+    rows = [Text.assemble((labels.get(y, "").rjust(AXIS - 1) + " ", "dim"), line) for y, line in enumerate(lines)]
     foot = f"{draw.steps(look.agent_steps)} agent steps"
-    return Group(heading, *rows, Text(" " * AXIS + "0" + foot.rjust(width - AXIS - 11), "dim"))
+    return Group(heading, standing, *rows, Text(" " * AXIS + "0" + foot.rjust(width - AXIS - 11), "dim"))
 
 
 def _standing(value: float | None, levels: dict[str, float]) -> str:
@@ -113,11 +112,11 @@ def _funnel(look: Look, width: int) -> RenderableType:
     table.add_column(width=bar)
     table.add_column(justify="right")
     table.add_column(justify="right", style="dim")
-    table.add_row(Text("funnel", "bold"), Text("share of agents that reach it", "dim"), "now", "random")
+    table.add_row(Text("funnel", "bold"), Text("share of agents", "dim"), "now", "random")
     for name in names:
         share, chance = look.funnel.get(name), random.get(name)
         drawn = draw.block_bar(share or 0.0, bar, chance)
-        table.add_row(name, drawn, draw.percent(share), draw.percent(chance))
+        table.add_row(Text(name), drawn, draw.percent(share), draw.percent(chance))
     return table
 
 
@@ -129,7 +128,7 @@ def _stats(look: Look) -> RenderableType:
     table.add_column(justify="right")
     table.add_row(Text("episode", "bold"), Text("now", "dim"))
     for name, value in list(look.stats.items())[:STATS]:
-        table.add_row(name, draw.number(value))
+        table.add_row(Text(name), draw.number(value))
     return table
 
 
@@ -155,7 +154,7 @@ def _consistency(look: Look) -> Text:
 def _bar(share: float | None, what: str) -> Text:
     if share is None or not math.isfinite(share):
         return Text(DASH)
-    return draw.block_bar(share, BAR) + Text(f"  {draw.percent(share)} {what}")
+    return draw.bar(share, BAR, BLUE) + Text(f"  {draw.percent(share)} {what}")
 
 
 def _gpu(look: Look) -> Text:

@@ -74,15 +74,19 @@ class _Window:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         options = options.update(height=None)
         self.height = console.size.height - 1
-        lines = console.render_lines(dashboard(self.target, self.looks, bool(self.by_arm)), options)
-        if self.by_arm is None and not self.target.single and len(lines) > self.height:
-            lines = console.render_lines(dashboard(self.target, self.looks, True), options)
+        lines = console.render_lines(dashboard(self.target, self.looks, self._by_arm), options)
         self.hidden = max(0, len(lines) - self.height)
         self.top = min(max(self.top, 0), self.hidden)
         shown = lines[self.top : self.top + self.height]
         for line in shown + [[Segment("")]] * (self.height - len(shown)):
             yield Segments([*line, Segment.line()])
         yield Text(f" {self._hint()}", "dim", end="", no_wrap=True, overflow="ellipsis")
+
+    @property
+    def _by_arm(self) -> bool:
+        if self.by_arm is None:
+            return ManyRuns(self.target.matrix, self.looks).height > self.height
+        return self.by_arm
 
     def _hint(self) -> str:
         parts = [time.strftime("%H:%M:%S")]
@@ -93,7 +97,7 @@ class _Window:
     def press(self, key: str) -> None:
         moves = {"up": -1, "down": 1, "page up": -self.height, "page down": self.height}
         if key == "arms":
-            self.by_arm, self.top = not (self.by_arm or (self.by_arm is None and self.hidden == 0)), 0
+            self.by_arm, self.top = not self._by_arm, 0
         self.top = max(0, self.top + moves.get(key, 0))
 
 
