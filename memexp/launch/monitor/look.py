@@ -84,6 +84,7 @@ class Look:
     checkpoint_age_minutes: float | None = None
     """When the last line was written."""
     checkpoint_failed: float | None = None
+    """Attempts since the newest one."""
     curve: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     """[updates in which an episode ended, (agent steps, mean return, episodes)]."""
 
@@ -109,7 +110,7 @@ class Look:
                 f"inconsistent: log-probabilities differ by {self.max_gap:.1e}, {self.gap_limit:.0e} is allowed"
             )
         if self.checkpoint_failed:
-            found.append("the last checkpoint could not be written")
+            found.append(f"{self.checkpoint_failed:.0f} attempts to write a checkpoint failed since the newest one")
         return found
 
     def course(self, points: int, until: int | None = None) -> list[float | None]:
@@ -118,7 +119,7 @@ class Look:
         if not len(self.curve):
             return []
         steps, returns, weight = self.curve.T
-        end = until or steps[-1]
+        end = until or self.agent_steps
         at = end * np.arange(1, points + 1) / points
         first = np.searchsorted(steps, at - end * max(SMOOTH, 1 / points), side="right")
         last = np.where(at < self.agent_steps + end / points, np.searchsorted(steps, at, side="right"), first)
@@ -209,7 +210,6 @@ class Watch:
         entropy = metrics.latest("policy/entropy")
         actions = info.num_actions or 1 if info else 1
         uniform = math.log(actions)
-        times = {part: self._recent(f"time/{part}") for part in SPLIT}
         return {
             "elapsed_s": metrics.latest(WALL),
             "episode_return": means.get(RETURN),
@@ -225,11 +225,19 @@ class Watch:
             "gap_limit": self._gap_limit(),
             "gpu_utilization": metrics.latest("gpu/utilization"),
             "gpu_memory_gb": metrics.latest("gpu/memory_gb"),
-            "time_split": {part: float(seconds.mean()) for part, seconds in times.items() if len(seconds)} or None,
+            "time_split": self._time_split() or None,
             "checkpoint_age_minutes": metrics.latest("checkpoint/age_minutes"),
             "checkpoint_failed": metrics.latest("checkpoint/failed"),
             "curve": curve,
         }
+
+    def _time_split(self) -> dict[str, float]:
+        """The engine's time is part of the rollout's in the metrics, and beside it here."""
+        times = {part: self._recent(f"time/{part}") for part in SPLIT}
+        split = {part: float(seconds.mean()) for part, seconds in times.items() if len(seconds)}
+        if "rollout" in split:
+            split["rollout"] = max(0.0, split["rollout"] - split.get("engine", 0.0))
+        return split
 
     def _gap_limit(self) -> float:
         if self._limit is None:
