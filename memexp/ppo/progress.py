@@ -20,7 +20,7 @@ FIRST_S = 2.0
 
 
 def counting(say: Callable[[str], None], what: str, total: int, unit: str) -> Callable[[float], None]:
-    """A function to call with how many of `total` are done: now and then it says so, with the rate and the time left."""
+    """A function to call with how many of `total` are done: now and then it says so, with rate and time left."""
     began = said = time.monotonic()
 
     def tell(done: float) -> None:

@@ -203,5 +203,5 @@ def test_the_return_and_the_funnel_are_means_over_recent_episodes_not_over_updat
     run.append_metrics({STEPS: 30, WALL: 3.0, "episode/count": 0})
     found = look(run)
     assert (found.episode_return, found.funnel, found.stats) == (2.0, {"made": 0.75}, {"x": 3.0})
-    assert found.course(3) == [1.0, 5.0, None]
-    assert found.course(4, until=40) == [1.0, 5.0, None, None]
+    assert found.course(3) == [1.0, 5.0, 5.0]
+    assert found.course(4, until=40) == [1.0, 5.0, 5.0, None]

@@ -115,17 +115,22 @@ class Look:
 
     def course(self, points: int, until: int | None = None) -> list[float | None]:
         """The mean return at `points` even places of the agent steps done so far, or of `until`, each over the SMOOTH
-        share of them before it (or since the place before, if longer); None where no episode ended there."""
+        share of them before it (or since the place before, if longer); where no episode ended there, as before."""
         if not len(self.curve):
             return []
         steps, returns, weight = self.curve.T
         end = until or self.agent_steps
         at = end * np.arange(1, points + 1) / points
         first = np.searchsorted(steps, at - end * max(SMOOTH, 1 / points), side="right")
-        last = np.where(at < self.agent_steps + end / points, np.searchsorted(steps, at, side="right"), first)
+        last = np.searchsorted(steps, at, side="right")
         total, episodes = (np.concatenate([[0.0], np.cumsum(column)]) for column in (returns * weight, weight))
         sums, counts = total[last] - total[first], episodes[last] - episodes[first]
-        return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
+        means: list[float | None] = []
+        for place, whole, count in zip(at, sums, counts, strict=True):
+            reached = place < self.agent_steps + end / points
+            before = means[-1] if means else None
+            means.append(float(whole / count) if count and reached else before if reached else None)
+        return means
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; what is not finite is not known."""
