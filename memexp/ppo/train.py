@@ -23,8 +23,8 @@ from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.evaluate import evaluate, evaluate_suite
 from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.profile import Profiler
-from memexp.ppo.progress import Progress
-from memexp.ppo.reference import reference
+from memexp.ppo.progress import Progress, counting
+from memexp.ppo.reference import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.identity import refuse_another_experiment
@@ -135,15 +135,20 @@ class Session:
         """What players that do not learn reach: as run.json has it, else measured. Scripted players with one seed for
         all runs; the random policy with the run's own, so that its spread is known."""
         plan, world = self.config.evaluation, self.config.env
+
+        def measured(player: str, episodes: int, seed: int) -> Reference:
+            tell = counting(say, f"measuring the player '{player}'", episodes, "episodes")
+            return reference(world, player, episodes, seed, tell)
+
         levels = {"ceiling_return": self.trainer.env.ceiling_return}
         if self.run.exists():
             levels |= self.run.info.model_dump(include=_LEVELS, exclude_none=True)
         if plan.random_episodes and "random_return" not in levels:
-            random = reference(world, "random", plan.random_episodes, self.config.seed)
+            random = measured("random", plan.random_episodes, self.config.seed)
             levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
         if plan.reference_episodes and world.name in GRID_GAMES and "oracle_return" not in levels:
             say(f"measuring scripted players, {plan.reference_episodes} episodes each (once for these knobs)")
-            means = [reference(world, player, plan.reference_episodes, 0).mean for player in SCRIPTED]
+            means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]
             memoryless, memory, oracle = itertools.accumulate(means, max)  # who knows more can do as who knows less
             levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
             levels["ceiling_return"] = levels["ceiling_return"] or memory

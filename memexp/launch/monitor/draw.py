@@ -115,7 +115,8 @@ def sparkline(values: Sequence[float | None], within: Range, style: str = BLUE) 
 def chart(values: Sequence[float | None], within: Range, height: int, levels: dict[str, float]) -> list[Text]:
     """What lies below a curve, a character a value, before dotted lines at `levels`; `height` lines of text."""
     low, high = within
-    tall = [None if v is None else min(max((v - low) / (high - low), 0.0), 1.0) * height for v in values]
+    known = [None if v is None or math.isnan(v) else min(max(v, low), high) for v in values]
+    tall = [None if v is None else (v - low) / (high - low) * height for v in known]
     ruled = {min(int((v - low) / (high - low) * height), height - 1): name for name, v in levels.items()}
     lines = []
     for y in reversed(range(height)):

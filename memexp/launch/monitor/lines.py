@@ -13,8 +13,6 @@ from memexp.launch.monitor.draw import DASH, MARKS, RED
 from memexp.launch.monitor.look import Look
 from memexp.launch.plan import ranges
 
-WIDE = 116
-"""Characters from which there is room for words, the funnel, the GPU and the checkpoint."""
 COURSE = 8, 40
 """Fewest and most characters of a course."""
 ENDED = ("completed", "failed", "cancelled")
@@ -80,15 +78,11 @@ class Columns:
     """The columns that fit into `width`, the same for all environments of a matrix."""
 
     def __init__(self, lines: Sequence[Line], width: int, by_arm: bool):
-        self.by_arm, self.wide = by_arm, width >= WIDE
-        names = ["arm", *(["seeds"] if by_arm else ["seed", "state"] if self.wide else ["", "seed"])]
-        names += ["done", "return", "course", "entropy", "gap"]
-        names += ["furthest", "GPU", "saved"] if self.wide else []
-        self.widths = {name: WIDTHS.get(name, 0) for name in [*names, "steps/s", "left"]}
-        self.widths["arm"] = max([3, *(len(line.arm) for line in lines)])
-        of_seeds = "seeds" if by_arm else "seed"
-        self.widths[of_seeds] = max([len(of_seeds), *(len(line.seeds) for line in lines)])
-        rest = width - sum(self.widths.values()) - len(self.widths) + 1
+        for wide in (True, False):
+            self.widths = _widths(lines, by_arm, wide)
+            rest = width - sum(self.widths.values()) - len(self.widths) + 1
+            if rest >= COURSE[0]:
+                break
         self.widths["course"] = min(max(rest, COURSE[0]), COURSE[1])
 
     def table(self, lines: Sequence[Line], within: draw.Range) -> Table:
@@ -127,8 +121,21 @@ class Columns:
         return known | {"course": course, "gap": _gap(runs)}
 
 
-WIDTHS = {"": 1, "state": 13, "done": 5, "return": 6, "entropy": 7, "gap": 7, "furthest": 26, "GPU": 5, "saved": 6}
+WIDTHS = {"": 1, "state": 13, "done": 5, "return": 6, "course": 0, "entropy": 7, "gap": 7, "GPU": 5, "saved": 6}
 WIDTHS |= {"steps/s": 7, "left": 6}
+
+
+def _widths(lines: Sequence[Line], by_arm: bool, wide: bool) -> dict[str, int]:
+    """Column -> characters, that of the course still open; `wide` has words for the state, funnel, GPU, checkpoint."""
+    names = ["arm", *(["seeds"] if by_arm else ["seed", "state"] if wide else ["", "seed"])]
+    names += ["done", "return", "course", "entropy", "gap"]
+    names += ["furthest", "GPU", "saved"] if wide else []
+    longest = {
+        "arm": max(len(line.arm) for line in lines),
+        names[1] or "seed": max(len(line.seeds) for line in lines),
+        "furthest": max(len(_furthest(line.runs)) for line in lines),
+    }
+    return {name: WIDTHS.get(name, max(len(name), longest.get(name, 0))) for name in [*names, "steps/s", "left"]}
 
 
 def mean(values: Iterable[float | None]) -> float | None:

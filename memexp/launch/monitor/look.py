@@ -84,6 +84,7 @@ class Look:
     checkpoint_age_minutes: float | None = None
     """When the last line was written."""
     checkpoint_failed: float | None = None
+    """Attempts since the newest one."""
     curve: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
     """[updates in which an episode ended, (agent steps, mean return, episodes)]."""
 
@@ -109,22 +110,27 @@ class Look:
                 f"inconsistent: log-probabilities differ by {self.max_gap:.1e}, {self.gap_limit:.0e} is allowed"
             )
         if self.checkpoint_failed:
-            found.append("the last checkpoint could not be written")
+            found.append(f"{self.checkpoint_failed:.0f} attempts to write a checkpoint failed since the newest one")
         return found
 
     def course(self, points: int, until: int | None = None) -> list[float | None]:
         """The mean return at `points` even places of the agent steps done so far, or of `until`, each over the SMOOTH
-        share of them before it (or since the place before, if longer); None where no episode ended there."""
+        share of them before it (or since the place before, if longer); where no episode ended there, as before."""
         if not len(self.curve):
             return []
         steps, returns, weight = self.curve.T
-        end = until or steps[-1]
+        end = until or self.agent_steps
         at = end * np.arange(1, points + 1) / points
         first = np.searchsorted(steps, at - end * max(SMOOTH, 1 / points), side="right")
-        last = np.where(at < self.agent_steps + end / points, np.searchsorted(steps, at, side="right"), first)
+        last = np.searchsorted(steps, at, side="right")
         total, episodes = (np.concatenate([[0.0], np.cumsum(column)]) for column in (returns * weight, weight))
         sums, counts = total[last] - total[first], episodes[last] - episodes[first]
-        return [float(s / n) if n else None for s, n in zip(sums, counts, strict=True)]
+        means: list[float | None] = []
+        for place, whole, count in zip(at, sums, counts, strict=True):
+            reached = place < self.agent_steps + end / points
+            before = means[-1] if means else None
+            means.append(float(whole / count) if count and reached else before if reached else None)
+        return means
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready; what is not finite is not known."""
@@ -209,7 +215,6 @@ class Watch:
         entropy = metrics.latest("policy/entropy")
         actions = info.num_actions or 1 if info else 1
         uniform = math.log(actions)
-        times = {part: self._recent(f"time/{part}") for part in SPLIT}
         return {
             "elapsed_s": metrics.latest(WALL),
             "episode_return": means.get(RETURN),
@@ -225,11 +230,19 @@ class Watch:
             "gap_limit": self._gap_limit(),
             "gpu_utilization": metrics.latest("gpu/utilization"),
             "gpu_memory_gb": metrics.latest("gpu/memory_gb"),
-            "time_split": {part: float(seconds.mean()) for part, seconds in times.items() if len(seconds)} or None,
+            "time_split": self._time_split() or None,
             "checkpoint_age_minutes": metrics.latest("checkpoint/age_minutes"),
             "checkpoint_failed": metrics.latest("checkpoint/failed"),
             "curve": curve,
         }
+
+    def _time_split(self) -> dict[str, float]:
+        """The engine's time is part of the rollout's in the metrics, and beside it here."""
+        times = {part: self._recent(f"time/{part}") for part in SPLIT}
+        split = {part: float(seconds.mean()) for part, seconds in times.items() if len(seconds)}
+        if "rollout" in split:
+            split["rollout"] = max(0.0, split["rollout"] - split.get("engine", 0.0))
+        return split
 
     def _gap_limit(self) -> float:
         if self._limit is None:

@@ -166,7 +166,7 @@ def _gpu(look: Look) -> Text:
 def _checkpoint(look: Look) -> Text:
     age, failed = look.checkpoint_age_minutes, look.checkpoint_failed
     text = Text(DASH if age is None else f"{draw.time_left(age * 60)} old")
-    return text.append("   ✗ not written", RED) if failed else text
+    return text.append(f"   ✗ {failed:.0f} failed since", RED) if failed else text
 
 
 def _alarms(look: Look) -> list[RenderableType]:

@@ -66,8 +66,8 @@ class _Window:
     A matrix whose runs do not fit is shown by arm, until `a` is pressed.
     """
 
-    def __init__(self, target: Target):
-        self.target, self.looks = target, []
+    def __init__(self, target: Target, looks: list[Look]):
+        self.target, self.looks = target, looks
         self.top = self.hidden = self.height = 0
         self.by_arm: bool | None = None
 
@@ -102,9 +102,8 @@ class _Window:
 
 
 def _live(target: Target, looks: list[Look], console: Console) -> None:
-    window = _Window(target)
+    window = _Window(target, looks)
     with _keys() as pressed, Live(window, console=console, screen=True, auto_refresh=False) as live:
-        window.looks = looks
         try:
             while True:
                 live.refresh()
