@@ -28,10 +28,8 @@ class Gradients:
         """Add them up over ranks; a missing one counts as zero."""
         if self._flat is None:
             return
-        for p in self.parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        torch._foreach_copy_(self._views, [p.grad for p in self.parameters])
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
+        torch._foreach_copy_(self._views, grads)  # type: ignore[attr-defined]
         self.ranks.sum(self._flat)
         for p, view in zip(self.parameters, self._views, strict=True):
             p.grad = view
