@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What has to be seen on a GPU: the kernels' tests there, each kernel against its plain loop and the bandwidth floor, the
 # stacks against the published cells (if `cortexcore` is installed) and torch.nn.LSTM, in float32 and bf16, eager and
-# compiled. Run it from the checkout, in an environment with the `gpu` and `dev` extras: benchmarks/gpu.sh [FOLDER]
+# compiled, and the whole loop of training beside its peers, with its goals. Run it from the checkout, in an environment
+# with the `gpu` and `dev` extras: benchmarks/gpu.sh [FOLDER]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-gpu-results}
@@ -14,4 +15,7 @@ for dtype in float32 bfloat16; do
     for compile in "" --compile; do
         python benchmarks/cortex.py --device cuda --dtype "$dtype" $compile 2>&1 | tee "$out/cortex-$dtype$compile.txt"
     done
+done
+for dtype in float32 bf16; do
+    python benchmarks/train.py --device cuda --dtype "$dtype" 2>&1 | tee "$out/train-$dtype.txt"
 done
