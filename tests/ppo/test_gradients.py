@@ -18,28 +18,36 @@ class Twins(Ranks):
         return tensor.mul_(2)
 
 
+def loss_of(model, scale=1.0):
+    return scale * model(torch.ones(1, 3)).square().sum()
+
+
 def model_with_gradients(scale=1.0):
     torch.manual_seed(0)
     model = nn.Linear(3, 2)
-    (scale * model(torch.ones(1, 3)).square().sum()).backward()
+    loss_of(model, scale).backward()
     return model
 
 
 def test_ranks_add_up_all_gradients_at_once_and_a_missing_one_is_zero():
     model = model_with_gradients()
-    weight, model.bias.grad = model.weight.grad.clone(), None
+    model.unused = nn.Parameter(torch.ones(2))
+    alone = [p.grad.clone() for p in (model.weight, model.bias)]
     gradients = Gradients(model.parameters(), Twins(0, 2, CPU))
     for _ in range(2):  # the buffer is used again
-        model.weight.grad = weight.clone()
+        gradients.of(loss_of(model))
         gradients.sum()
-        assert torch.equal(model.weight.grad, 2 * weight)
-        assert model.bias.grad.abs().sum() == 0
-        assert torch.isclose(gradients.norm(), 2 * weight.norm())
+        for p, grad in zip((model.weight, model.bias), alone, strict=True):
+            assert torch.equal(p.grad, 2 * grad)
+        assert model.unused.grad.abs().sum() == 0
+        assert torch.isclose(gradients.norm(), 2 * torch.cat([grad.flatten() for grad in alone]).norm())
 
 
 def test_a_guarded_step_is_that_of_clipped_gradients():
     mine, plain = model_with_gradients(100.0), model_with_gradients(100.0)
-    norm = Gradients(mine.parameters(), Ranks(0, 1, CPU)).norm()
+    gradients = Gradients(mine.parameters(), Ranks(0, 1, CPU))
+    gradients.of(loss_of(mine, 100.0))
+    norm = gradients.norm()
     assert norm > 10
     GuardedStep(torch.optim.AdamW(mine.parameters(), 0.1, weight_decay=0.1, fused=True), CPU).step(norm, 0.5)
     nn.utils.clip_grad_norm_(plain.parameters(), 0.5)

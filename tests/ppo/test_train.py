@@ -78,6 +78,13 @@ def test_a_profiled_run_has_a_trace_and_the_time_split_of_so_many_updates():
     assert [line.split()[0] for line in table.splitlines()[:4]] == ["rollout", "engine", "update", "logging"]
 
 
+def test_on_a_cpu_the_graph_switch_changes_nothing():
+    train(tiny(run="called", trainer__target_kl=0.002))
+    train(tiny(run="graphed", trainer__target_kl=0.002, trainer__graph=True))
+    called, graphed = (map(without_clock, Run.named(name).metrics()) for name in ("called", "graphed"))
+    assert list(called) == list(graphed)
+
+
 def test_a_run_of_a_grid_game_is_told_what_scripted_players_reach(capsys):
     train(tiny_assembly(run="levels", evaluation__reference_episodes=4))
     info = Run.named("levels").info
