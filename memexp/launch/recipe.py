@@ -123,6 +123,7 @@ def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
 
     Values are text as typed, or YAML values. Raises UsageError for an unknown word or a value that does not fit.
     """
+    _refuse_words_given_twice(words)
     function = recipe.load()
     parameters = inspect.signature(function).parameters
     arguments = {key: value for key, value in words.items() if key in parameters}
@@ -134,14 +135,20 @@ def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
     fields = {}
     for key in (word for word in words if word not in arguments):
         if key in knobs:
-            if words.get(f"env.{key}", words[key]) != words[key]:
-                raise UsageError(f"'{key}' is given twice: {words[key]}, and {words[f'env.{key}']} as 'env.{key}'")
             fields[f"env.{key}"] = words[key]
         elif "." in key or key in CONFIG_WORDS:
             fields[key] = words[key]
         else:
             raise UsageError(f"unknown argument '{key}' of {recipe.name}{_nearest_word(key, [*parameters, *knobs])}")
     return override(override(config, fields), {"recipe": recipe.name})
+
+
+def _refuse_words_given_twice(words: Mapping[str, Any]) -> None:
+    """Neither of `num_cogs=4 env.num_cogs=6` may win silently."""
+    for dotted in words:
+        key = dotted.rpartition(".")[2]
+        if key != dotted and words.get(key, words[dotted]) != words[dotted]:
+            raise UsageError(f"'{key}' is given twice: {words[key]}, and {words[dotted]} as '{dotted}'")
 
 
 def _nearest_word(key: str, known: Sequence[str]) -> str:

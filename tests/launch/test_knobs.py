@@ -81,6 +81,8 @@ WRONG = {
     "too many stations": (LINES, "chain_lengths=9 num_sinks=3", "chains of 9 resources and 3 sinks take 13 stations"),
     "endless reward": (CVC, "deposit_reward=inf", "deposit_reward.*finite"),
     "given twice": (CVC, "map_width=40 env.map_width=50", "'map_width' is given twice: 40, and 50 as 'env.map_width'"),
+    "an argument twice": (CVC, "num_cogs=4 env.num_cogs=6", "'num_cogs' is given twice: 4, and 6 as 'env.num_cogs'"),
+    "a memory twice": (CVC, "mem_len=0 cortex.mem_len=128", "'mem_len' is given twice: 0, and 128 as 'cortex.mem_len'"),
     "suite that does not fit": (
         CVC,
         "evaluation.suite_episodes=1 map_width=80 num_chests=200 num_chargers=200 num_assemblers=200 "
