@@ -138,7 +138,7 @@ class Environment:
     budget: int
     """Agent steps at which the arms are compared."""
     random_returns: np.ndarray
-    """[runs] the random policy's mean return, as each run measured it."""
+    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
@@ -226,11 +226,12 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
-    random = [seed.info.random_return for seed in seeds]
+    measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
+    random = dict((number, value) for number, value in measured if math.isfinite(value))
     ceilings = {seed.info.ceiling_return for seed in seeds if seed.info.ceiling_return is not None}
     if len(ceilings) > 1:
         notes.append(f"runs name different ceilings ({', '.join(f'{c:g}' for c in sorted(ceilings))}): highest taken")
-    random_returns = np.array([value for value in random if value is not None and math.isfinite(value)])
+    random_returns = np.array([random[number] for number in sorted(random)])
     ceiling = max((c for c in ceilings if math.isfinite(c)), default=None)
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
