@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,9 @@ class Arm:
         only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
         return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
 
-    @property
+    @cached_property
     def finals(self) -> np.ndarray:
-        """[seeds] mean return over the final window."""
+        """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
         return np.array([seed.final(self.budget) for seed in self.seeds])
 
     @property
@@ -138,14 +139,10 @@ class Environment:
     budget: int
     """Agent steps at which the arms are compared."""
     random_returns: np.ndarray
-    """[runs] the random policy's mean return, as each run measured it."""
+    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
-    memoryless: float | None = None
-    """Mean return of a scripted player that sees the present observation alone."""
-    oracle: float | None = None
-    """Mean return of a scripted player that sees the whole state."""
 
     @property
     def seeds(self) -> list[Seed]:
@@ -230,24 +227,17 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
-    random = [seed.info.random_return for seed in seeds]
-    random_returns = np.array([value for value in random if value is not None and math.isfinite(value)])
-    ceiling, memoryless, oracle = (
-        _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
-        for player in ("ceiling", "memoryless", "oracle")
-    )
+    measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
+    random = {number: value for number, value in measured if math.isfinite(value)}
+    ceilings = {seed.info.ceiling_return for seed in seeds if seed.info.ceiling_return is not None}
+    if len(ceilings) > 1:
+        notes.append(f"runs name different ceilings ({', '.join(f'{c:g}' for c in sorted(ceilings))}): highest taken")
+    random_returns = np.array([random[number] for number in sorted(random)])
+    ceiling = max((c for c in ceilings if math.isfinite(c)), default=None)
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
-
-
-def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:
-    """The highest of the returns that runs name as one level; None where none does."""
-    known = sorted({value for value in values if value is not None and math.isfinite(value)})
-    if len(known) > 1:
-        notes.append(f"runs name different {what} returns ({', '.join(f'{v:g}' for v in known)}): highest taken")
-    return known[-1] if known else None
+    return Environment(name, budget, random_returns, ceiling, arms, notes)
 
 
 def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:

@@ -33,7 +33,7 @@ def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
             ax.plot(steps[seen], line[seen], color=color, lw=0.8, ls=":", alpha=0.8)
         if arm.seeds and np.isfinite(end := _draw_arm(ax, arm, color, dash)):
             lines.append((end, arm.name, color, dash))
-    known = levels(judged, environment)
+    known = levels(judged)
     _limits(ax, [value for _, value in known])
     low, high = ax.get_ylim()
     for label, value in known:
@@ -81,7 +81,7 @@ def _alt(environment: Environment, judged: dict[str, Any]) -> str:
     ends = [
         f"{name} {arm['final']['iqm']:.3g}" for name, arm in judged["arms"].items() if arm["final"]["iqm"] is not None
     ]
-    ends += [f"{label} {value:.3g}" for label, value in levels(judged, environment)]
+    ends += [f"{label} {value:.3g}" for label, value in levels(judged)]
     return f"Learning curves in {environment.name}; final return: {', '.join(ends) or 'none yet'}."
 
 

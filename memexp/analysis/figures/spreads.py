@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
-from scipy import stats
 
 from memexp.analysis.figures.style import (
     INK,
@@ -18,9 +17,8 @@ from memexp.analysis.figures.style import (
     legend,
     styled,
 )
-from memexp.analysis.load import Arm, Environment
+from memexp.analysis.load import Environment
 from memexp.analysis.scale import SOLVED
-from memexp.analysis.timing import first_reached
 from memexp.analysis.words import short_count
 
 
@@ -56,18 +54,14 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
     for arm, color, dash in styled(environment):
         if not arm.seeds:
             continue
-        times, reached = _times(arm, judged["solved_return"])
-        steps, unsolved = np.array([0.0, arm.budget]), np.array([1.0, 1.0])
-        if reached.any():
-            curve = stats.ecdf(stats.CensoredData(uncensored=times[reached], right=times[~reached])).sf
-            steps = np.r_[0.0, curve.quantiles, arm.budget]
-            unsolved = np.r_[1.0, curve.probabilities, curve.probabilities[-1]]
-        ax.step(steps, unsolved, where="post", color=color, ls=dash, lw=1.8, clip_on=False)
-        if not reached.all():
-            ax.plot(
-                times[~reached], [unsolved[-1]] * int((~reached).sum()), "|", color=color, ms=9, mew=1.6, clip_on=False
-            )
-        lines.append((float(unsolved[-1]), f"{arm.name}  {int(reached.sum())} of {len(times)}", color, dash))
+        took = judged["arms"][arm.name]["time"]
+        steps, unsolved = took["curve"]["agent_steps"], took["curve"]["unsolved"]
+        ax.step([*steps, arm.budget], [*unsolved, unsolved[-1]], where="post", color=color, ls=dash, lw=1.8, clip_on=False)
+        censored = took["agent_steps"]["censored"]
+        if censored:
+            ax.plot([arm.budget], [unsolved[-1]], "|", color=color, ms=9, mew=1.6, clip_on=False)
+        label = f"{arm.name}  {len(arm.seeds) - censored} of {len(arm.seeds)}"
+        lines.append((unsolved[-1], label, color, dash))
     ax.set_xlim(0, environment.budget)
     ax.set_ylim(-0.02, 1.04)
     ax.set_xlabel("agent steps")
@@ -77,13 +71,6 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
     ax.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short_count(steps)))
     grid(ax, "y")
     label_ends(ax, lines)
-
-
-def _times(arm: Arm, solved: float) -> tuple[np.ndarray, np.ndarray]:
-    """[seeds] agent steps until the return was `solved`, or of the end; [seeds] whether it was."""
-    first = [first_reached(seed, solved, arm.budget) for seed in arm.seeds]
-    reached = np.array([steps is not None for steps in first])
-    return np.array([arm.budget if steps is None else steps for steps in first], dtype=float), reached
 
 
 def _span(judged: dict[str, Any]) -> float:

@@ -108,9 +108,9 @@ def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     ]
 
 
-def levels(judged: dict[str, Any], environment: Environment) -> list[tuple[str, float]]:
+def levels(judged: dict[str, Any]) -> list[tuple[str, float]]:
     """(name, return) of what arms are read against; a level that agrees with the ceiling has no line of its own."""
-    ceiling, memoryless, oracle = judged["ceiling_return"], environment.memoryless, environment.oracle
+    ceiling, memoryless, oracle = (judged["levels"][name] for name in ("ceiling", "memoryless", "oracle"))
     top = "ceiling" if ceiling is None or memoryless != ceiling else "ceiling = memoryless"
     known = [("random policy", judged["random_return"]), (top, ceiling)]
     known += [(name, value) for name, value in (("memoryless", memoryless), ("full sight", oracle)) if value != ceiling]
