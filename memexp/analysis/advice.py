@@ -1,20 +1,13 @@
 """What to run next, and which knobs to turn: only what follows from the verdicts by itself."""
 
-import math
 from typing import Any
-
-import numpy as np
 
 from memexp.analysis.funnel import arm_funnel, random_funnel
 from memexp.analysis.knobs.suggest import Suggestion, suggest
-from memexp.analysis.load import Arm, Environment
-from memexp.analysis.memory import SMALLEST_EFFECT
-from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
+from memexp.analysis.load import Environment
+from memexp.analysis.scale import SOLVED, Scale
+from memexp.analysis.words import counted
 from memexp.config import count_name
-
-DEFAULT_SEEDS = 5
-MAX_SEEDS = 30
-"""More than this is not proposed: the effect would have to be made larger instead."""
 
 
 def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[dict[str, Any]]:
@@ -58,34 +51,57 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
     arms = environment.arms
     unfinished = [seed for arm in arms.values() for seed in arm.partial]
     if running := [seed for seed in unfinished if seed.status == "running"]:
-        steps.append(f"wait for the {_count(running, 'run')} that {_is(running)} not finished: {_names(running)}")
+        steps.append(f"wait for the {counted(len(running), 'run')} that {_is(running)} not finished: {_names(running)}")
     if ended := [seed for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
-        steps.append(f"launch the matrix again: {_count(ended, 'run')} did not get to the end: {_names(ended)}")
+        steps.append(f"launch the matrix again: {counted(len(ended), 'run')} did not get to the end: {_names(ended)}")
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
-    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
-    for have in sorted(set(few.values())):
-        names = [name for name, seeds in few.items() if seeds == have]
-        missing = DEFAULT_SEEDS - have
-        steps.append(
-            f"run {missing} more {'seed' if missing == 1 else 'seeds'} of arm{'' if len(names) == 1 else 's'} "
-            f"{', '.join(names)} (--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that "
-            "can decide"
-        )
+    more = _more_seeds(environment, judged)
+    steps += more
     for name, arm in arms.items():
         if arm.remembers and f"{name}~" not in arms:
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
         if arm.consistent is False:
             recipe = arm.info.recipe or "RECIPE"
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
-    if judged["memory"]["verdict"] == "undecided":
-        steps += _more_seeds(environment, scale, judged)
     steps += _turn([knob for knob in judged["knobs"] if "words" in knob])
     for knob in judged["knobs"]:
-        if "words" not in knob:
-            value = f" = {knob['value']}" if knob["value"] is not None else ""
-            steps.append(f"change {knob['knob']}{value}: {knob['because']}")
+        if knob["knob"] == "steps":
+            steps.append(f"train longer (--steps {count_name(knob['value'])}): {knob['because']}")
+        elif "words" not in knob:
+            steps.append(f"change {knob['knob']}: {knob['because']}")
+    undecided = judged["memory"]["verdict"] == "undecided"
+    if undecided and scale and not (more or running or judged["knobs"] or _somebody_solves(judged)):
+        steps.append(f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it")
     return steps
+
+
+def _more_seeds(environment: Environment, judged: dict[str, Any]) -> list[str]:
+    """The seeds that each arm should have besides those that exist; arms that need the same are named together."""
+    groups: dict[tuple[int, str, str], list[str]] = {}
+    for name, action in judged["sequential"]["per_arm"].items():
+        arm = environment.arms[name]
+        begun = {seed.info.seed for seed in (*arm.seeds, *arm.partial)}
+        fresh = [seed for seed in action["seeds"] if seed not in begun]
+        if action["action"] == "run" and fresh:
+            groups.setdefault((len(fresh), _seeds_word(fresh, begun), action["because"]), []).append(name)
+    return [
+        f"run {counted(number, 'more seed')} of arm{'s' * (len(names) > 1)} {', '.join(names)} ({word}): {because}"
+        for (number, word, because), names in groups.items()
+    ]
+
+
+def _seeds_word(fresh: list[int], begun: set[int]) -> str:
+    """'--seeds 5' where these are all of the first five that are missing, else '--seeds 7,9'."""
+    wanted = sorted({*fresh, *begun})
+    if wanted == list(range(len(wanted))):
+        return f"--seeds {len(wanted)}"
+    return f"--seeds {','.join(map(str, fresh))}{',' * (len(fresh) == 1)}"
+
+
+def _somebody_solves(judged: dict[str, Any]) -> bool:
+    finals = [arm["final"]["normalized"] for arm in judged["arms"].values()]
+    return any(final is not None and final >= SOLVED for final in finals)
 
 
 def _turn(knobs: list[dict[str, Any]]) -> list[str]:
@@ -97,43 +113,6 @@ def _turn(knobs: list[dict[str, Any]]) -> list[str]:
         f"turn a knob: {knobs[0]['words']}. {knobs[0]['because']} `memexp launch pilots` with the matrix file tries "
         f"{which} cheaply; whatever learns there, test it on the unchanged task again"
     ]
-
-
-def _more_seeds(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
-    """Seeds an arm that would make the widest interval of a memory effect as narrow as the question asks."""
-    if scale is None:
-        return []
-    sentences = []
-    for name, entry in judged["memory"]["per_arm"].items():
-        if entry["excluded"] or entry["ci90"][1] < SMALLEST_EFFECT or entry["p_holm"] is None:
-            continue
-        arm, twin = environment.arms[name], environment.arms[f"{name}~"]
-        needed = _seeds_for(arm, twin, max(abs(entry["effect"]), SMALLEST_EFFECT) * scale.span)
-        have = min(len(arm.seeds), len(twin.seeds))
-        if have < needed <= MAX_SEEDS:
-            more = "1 more seed" if needed - have == 1 else f"{needed - have} more seeds"
-            sentences.append(f"run {more} of arms {name} and {name}~ (--seeds {needed}) to decide")
-        elif needed > MAX_SEEDS:
-            sentences.append(
-                f"{needed} seeds of arms {name} and {name}~ would decide: first make the seeds more alike (longer runs)"
-            )
-    if not sentences and not any(
-        a["final"]["normalized"] and a["final"]["normalized"] >= SOLVED for a in judged["arms"].values()
-    ):
-        sentences.append(
-            f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it"
-        )
-    return sentences
-
-
-def _seeds_for(arm: Arm, twin: Arm, effect: float) -> int:
-    """Seeds of each arm that show a difference of `effect` with 80 % power (normal approximation, one-sided 5 %)."""
-    variance = float(np.var(arm.finals, ddof=1) + np.var(twin.finals, ddof=1))
-    return max(DEFAULT_SEEDS, math.ceil((1.645 + 0.842) ** 2 * variance / effect**2) + 1)
-
-
-def _count(items: list[Any], noun: str) -> str:
-    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _is(items: list[Any]) -> str:

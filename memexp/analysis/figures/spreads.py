@@ -56,7 +56,9 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
             continue
         took = judged["arms"][arm.name]["time"]
         steps, unsolved = took["curve"]["agent_steps"], took["curve"]["unsolved"]
-        ax.step([*steps, arm.budget], [*unsolved, unsolved[-1]], where="post", color=color, ls=dash, lw=1.8, clip_on=False)
+        ax.step(
+            [*steps, arm.budget], [*unsolved, unsolved[-1]], where="post", color=color, ls=dash, lw=1.8, clip_on=False
+        )
         censored = took["agent_steps"]["censored"]
         if censored:
             ax.plot([arm.budget], [unsolved[-1]], "|", color=color, ms=9, mew=1.6, clip_on=False)

@@ -33,7 +33,7 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
     }
     packages = [record.get("packages") or {} for record in records]
     equal, unequal = _packages([one for one in packages if one])
-    facts |= {name: [one.get(name, "absent") if one else None for one in packages] for name in unequal}
+    facts |= _splits(unequal, packages)
     recipes = dict.fromkeys(seed.info.recipe for seed in seeds if seed.info.recipe)
     rows = [
         Row("runs", f"{len(seeds)} ({_counted([seed.status for seed in seeds])})"),
@@ -64,6 +64,22 @@ def _packages(known: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
     versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
     equal = [f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1]
     return equal, [name for name, found in versions.items() if len(found) > 1]
+
+
+def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[str, list[str | None]]:
+    """Packages in which runs differ, those that split the runs alike as one fact: name -> value of each run."""
+    alike: dict[tuple[str | None, ...], list[str]] = {}
+    for name in unequal:
+        values = [one.get(name, "absent") if one else None for one in packages]
+        known = list(dict.fromkeys(values))
+        alike.setdefault(tuple(str(known.index(value)) for value in values), []).append(name)
+    facts: dict[str, list[str | None]] = {}
+    for names in alike.values():
+        label = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other packages"
+        facts[label] = [
+            ", ".join(f"{name} {one.get(name, 'absent')}" for name in names) if one else None for one in packages
+        ]
+    return facts
 
 
 def _commit(record: dict) -> str | None:

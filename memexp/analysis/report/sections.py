@@ -23,7 +23,7 @@ def section(environment: Environment, judged: dict[str, Any]) -> dict[str, Any]:
         "converged": f"{_count(arms, 'convergence', 'converged')} of {counted(len(arms), 'arm')}",
         "fastest": _fastest(judged),
         "arms": [_arm(arm, judged) for arm in environment.arms.values()],
-        "costs": [_cost(arm) for arm in environment.arms.values()],
+        "costs": [_cost(arm, judged["sequential"]["per_arm"][arm.name]) for arm in environment.arms.values()],
         "spent": spent_words(list(environment.arms.values())),
         "needed": _needed(judged),
         "budget": short_count(environment.budget),
@@ -100,33 +100,31 @@ def _time(row: dict[str, Any]) -> dict[str, str]:
 
 def _entropy(learning: dict[str, Any]) -> str:
     """'1.61 to 0.41 nats (25 % of chance)' where it was measured."""
-    found = learning.get("entropy") or {}
-    if found.get("start") is None or found.get("end") is None:
+    found = learning["entropy"]
+    if not found or found["start"] is None or found["end"] is None:
         return ""
-    share = f" ({found['share']:.0%} of chance)" if found.get("share") is not None else ""
-    return f"{found['start']:.3g} to {found['end']:.3g} nats{share}"
+    chance = f" ({found['share']:.0%} of chance)" if found["share"] is not None else ""
+    return f"{found['start']:.3g} to {found['end']:.3g} nats{chance}"
 
 
 def _forecast(settled: dict[str, Any]) -> str:
-    forecast = settled.get("forecast")
+    forecast = settled["forecast"]
     if not forecast:
-        return settled.get("forecast_reason") or ""
-    return (
-        f"{forecast['family']} curve: {number(forecast['gain'])} {interval(forecast.get('ci'))} more by "
-        f"{short_count(forecast['until'])} steps"
-    )
+        return settled["forecast_reason"] or ""
+    gain = f"{number(forecast['gain'])} {interval(forecast['ci'])}"
+    return f"{forecast['family']} curve: {gain} of the scale by {short_count(forecast['until'])} steps"
 
 
 def _more(memory: dict[str, Any]) -> list[str]:
     """Sentences on what the effect is compared with, where it is known."""
     found = []
-    ratio = memory.get("oracle_ratio") or {}
-    if ratio.get("estimate") is not None:
+    ratio = memory["oracle_ratio"]
+    if ratio and ratio["estimate"] is not None:
         found.append(
-            f"Memory brings {ratio['estimate']:.0%} {interval(ratio.get('ci'))} of what full sight would bring beyond "
+            f"Memory brings {ratio['estimate']:.0%} {interval(ratio['ci'])} of what full sight would bring beyond "
             "a policy without memory."
         )
-    return found + [one["reason"] for one in memory.get("shortest") or [] if one.get("reason")]
+    return found + [one["reason"] for one in memory["shortest"] if one.get("reason")]
 
 
 def _knob(knob: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +147,7 @@ def spent_hours(arm: Arm) -> float:
     return sum(seed.reached / seed.rate / 3600 for seed in (*arm.seeds, *arm.partial) if seed.rate)
 
 
-def _cost(arm: Arm) -> dict[str, str]:
+def _cost(arm: Arm, action: dict[str, Any]) -> dict[str, str]:
     """One line of the cost table: what the arm's runs took, and what those that have not finished still take."""
     seeds = [*arm.seeds, *arm.partial]
     rates = sorted(seed.rate for seed in seeds if seed.rate)
@@ -163,6 +161,8 @@ def _cost(arm: Arm) -> dict[str, str]:
         "spent_dollars": dollars(dollars_for(arm, hours)),
         "left": duration(left) if left else "–",
         "left_dollars": dollars(dollars_for(arm, left)) if left else "–",
+        "action": _next_action(action),
+        "because": action["because"],
     }
 
 
@@ -181,15 +181,16 @@ def spent_words(arms: list[Arm]) -> str:
 
 
 def _needed(judged: dict[str, Any]) -> str:
-    """What is still needed until the question is answered; nothing where it is not known."""
-    needed = judged.get("until_answered") or {}
-    if not needed.get("runs"):
-        return needed.get("reason") or ""
-    parts = [counted(needed["runs"], "run")]
-    if needed.get("agent_steps") is not None:
-        parts.append(f"{short_count(needed['agent_steps'])} agent steps")
-    if needed.get("hours") is not None:
-        parts.append(duration(needed["hours"]))
-    if needed.get("dollars") is not None:
-        parts.append(dollars(needed["dollars"]))
-    return ", ".join(parts) + (f": {needed['reason']}" if needed.get("reason") else "")
+    """What is still needed until the question is answered, or why nothing is."""
+    needed = judged["until_answered"]
+    parts = [counted(int(needed["runs"]), "run")] if needed["runs"] else []
+    parts += [f"{short_count(needed['agent_steps'])} agent steps"] if needed["agent_steps"] else []
+    parts += [duration(needed["hours"])] if needed["hours"] else []
+    parts += [dollars(needed["dollars"])] if needed["dollars"] else []
+    return ", ".join(parts) or needed["reason"]
+
+
+def _next_action(action: dict[str, Any]) -> str:
+    """'run 2 seeds: 5, 6', 'stop', 'wait'."""
+    seeds = action["seeds"]
+    return f"run {counted(len(seeds), 'seed')}: {', '.join(map(str, seeds))}" if seeds else action["action"]
