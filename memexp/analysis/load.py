@@ -143,6 +143,10 @@ class Environment:
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
+    memoryless: float | None = None
+    """Mean return of a scripted player that sees the present observation alone."""
+    oracle: float | None = None
+    """Mean return of a scripted player that sees the whole state."""
 
     @property
     def seeds(self) -> list[Seed]:
@@ -229,15 +233,23 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
     random = {number: value for number, value in measured if math.isfinite(value)}
-    ceilings = {seed.info.ceiling_return for seed in seeds if seed.info.ceiling_return is not None}
-    if len(ceilings) > 1:
-        notes.append(f"runs name different ceilings ({', '.join(f'{c:g}' for c in sorted(ceilings))}): highest taken")
     random_returns = np.array([random[number] for number in sorted(random)])
-    ceiling = max((c for c in ceilings if math.isfinite(c)), default=None)
+    ceiling, memoryless, oracle = (
+        _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
+        for player in ("ceiling", "memoryless", "oracle")
+    )
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes)
+    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+
+
+def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:
+    """The highest of the returns that runs name as one level; None where none does."""
+    known = sorted({value for value in values if value is not None and math.isfinite(value)})
+    if len(known) > 1:
+        notes.append(f"runs name different {what} returns ({', '.join(f'{v:g}' for v in known)}): highest taken")
+    return known[-1] if known else None
 
 
 def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:

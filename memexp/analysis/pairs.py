@@ -8,7 +8,6 @@ import numpy as np
 from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.learning import Learning
-from memexp.analysis.levels import Levels
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.reach import reach
@@ -62,8 +61,8 @@ class Pair:
     def positive(self, scale: Scale) -> bool:
         """Whether memory has an effect that is significant, not negligible, and not that of a twin that fell back.
 
-        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: longer curves
-        have higher best windows by chance alone.
+        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: curves that
+        stay up longer have higher best windows by chance alone.
         """
         lost = best_windows(self.twin) - self.twin.finals >= COLLAPSE * scale.span
         p_best = self.best.p_above(SMALLEST_EFFECT * scale.span if lost.any() else 0.0)
@@ -94,9 +93,12 @@ class Pair:
 
 
 def find_pairs(
-    environment: Environment, learned: dict[str, Learning], levels: Levels
+    environment: Environment, learned: dict[str, Learning], span: int | None
 ) -> tuple[dict[str, Pair], dict[str, str]]:
-    """The pairs that have at least one seed on either side, and why the other remembering arms have none."""
+    """The pairs that have at least one seed on either side, and why the other remembering arms have none.
+
+    `span`: agent steps that the task asks to remember.
+    """
     pairs, unpaired = {}, {}
     for name, arm in environment.arms.items():
         if not arm.remembers:
@@ -115,7 +117,7 @@ def find_pairs(
                 best=compare(best_windows(arm), best_windows(twin)),
                 informative=any(learned[member].verdict == "learned" for member in (name, twin.name)),
                 reach=far,
-                beyond=levels.span is not None and far is not None and levels.span > far,
+                beyond=span is not None and far is not None and span > far,
                 excluded=_why_excluded(arm, twin),
             )
     _adjust([pair for pair in pairs.values() if not pair.excluded])
@@ -207,5 +209,5 @@ def entry(pair: Pair, scale: Scale | None, oracle: float | None) -> dict[str, An
 def empty_entry(why: str) -> dict[str, Any]:
     """The entry of an arm that has no pair."""
     numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach", "level")
-    intervals = dict.fromkeys(("ci", "ci90", "ci_iqm"), [None, None])
+    intervals = {key: [None, None] for key in ("ci", "ci90", "ci_iqm")}
     return {"twin": None, "seeds": None, **dict.fromkeys(numbers), **intervals, "oracle_ratio": None, "excluded": why}
