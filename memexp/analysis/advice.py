@@ -57,7 +57,7 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
     more = _more_seeds(environment, judged)
-    steps += more
+    steps += more or _why_not_more(judged)
     for name, arm in arms.items():
         if arm.remembers and f"{name}~" not in arms:
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
@@ -89,6 +89,16 @@ def _more_seeds(environment: Environment, judged: dict[str, Any]) -> list[str]:
         f"run {counted(number, 'more seed')} of arm{'s' * (len(names) > 1)} {', '.join(names)} ({word}): {because}"
         for (number, word, because), names in groups.items()
     ]
+
+
+def _why_not_more(judged: dict[str, Any]) -> list[str]:
+    """Why no further seed is asked for although memory is undecided: arms of the same reason are named together."""
+    reasons: dict[str, list[str]] = {}
+    for name in judged["memory"]["per_arm"] if judged["memory"]["verdict"] == "undecided" else ():
+        action = judged["sequential"]["per_arm"][name]
+        if action["action"] == "stop":
+            reasons.setdefault(action["because"], []).append(name)
+    return [f"no more seeds of {', '.join(names)} for now: {because}" for because, names in reasons.items()]
 
 
 def _seeds_word(fresh: list[int], begun: set[int]) -> str:
