@@ -240,13 +240,12 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Answer the question: write the report, print its path and the verdicts."""
-    from memexp.launch.status import find_matrix
-
-    name, runs = find_matrix(target)
     from memexp.analysis.answer import answer_of
     from memexp.analysis.load import load
 
-    environments, notes = load(runs, name)
+    name, runs, notes = _runs_of(target)
+    environments, more = load(runs, name)
+    notes += more
     found = answer_of(environments, notes, name)
     if as_json:
         print(json.dumps(found, indent=2))
@@ -257,6 +256,29 @@ def report(
         Console().print(_verdicts(found))
         for path in written:
             print(path)
+
+
+def _runs_of(target: str) -> tuple[str, list[Any], list[str]]:
+    """The name and the runs of a report's target, and notes on those that cannot be read."""
+    if not target.startswith("wandb:"):
+        from memexp.launch.status import find_matrix
+
+        return *find_matrix(target), []
+    from rich.progress import track
+    from wandb import Error
+
+    from memexp.runs.wandb_source import wandb_runs
+
+    notes = Console(stderr=True)
+    try:
+        return wandb_runs(
+            target.removeprefix("wandb:"),
+            lambda runs: track(runs, "reading W&B", console=notes, transient=True, disable=not notes.is_terminal),
+        )
+    except (Error, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise LaunchError(f"cannot read {target}: {' '.join(str(error).split())}") from None
 
 
 def _write_report(

@@ -16,6 +16,7 @@ import yaml
 
 from memexp.config import UsageError
 from memexp.runs import MAX_GAP, Run, RunInfo
+from memexp.runs.wandb_source import WandbRun
 
 FINAL_SHARE = 0.1
 """The final window: this last share of the budget's agent steps."""
@@ -153,7 +154,7 @@ class Environment:
         return [seed for arm in self.arms.values() for seed in (*arm.seeds, *arm.partial)]
 
 
-def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list[str]]:
+def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environment], list[str]]:
     """The environments of one matrix, and notes on run directories that cannot be read.
 
     `matrix` is a matrix name of the runs, or any name (a folder's) when they all belong to one. Raises UsageError
@@ -177,7 +178,7 @@ def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list
     return {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}, notes
 
 
-def read_seed(run: Run) -> Seed:
+def read_seed(run: Run | WandbRun) -> Seed:
     """One run as columns; what is damaged besides run.json counts as missing."""
     info = run.info
     columns = run.columns(COLUMNS, FUNNEL)
