@@ -65,16 +65,29 @@ def suggest(env: str, knobs: Knobs, funnel: dict[str, float] | None = None) -> l
         if 0 < len(settings) <= MOST_KNOBS and (why := _because(where, base, row)):
             because = f"{_words(where)} {why}{_source(env, knobs, settings, base)}"
             suggestion = Suggestion(settings, because, base.funnel, row.funnel)
-            found.append((_reward(row), row.funnel.get(where.milestone, 0.0), suggestion))
+            found.append((_last(row.funnel), row.funnel.get(where.milestone, 0.0), suggestion))
     found.sort(key=lambda one: (-one[0], -one[1], len(one[2].settings)))
-    # Two ways to the same worlds are one suggestion.
-    different = {tuple(one.predicted.items()): one for *_, one in reversed(found)}
-    return list(different.values())[::-1][:MOST]
+    return _without_repeats([suggestion for *_, suggestion in found])[:MOST]
 
 
-def _reward(row: Row) -> float:
+def _without_repeats(found: list[Suggestion]) -> list[Suggestion]:
+    """The best first, less those that lead to the same worlds, and those of which a part does as well."""
+    kept: list[Suggestion] = []
+    for one in found:
+        same = any(one.predicted == other.predicted for other in kept)
+        part = any(
+            other.settings.items() <= one.settings.items() and _last(other.predicted) >= _last(one.predicted)
+            for other in found
+            if other is not one
+        )
+        if not (same or part):
+            kept.append(one)
+    return kept
+
+
+def _last(funnel: dict[str, float]) -> float:
     """Share that reaches the last milestone, the one that is paid for."""
-    return list(row.funnel.values())[-1]
+    return list(funnel.values())[-1]
 
 
 def _words(where: Stage) -> str:
