@@ -105,7 +105,7 @@ def _because(where: Stage, base: Row, row: Row) -> str:
         if after >= MOVES * before and seen >= FEWEST:
             parts.append(f"{milestone} from {share(before)} to {share(after)}")
     if parts:
-        parts.append(f"return from {base.mean:.2g} to {row.mean:.2g}")
+        parts += [f"return from {base.mean:.2g} to {row.mean:.2g}"] if row.mean > base.mean else []
         return f"With it the random policy gets {', '.join(parts)}"
     if base.mean <= 2 * base.stderr and row.mean > 2 * row.stderr:
         return (
