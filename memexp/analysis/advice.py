@@ -57,7 +57,7 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
     more = _more_seeds(environment, judged)
-    steps += more or _why_not_more(judged)
+    steps += more
     for name, arm in arms.items():
         if arm.remembers and f"{name}~" not in arms:
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
@@ -70,6 +70,8 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
             steps.append(f"train longer (--steps {count_name(knob['value'])}): {knob['because']}")
         elif "words" not in knob:
             steps.append(f"change {knob['knob']}: {knob['because']}")
+    if not more:
+        steps += _why_not_more(judged)
     undecided = judged["memory"]["verdict"] == "undecided"
     if undecided and scale and not (more or running or judged["knobs"] or _somebody_solves(judged)):
         steps.append(f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memexp.analysis.convergence import POINTS
 from memexp.analysis.funnel import arm_funnel
 from memexp.analysis.learning import SMALLEST_GAIN
 from memexp.analysis.load import FINAL_SHARE, Environment, Seed, load
@@ -78,12 +77,12 @@ def _pilot(environment: Environment) -> Pilot:
 
 def _learns_at(seed: Seed, level: float, budget: int) -> int | None:
     """Agent steps from which on the smoothed return stays above `level` and above where the seed began; else None."""
-    steps = np.linspace(budget / POINTS, budget, POINTS)
-    curve = seed.trailing_mean(steps, FINAL_SHARE * budget)
-    first = curve[: int(FINAL_SHARE * POINTS)]
-    began = float(np.nanmax(first)) if np.isfinite(first).any() else level
-    above = curve > max(level, began)
-    if not above[-1]:
+    at = seed.agent_steps[: int(np.searchsorted(seed.agent_steps, budget)) + 1]
+    curve = seed.trailing_mean(at, FINAL_SHARE * budget)
+    at, curve = at[~np.isnan(curve)], curve[~np.isnan(curve)]
+    if not len(curve):
         return None
-    below = np.flatnonzero(~above)
-    return int(steps[below[-1] + 1]) if len(below) else int(steps[0])
+    began = curve[at <= max(FINAL_SHARE * budget, at[0])].max()
+    below = np.flatnonzero(curve <= max(level, began))
+    first = int(below[-1]) + 1 if len(below) else 0
+    return int(at[first]) if first < len(at) else None

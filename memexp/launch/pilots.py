@@ -171,28 +171,27 @@ def _climb(
     say: Callable[[str], None],
     dry_run: bool,
 ) -> int:
-    """One environment's rungs, as far as their runs are done; returns the exit code of the last launch."""
-    names, ranked = list(ladder.settings), []
+    """One environment's rungs, as far as their runs have ended (a failed one shows no learning); the exit code."""
+    names, ranked, worst = list(ladder.settings), [], 0
     for number, steps in enumerate(ladder.steps, 1):
         rung, cells = _rung(matrix, ladder, names, steps)
         size = f"{len(names)} settings, {count_name(steps)} agent steps"
         say(f"\n{ladder.env}, rung {number} of {len(ladder.steps)}: {size}")
-        code, last = launch(rung, cells), number == len(ladder.steps)
-        if dry_run and not last:
-            say(f"then the best {_kept(names)} and {AS_IS}, with {count_name(steps * FACTOR)} steps")
-        if dry_run or code:
-            return code
+        worst, last = max(worst, launch(rung, cells)), number == len(ladder.steps)
         runs = [Run.named(cell.run) for cell in cells]
         waiting = [run.name for run in runs if state_of(run) not in ("done", "failed")]
         if waiting:
-            say(f"{len(waiting)} runs of the rung are not done: the same command carries on when they are")
-            return 0
+            if not last:
+                say(f"then the best {_kept(names)} and {AS_IS}, with {count_name(steps * FACTOR)} steps")
+            if not dry_run:
+                say(f"{len(waiting)} runs of the rung are not done: the same command carries on")
+            return worst
         ranked = list(judge(runs, rung.name))
         best = [pilot.setting for pilot in ranked if pilot.setting != AS_IS][: _kept(names)]
         names = [AS_IS, *best]
         _tell(ranked, [] if last else names, say)
     _conclude(ladder, ranked, say)
-    return 0
+    return worst
 
 
 def _kept(names: Sequence[str]) -> int:

@@ -19,7 +19,10 @@ MOST = 5
 class Suggestion(NamedTuple):
     settings: Knobs
     """The knobs to turn, and to what."""
-    because: str
+    ends: str
+    """Where exploration ends as things are."""
+    why: str
+    """What the settings were seen to change about that."""
     before: dict[str, float]
     """The random policy's funnel as things are."""
     predicted: dict[str, float]
@@ -32,7 +35,9 @@ class Suggestion(NamedTuple):
         return {
             "knob": " ".join(names),
             "value": values[0] if len(values) == 1 else self.settings,
-            "because": self.because,
+            "because": f"{self.ends} {self.why}",
+            "ends": self.ends,
+            "why": self.why,
             "words": word(self.settings),
             "before": self.before,
             "predicted": self.predicted,
@@ -63,8 +68,8 @@ def suggest(env: str, knobs: Knobs, funnel: dict[str, float] | None = None) -> l
         if own is None and set(settings) & set(turned(base.knobs, knobs)):
             continue
         if 0 < len(settings) <= MOST_KNOBS and (why := _because(where, base, row)):
-            because = f"{_words(where)} {why}{_source(env, knobs, settings, base)}"
-            suggestion = Suggestion(settings, because, base.funnel, row.funnel)
+            why += _source(env, knobs, settings, base)
+            suggestion = Suggestion(settings, _words(where), why, base.funnel, row.funnel)
             found.append((_last(row.funnel), row.funnel.get(where.milestone, 0.0), suggestion))
     found.sort(key=lambda one: (-one[0], -one[1], len(one[2].settings)))
     return _without_repeats([suggestion for *_, suggestion in found])[:MOST]

@@ -1,6 +1,7 @@
 """The answer as one self-contained page for people, and as a paper's appendix: sentences first, then evidence."""
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.style import svg_of
@@ -70,13 +72,23 @@ def _content(environments: Environments, answer: dict[str, Any]) -> dict[str, An
     }
 
 
+def _ticks(text: str) -> Markup:
+    """`words` in backticks as code."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _cell(text: str) -> str:
+    """Text that can stand in a table of Markdown."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
 def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
     )
     environment.globals |= {"symbols": SYMBOLS, "verdict_words": VERDICT_WORDS}
-    environment.filters["cell"] = lambda text: str(text).replace("|", "\\|").replace("\n", " ")
+    environment.filters |= {"cell": _cell, "ticks": _ticks}
     out = Path(out)
     write_atomically(out, environment.get_template(template).render(content).encode())
     return out

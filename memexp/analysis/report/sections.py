@@ -29,7 +29,7 @@ def section(environment: Environment, judged: dict[str, Any]) -> dict[str, Any]:
         "budget": short_count(environment.budget),
         "judged": judged,
         "more": _more(memory),
-        "knobs": [_knob(knob) for knob in judged["knobs"]],
+        "knobs": _knobs(judged["knobs"]),
     }
 
 
@@ -73,7 +73,6 @@ def _arm(arm: Arm, judged: dict[str, Any]) -> dict[str, Any]:
         **_time(row),
         "consistent": {True: "yes", False: "NO", None: "not measured"}[row["consistent"]],
         "gap": "" if row["max_logprob_gap"] is None else f"{row['max_logprob_gap']:.1e}",
-        "entropy": _entropy(learning),
         "forecast": _forecast(settled),
     }
 
@@ -98,15 +97,6 @@ def _time(row: dict[str, Any]) -> dict[str, str]:
     return {"steps": "not reached" if median is None else f"{short_count(median)} steps", "reached": " · ".join(parts)}
 
 
-def _entropy(learning: dict[str, Any]) -> str:
-    """'1.61 to 0.41 nats (25 % of chance)' where it was measured."""
-    found = learning["entropy"]
-    if not found or found["start"] is None or found["end"] is None:
-        return ""
-    chance = f" ({found['share']:.0%} of chance)" if found["share"] is not None else ""
-    return f"{found['start']:.3g} to {found['end']:.3g} nats{chance}"
-
-
 def _forecast(settled: dict[str, Any]) -> str:
     forecast = settled["forecast"]
     if not forecast:
@@ -118,7 +108,7 @@ def _forecast(settled: dict[str, Any]) -> str:
 def _more(memory: dict[str, Any]) -> list[str]:
     """Sentences on what the effect is compared with, where it is known."""
     found = []
-    ratio = memory["oracle_ratio"]
+    ratio = memory["oracle_ratio"] if memory["verdict"] != "undecided" else None
     if ratio and ratio["estimate"] is not None:
         found.append(
             f"Memory brings {ratio['estimate']:.0%} {interval(ratio['ci'])} of what full sight would bring beyond "
@@ -127,16 +117,28 @@ def _more(memory: dict[str, Any]) -> list[str]:
     return found + [one["reason"] for one in memory["shortest"] if one.get("reason")]
 
 
-def _knob(knob: dict[str, Any]) -> dict[str, Any]:
-    """One suggested knob; its predicted funnel as milestones with shares before and after, where it was measured."""
-    value = count_name(knob["value"]) if knob["knob"] == "steps" and knob["value"] else knob["value"]
-    words = knob.get("words") or (knob["knob"] if value is None else f"{knob['knob']}={value}")
-    before, after = knob.get("before") or {}, knob.get("predicted") or {}
-    rows = [
-        {"milestone": name, "before": share(before[name]) if name in before else "–", "after": share(value)}
-        for name, value in after.items()
-    ]
-    return {"words": words, "because": knob["because"], "predicted": rows}
+def _knobs(knobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """What to turn: the measured settings as one table of funnels, the others as words."""
+    measured = [knob for knob in knobs if "words" in knob]
+    names = list(measured[0]["before"]) if measured else []
+    funnels = [("as it was measured", "", measured[0]["before"])] if measured else []
+    funnels += [(knob["words"], knob["why"], knob["predicted"]) for knob in measured]
+    return {
+        "ends": measured[0]["ends"] if measured else "",
+        "milestones": names,
+        "rows": [
+            {"words": words, "why": why, "shares": [share(funnel[name]) if name in funnel else "–" for name in names]}
+            for words, why, funnel in funnels
+        ],
+        "others": [(_named(knob), knob["because"]) for knob in knobs if "words" not in knob],
+    }
+
+
+def _named(knob: dict[str, Any]) -> str:
+    """'steps=2m'; the knob alone where no value is known."""
+    if knob["value"] is None:
+        return knob["knob"]
+    return f"{knob['knob']}={count_name(knob['value']) if knob['knob'] == 'steps' else knob['value']}"
 
 
 # Cost.
