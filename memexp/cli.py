@@ -213,6 +213,18 @@ def status(
 
 
 @app.command()
+def monitor(
+    target: Annotated[str, typer.Argument(metavar="RUN|MATRIX", show_default=False)],
+    once: Annotated[bool, typer.Option(help="Print it once; so it is also without a terminal.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a run or a matrix: progress, return, funnel, entropy, consistency, GPU, time split, checkpoint, alarms."""
+    from memexp.launch.monitor.screen import monitor as watch
+
+    watch(target, once, as_json, Console(), Console(stderr=True))
+
+
+@app.command()
 def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,

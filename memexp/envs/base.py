@@ -56,6 +56,10 @@ class VecEnv(ABC):
         No episode is cut; the episodes that began before are left out of the statistics. Returns the observations.
         """
 
+    def time_limits(self) -> np.ndarray | None:
+        """Steps after which the present episode of each world ends at the latest, `[num_envs]`; None without limits."""
+        return None
+
     @abstractmethod
     def pop_episodes(self) -> Episodes:
         """The whole episodes that finished since the last call, as columns."""

@@ -103,6 +103,9 @@ class GridEnv(VecEnv):
         """The engine's arrays: everything about every world, for players with full sight and for recordings."""
         return self._state
 
+    def time_limits(self) -> np.ndarray:
+        return self._state.world[:, col.MAX_STEPS].copy()
+
     @abstractmethod
     def prepare(self, task_id: int) -> Prepared:
         """The task's game as the engine's tables."""

@@ -132,12 +132,12 @@ def _arms(plan: Plan) -> list[tuple[str, ...]]:
     rows = []
     for (env, arm, steps), runs in groups.items():
         states = Counter(run.state for run in runs)
-        seeds = _ranges([run.cell.config.seed for run in runs])
+        seeds = ranges([run.cell.config.seed for run in runs])
         rows.append((env, arm, count_name(steps), seeds, ", ".join(f"{n} {state}" for state, n in states.items())))
     return rows
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: list[int]) -> str:
     """[0, 1, 2, 5] -> '0-2, 5'."""
     spans: list[list[int]] = []
     for number in sorted(numbers):

@@ -2,12 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag
 
+from memexp.cortex.kernels.linear import Linear
+from memexp.policy.bags import Layout, token_sums
 from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
-
-UNUSED = 255
-"""Feature id of an unused token."""
 
 
 def build_encoder(observation: ObservationSpace, d_hidden: int, d_out: int) -> nn.Module:
@@ -33,48 +31,28 @@ class TokenEncoder(nn.Module):
     of A and B: the cost is that of the tokens in use, whatever the observation could hold.
     """
 
+    features: Tensor
     scale: Tensor
-    is_amount: Tensor
-    last_category: Tensor
-    first_row: Tensor
-    places: Tensor
 
     def __init__(self, space: TokenSpace, d_hidden: int, d_out: int):
         super().__init__()
-        self.window = space.window
-        area, categories = space.window**2, torch.tensor(space.categories).clamp(min=1)
-        places = torch.full_like(categories, area)
-        places[list(space.unplaced)] = 1
-        rows = categories * places
+        area, categories = space.window**2, torch.tensor(space.categories)
+        placed = torch.ones_like(categories)
+        placed[list(space.unplaced)] = 0
+        values = categories.clamp(min=1)
+        rows = values * torch.where(placed > 0, area, 1)
         # Small, so that what is learnt soon outweighs the noise of some ninety tokens, most of them walls.
         self.present = nn.Parameter(0.02 * torch.randn(int(rows.sum()), d_hidden))
         self.scaled = nn.Parameter(0.02 * torch.randn(space.num_features * area, d_hidden))
+        columns = (rows.cumsum(0) - rows, values - 1, placed, (categories == 0).long())
+        window = torch.tensor([[space.window, 0, 0, 0]])
+        self.register_buffer("features", torch.cat([torch.stack(columns, dim=1), window]), persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(space.normalization), persistent=False)
-        self.register_buffer("is_amount", torch.tensor(space.categories) == 0, persistent=False)
-        self.register_buffer("last_category", categories - 1, persistent=False)
-        self.register_buffer("first_row", rows.cumsum(0) - rows, persistent=False)
-        self.register_buffer("places", places, persistent=False)
         self.norm = nn.LayerNorm(d_hidden)
-        self.out = nn.Linear(d_hidden, d_out)
+        self.out = Linear(d_hidden, d_out)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens uint8 `[..., K, 3]` -> `[..., d_out]`."""
-        batch = tokens.shape[:-2]
-        tokens = tokens.reshape(-1, *tokens.shape[-2:])
-        used = tokens[..., 1] != UNUSED  # [N, K]
-        location, feature, value = tokens[used].long().unbind(1)  # [number of tokens in use]
-        place = location // 16 * self.window + location % 16
-        places, category = self.places[feature], value.minimum(self.last_category[feature])
-        row = self.first_row[feature] + category * places + place * (places > 1)
-        z = _bags(row, self.present, used.sum(1))
-
-        amounts = self.is_amount[feature]  # most tokens are none: walls and other tags
-        owner = used.nonzero()[:, 0][amounts]
-        feature, place, value = feature[amounts], place[amounts], value[amounts] * self.scale[feature[amounts]]
-        z = z + _bags(feature * self.window**2 + place, self.scaled, owner.bincount(minlength=len(used)), value)
-        return self.out(nn.functional.silu(self.norm(z))).view(*batch, -1)
-
-
-def _bags(rows: Tensor, table: Tensor, counts: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Sums `[N, d]` of rows of `table`: the first counts[0] make the first sum, the next counts[1] the second, ..."""
-    return embedding_bag(rows, table, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
+        rows = tokens.reshape(-1, *tokens.shape[-2:])
+        z = token_sums(rows, self.present, self.scaled, Layout(self.features, self.scale))
+        return self.out(nn.functional.silu(self.norm(z))).view(*tokens.shape[:-2], -1)

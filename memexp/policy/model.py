@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from memexp.cortex import build_stack
 from memexp.cortex.config import CortexConfig
+from memexp.cortex.kernels.linear import Linear
 from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
 from memexp.spaces import ObservationSpace
@@ -44,7 +45,7 @@ class Policy(nn.Module):
 
 def _head(d_in: int, d_hidden: int, d_out: int, gain: float) -> nn.Sequential:
     """A head of one hidden layer; a small gain makes the first policy uniform."""
-    last = nn.Linear(d_hidden, d_out)
+    last = nn.Linear(d_hidden, d_out)  # so small that PyTorch's own is faster
     nn.init.orthogonal_(last.weight, gain)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(nn.Linear(d_in, d_hidden), nn.SiLU(), last)
+    return nn.Sequential(Linear(d_in, d_hidden), nn.SiLU(), last)

@@ -61,6 +61,9 @@ class TrainerConfig(Config):
     """CPU threads of this process; 0 leaves the choice to torch."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
     """Wall minutes between checkpoints; 0 writes one after every update."""
+    profile: int = Field(default=0, ge=0)
+    """Updates, from the third of the process on, whose traces and time split are written to the run's directory
+    `profile/` (docs/performance.md); 0: none."""
 
 
 class EvaluationConfig(Config):
@@ -102,7 +105,8 @@ class Labels(Config):
 
 
 RESUMABLE = (
-    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "cortex.compile", "labels", "wandb", "recipe",
+    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels",
+    "wandb", "recipe",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

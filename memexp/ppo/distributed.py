@@ -1,14 +1,13 @@
 """The ranks of one run: who am I, and the few reductions that the trainer needs. All are no-ops for one rank."""
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from memexp.config import UsageError
 
@@ -49,21 +48,6 @@ class Ranks:
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.barrier()
-
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Add up the gradients of all ranks through one flat buffer; a missing gradient counts as zero."""
-        if self.world_size == 1:
-            return
-        parameters = list(parameters)
-        for p in parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        flat = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
-        dist.all_reduce(flat)
-        at = 0
-        for p in parameters:
-            p.grad = flat[at : at + p.numel()].view_as(p)
-            at += p.numel()
 
 
 def join(device: str = "auto") -> Ranks:

@@ -12,22 +12,25 @@ Choose = Callable[[Tensor, Tensor], Tensor]
 """(observations `[N, ...]`, resets `[N]`) -> actions `[N]`."""
 
 
-def first_episodes(env: VecEnv, choose: Choose, tell: Callable[[int], None] | None = None) -> Episodes:
+def first_episodes(env: VecEnv, choose: Choose, tell: Callable[[float], None] | None = None) -> Episodes:
     """The first episode of every world, in the order of worlds: long episodes count as much as short ones.
 
-    `tell` hears after every step how many worlds have finished.
+    `tell` hears after every step how many worlds have finished; where episodes last as long as their time limits, an
+    unfinished one counts by the share of it that has passed.
     """
     obs = env.reset()
+    limits, played = env.time_limits(), 0
     resets = torch.ones(env.num_agents, dtype=torch.bool, device=env.device)
     parts, finished = [], np.zeros(0, np.int64)
     while len(finished) < env.num_envs:
         obs, _, terminated, truncated = env.step(choose(obs, resets))
-        resets = terminated | truncated
+        resets, played = terminated | truncated, played + 1
         if bool(resets.any()):
             parts.append(env.pop_episodes())
             finished = np.union1d(finished, parts[-1]["world"])
         if tell:
-            tell(len(finished))
+            passed = 0.0 if limits is None else float((played / limits).clip(max=1).sum())
+            tell(max(len(finished), passed))
     episodes = concatenated(parts)
     _, first = np.unique(episodes["world"], return_index=True)
     return {name: column[first] for name, column in episodes.items()}

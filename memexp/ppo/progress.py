@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -14,6 +15,23 @@ from memexp.ppo.config import TrainConfig
 
 EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
+FIRST_S = 2.0
+"""Seconds until the first line about what is counted."""
+
+
+def counting(say: Callable[[str], None], what: str, total: int, unit: str) -> Callable[[float], None]:
+    """A function to call with how many of `total` are done: now and then it says so, with rate and time left."""
+    began = said = time.monotonic()
+
+    def tell(done: float) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= (FIRST_S if said == began else EVERY_S):
+            said, rate = now, done / (now - began)
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            say(f"{what}: {done:,.0f} of {total} {unit}, {rate:.3g} a second{left}")
+
+    return tell
 
 
 class Progress:

@@ -48,11 +48,11 @@ class Reference(BaseModel):
 
 
 def reference(
-    world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None = None
+    world: Config, player: str, episodes: int, seed: int, tell: Callable[[float], None] | None = None
 ) -> Reference:
     """How `player` fares over `episodes` episodes, with tasks drawn uniformly as in training; from the cache if known.
 
-    `tell` hears how many episodes have finished. Raises UsageError for a player that this environment does not have.
+    `tell` hears how many episodes have been played. Raises UsageError for a player that this environment does not have.
     """
     name: str = world.name  # type: ignore[attr-defined]
     asked = {"env": name, "knobs": world.model_dump(exclude={"name"}), "player": player}
@@ -75,13 +75,13 @@ def _read(file: Path) -> Reference | None:
         return None
 
 
-def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[int], None] | None) -> list[Episodes]:
+def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[float], None] | None) -> list[Episodes]:
     parts, done = [], 0
     while done < episodes:
         count = min(WORLDS, episodes - done)
         env = envs.build(world, count, "cpu", mix64(seed, _REFERENCE), done, tasks=training_tasks(seed))
 
-        def heard(finished: int, before: int = done) -> None:
+        def heard(finished: float, before: int = done) -> None:
             if tell:
                 tell(before + finished)
 

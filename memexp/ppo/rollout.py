@@ -8,6 +8,7 @@ from torch import Tensor
 
 from memexp.envs.base import VecEnv
 from memexp.policy.model import Policy, State
+from memexp.ppo.timing import Stopwatch
 
 
 @dataclass
@@ -86,11 +87,19 @@ def log_prob(logits: Tensor, actions: Tensor) -> Tensor:
 
 @torch.no_grad()
 def collect(
-    policy: Policy, env: VecEnv, actor: Actor, dice: Dice, out: Segments, gamma: float, cast: AbstractContextManager
+    policy: Policy,
+    env: VecEnv,
+    actor: Actor,
+    dice: Dice,
+    out: Segments,
+    gamma: float,
+    cast: AbstractContextManager,
+    clock: Stopwatch,
 ) -> Tensor:
     """Fill `out` with the next segments and carry `actor` on; returns the value of the observation after them `[N]`.
 
-    Where an episode is truncated, gamma times the value of its true last observation is added to the reward.
+    Where an episode is truncated, gamma times the value of its true last observation is added to the reward. `clock` is
+    told how long the worlds take: "engine".
     """
     out.start = actor.state
     with cast:
@@ -101,7 +110,8 @@ def collect(
             actions = sample(logits, dice.roll())
             out.actions[:, t] = actions
             out.log_probs[:, t] = log_prob(logits, actions)
-            actor.obs, reward, terminated, truncated = env.step(actions)
+            with clock.part("engine"):
+                actor.obs, reward, terminated, truncated = env.step(actions)
             if truncated.any():
                 reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
             out.rewards[:, t] = reward

@@ -22,8 +22,9 @@ from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.evaluate import evaluate, evaluate_suite
 from memexp.ppo.memory import keep_freed_memory
-from memexp.ppo.progress import Progress
-from memexp.ppo.reference import reference
+from memexp.ppo.profile import Profiler
+from memexp.ppo.progress import Progress, counting
+from memexp.ppo.reference import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.identity import refuse_another_experiment
@@ -65,6 +66,7 @@ class Session:
     def __init__(self, config: TrainConfig, run: Run, ranks: Ranks, argv: list[str]):
         self.config, self.run, self.ranks, self.argv = config, run, ranks, argv
         self.trainer = Trainer(config, ranks)
+        self.profiler = Profiler(run.path / "profile", config.trainer.profile if ranks.is_first else 0, ranks.device)
         self.stop = False
         self.part = 0  # number of the next part of episodes.parquet
         self.evaluated_at = 0
@@ -134,15 +136,20 @@ class Session:
         """What players that do not learn reach: as run.json has it, else measured. Scripted players with one seed for
         all runs; the random policy with the run's own, so that its spread is known."""
         plan, world = self.config.evaluation, self.config.env
+
+        def measured(player: str, episodes: int, seed: int) -> Reference:
+            tell = counting(say, f"measuring the player '{player}'", episodes, "episodes")
+            return reference(world, player, episodes, seed, tell)
+
         levels = {"ceiling_return": self.trainer.env.ceiling_return}
         if self.run.exists():
             levels |= self.run.info.model_dump(include=_LEVELS, exclude_none=True)
         if plan.random_episodes and "random_return" not in levels:
-            random = reference(world, "random", plan.random_episodes, self.config.seed)
+            random = measured("random", plan.random_episodes, self.config.seed)
             levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
         if plan.reference_episodes and world.name in GRID_GAMES and "oracle_return" not in levels:
             say(f"measuring scripted players, {plan.reference_episodes} episodes each (once for these knobs)")
-            means = [reference(world, player, plan.reference_episodes, 0).mean for player in SCRIPTED]
+            means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]
             memoryless, memory, oracle = itertools.accumulate(means, max)  # who knows more can do as who knows less
             levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
             levels["ceiling_return"] = levels["ceiling_return"] or memory
@@ -172,7 +179,7 @@ class Session:
 
     def _update_and_measure(self) -> dict[str, Any]:
         """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
-        metrics = self.trainer.train_step()
+        metrics = self.profiler.run(self.trainer.train_step)
         episodes = self.trainer.pop_episodes()
         steps, wall = self.trainer.agent_steps, self.wall_s()
         wall_then, steps_then = self.last_line

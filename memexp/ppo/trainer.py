@@ -1,5 +1,6 @@
 """The trainer: worlds, policy and optimiser of one rank, and one step of training: rollout, advantages, update."""
 
+import time
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -16,7 +17,8 @@ from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.rollout import Actor, Dice, Segments, collect
-from memexp.ppo.update import update
+from memexp.ppo.timing import Stopwatch, gpu_use
+from memexp.ppo.update import Learner
 
 
 class Trainer:
@@ -45,27 +47,37 @@ class Trainer:
         first = torch.ones(n, dtype=torch.bool, device=ranks.device)
         self.actor = Actor(obs, self.policy.init_state(n, ranks.device), first)
         self.segments = Segments.empty(self.env, obs, hyper.horizon)
+        self.learner = Learner(self.policy, self.optimizer, hyper, ranks, self.cast)
+        self.clock = Stopwatch(ranks.device)
         self.agent_steps = 0
         self.updates = 0
+        self._idle_since: float | None = None
 
     @property
     def finished(self) -> bool:
         return self.agent_steps >= self.config.trainer.total_timesteps
 
     def train_step(self) -> dict[str, float]:
-        """One rollout of `horizon` steps and one update on it; returns the update's metrics."""
+        """One rollout of `horizon` steps and one update on it; returns the update's metrics.
+
+        time/rollout (time/engine is the worlds' part of it), time/update and time/logging are this rank's seconds. The
+        last is all that the process did since the update before: episodes, metrics, checkpoints, evaluations.
+        """
         hyper = self.config.trainer
-        last_values = self.collect()
-        s = self.segments
-        advantages, returns = gae(s.rewards, s.values, s.ends, last_values, hyper.gamma, hyper.gae_lambda)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
-        metrics = update(
-            self.policy, self.optimizer, s, advantages, returns, hyper, self.shuffle, self.ranks, self.cast()
-        )
-        self.agent_steps += s.actions.numel() * self.ranks.world_size
+        clock, s, begun = self.clock, self.segments, time.perf_counter()
+        with clock.part("rollout"):
+            last_values = self.collect()
+        with clock.part("update"):
+            advantages, returns = gae(s.rewards, s.values, s.ends, last_values, hyper.gamma, hyper.gae_lambda)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.learning_rate()
+            metrics = self.learner.update(s, advantages, returns, self.shuffle)
+        self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
-        return metrics | {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+        times = {f"time/{name}": seconds for name, seconds in clock.read().items()}
+        times["time/logging"], self._idle_since = begun - (self._idle_since or begun), time.perf_counter()
+        metrics |= {"learning_rate": self.optimizer.param_groups[0]["lr"]}
+        return metrics | times | gpu_use(self.ranks.device)
 
     def learning_rate(self) -> float:
         """Linear warm-up, then linear decay to `learning_rate_end` of the full rate at `total_timesteps`."""
@@ -115,7 +127,7 @@ class Trainer:
     def collect(self) -> Tensor:
         """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
         gamma = self.config.trainer.gamma
-        return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast())
+        return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast(), self.clock)
 
     def cast(self) -> AbstractContextManager[Any]:
         """The precision of both passes."""

@@ -4,14 +4,17 @@ Every sum is divided by the count over all ranks before gradients are added up, 
 update that one rank with N agents makes.
 """
 
+import math
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainerConfig
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.gradients import Gradients, GuardedStep
 from memexp.ppo.rollout import Segments, log_prob
 
 
@@ -37,54 +40,98 @@ def normalise(advantages: Tensor, ranks: Ranks, clip: float | None = None) -> Te
     return normal if clip is None else normal.clamp(-clip, clip)
 
 
-def update(
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    segments: Segments,
-    advantages: Tensor,
-    returns: Tensor,
-    config: TrainerConfig,
-    generator: torch.Generator,
-    ranks: Ranks,
-    cast: AbstractContextManager,
-) -> dict[str, float]:
-    """All epochs and minibatches over the segments; returns loss/*, policy/entropy and consistency/max_logprob_gap.
+Cast = Callable[[], AbstractContextManager]
+METRICS = ("loss/policy", "loss/value", "policy/entropy", "loss/approx_kl", "loss/clipfrac", "loss/grad_norm")
 
-    advantages, returns `[N, T]`. The gap is the largest |log-probability now - log-probability when acting| in the
-    first minibatch, before any gradient step: what acting and learning disagree by with the same weights (ideally 0).
-    Raises FloatingPointError when the loss or a gradient stops being finite, before the weights are touched.
+
+class Learner:
+    """Makes the updates of one policy, and holds what they need again: room for a minibatch and for its gradients.
+
+    `cast` gives the precision of the forward pass; the backward pass and the losses are outside of it.
     """
-    parameters = list(policy.parameters())
-    num_agents, horizon = segments.actions.shape
-    count = num_agents * horizon * ranks.world_size // config.num_minibatches
-    advantages = normalise(advantages, ranks, config.advantage_clip)
-    sums: list[Tensor] = []
-    gap: Tensor | None = None
-    # All minibatches are drawn, whether or not the update ends early: the stream of random numbers stays the same.
-    plan = [minibatches(num_agents, config.num_minibatches, generator, ranks) for _ in range(config.update_epochs)]
-    for rows in torch.cat(plan):
-        start = {name: leaf[rows] for name, leaf in segments.start.items()}
-        with cast:
-            logits, values, _ = policy(segments.obs[rows], start, segments.resets[rows])
-        new, old = log_prob(logits, segments.actions[rows]), segments.log_probs[rows]
-        if gap is None:
-            gap = ranks.max((new - old).detach().abs().max())
-        parts = losses(logits, new - old, values, segments.values[rows], advantages[rows], returns[rows], config)
-        if config.target_kl and ranks.sum(parts[3].detach().clone()).item() > config.target_kl * count:
-            break
+
+    def __init__(
+        self, policy: Policy, optimizer: torch.optim.Optimizer, config: TrainerConfig, ranks: Ranks, cast: Cast
+    ):
+        self.policy, self.config, self.ranks, self.cast = policy, config, ranks, cast
+        self.gradients = Gradients(policy.parameters(), ranks)
+        self.guard = GuardedStep(optimizer, ranks.device)
+        self._room: dict[str, Tensor] = {}
+
+    def update(
+        self, segments: Segments, advantages: Tensor, returns: Tensor, generator: torch.Generator
+    ) -> dict[str, float]:
+        """All epochs and minibatches over the segments; returns METRICS and consistency/max_logprob_gap.
+
+        advantages, returns `[N, T]`. The gap is the largest |log-probability now - log-probability when acting| in the
+        first minibatch, before any gradient step: what acting and learning disagree by with the same weights (ideally
+        0). The host waits for the device once, at the end; with `target_kl` once a minibatch. Raises FloatingPointError
+        where a gradient stopped being finite: the weights are those from before that minibatch.
+        """
+        config = self.config
+        count = segments.rewards.numel() * self.ranks.world_size // config.num_minibatches
+        advantages = normalise(advantages, self.ranks, config.advantage_clip)
+        lines: list[Tensor] = []
+        gap = torch.zeros((), device=advantages.device)
+        for number, rows in enumerate(self._plan(len(advantages), generator)):
+            parts, log_ratio = self._forward(self._gather(rows, segments, advantages, returns))
+            if number == 0:
+                gap = self.ranks.max(log_ratio.detach().abs().max())
+            if config.target_kl and self.ranks.sum(parts[3].detach().clone()).item() > config.target_kl * count:
+                break
+            norm = self._backward(parts, count)
+            lines.append(torch.cat([parts.detach() / count, norm[None] / self.ranks.world_size]))
+        sums = self.ranks.sum(torch.stack(lines)) if lines else torch.zeros(0, len(METRICS), device=gap.device)
+        *table, (gap_, *_) = torch.cat([sums, gap.expand(1, len(METRICS))]).tolist()
+        return _means(table) | {"consistency/max_logprob_gap": gap_}
+
+    def _plan(self, num_agents: int, generator: torch.Generator) -> Tensor:
+        """Agents of every minibatch of every epoch. All are drawn, whether or not the update ends early: the stream of
+        random numbers stays the same."""
+        count, epochs = self.config.num_minibatches, range(self.config.update_epochs)
+        return torch.cat([minibatches(num_agents, count, generator, self.ranks) for _ in epochs])
+
+    def _gather(self, rows: Tensor, segments: Segments, advantages: Tensor, returns: Tensor) -> dict[str, Tensor]:
+        """These agents' rows of everything, in memory that every minibatch uses again; memory's leaves are `start.*`"""
+        fields = ("obs", "resets", "actions", "log_probs", "values")
+        sources = {name: getattr(segments, name) for name in fields} | {"advantages": advantages, "returns": returns}
+        sources |= {f"start.{name}": leaf for name, leaf in segments.start.items()}
+        for name, source in sources.items():
+            room = self._room.get(name)
+            if room is None or room.shape[0] != len(rows):
+                room = self._room[name] = source.new_empty(len(rows), *source.shape[1:])
+            torch.index_select(source, 0, rows, out=room)
+        return self._room
+
+    def _forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Sums of `losses` `[5]` and log(new probability / old) of the actions `[B, T]`."""
+        start = {name.removeprefix("start."): leaf for name, leaf in batch.items() if name.startswith("start.")}
+        with self.cast():
+            logits, values, _ = self.policy(batch["obs"], start, batch["resets"])
+        log_ratio = log_prob(logits, batch["actions"]) - batch["log_probs"]
+        targets = (batch["values"], batch["advantages"], batch["returns"])
+        return losses(logits, log_ratio, values, *targets, self.config), log_ratio
+
+    def _backward(self, parts: Tensor, count: int) -> Tensor:
+        """One step of the optimiser on these sums over `count` samples of all ranks; returns the gradients' norm."""
+        config = self.config
         loss = (parts[0] + config.value_coefficient * parts[1] - config.entropy_coefficient * parts[2]) / count
-        optimizer.zero_grad(set_to_none=True)
+        self.gradients.clear()
         loss.backward()
-        ranks.sum_gradients(parameters)
-        norm = nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
-        if not torch.isfinite(norm):
-            raise FloatingPointError(f"the gradient norm is {norm.item()} (loss {loss.item()})")
-        optimizer.step()
-        sums.append(torch.cat([parts.detach(), norm[None] * count / ranks.world_size]))
-    totals = ranks.sum(torch.stack(sums).sum(0)) / (count * len(sums))
-    names = ("loss/policy", "loss/value", "policy/entropy", "loss/approx_kl", "loss/clipfrac", "loss/grad_norm")
-    assert gap is not None
-    return dict(zip(names, totals.tolist(), strict=True)) | {"consistency/max_logprob_gap": gap.item()}
+        self.gradients.sum()
+        norm = self.gradients.norm()
+        self.guard.step(norm, config.max_grad_norm)
+        return norm
+
+
+def _means(table: list[list[float]]) -> dict[str, float]:
+    """Means over minibatches; raises FloatingPointError naming the first whose gradient norm is not finite."""
+    for number, line in enumerate(table):
+        if not math.isfinite(line[-1]):
+            loss = ", ".join(f"{name} {value}" for name, value in zip(METRICS[:3], line[:3], strict=True))
+            raise FloatingPointError(f"the gradient norm is {line[-1]} in minibatch {number + 1} ({loss})")
+    columns = zip(*table, strict=True) if table else ([0.0] for _ in METRICS)
+    return {name: math.fsum(column) / len(column) for name, column in zip(METRICS, columns, strict=True)}
 
 
 def losses(

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from memexp.policy.bags import Layout, padded_sums, token_sums
 from memexp.policy.encoder import TokenEncoder
 from memexp.spaces import TokenSpace
 
@@ -46,3 +47,30 @@ def test_every_row_of_the_tables_of_what_is_shown_is_trained():
     trained = encoder.present.grad.abs().sum(1).nonzero()[:, 0].tolist()
     assert trained == [0, 1, 18, 19, 27, 28, 37, 38]
     assert encoder.scaled.grad.abs().sum(1).nonzero()[:, 0].tolist() == [0, 1]
+
+
+def gradients(form, tokens: torch.Tensor, encoder: TokenEncoder) -> list[torch.Tensor]:
+    """Sums by this form, and its gradients of both tables."""
+    tables = [encoder.present, encoder.scaled]
+    z = form(tokens, *tables, Layout(encoder.features, encoder.scale))
+    return [z.detach(), *torch.autograd.grad(z.square().sum(), tables)]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.one_of(token, st.just((255, 255, 255))), min_size=12, max_size=12), max_size=4))
+def test_one_pass_over_the_tokens_and_pytorchs_operators_agree_wherever_unused_tokens_stand(observations):
+    encoder, tokens = TokenEncoder(SPACE, 130, 5), torch.tensor(observations, dtype=torch.uint8).view(-1, 12, 3)
+    for mine, plain in zip(*(gradients(form, tokens, encoder) for form in (token_sums, padded_sums)), strict=True):
+        torch.testing.assert_close(mine, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_threads_change_no_bit_of_sums_and_gradients():
+    encoder = TokenEncoder(SPACE, 192, 5)
+    cells = torch.tensor(CELLS)[torch.randint(9, (700, 12))]
+    tokens = torch.stack([cells, torch.randint(3, (700, 12)), torch.randint(255, (700, 12))], dim=-1).byte()
+    before, results = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        results.append(gradients(token_sums, tokens, encoder))
+    torch.set_num_threads(before)
+    assert all(torch.equal(one, three) for one, three in zip(*results, strict=True))

@@ -116,6 +116,7 @@ def test_a_level_is_the_mean_over_first_episodes_of_uniform_training_tasks(monke
     assert (level.mean, level.stderr) == pytest.approx((returns.mean(), returns.std(ddof=1) / 7**0.5))
     assert heard == sorted(heard)
     assert heard[-1] == 7
+    assert 0 < heard[0] < 1  # long before an episode ends
     assert list(level.funnel) == list(FUNNEL)
     assert level.funnel["moved"] > 0.9
     assert {"hearts_made", "alone", "tokens"} <= level.stats.keys()

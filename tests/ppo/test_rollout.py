@@ -7,6 +7,7 @@ import torch
 
 from memexp import envs
 from memexp.ppo.rollout import Actor, Dice, Segments, collect, log_prob, sample
+from memexp.ppo.timing import Stopwatch
 
 
 class Marking(torch.nn.Module):
@@ -27,7 +28,7 @@ def rollout(env, horizon, gamma=0.5):
     actor = Actor(obs, policy.init_state(n, "cpu"), torch.ones(n, dtype=torch.bool))
     segments = Segments.empty(env, obs, horizon)
     dice = Dice(0, n, 0, n, torch.device("cpu"))
-    last = collect(policy, env, actor, dice, segments, gamma, nullcontext())
+    last = collect(policy, env, actor, dice, segments, gamma, nullcontext(), Stopwatch(torch.device("cpu")))
     return segments, last, actor
 
 

@@ -1,7 +1,9 @@
 """A run from start to end: metrics, resume, signals, damage, several ranks."""
 
 import fcntl
+import gzip
 import itertools
+import json
 import os
 import signal
 import time
@@ -23,7 +25,7 @@ CLOCK = {"wall_s", "sps"}
 
 
 def without_clock(line):
-    return {key: value for key, value in line.items() if key not in CLOCK}
+    return {key: value for key, value in line.items() if key not in CLOCK and not key.startswith("time/")}
 
 
 def weights(name):
@@ -54,6 +56,26 @@ def test_a_run_leaves_everything_that_the_contract_names():
     assert run.info.num_actions == 3
     assert run.episodes().height == sum(line["episode/count"] for line in lines)
     assert run.config["trainer"]["num_envs"] == 16
+
+
+def test_every_line_says_where_its_time_went():
+    train(tiny_cvc(run="split"))
+    for line in Run.named("split").metrics():
+        assert 0 < line["time/engine"] < line["time/rollout"]
+        assert line["time/update"] > 0
+        assert line["time/logging"] >= 0
+
+
+def test_a_profiled_run_has_a_trace_and_the_time_split_of_so_many_updates():
+    train(tiny(run="profiled", trainer__profile=2))
+    folder = Run.named("profiled").path / "profile"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "update-3.json.gz", "update-3.txt", "update-4.json.gz", "update-4.txt",
+    ]  # fmt: skip
+    trace = json.loads(gzip.decompress((folder / "update-3.json.gz").read_bytes()))
+    assert "Optimizer.step#AdamW.step" in {event["name"] for event in trace["traceEvents"]}
+    table = (folder / "update-3.txt").read_text()
+    assert [line.split()[0] for line in table.splitlines()[:4]] == ["rollout", "engine", "update", "logging"]
 
 
 def test_a_run_of_a_grid_game_is_told_what_scripted_players_reach(capsys):

@@ -1,0 +1,64 @@
+"""The gradients of all parameters as one: added up over ranks, measured, handed to the optimiser."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from memexp.ppo.distributed import Ranks
+
+
+class Gradients:
+    """Gradients of `parameters`; with several ranks they lie in one flat buffer, which one reduction adds up."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks):
+        self.parameters, self.ranks = list(parameters), ranks
+        self._flat, self._views = None, []
+        if ranks.world_size > 1:
+            sizes = [p.numel() for p in self.parameters]
+            self._flat = torch.zeros(sum(sizes), device=ranks.device)
+            pairs = zip(self._flat.split(sizes), self.parameters, strict=True)
+            self._views = [part.view_as(p) for part, p in pairs]
+
+    def clear(self) -> None:
+        for p in self.parameters:
+            p.grad = None
+
+    def sum(self) -> None:
+        """Add them up over ranks; a missing one counts as zero."""
+        if self._flat is None:
+            return
+        for p in self.parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        torch._foreach_copy_(self._views, [p.grad for p in self.parameters])
+        self.ranks.sum(self._flat)
+        for p, view in zip(self.parameters, self._views, strict=True):
+            p.grad = view
+
+    def norm(self) -> Tensor:
+        """The Euclidean norm of all."""
+        if self._flat is not None:
+            return self._flat.norm()
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+
+class GuardedStep:
+    """Steps of a fused optimiser with the gradients' norm clipped, none from the first norm that is not finite on.
+
+    Both happen on the device, within the optimiser's own pass over the weights: it divides gradients by `grad_scale`
+    and leaves everything as it is where `found_inf` is 1 (made for loss scaling, and used by torch's GradScaler). The
+    host need not look in between.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device):
+        self.optimizer = optimizer
+        self.stopped = torch.zeros((), device=device)
+        """1 once a norm was not finite."""
+
+    def step(self, norm: Tensor, largest: float) -> None:
+        """One step with gradients of this norm, scaled down to `largest` where they exceed it."""
+        torch.maximum(self.stopped, (~norm.isfinite()).float(), out=self.stopped)
+        self.optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1)  # type: ignore[attr-defined]
+        self.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
+        self.optimizer.step()
