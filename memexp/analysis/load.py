@@ -3,7 +3,6 @@
 Nothing is dropped silently: what is left out, cut or doubled stands in the `notes` of its environment.
 """
 
-import json
 import math
 import re
 from collections import Counter
@@ -23,7 +22,8 @@ REACHED = 0.95
 """A run counts at a budget when it got this far of it."""
 KEEP = 0.8
 """Curves are compared at the largest budget that this share of the (arm, seed) cells reached."""
-COLUMNS = ("agent_steps", "episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s")
+COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
+FUNNEL = "env/funnel/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,12 @@ class Seed:
     evals: np.ndarray
     gaps: np.ndarray
     wall_s: np.ndarray
+    entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """Entropy of the policy, nats."""
+    funnel: dict[str, np.ndarray] = field(default_factory=dict)
+    """Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The full config; empty where it cannot be read."""
 
     @property
     def reached(self) -> int:
@@ -64,8 +70,12 @@ class Seed:
 
     def trailing_mean(self, at: np.ndarray, window: float) -> np.ndarray:
         """Episode-weighted mean return over the agent steps (at - window, at]; NaN where no episode ended there."""
-        weight = np.where(np.isnan(self.returns), 0.0, self.counts)
-        total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(self.returns))])
+        return self.trailing(self.returns, at, window)
+
+    def trailing(self, values: np.ndarray, at: np.ndarray, window: float) -> np.ndarray:
+        """The same of any column of episode means."""
+        weight = np.where(np.isnan(values), 0.0, self.counts)
+        total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])
         episodes = np.concatenate([[0.0], np.cumsum(weight)])
         first = np.searchsorted(self.agent_steps, at - window, side="right")
         last = np.searchsorted(self.agent_steps, at, side="right")
@@ -163,33 +173,37 @@ def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list
 
 
 def read_seed(run: Run) -> Seed:
-    """One run directory as columns; of lines with the same agent_steps the last counts, those without are left out."""
+    """One run as columns; what is damaged besides run.json counts as missing."""
     info = run.info
-    lines = {}
-    for line in run.metrics():
-        steps = _number(line.get("agent_steps"))
-        if math.isfinite(steps):
-            lines[steps] = line
-    ordered = [lines[steps] for steps in sorted(lines)]
-    columns = {name: np.array([_number(line.get(name)) for line in ordered]) for name in COLUMNS}
-    returns = np.where(np.isfinite(columns["episode/return"]), columns["episode/return"], np.nan)
+    columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
     exit = _or(None, lambda: run.exit)
-    precision = _or("float32", lambda: run.config["trainer"]["precision"])
+    config = _or({}, lambda: dict(run.config))
+    precision = _or("float32", lambda: config["trainer"]["precision"])
     return Seed(
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
         reason=exit.reason if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
-        provenance=_or({}, lambda: _read_provenance(run)),
+        provenance=_or({}, lambda: dict(run.provenance)),
         agent_steps=columns["agent_steps"],
-        returns=returns,
-        counts=np.where(np.isfinite(counts), counts, 1.0),
+        returns=columns["episode/return"],
+        counts=np.where(np.isnan(counts), 1.0, counts),
         evals=columns["eval/return"],
         gaps=columns["consistency/max_logprob_gap"],
         wall_s=columns["wall_s"],
+        entropy=columns["policy/entropy"],
+        funnel=_funnel(columns, info),
+        config=config,
     )
+
+
+def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarray]:
+    """Milestone -> shares, in the funnel's order, which run.json keeps."""
+    measured = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
+    order = [name for name in info.random_funnel or {} if name in measured]
+    return {name: measured[name] for name in dict.fromkeys([*order, *measured])}
 
 
 def common_budget(seeds: Sequence[Seed]) -> int:
@@ -254,18 +268,9 @@ def _names(seeds: Sequence[Seed]) -> str:
     return shown + (f" and {len(seeds) - 3} more" if len(seeds) > 3 else "")
 
 
-def _number(value: Any) -> float:
-    """`value` as a float; NaN for anything that is none."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
 def _or(default: Any, read: Any) -> Any:
     """What `read` gives, `default` where the file is missing or damaged."""
     try:
         return read()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return default
-
-
-def _read_provenance(run: Run) -> dict[str, Any]:
-    return json.loads((run.path / "provenance.json").read_text())

@@ -1,5 +1,6 @@
 """Run directories with a known truth: what a trainer would have written, without training."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -53,16 +54,19 @@ def write_run(
     run.write_info(RunInfo(run=run.name, env=env, arm=arm, seed=seed, **known))
     run.write_config({"trainer": {"precision": precision}})
     steps = (np.linspace(0, reached * budget, len(returns) + 1)[1:]).astype(int)
-    for at, value in zip(steps, returns, strict=True):
-        line = {
+    lines = [
+        {
             "agent_steps": int(at),
             "wall_s": float(at) / 1000,
             "sps": 1000.0,
             "episode/return": float(value),
             "episode/count": 10,
             "consistency/max_logprob_gap": gap,
+            **(columns or {}),
         }
-        run.append_metrics({**line, **(columns or {})})
+        for at, value in zip(steps, returns, strict=True)
+    ]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if status is not None:
         run.finish(Exit(status=status, reason="" if status == "completed" else "because", agent_steps=int(steps[-1])))  # type: ignore[arg-type]
     return run
