@@ -225,32 +225,62 @@ def logs(
 
 @app.command()
 def report(
-    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Where the report is written.", show_default=False)] = None,
+    target: Annotated[
+        str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
+    md: Annotated[
+        Path | None, typer.Option("--md", help="Also write a paper's appendix (Markdown).", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write every picture as PNG and SVG here.", show_default=False)
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer the question: write the report, print its path and the verdicts."""
     from memexp.launch.status import find_matrix
 
     name, runs = find_matrix(target)
-    from memexp.analysis.answer import answer
+    from memexp.analysis.answer import answer_of
+    from memexp.analysis.load import load
 
-    found = answer(runs, name)
+    environments, notes = load(runs, name)
+    found = answer_of(environments, notes, name)
     if as_json:
         print(json.dumps(found, indent=2))
-    if out or not as_json:
-        from memexp.analysis.report import write_report
-        from memexp.runs import home
-
-        file = re.sub(r"[^-_.A-Za-z0-9]+", "-", name).strip("-.") or "report"
-        out = out or home() / "reports" / f"{file}.html"
-        try:
-            path = write_report(runs, found, out)
-        except OSError as error:
-            raise LaunchError(f"cannot write {out}: {error.strerror}") from None
-        if not as_json:
-            Console().print(_verdicts(found))
+    written = _write_report(environments, found, out, md, figures, page=not as_json)
+    if not as_json:
+        Console().print(_verdicts(found))
+        for path in written:
             print(path)
+
+
+def _write_report(
+    environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
+) -> list[Path]:
+    """Write what was asked for, and the page in any case where `page`; returns the paths."""
+    from memexp.analysis.words import file_name
+    from memexp.runs import home
+
+    if page and not out:
+        out = home() / "reports" / f"{file_name(found['matrix'])}.html"
+    written = []
+    try:
+        if out:
+            from memexp.analysis.report import write_report
+
+            written.append(write_report(environments, found, out))
+        if md:
+            from memexp.analysis.report import write_markdown
+
+            written.append(write_markdown(environments, found, md))
+        if figures:
+            from memexp.analysis.figures.files import save_figures
+
+            written += save_figures(environments, found, figures)[:1]
+    except OSError as error:
+        raise LaunchError(f"cannot write {error.filename or out}: {error.strerror}") from None
+    return written
 
 
 def _verdicts(found: dict[str, Any]) -> Any:

@@ -24,6 +24,11 @@ def answer(runs: Iterable[Run], matrix_name: str) -> dict[str, Any]:
     Raises UsageError where there is no run, or where the runs belong to several matrices.
     """
     environments, notes = load(runs, matrix_name)
+    return answer_of(environments, notes, matrix_name)
+
+
+def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> dict[str, Any]:
+    """The same of runs that are loaded already."""
     return clean(
         {
             "matrix": matrix_name,

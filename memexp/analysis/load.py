@@ -142,6 +142,10 @@ class Environment:
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
+    memoryless: float | None = None
+    """Mean return of a scripted player that sees the present observation alone."""
+    oracle: float | None = None
+    """Mean return of a scripted player that sees the whole state."""
 
     @property
     def seeds(self) -> list[Seed]:
@@ -227,15 +231,23 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     random = [seed.info.random_return for seed in seeds]
-    ceilings = {seed.info.ceiling_return for seed in seeds if seed.info.ceiling_return is not None}
-    if len(ceilings) > 1:
-        notes.append(f"runs name different ceilings ({', '.join(f'{c:g}' for c in sorted(ceilings))}): highest taken")
     random_returns = np.array([value for value in random if value is not None and math.isfinite(value)])
-    ceiling = max((c for c in ceilings if math.isfinite(c)), default=None)
+    ceiling, memoryless, oracle = (
+        _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
+        for player in ("ceiling", "memoryless", "oracle")
+    )
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes)
+    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+
+
+def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:
+    """The highest of the returns that runs name as one level; None where none does."""
+    known = sorted({value for value in values if value is not None and math.isfinite(value)})
+    if len(known) > 1:
+        notes.append(f"runs name different {what} returns ({', '.join(f'{v:g}' for v in known)}): highest taken")
+    return known[-1] if known else None
 
 
 def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
