@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from helpers.synthetic_runs import rising, write_run
+from helpers.synthetic_runs import rising, write_run  # pyright: ignore[reportMissingImports]
 
 MILESTONES = ("moved", "first_resource", "all_resources", "made", "deposited")
 OTHERS = {f"env/stat_{i}": 0.123456789 * i for i in range(20)} | {f"loss/part_{i}": 0.0123456789 * i for i in range(6)}
@@ -63,7 +63,9 @@ def main() -> None:
             times = sorted(one[name] for one in rounds)
             median = statistics.median(times)
             print(f"{name:16} {median:6.2f} s  ({times[0]:.2f}-{times[-1]:.2f})  {median / base:5.1f} x imports")
-        print(f"{16 * options.seeds} runs of {options.updates} updates; the page has {page.stat().st_size / 1e6:.2f} MB")
+        print(
+            f"{16 * options.seeds} runs of {options.updates} updates; the page has {page.stat().st_size / 1e6:.2f} MB"
+        )
 
 
 if __name__ == "__main__":

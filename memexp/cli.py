@@ -5,7 +5,6 @@ restarted, and resumes. What a command needs is imported when it runs, so that p
 """
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,13 +122,30 @@ def launch(
     scale: Annotated[str | None, typer.Option(help="A scale of the matrix file.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or here; what is done is not run again."""
+    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or here; what is done is not run again.
+
+    `launch pilots MATRIX` looks for the knobs with which an agent learns, by cheap runs on one architecture.
+    """
     given: dict[str, Any] = dict(locals())
     from memexp.launch import launch as flow
 
     del given["words"]
     options = flow.Options(**{**given, "select": tuple(select or ())})
+    if words and words[0] == "pilots":
+        return _pilots(words[1:], options)
     return flow.launch(words or [], options, Console(), Console(stderr=True), typer.confirm)
+
+
+def _pilots(words: list[str], options: Any) -> int:
+    """Cheap runs that look for knobs with which an agent learns."""
+    from memexp.analysis.knobs.suggest import suggest
+    from memexp.analysis.pilots import judge_pilots
+    from memexp.launch.pilots import pilots
+
+    def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
+        return [one.settings for one in suggest(env, knobs)]
+
+    return pilots(words, options, settings, judge_pilots, Console(), Console(stderr=True), typer.confirm)
 
 
 @app.command()
@@ -225,9 +241,7 @@ def logs(
 
 @app.command()
 def report(
-    target: Annotated[
-        str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT", show_default=False)
-    ],
+    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
     md: Annotated[
         Path | None, typer.Option("--md", help="Also write a paper's appendix (Markdown).", show_default=False)

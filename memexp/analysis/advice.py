@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from memexp.analysis.funnel import arm_funnel, random_funnel
+from memexp.analysis.knobs.suggest import Suggestion, suggest
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.memory import SMALLEST_EFFECT
 from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
@@ -16,11 +18,12 @@ MAX_SEEDS = 30
 
 
 def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[dict[str, Any]]:
-    """Knobs that the data by itself names: where the reward starts, and how long to train."""
+    """What to turn where nothing learned: settings that are measured, else what the data by itself names."""
     arms = judged["arms"].values()
-    found = []
+    learned = any(arm["learning"]["verdict"] == "learned" for arm in arms)
+    found = [] if learned else [one.as_dict() for one in _measured_knobs(environment)]
     finished = [arm for arm in environment.arms.values() if arm.seeds]
-    if finished and judged["random_return"] == 0 and all(arm.finals.max() <= 0 for arm in finished):
+    if not found and finished and judged["random_return"] == 0 and all(arm.finals.max() <= 0 for arm in finished):
         because = (
             "the random policy's return is 0 and so is every arm's: without a sampled reward there is no gradient. "
             "Start nearer to the goal, shorten the task, or shape the reward; the network comes last"
@@ -38,6 +41,15 @@ def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any])
         )
         found.append({"knob": "steps or curriculum", "value": None, "because": because})
     return found
+
+
+def _measured_knobs(environment: Environment) -> list[Suggestion]:
+    """Settings from the measured table for the environment's knobs and the furthest that anybody came in it."""
+    world = next((seed.config["env"] for seed in environment.seeds if isinstance(seed.config.get("env"), dict)), {})
+    funnels = [random_funnel(environment), *(arm_funnel(arm) for arm in environment.arms.values())]
+    furthest = max(funnels, key=lambda funnel: tuple(funnel.values())[::-1])
+    own = {key: value for key, value in world.items() if key != "name"}
+    return suggest(world.get("name", ""), own, furthest or None)
 
 
 def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
@@ -68,10 +80,23 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
     if judged["memory"]["verdict"] == "undecided":
         steps += _more_seeds(environment, scale, judged)
+    steps += _turn([knob for knob in judged["knobs"] if "words" in knob])
     for knob in judged["knobs"]:
-        value = f" = {knob['value']}" if knob["value"] is not None else ""
-        steps.append(f"change {knob['knob']}{value}: {knob['because']}")
+        if "words" not in knob:
+            value = f" = {knob['value']}" if knob["value"] is not None else ""
+            steps.append(f"change {knob['knob']}{value}: {knob['because']}")
     return steps
+
+
+def _turn(knobs: list[dict[str, Any]]) -> list[str]:
+    """What to do with knobs whose effect on exploration is measured."""
+    if not knobs:
+        return []
+    which = "it" if len(knobs) == 1 else f"all {len(knobs)} of `knobs`"
+    return [
+        f"turn a knob: {knobs[0]['words']}. {knobs[0]['because']} `memexp launch pilots` with the matrix file tries "
+        f"{which} cheaply; whatever learns there, test it on the unchanged task again"
+    ]
 
 
 def _more_seeds(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:

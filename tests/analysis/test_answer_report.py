@@ -12,8 +12,8 @@ from memexp.analysis.answer import answer_of
 from memexp.analysis.figures.files import save_figures
 from memexp.analysis.figures.style import spread
 from memexp.analysis.load import load
-from memexp.analysis.report import write_markdown, write_report
-from memexp.analysis.words import dollars, duration, interval, share, short_count
+from memexp.analysis.report import write_report
+from memexp.analysis.words import duration, short_count
 from memexp.runs import find_runs
 
 KINDS = ("learning", "finals", "effects", "profiles", "times")

@@ -50,7 +50,9 @@ def _milestones(environment: Environment) -> list[str]:
 def _alt(environment: Environment, judged: dict[str, Any]) -> str:
     lines = [("random policy", random_funnel(environment))]
     lines += [(arm.name, arm_funnel(arm)) for arm in environment.arms.values()]
-    words = [f"{who}: {', '.join(f'{m} {share:.2%}' for m, share in funnel.items())}" for who, funnel in lines if funnel]
+    words = [
+        f"{who}: {', '.join(f'{m} {share:.2%}' for m, share in funnel.items())}" for who, funnel in lines if funnel
+    ]
     return f"Milestones on the way to reward in {environment.name}. {'; '.join(words)}."
 
 
@@ -64,8 +66,8 @@ def _size(environment: Environment) -> Size:
 FUNNEL = Picture(
     "funnel",
     "The way to reward",
-    "Share of agents that reach each milestone in an episode, over the last tenth of the steps, and of the random policy. "
-    "Where the shares fall is where exploration ends.",
+    "Share of agents that reach each milestone in an episode, over the last tenth of the steps, and of the random "
+    "policy. Where the shares fall is where exploration ends.",
     draw,
     _alt,
     _size,

@@ -93,9 +93,9 @@ def _size(environment: Environment) -> Size:
 LEARNING = Picture(
     "learning",
     "Learning",
-    "Thin: seeds, smoothed over a tenth of the steps. Bold: their interquartile mean, with a bootstrap band. Dashed, ~: "
-    "the same network, its memory ablated. Dotted: runs that have not finished, and levels: the random policy, scripted "
-    "players that see only the present (memoryless) or everything (full sight), the ceiling.",
+    "Thin: seeds, smoothed over a tenth of the steps. Bold: their interquartile mean, with a bootstrap band. Dashed, "
+    "~: the same network, its memory ablated. Dotted: runs that have not finished, and levels: the random policy, "
+    "scripted players that see only the present (memoryless) or everything (full sight), the ceiling.",
     draw,
     _alt,
     _size,

@@ -64,7 +64,9 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
             unsolved = np.r_[1.0, curve.probabilities, curve.probabilities[-1]]
         ax.step(steps, unsolved, where="post", color=color, ls=dash, lw=1.8, clip_on=False)
         if not reached.all():
-            ax.plot(times[~reached], [unsolved[-1]] * int((~reached).sum()), "|", color=color, ms=9, mew=1.6, clip_on=False)
+            ax.plot(
+                times[~reached], [unsolved[-1]] * int((~reached).sum()), "|", color=color, ms=9, mew=1.6, clip_on=False
+            )
         lines.append((float(unsolved[-1]), f"{arm.name}  {int(reached.sum())} of {len(times)}", color, dash))
     ax.set_xlim(0, environment.budget)
     ax.set_ylim(-0.02, 1.04)
@@ -98,7 +100,8 @@ def _alt_profiles(environment: Environment, judged: dict[str, Any]) -> str:
         for arm in environment.arms.values()
         if arm.seeds
     ]
-    return f"Performance profiles in {environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond: {', '.join(solved)}."
+    what = f"Performance profiles in {environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond"
+    return f"{what}: {', '.join(solved)}."
 
 
 def _alt_times(environment: Environment, judged: dict[str, Any]) -> str:
@@ -119,8 +122,8 @@ def _size(environment: Environment) -> Size:
 PROFILES = Picture(
     "profiles",
     "Performance profiles",
-    "Share of seeds whose final score is at least this high: a curve further to the right is better; a long step is seeds "
-    "that agree, a slope seeds that differ.",
+    "Share of seeds whose final score is at least this high: a curve further to the right is better; a long step is "
+    "seeds that agree, a slope seeds that differ.",
     draw_profiles,
     _alt_profiles,
     _size,
@@ -129,8 +132,8 @@ PROFILES = Picture(
 TIMES = Picture(
     "times",
     "Time to solve",
-    f"Kaplan-Meier: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Upright ticks: seeds that never did "
-    "(censored, not dropped).",
+    f"Kaplan-Meier: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Upright ticks: seeds that "
+    "never did (censored, not dropped).",
     draw_times,
     _alt_times,
     _size,

@@ -129,7 +129,7 @@ def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
         return
     (low, high), (left, right) = ax.get_ylim(), ax.get_xlim()
     lines = sorted(lines)
-    inches = ax.figure.get_size_inches()[1] * ax.get_position().height
+    inches = ax.get_window_extent().height / ax.figure.dpi
     step = min(0.17 / inches * (high - low), 1.1 * (high - low) / len(lines))
     places = spread([min(max(value, low), high) for value, *_ in lines], step, low, high)
     for (value, label, color, dash), place in zip(lines, places, strict=True):

@@ -4,8 +4,8 @@ from typing import Any
 
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.timing import dollars_for
+from memexp.analysis.words import counted, dollars, duration, interval, number, share, short_count, title_of
 from memexp.config import count_name
-from memexp.analysis.words import counted, dollars, duration, interval, number, short_count, title_of
 
 LEARNING_STATES = {"too_early": "too early to tell", "not_learned": "not learned"}
 
@@ -46,7 +46,11 @@ def _fastest(judged: dict[str, Any]) -> str:
     first = min(known, key=lambda name: known[name])
     took = judged["arms"][first]["time"]
     price = f", {dollars(took['dollars'])}" if took["dollars"] is not None else ""
-    return f"{first}: {short_count(known[first])} steps" + (f", {duration(took['hours'])}" if took["hours"] else "") + price
+    return (
+        f"{first}: {short_count(known[first])} steps"
+        + (f", {duration(took['hours'])}" if took["hours"] else "")
+        + price
+    )
 
 
 def _arm(arm: Arm, judged: dict[str, Any]) -> dict[str, Any]:
@@ -119,16 +123,22 @@ def _more(memory: dict[str, Any]) -> list[str]:
     ratio = memory.get("oracle_ratio") or {}
     if ratio.get("estimate") is not None:
         found.append(
-            f"Memory brings {ratio['estimate']:.0%} {interval(ratio.get('ci'))} of what full sight would bring beyond a "
-            "policy without memory."
+            f"Memory brings {ratio['estimate']:.0%} {interval(ratio.get('ci'))} of what full sight would bring beyond "
+            "a policy without memory."
         )
     return found + [one["reason"] for one in memory.get("shortest") or [] if one.get("reason")]
 
 
 def _knob(knob: dict[str, Any]) -> dict[str, Any]:
-    """One suggested knob; its predicted funnel as (milestone, before, after) where it was measured."""
+    """One suggested knob; its predicted funnel as milestones with shares before and after, where it was measured."""
     value = count_name(knob["value"]) if knob["knob"] == "steps" and knob["value"] else knob["value"]
-    return {**knob, "words": knob["knob"] if value is None else f"{knob['knob']}={value}"}
+    words = knob.get("words") or (knob["knob"] if value is None else f"{knob['knob']}={value}")
+    before, after = knob.get("before") or {}, knob.get("predicted") or {}
+    rows = [
+        {"milestone": name, "before": share(before[name]) if name in before else "–", "after": share(value)}
+        for name, value in after.items()
+    ]
+    return {"words": words, "because": knob["because"], "predicted": rows}
 
 
 # Cost.
