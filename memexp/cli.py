@@ -262,7 +262,9 @@ def report(
     found = answer_of(environments, notes, name)
     if as_json:
         print(json.dumps(found, indent=2))
-    written = _write_report(environments, found, out, md, figures, page=not as_json)
+    written = []
+    if out or md or figures or not as_json:
+        written = _write_report(environments, found, out, md, figures, page=not as_json)
     if not as_json:
         Console().print(_verdicts(found))
         for path in written:
@@ -273,28 +275,22 @@ def _write_report(
     environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
 ) -> list[Path]:
     """Write what was asked for, and the page in any case where `page`; returns the paths."""
+    from memexp.analysis.figures.files import save_figures
+    from memexp.analysis.report import write_markdown, write_report
     from memexp.analysis.words import file_name
     from memexp.runs import home
 
     if page and not out:
         out = home() / "reports" / f"{file_name(found['matrix'])}.html"
-    written = []
-    try:
-        if out:
-            from memexp.analysis.report import write_report
-
-            written.append(write_report(environments, found, out))
-        if md:
-            from memexp.analysis.report import write_markdown
-
-            written.append(write_markdown(environments, found, md))
-        if figures:
-            from memexp.analysis.figures.files import save_figures
-
-            written += save_figures(environments, found, figures)[:1]
-    except OSError as error:
-        raise LaunchError(f"cannot write {error.filename or out}: {error.strerror}") from None
-    return written
+    wanted = [
+        (path, write) for path, write in ((out, write_report), (md, write_markdown), (figures, save_figures)) if path
+    ]
+    for path, write in wanted:
+        try:
+            write(environments, found, path)
+        except OSError as error:
+            raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+    return [path for path, _ in wanted]
 
 
 def _verdicts(found: dict[str, Any]) -> Any:
