@@ -138,7 +138,7 @@ class Environment:
     budget: int
     """Agent steps at which the arms are compared."""
     random_returns: np.ndarray
-    """[runs] the random policy's mean return, as each run measured it."""
+    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
@@ -230,8 +230,9 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
-    random = [seed.info.random_return for seed in seeds]
-    random_returns = np.array([value for value in random if value is not None and math.isfinite(value)])
+    measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
+    random = dict((number, value) for number, value in measured if math.isfinite(value))
+    random_returns = np.array([random[number] for number in sorted(random)])
     ceiling, memoryless, oracle = (
         _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
         for player in ("ceiling", "memoryless", "oracle")

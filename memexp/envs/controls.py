@@ -95,6 +95,7 @@ class TMazeEnv(ControlEnv):
         self._length = config.length
         self._cue_stays = config.name == "tmaze_cue"
         self._max_steps = 10 * (config.length + 1)
+        self.memory_span = 0 if self._cue_stays else config.length
         super().__init__(num_envs, device, seed, first_world)
 
     def _restart(self) -> None:
@@ -150,6 +151,7 @@ class ChainRecallEnv(ControlEnv):
         self, config: ChainRecall, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
     ):
         self._k, self._length = config.k, config.episode_length
+        self.memory_span = config.k
         self.num_actions = config.num_symbols
         self.observation = VectorSpace(config.num_symbols)
         super().__init__(num_envs, device, seed, first_world)

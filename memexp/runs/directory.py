@@ -61,6 +61,8 @@ class RunInfo(BaseModel):
     """The same of one that sees the present observation alone."""
     oracle_return: float | None = None
     """The same of one that sees the whole state."""
+    memory_span: int | None = None
+    """Agent steps that the task asks a policy to remember; 0 where the present observation suffices."""
     num_actions: int | None = None
 
 

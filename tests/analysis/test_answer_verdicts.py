@@ -222,9 +222,8 @@ def test_time_is_the_median_over_seeds_with_those_that_never_arrive_censored(tmp
 def test_time_is_null_where_fewer_than_half_arrive_and_dollars_where_no_price_is_known(tmp_path):
     write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
     arms = judged(tmp_path)["arms"]
-    assert arms["S~"]["time"] == {
-        "agent_steps": {"median": None, "ci": [None, None], "censored": 5}, "hours": None, "dollars": None,
-    }  # fmt: skip
+    never = {"agent_steps": {"median": None, "ci": [None, None], "censored": 5}, "hours": None, "dollars": None}
+    assert arms["S~"]["time"].items() >= never.items()
     assert arms["S"]["time"]["hours"] is not None
     assert arms["S"]["time"]["dollars"] is None
 
@@ -241,5 +240,5 @@ def test_the_answer_has_every_key_of_the_contract(tmp_path):
     assert {"iqm", "ci", "normalized"} <= arm["final"].keys()
     assert {"verdict", "reason"} <= arm["learning"].keys()
     assert {"verdict", "at_agent_steps"} <= arm["convergence"].keys()
-    assert {"agent_steps", "hours", "dollars"} == arm["time"].keys()
+    assert {"agent_steps", "hours", "dollars"} <= arm["time"].keys()
     assert {"median", "ci", "censored"} == arm["time"]["agent_steps"].keys()

@@ -89,8 +89,8 @@ def environment(arms: dict[str, Any], ceiling: float | None = 1.0, random: Any =
     def seed(arm: str, number: int, final: float) -> Seed:
         memory = "off" if arm.endswith("~") else "on"
         known = RunInfo(
-            run=f"{arm}.s{number}", env="world", arm=arm, pattern="S", mem_len=16, memory=memory, seed=number,
-            total_timesteps=BUDGET, **info,
+            run=f"{arm}.s{number}", env="world", arm=arm, memory=memory, seed=number, total_timesteps=BUDGET,
+            **{"pattern": "S", "mem_len": 16, **info},
         )  # fmt: skip
         one = np.ones(len(steps))
         return Seed(known.run, known, "completed", "", "float32", {}, steps, one * final, one, one, one * 1e-6, steps)
