@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -112,9 +113,9 @@ class Arm:
         only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
         return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
 
-    @property
+    @cached_property
     def finals(self) -> np.ndarray:
-        """[seeds] mean return over the final window."""
+        """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
         return np.array([seed.final(self.budget) for seed in self.seeds])
 
     @property
