@@ -18,6 +18,8 @@ HORIZON = 1 / 3
 """Share of the budget that is held out, and extrapolated over: no further than what was tested."""
 BETTER = 0.9
 """A family must make at most this share of the error of 'as it is now' on the held-out part."""
+FIT_WEIGHT = 3
+"""Weight of the misfit over the whole curve beside the held-out error: what was seen last must be fitted, too."""
 LEVEL = 15
 """Bins (of sixty) whose mean is 'as it is now'."""
 FIT_FROM = 0.05
@@ -30,7 +32,7 @@ class Forecast:
     gain: float
     """Change of the return until `until`, as a share of the scale: mean over seeds."""
     ci: tuple[float, float]
-    """95 % interval of it over seeds."""
+    """95 % interval over seeds, widened by what the family was wrong by on the held-out third."""
     until: int
     """Agent steps."""
     error: float
@@ -62,10 +64,12 @@ def forecast(at: np.ndarray, curves: np.ndarray, budget: int, span: float) -> Fo
         return "too few episodes for a curve"
     level = curves[:, seen][:, -LEVEL:].mean(axis=1, keepdims=True)
     persistence = _rms(curves[:, held] - level)
-    errors = {
-        name: _rms(curves[:, held] - _predict(name, at[seen], curves[:, seen], at[held])) for name in FAMILIES
+    missed = {name: _predict(name, at[seen], curves[:, seen], at[held]) - curves[:, held] for name in FAMILIES}
+    errors = {name: _rms(missed[name]) for name in FAMILIES}
+    misfit = {
+        name: _rms(_predict(name, at[known], curves[:, known], at[known]) - curves[:, known]) for name in FAMILIES
     }
-    best = min(errors, key=lambda name: errors[name])
+    best = min(FAMILIES, key=lambda name: errors[name] + FIT_WEIGHT * misfit[name])
     if not errors[best] < BETTER * persistence:
         return (
             f"no extrapolation: 'as it is now' predicted the last third as well (error {persistence / span:.3f} of the "
@@ -73,8 +77,12 @@ def forecast(at: np.ndarray, curves: np.ndarray, budget: int, span: float) -> Fo
         )
     ends = _predict(best, at[known], curves[:, known], np.array([1.0, 1.0 + HORIZON]))
     gain = contrast((1.0, (ends[:, 1] - ends[:, 0]) / span))
+    # A curve that was wrong by so much at the end of the held-out third may be so again.
+    low, high = contrast((1.0, missed[best][:, -LEVEL // 2 :].mean(axis=1) / span)).interval()
+    wrong = max(abs(low), abs(high))
+    ci = gain.interval()[0] - wrong, gain.interval()[1] + wrong
     until = round((1 + HORIZON) * budget)
-    return Forecast(best, gain.estimate, gain.interval(), until, errors[best] / span, persistence / span)
+    return Forecast(best, gain.estimate, ci, until, errors[best] / span, persistence / span)
 
 
 def _exponential(t: np.ndarray, rate: float) -> np.ndarray:

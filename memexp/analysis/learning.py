@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import projected_changes
 from memexp.analysis.load import FINAL_SHARE, Arm, Environment, Seed
 from memexp.analysis.looks import MIN_SEEDS, level
@@ -15,6 +14,10 @@ from memexp.analysis.statistics import Contrast, contrast, t_quantile
 
 SMALLEST_GAIN = 0.05
 """Share of the scale below which a gain over the random policy is not called learning."""
+SOLVING_SEEDS = 2
+"""So many seeds that solve are learning, however far the others are behind: no mean tells that of a split arm."""
+CLAIMS = 2
+"""An arm can be claimed to have learned, or not to have: both share the error."""
 UNIFORM = 0.99
 """A policy whose entropy is at least this share of ln(actions) still is the random policy."""
 POWER = 0.8
@@ -40,8 +43,8 @@ class Learning:
 
 
 def learning(arm: Arm, environment: Environment, scale: Scale | None) -> Learning:
-    """learned: significantly above random, by at least 5 % of the scale. not_learned: surely less than that and not
-    rising, or every run's policy still uniform. Anything else is undecided: too early to tell.
+    """learned: significantly above random, by at least 5 % of the scale, or two seeds that solve. not_learned: surely
+    less than that and not rising, or every run's policy still uniform. Anything else is undecided: too early to tell.
 
     With neither a ceiling nor an arm above random there is no scale, and not_learned means: the upper end of the
     gain's interval is not above zero.
@@ -54,11 +57,11 @@ def learning(arm: Arm, environment: Environment, scale: Scale | None) -> Learnin
     if random is None:
         why = "the random policy's return was not measured (random_return in run.json)"
         return Learning("undecided", why, "undecided", entropy=entropy)
-    gain = _gain(arm, random)
+    gain = contrast((1.0, arm.finals), (-1.0, random))
     rise = contrast((1.0, projected_changes(arm)))
     n, span = len(arm.seeds), scale.span if scale else None
     floor = SMALLEST_GAIN * span if span else 0.0
-    alpha = level(n)
+    alpha = level(n, CLAIMS)
     facts: dict[str, Any] = {
         "gain": {
             "estimate": gain.estimate,
@@ -77,6 +80,10 @@ def learning(arm: Arm, environment: Environment, scale: Scale | None) -> Learnin
     text += f" (90 % interval {low:+.3g} to {high:+.3g}, one-sided p {_p(gain.p_above())})"
     if gain.p_above() <= alpha and gain.estimate >= floor:
         return Learning("learned", text, "learned", **facts)
+    solving = int((arm.finals >= scale.solved).sum()) if scale and scale.source != arm.name else 0
+    if solving >= SOLVING_SEEDS:
+        why = f"{solving} of {n} seeds solve it, which the random policy does not; {text}"
+        return Learning("learned", why, "learned", **facts)
     below = gain.p_below(floor) <= alpha if scale else high <= 0
     if below and rise.p_above() <= alpha and rise.estimate > floor:
         return Learning("undecided", f"{text}, but still rising: too early to tell", "too_early", **facts)
@@ -115,13 +122,6 @@ def _ends(seed: Seed) -> tuple[float, float]:
     return float(entropy[first].mean()), float(entropy[last].mean())
 
 
-def _gain(arm: Arm, random: np.ndarray | float) -> Comparison:
-    """Final returns against the random policy's: both tests where its spread over seeds is known, else Student's."""
-    if isinstance(random, float) or len(random) < MIN_SEEDS:
-        return Comparison(contrast((1.0, arm.finals), (-1.0, random)), np.zeros(0))
-    return compare(arm.finals, random)
-
-
 def _of_few(n: int, text: str, chance: str, flat: bool, facts: dict[str, Any]) -> Learning:
     """Too few seeds for a test: only a policy that still is the random policy tells something of itself."""
     seeds = f"{n} {'seed' if n == 1 else 'seeds'}"
@@ -132,12 +132,11 @@ def _of_few(n: int, text: str, chance: str, flat: bool, facts: dict[str, Any]) -
     return Learning("undecided", why, "too_early", **facts)
 
 
-def _detectable(gain: Comparison, alpha: float) -> float:
+def _detectable(gain: Contrast, alpha: float) -> float:
     """The gain found with 80 % power at this spread: both quantiles of t times the standard error."""
-    welch: Contrast = gain.welch
-    if alpha == 0 or not math.isfinite(welch.se):
+    if alpha == 0 or not math.isfinite(gain.se):
         return math.nan
-    return (t_quantile(1 - alpha, welch.df) + t_quantile(POWER, welch.df)) * welch.se
+    return (t_quantile(1 - alpha, gain.df) + t_quantile(POWER, gain.df)) * gain.se
 
 
 def _at_chance(entropy: dict[str, Any]) -> str:

@@ -130,9 +130,7 @@ def _unproven(environment: Environment, scale: Scale) -> str:
     return ""
 
 
-def _not_needed_or_undecided(
-    environment: Environment, scale: Scale, pairs: list[Pair], levels: Levels
-) -> Verdict:
+def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list[Pair], levels: Levels) -> Verdict:
     """`pairs`: those in which somebody learned; none has a positive effect that is significant and not negligible."""
     if open_pairs := [pair for pair in pairs if not pair.equivalent(scale)]:
         spans = ", ".join(f"{pair.arm.name} {pair.span(scale)}" for pair in open_pairs)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.comparison import Comparison, compare
-from memexp.analysis.convergence import best_windows
+from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.learning import Learning
 from memexp.analysis.levels import Levels
 from memexp.analysis.load import Arm, Environment
@@ -60,9 +60,15 @@ class Pair:
         return probability_of_improvement(self.arm.finals, self.twin.finals)
 
     def positive(self, scale: Scale) -> bool:
-        """Whether memory has an effect that is significant, not negligible, and not a twin's that fell back."""
-        rises = max(self.final.p_above(), self.best.p_above()) <= self.level
-        return self.informative and rises and not self.negligible(scale)
+        """Whether memory has an effect that is significant, not negligible, and not that of a twin that fell back.
+
+        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: longer curves
+        have higher best windows by chance alone.
+        """
+        lost = best_windows(self.twin) - self.twin.finals >= COLLAPSE * scale.span
+        p_best = self.best.p_above(SMALLEST_EFFECT * scale.span if lost.any() else 0.0)
+        significant = max(self.final.p_above(), p_best) <= self.level
+        return self.informative and significant and not self.negligible(scale)
 
     def large(self, scale: Scale) -> bool:
         """Whether the effect surely exceeds the smallest that matters."""

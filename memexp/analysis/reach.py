@@ -56,9 +56,7 @@ def shortest_memory(environment: Environment, scale: Scale | None) -> list[dict[
     return found
 
 
-def _sweep(
-    environment: Environment, scale: Scale, knob: str, members: list[Arm], values: list[int]
-) -> dict[str, Any]:
+def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm], values: list[int]) -> dict[str, Any]:
     """`members` by ascending memory. The effect of each is its mean above the memoryless arms' of the sweep, pooled."""
     names = {arm.name for arm in members}
     twins = [environment.arms[f"{name}~"] for name in names if f"{name}~" in environment.arms]

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Environment, Seed
+from memexp.analysis.truths import BUDGET
 from memexp.runs import Exit, Run, RunInfo
-
-BUDGET = 100_000
 
 
 def rising(
@@ -80,23 +78,3 @@ def write_arm(folder: Path, arm: str, finals: Any, **options: Any) -> list[Run]:
 def write_matrix(folder: Path, arms: dict[str, Any], **options: Any) -> list[Run]:
     """Several arms: {arm: finals}."""
     return [run for arm, finals in arms.items() for run in write_arm(folder, arm, finals, **options)]
-
-
-def environment(arms: dict[str, Any], ceiling: float | None = 1.0, random: Any = (0.0,), **info: Any) -> Environment:
-    """An environment in memory, without files, whose arms end at exactly the given returns: for simulations."""
-    steps = np.linspace(0, BUDGET, 11)[1:]
-
-    def seed(arm: str, number: int, final: float) -> Seed:
-        memory = "off" if arm.endswith("~") else "on"
-        known = RunInfo(
-            run=f"{arm}.s{number}", env="world", arm=arm, memory=memory, seed=number, total_timesteps=BUDGET,
-            **{"pattern": "S", "mem_len": 16, **info},
-        )  # fmt: skip
-        one = np.ones(len(steps))
-        return Seed(known.run, known, "completed", "", "float32", {}, steps, one * final, one, one, one * 1e-6, steps)
-
-    built = {}
-    for name, finals in arms.items():
-        seeds = [seed(name, number, float(final)) for number, final in enumerate(finals)]
-        built[name] = Arm(name, seeds[0].info, BUDGET, seeds)
-    return Environment("world", BUDGET, np.asarray(random, dtype=float), ceiling, built, [])
