@@ -1,9 +1,9 @@
 """How often the answer is wrong: thousands of synthetic matrices whose truth is known, judged by the real code.
 
-    python benchmarks/calibration.py [--rounds 2000] [--only memory learning intervals time curves looks] [--seeds 4 5 10]
+    python benchmarks/calibration.py [--rounds 1000] [--seeds 4 5 10] [--only memory looks]
 
 Prints Markdown tables, as docs/method.md has them. Rates are percentages of rounds; the standard error of a rate of 5 %
-is 0.5 % at 2,000 rounds. Deterministic: every row has a stream of its own.
+is 0.7 % at 1,000 rounds. Deterministic: every row has a stream of its own.
 """
 
 import argparse
@@ -350,7 +350,7 @@ def percent(count: float, rounds: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="*", default=[4, 5, 10])
     parser.add_argument("--only", nargs="*", choices=TABLES, default=list(TABLES))
     options = parser.parse_args()

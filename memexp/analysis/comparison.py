@@ -37,11 +37,11 @@ class Comparison:
 
     def p_below(self, value: float = 0.0) -> float:
         """One-sided p-value of 'the difference is not below `value`'."""
-        return max(self.welch.p_below(value), self._share(np.count_nonzero(self.shifts >= value - self._slack(value))))
+        return max(self.welch.p_below(value), self._share(self.shifts >= value - self._slack(value)))
 
     def permutation_p(self, value: float = 0.0) -> float:
         """One-sided permutation p-value alone."""
-        return self._share(np.count_nonzero(self.shifts <= value + self._slack(value)))
+        return self._share(self.shifts <= value + self._slack(value))
 
     def interval(self, level: float = 0.95) -> Interval:
         """Two-sided interval. Below 4 v 4 seeds, where no permutation interval exists, Welch's; NaN for one seed."""
@@ -56,8 +56,9 @@ class Comparison:
     def __truediv__(self, scale: float) -> "Comparison":
         return Comparison(self.welch / scale, self.shifts / scale)
 
-    def _share(self, count: int) -> float:
-        return (1 + count) / (1 + len(self.shifts))
+    def _share(self, extreme: np.ndarray) -> float:
+        """p-value: the share of relabellings, the observed one among them, that are as extreme."""
+        return (1 + float(extreme.sum())) / (1 + len(extreme))
 
     def _slack(self, value: float) -> float:
         """Differences of rounding count as ties."""

@@ -86,7 +86,7 @@ def _verdict(arm: Arm, scale: Scale, learned: str, change: Contrast) -> tuple[An
 
 
 def solved_seeds(arm: Arm, scale: Scale | None) -> dict[str, Any]:
-    """How many seeds solve, with the exact 95 % interval of their share (Clopper and Pearson 1934), and which do not."""
+    """How many seeds solve, the exact 95 % interval of their share (Clopper and Pearson 1934), and which do not."""
     n = len(arm.seeds)
     if scale is None or not n:
         return {"seeds": None, "of": n, "ci": [None, None], "disagree": None, "unsolved": []}

@@ -66,16 +66,15 @@ def forecast(at: np.ndarray, curves: np.ndarray, budget: int, span: float) -> Fo
     persistence = _rms(curves[:, held] - level)
     missed = {name: _predict(name, at[seen], curves[:, seen], at[held]) - curves[:, held] for name in FAMILIES}
     errors = {name: _rms(missed[name]) for name in FAMILIES}
-    misfit = {
-        name: _rms(_predict(name, at[known], curves[:, known], at[known]) - curves[:, known]) for name in FAMILIES
-    }
+    whole, times = curves[:, known], at[known]
+    misfit = {name: _rms(_predict(name, times, whole, times) - whole) for name in FAMILIES}
     best = min(FAMILIES, key=lambda name: errors[name] + FIT_WEIGHT * misfit[name])
     if not errors[best] < BETTER * persistence:
         return (
             f"no extrapolation: 'as it is now' predicted the last third as well (error {persistence / span:.3f} of the "
             f"scale) as the best curve did ({best}, {errors[best] / span:.3f})"
         )
-    ends = _predict(best, at[known], curves[:, known], np.array([1.0, 1.0 + HORIZON]))
+    ends = _predict(best, times, whole, np.array([1.0, 1.0 + HORIZON]))
     gain = contrast((1.0, (ends[:, 1] - ends[:, 0]) / span))
     # A curve that was wrong by so much at the end of the held-out third may be so again.
     low, high = contrast((1.0, missed[best][:, -LEVEL // 2 :].mean(axis=1) / span)).interval()

@@ -232,7 +232,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
-    random = dict((number, value) for number, value in measured if math.isfinite(value))
+    random = {number: value for number, value in measured if math.isfinite(value)}
     random_returns = np.array([random[number] for number in sorted(random)])
     ceiling, memoryless, oracle = (
         _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)

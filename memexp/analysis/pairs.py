@@ -62,8 +62,8 @@ class Pair:
     def positive(self, scale: Scale) -> bool:
         """Whether memory has an effect that is significant, not negligible, and not that of a twin that fell back.
 
-        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: longer curves
-        have higher best windows by chance alone.
+        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: curves that
+        stay up longer have higher best windows by chance alone.
         """
         lost = best_windows(self.twin) - self.twin.finals >= COLLAPSE * scale.span
         p_best = self.best.p_above(SMALLEST_EFFECT * scale.span if lost.any() else 0.0)
@@ -207,5 +207,5 @@ def entry(pair: Pair, scale: Scale | None, oracle: float | None) -> dict[str, An
 def empty_entry(why: str) -> dict[str, Any]:
     """The entry of an arm that has no pair."""
     numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach", "level")
-    intervals = dict.fromkeys(("ci", "ci90", "ci_iqm"), [None, None])
+    intervals = {key: [None, None] for key in ("ci", "ci90", "ci_iqm")}
     return {"twin": None, "seeds": None, **dict.fromkeys(numbers), **intervals, "oracle_ratio": None, "excluded": why}

@@ -4,11 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers.synthetic_runs import environment
 
 from memexp.analysis.learning import learning
+from memexp.analysis.levels import find_levels
 from memexp.analysis.memory import memory
 from memexp.analysis.scale import find_scale
+from memexp.analysis.truths import environment
 
 ROUNDS = 120
 RANDOM = (0.0, 0.01, -0.01, 0.005, -0.005)
@@ -31,7 +32,8 @@ def verdicts(memory_mean, twin_mean, sd, *, seeds=5, pairs=1, ceiling=1.0, round
 
 def verdict_of(world):
     scale = find_scale(world)
-    return memory(world, scale, {name: learning(arm, world, scale) for name, arm in world.arms.items()})["verdict"]
+    learned = {name: learning(arm, world, scale) for name, arm in world.arms.items()}
+    return memory(world, scale, learned, find_levels(world))["verdict"]
 
 
 @pytest.mark.parametrize("ceiling", [1.0, None])

@@ -6,16 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from memexp.analysis.comparison import compare
 from memexp.analysis.statistics import (
     bootstrap_band,
     contrast,
     holm,
     iqm,
     iqm_interval,
-    median_time,
-    permutation_p,
     probability_of_improvement,
 )
+from memexp.analysis.survival import median_time
 
 returns = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=6).map(np.array)
 
@@ -49,21 +49,21 @@ def test_seeds_without_spread_give_a_certain_contrast_and_a_single_seed_an_unkno
 @pytest.mark.parametrize("value", [0.3, -1e6, 1e-9])
 def test_differences_of_rounding_are_no_effect(value):
     above = value + abs(value) * np.finfo(float).eps * np.array([9, 11, 10, 8, 12])
-    assert permutation_p(above, np.full(5, value)) == 1.0
+    assert compare(above, np.full(5, value)).permutation_p() == 1.0
     for level in (value, np.full(5, value)):
         assert contrast((1, above), (-1, level)).p_above() == 1.0
         assert contrast((1, above), (-1, level)).interval() == (0.0, 0.0)
 
 
 def test_a_single_seed_cannot_be_tested():
-    assert permutation_p(np.array([1.0]), np.array([0.0])) == 1.0
-    assert permutation_p(np.array([1.0]), np.zeros(5)) == 1.0
+    assert compare(np.array([1.0]), np.array([0.0])).p_above() == 1.0
+    assert compare(np.array([1.0]), np.zeros(5)).p_above() == 1.0
 
 
 def test_the_permutation_test_is_exact_and_three_seeds_cannot_reach_five_percent():
     for n, least in ((3, 1 / 20), (4, 1 / 70), (5, 1 / 252)):
-        assert permutation_p(np.arange(n) + 100.0, np.arange(n) + 0.0) == pytest.approx(least)
-    assert permutation_p(np.ones(5), np.ones(5)) == 1.0
+        assert compare(np.arange(n) + 100.0, np.arange(n) + 0.0).permutation_p() == pytest.approx(least)
+    assert compare(np.ones(5), np.ones(5)).permutation_p() == 1.0
 
 
 def test_holm_adjusts_as_in_the_textbook():
