@@ -19,8 +19,8 @@ from memexp.analysis.reach import shortest_memory
 from memexp.analysis.scale import SOLVED, Scale, normalized, random_level, solves
 from memexp.analysis.statistics import contrast
 
-SOLVING_RATE = 0.5
-"""Share of seeds from which on an arm can be said to solve: 'required' must exclude it for every memoryless arm."""
+SOLVING_RATE = 0.55
+"""Share of runs that solve which 'required' must exclude for every memoryless arm: no seed of four that solves does."""
 
 Verdict = tuple[str, str]
 """One of required, helps, not_needed and undecided, and the reason in one or two sentences."""
@@ -126,7 +126,7 @@ def _unproven(environment: Environment, scale: Scale) -> str:
     if unsure := [arm.name for arm in arms if not _surely_short(arm, scale)]:
         return f"these seeds cannot exclude that {', '.join(unsure)} would get {SOLVED:.0%} of the way without"
     if few := [arm.name for arm in arms if (1 - SOLVING_RATE) ** len(arm.seeds) > ALPHA]:
-        return f"the few seeds of {', '.join(few)} cannot exclude that half of the runs solve it without"
+        return f"the few seeds of {', '.join(few)} cannot exclude that {SOLVING_RATE:.0%} of the runs solve it without"
     return ""
 
 
