@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
+from scipy.special import ndtri
 
 from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import binned_curves, convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import learning
-from memexp.analysis.levels import find_levels
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.memory import memory
-from memexp.analysis.pairs import oracle_ratio
+from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.statistics import iqm_difference, iqm_interval
 from memexp.analysis.survival import median_time
@@ -40,6 +40,8 @@ from memexp.analysis.truths import (
 
 RANDOM = gaussian(0.0, 0.01)
 UPDATES = 60
+MOST_SEEDS = 10
+"""Of the simulated looks."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def memory_verdict(world: Environment) -> str:
     """The environment's memory verdict, by the code that the report uses."""
     scale = find_scale(world)
     learned = {name: learning(arm, world, scale) for name, arm in world.arms.items()}
-    return memory(world, scale, learned, find_levels(world))["verdict"]
+    return memory(world, scale, learned)["verdict"]
 
 
 def draw_world(truth: Truth, rng: np.random.Generator, seeds: int) -> Environment:
@@ -221,17 +223,13 @@ def time_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
 
 
 def _ratio_covers(world: Environment, oracle: float, truth: float) -> bool:
-    from memexp.analysis.pairs import find_pairs
-
     learned = {name: learning(arm, world, None) for name, arm in world.arms.items()}
-    pairs, _ = find_pairs(world, learned, find_levels(world))
+    pairs, _ = find_pairs(world, learned, None)
     found = oracle_ratio(list(pairs.values()), oracle)
     return found is not None and found["ci"][0] <= truth <= found["ci"][1]
 
 
 def _normal_quantile(share: float) -> float:
-    from scipy.special import ndtri
-
     return float(ndtri(share))
 
 
@@ -307,14 +305,14 @@ def look_rows(rounds: int, _: list[int]) -> Iterator[list[str]]:
         ("power: .95 v .5, sd .1", gaussian(0.95, 0.1), gaussian(0.5, 0.1), ("required",)),
         ("power: no effect, .95, sd .05", gaussian(0.95, 0.05), gaussian(0.95, 0.05), ("not_needed",)),
     ]
-    yield ["Truth", "verdict", "by 5 seeds", "by 10 seeds", "by 20 seeds", "mean seeds an arm until it"]
+    yield ["Truth", "verdict", "by 4 seeds", "by 5", f"by {MOST_SEEDS}", "mean seeds an arm until it"]
     for name, with_memory, without, watched in cases:
-        rng, stops = stream("looks " + name, 20), []
+        rng, stops = stream("looks " + name, MOST_SEEDS), []
         for _round in range(rounds):
-            stops.append(_first_claim(rng, with_memory(rng, 20), without(rng, 20), watched))
+            stops.append(_first_claim(rng, with_memory(rng, MOST_SEEDS), without(rng, MOST_SEEDS), watched))
         stopped = np.array(stops)
-        claimed = stopped[stopped <= 20]
-        cells = [percent((stopped <= n).sum(), rounds) for n in (5, 10, 20)]
+        claimed = stopped[stopped <= MOST_SEEDS]
+        cells = [percent((stopped <= n).sum(), rounds) for n in (4, 5, MOST_SEEDS)]
         yield [name, " / ".join(watched), *cells, f"{claimed.mean():.1f}" if len(claimed) else "–"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from memexp.analysis import advice
 from memexp.analysis.convergence import convergence, solved_seeds
 from memexp.analysis.learning import Learning, learning
-from memexp.analysis.levels import find_levels
+from memexp.analysis.levels import levels, memory_span
 from memexp.analysis.load import Arm, Environment, load
 from memexp.analysis.memory import memory
 from memexp.analysis.remaining import remaining
@@ -42,17 +42,17 @@ def answer_of(environments: dict[str, Environment], notes: list[str], matrix_nam
 
 def judge(environment: Environment) -> dict[str, Any]:
     """One environment's part of the answer."""
-    scale, levels = find_scale(environment), find_levels(environment)
+    scale = find_scale(environment)
     solved = scale.solved if scale else None
     learned = {name: learning(arm, environment, scale) for name, arm in environment.arms.items()}
     judged: dict[str, Any] = {
-        "memory": memory(environment, scale, learned, levels),
+        "memory": memory(environment, scale, learned),
         "arms": {name: _arm(arm, environment, scale, learned[name]) for name, arm in environment.arms.items()},
         "random_return": float(environment.random_returns.mean()) if len(environment.random_returns) else None,
         "ceiling_return": environment.ceiling,
         "solved_return": solved,
-        "levels": levels.as_dict(solved),
-        "memory_span": levels.span,
+        "levels": levels(environment, solved),
+        "memory_span": memory_span(environment),
         "budget": environment.budget,
         "notes": environment.notes,
     }

@@ -11,7 +11,7 @@ import numpy as np
 from memexp.analysis.comparison import Comparison
 from memexp.analysis.convergence import best_windows
 from memexp.analysis.learning import Learning
-from memexp.analysis.levels import Levels
+from memexp.analysis.levels import memory_span
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import ALPHA, MIN_SEEDS, level
 from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, empty_entry, entry, find_pairs, oracle_ratio
@@ -26,13 +26,11 @@ Verdict = tuple[str, str]
 """One of required, helps, not_needed and undecided, and the reason in one or two sentences."""
 
 
-def memory(
-    environment: Environment, scale: Scale | None, learned: dict[str, Learning], levels: Levels
-) -> dict[str, Any]:
+def memory(environment: Environment, scale: Scale | None, learned: dict[str, Learning]) -> dict[str, Any]:
     """The environment's memory verdict, as CONTRACT's `memory`, with one entry of `per_arm` a remembering arm."""
-    pairs, unpaired = find_pairs(environment, learned, levels)
+    pairs, unpaired = find_pairs(environment, learned, memory_span(environment))
     judged = [pair for pair in pairs.values() if not pair.excluded]
-    verdict, reason = _verdict(environment, scale, judged, levels)
+    verdict, reason = _verdict(environment, scale, judged)
     excluded = {**{name: pair.excluded for name, pair in pairs.items() if pair.excluded}, **unpaired}
     wrong = [name for name, arm in environment.arms.items() if arm.consistent is False and not arm.remembers]
     if excluded:
@@ -43,8 +41,8 @@ def memory(
     effect, ci = _pooled([pair for pair in known if not pair.excluded] or known, scale)
     per_arm = {}
     for name, pair in pairs.items():
-        word, why = pair_verdict(pair, environment, scale, levels)
-        per_arm[name] = {**entry(pair, scale, levels.oracle), "verdict": word, "reason": why}
+        word, why = pair_verdict(pair, environment, scale)
+        per_arm[name] = {**entry(pair, scale, environment.oracle), "verdict": word, "reason": why}
     per_arm |= {name: {**empty_entry(why), "verdict": "undecided", "reason": why} for name, why in unpaired.items()}
     return {
         "verdict": verdict,
@@ -54,19 +52,19 @@ def memory(
         "per_arm": per_arm,
         "reason": reason,
         "scale": scale.source if scale else None,
-        "oracle_ratio": oracle_ratio(judged, levels.oracle),
+        "oracle_ratio": oracle_ratio(judged, environment.oracle),
         "shortest": shortest_memory(environment, scale),
     }
 
 
-def pair_verdict(pair: Pair, environment: Environment, scale: Scale | None, levels: Levels) -> Verdict:
+def pair_verdict(pair: Pair, environment: Environment, scale: Scale | None) -> Verdict:
     """What one architecture and its twin say by themselves."""
     if pair.excluded:
         return "undecided", pair.excluded
-    return _verdict(environment, scale, [pair], levels)
+    return _verdict(environment, scale, [pair])
 
 
-def _verdict(environment: Environment, scale: Scale | None, judged: list[Pair], levels: Levels) -> Verdict:
+def _verdict(environment: Environment, scale: Scale | None, judged: list[Pair]) -> Verdict:
     """What the pairs in `judged` say together."""
     if not any(arm.remembers for arm in environment.arms.values()):
         return "undecided", "No arm can remember."
@@ -82,7 +80,7 @@ def _verdict(environment: Environment, scale: Scale | None, judged: list[Pair], 
     positive = [pair for pair in informative if pair.positive(scale)]
     if positive:
         return _required_or_helps(environment, scale, positive)
-    return _not_needed_or_undecided(environment, scale, informative, levels)
+    return _not_needed_or_undecided(environment, scale, informative)
 
 
 def _required_or_helps(environment: Environment, scale: Scale, positive: list[Pair]) -> Verdict:
@@ -130,7 +128,7 @@ def _unproven(environment: Environment, scale: Scale) -> str:
     return ""
 
 
-def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list[Pair], levels: Levels) -> Verdict:
+def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list[Pair]) -> Verdict:
     """`pairs`: those in which somebody learned; none has a positive effect that is significant and not negligible."""
     if open_pairs := [pair for pair in pairs if not pair.equivalent(scale)]:
         spans = ", ".join(f"{pair.arm.name} {pair.span(scale)}" for pair in open_pairs)
@@ -147,8 +145,8 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list
     if beyond and not any(_at_the_top(arm, scale, len(solvers)) for arm in solvers):
         far = ", ".join(f"{pair.arm.name} {pair.reach}" for pair in beyond)
         return "undecided", (
-            f"Memory adds nothing, but the task's memory span of {levels.span} steps is beyond what training could "
-            f"connect ({far}): a longer horizon or mem_len first."
+            f"Memory adds nothing, but the task's memory span of {memory_span(environment)} steps is beyond what "
+            f"training could connect ({far}): a longer horizon or mem_len first."
         )
     text = f"Without memory {_list(f'{a.name} gets {normalized(a, scale):.0%}' for a in solvers)} {scale.words}"
     hurt = [pair.arm.name for pair in pairs if pair.hurts(scale)]

@@ -8,7 +8,6 @@ import numpy as np
 from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.learning import Learning
-from memexp.analysis.levels import Levels
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.reach import reach
@@ -94,9 +93,12 @@ class Pair:
 
 
 def find_pairs(
-    environment: Environment, learned: dict[str, Learning], levels: Levels
+    environment: Environment, learned: dict[str, Learning], span: int | None
 ) -> tuple[dict[str, Pair], dict[str, str]]:
-    """The pairs that have at least one seed on either side, and why the other remembering arms have none."""
+    """The pairs that have at least one seed on either side, and why the other remembering arms have none.
+
+    `span`: agent steps that the task asks to remember.
+    """
     pairs, unpaired = {}, {}
     for name, arm in environment.arms.items():
         if not arm.remembers:
@@ -115,7 +117,7 @@ def find_pairs(
                 best=compare(best_windows(arm), best_windows(twin)),
                 informative=any(learned[member].verdict == "learned" for member in (name, twin.name)),
                 reach=far,
-                beyond=levels.span is not None and far is not None and levels.span > far,
+                beyond=span is not None and far is not None and span > far,
                 excluded=_why_excluded(arm, twin),
             )
     _adjust([pair for pair in pairs.values() if not pair.excluded])

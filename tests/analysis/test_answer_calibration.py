@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from memexp.analysis.learning import learning
-from memexp.analysis.levels import find_levels
 from memexp.analysis.memory import memory
 from memexp.analysis.scale import find_scale
 from memexp.analysis.truths import environment
@@ -33,7 +32,7 @@ def verdicts(memory_mean, twin_mean, sd, *, seeds=5, pairs=1, ceiling=1.0, round
 def verdict_of(world):
     scale = find_scale(world)
     learned = {name: learning(arm, world, scale) for name, arm in world.arms.items()}
-    return memory(world, scale, learned, find_levels(world))["verdict"]
+    return memory(world, scale, learned)["verdict"]
 
 
 @pytest.mark.parametrize("ceiling", [1.0, None])
