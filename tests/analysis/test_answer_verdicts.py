@@ -99,7 +99,17 @@ def test_an_effect_between_small_and_significant_is_undecided_and_names_the_seed
     write_matrix(tmp_path, {"S": [0.9, 0.6, 0.9, 0.5, 0.8], "S~": [0.8, 0.4, 0.9, 0.5, 0.7]})
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "undecided"
-    assert any("more seeds of arms S and S~" in sentence or "would decide" in sentence for sentence in found["next"])
+    assert any("20 seeds would not decide at this spread" in sentence for sentence in found["next"])
+    assert found["sequential"]["per_arm"]["S"]["action"] == "stop"
+    write_matrix(tmp_path / "b", {"S": [0.9, 0.7, 0.85, 0.78, 0.8], "S~": [0.72, 0.6, 0.68, 0.8, 0.65]})
+    found = judged(tmp_path / "b")
+    assert found["memory"]["verdict"] == "undecided"
+    assert "run 5 more seeds of arms S and S~ (--seeds 10) to decide" in found["next"]
+    assert found["sequential"]["per_arm"]["S~"] == {
+        "action": "run", "seeds": [5, 6, 7, 8, 9], "target": 10,
+        "because": "undecided: 10 seeds would decide with 80% probability",
+    }  # fmt: skip
+    assert found["until_answered"]["agent_steps"] == 10 * BUDGET
 
 
 def test_three_seeds_decide_nothing_and_the_answer_says_which_to_run(tmp_path):
