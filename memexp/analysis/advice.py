@@ -56,6 +56,8 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         steps.append(f"launch the matrix again: {_count(ended, 'run')} did not get to the end: {_names(ended)}")
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
+    if not any(arm.remembers for arm in arms.values()):
+        steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
     few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
     for have in sorted(set(few.values())):
         names = [name for name, seeds in few.items() if seeds == have]
