@@ -58,11 +58,12 @@ def _for_the_pair(
     states = [judged["arms"][member]["learning"]["state"] for member in (name, twin.name)]
     if states == ["not_learned", "not_learned"]:
         return None, "neither it nor its twin learned: steps and knobs help, seeds do not"
-    if judged["memory"]["per_arm"][name]["verdict"] == "helps":
-        return DEFAULT_SEEDS if min(len(arm.seeds), len(twin.seeds)) < DEFAULT_SEEDS else DESIGNS[1], (
-            "helps; more seeds may show that it is required"
-        )
-    if min(len(arm.seeds), len(twin.seeds)) < DEFAULT_SEEDS or scale is None:
+    have, pair = min(len(arm.seeds), len(twin.seeds)), judged["memory"]["per_arm"][name]
+    if pair["negligible"]:
+        return None, f"its effect is surely small, more seeds cannot say more. {pair['reason']}"
+    if pair["verdict"] == "helps":
+        return next((n for n in DESIGNS if n > have), None), "helps; more seeds may show that it is required"
+    if have < DEFAULT_SEEDS or scale is None:
         return DEFAULT_SEEDS, "undecided: the default number of seeds first"
     claims = sum(entry["excluded"] is None for entry in judged["memory"]["per_arm"].values())
     needed = seeds_needed(arm.finals, twin.finals, scale.span, max(claims, 1))

@@ -72,6 +72,13 @@ def test_a_pair_that_is_certain_stops_while_another_goes_on(tmp_path):
     assert plans["S"]["because"] == "verdict certain: not needed"
 
 
+def test_arms_that_stop_halfway_alike_need_steps_or_knobs_and_no_more_seeds(tmp_path):
+    write_matrix(tmp_path, {"S": HALF, "S~": HALF[::-1]})
+    plan = judged(tmp_path)["sequential"]["per_arm"]["S"]
+    assert plan["action"] == "stop"
+    assert "memory may be what the rest takes" in plan["because"]
+
+
 def test_failed_seeds_are_run_again_before_new_ones_and_running_ones_are_waited_for(tmp_path):
     write_matrix(tmp_path, {"S": GOOD[:2], "S~": HALF[:3]})
     write_run(tmp_path, "S", 2, rising(0.9), reached=0.3, status="failed")
