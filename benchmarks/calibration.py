@@ -10,7 +10,7 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
@@ -21,6 +21,7 @@ from memexp.analysis.convergence import binned_curves, convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import learning
 from memexp.analysis.load import Arm, Environment
+from memexp.analysis.looks import MIN_SEEDS
 from memexp.analysis.memory import memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
@@ -320,10 +321,12 @@ def _first_claim(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, watched
     """Seeds an arm at the first look with a watched verdict; infinite where there is none up to all seeds."""
     order = rng.permutation(np.repeat([0, 1], len(x)))
     have = np.stack([(order == side).cumsum() for side in (0, 1)], axis=1)
-    random = RANDOM(rng, len(x))
-    for n, m in have[have.min(axis=1) >= 4]:
-        world = environment({"A": x[:n], "A~": y[:m]}, 1.0, random[: max(n, m)])
-        if memory_verdict(world) in watched:
+    world = environment({"A": x, "A~": y}, 1.0, RANDOM(rng, len(x)))
+    for n, m in have[have.min(axis=1) >= MIN_SEEDS]:
+        arms = {
+            name: replace(arm, seeds=arm.seeds[:k]) for (name, arm), k in zip(world.arms.items(), (n, m), strict=True)
+        }
+        if memory_verdict(replace(world, arms=arms, random_returns=world.random_returns[: max(n, m)])) in watched:
             return (n + m) / 2
     return float("inf")
 

@@ -196,17 +196,29 @@ def status(
     targets: Annotated[list[str] | None, typer.Argument(metavar="[MATRIX|RUN]...", show_default=False)] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option(help="Keep the table up to date until Ctrl-C.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--next", help="Also judge the runs: whether to stop paying, or which seeds to run next.")
+    ] = False,
 ) -> None:
     """Show how runs stand: state, agent steps, return, rate and time left."""
+    if plan and watch:
+        raise UsageError("--next judges the runs once; to keep judging them: memexp report MATRIX --watch")
     from memexp.launch.status import find_targets, status_of, status_table, watch_table
 
     if watch:
         return watch_table(targets or [])
-    statuses = [status_of(run) for run in find_targets(targets or [])]
+    runs = find_targets(targets or [])
+    statuses = [status_of(run) for run in runs]
+    todo: dict[str, str] | None = None
+    if plan:
+        from memexp.watch import plans
+
+        todo = plans(runs)
     if as_json:
-        print(json.dumps([one.as_dict() for one in statuses], indent=2))
+        rows = [one.as_dict() | ({"next": todo.get(one.run)} if todo is not None else {}) for one in statuses]
+        print(json.dumps(rows, indent=2))
     elif statuses:
-        Console().print(status_table(statuses))
+        Console().print(status_table(statuses, todo))
     else:
         print("no runs yet")
     return None
@@ -249,9 +261,18 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(help="Also write every picture as PNG and SVG here.", show_default=False)
     ] = None,
+    watch: Annotated[
+        bool, typer.Option(help="Keep verdicts, and what to run next, up to date until Ctrl-C; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer the question: write the report, print its path and the verdicts."""
+    if watch:
+        if out or md or figures or as_json:
+            raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
+        from memexp.watch import watch as keep_watching
+
+        return keep_watching(target, _verdicts, Console())
     from memexp.analysis.answer import answer_of
     from memexp.analysis.load import load
 
@@ -268,6 +289,7 @@ def report(
         Console().print(_verdicts(found))
         for path in written:
             print(path)
+    return None
 
 
 def _runs_of(target: str) -> tuple[str, list[Any], list[str]]:

@@ -5,8 +5,8 @@ from typing import Any
 from memexp.analysis.funnel import arm_funnel, random_funnel
 from memexp.analysis.knobs.suggest import Suggestion, suggest
 from memexp.analysis.load import Environment
-from memexp.analysis.scale import SOLVED, Scale
-from memexp.analysis.words import counted
+from memexp.analysis.remaining import DEFAULT_SEEDS
+from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
 from memexp.config import count_name
 
 
@@ -51,69 +51,37 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
     arms = environment.arms
     unfinished = [seed for arm in arms.values() for seed in arm.partial]
     if running := [seed for seed in unfinished if seed.status == "running"]:
-        steps.append(f"wait for the {counted(len(running), 'run')} that {_is(running)} not finished: {_names(running)}")
+        steps.append(f"wait for the {_count(running, 'run')} that {_is(running)} not finished: {_names(running)}")
     if ended := [seed for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
-        steps.append(f"launch the matrix again: {counted(len(ended), 'run')} did not get to the end: {_names(ended)}")
+        steps.append(f"launch the matrix again: {_count(ended, 'run')} did not get to the end: {_names(ended)}")
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
-    more = _more_seeds(environment, judged)
-    steps += more
+    if not any(arm.remembers for arm in arms.values()):
+        steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
+    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
+    for have in sorted(set(few.values())):
+        names = [name for name, seeds in few.items() if seeds == have]
+        missing = DEFAULT_SEEDS - have
+        steps.append(
+            f"run {missing} more {'seed' if missing == 1 else 'seeds'} of arm{'' if len(names) == 1 else 's'} "
+            f"{', '.join(names)} (--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that "
+            "can decide"
+        )
     for name, arm in arms.items():
         if arm.remembers and f"{name}~" not in arms:
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
         if arm.consistent is False:
             recipe = arm.info.recipe or "RECIPE"
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
+    if judged["memory"]["verdict"] in ("undecided", "helps"):
+        steps += _more_seeds(scale, judged)
     steps += _turn([knob for knob in judged["knobs"] if "words" in knob])
     for knob in judged["knobs"]:
         if knob["knob"] == "steps":
             steps.append(f"train longer (--steps {count_name(knob['value'])}): {knob['because']}")
         elif "words" not in knob:
             steps.append(f"change {knob['knob']}: {knob['because']}")
-    if not more:
-        steps += _why_not_more(judged)
-    undecided = judged["memory"]["verdict"] == "undecided"
-    if undecided and scale and not (more or running or judged["knobs"] or _somebody_solves(judged)):
-        steps.append(f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it")
     return steps
-
-
-def _more_seeds(environment: Environment, judged: dict[str, Any]) -> list[str]:
-    """The seeds that each arm should have besides those that exist; arms that need the same are named together."""
-    groups: dict[tuple[int, str, str], list[str]] = {}
-    for name, action in judged["sequential"]["per_arm"].items():
-        arm = environment.arms[name]
-        begun = {seed.info.seed for seed in (*arm.seeds, *arm.partial)}
-        fresh = [seed for seed in action["seeds"] if seed not in begun]
-        if action["action"] == "run" and fresh:
-            groups.setdefault((len(fresh), _seeds_word(fresh, begun), action["because"]), []).append(name)
-    return [
-        f"run {counted(number, 'more seed')} of arm{'s' * (len(names) > 1)} {', '.join(names)} ({word}): {because}"
-        for (number, word, because), names in groups.items()
-    ]
-
-
-def _why_not_more(judged: dict[str, Any]) -> list[str]:
-    """Why no further seed is asked for although memory is undecided: arms of the same reason are named together."""
-    reasons: dict[str, list[str]] = {}
-    for name in judged["memory"]["per_arm"] if judged["memory"]["verdict"] == "undecided" else ():
-        action = judged["sequential"]["per_arm"][name]
-        if action["action"] == "stop":
-            reasons.setdefault(action["because"], []).append(name)
-    return [f"no more seeds of {', '.join(names)} for now: {because}" for because, names in reasons.items()]
-
-
-def _seeds_word(fresh: list[int], begun: set[int]) -> str:
-    """'--seeds 5' where these are all of the first five that are missing, else '--seeds 7,9'."""
-    wanted = sorted({*fresh, *begun})
-    if wanted == list(range(len(wanted))):
-        return f"--seeds {len(wanted)}"
-    return f"--seeds {','.join(map(str, fresh))}{',' * (len(fresh) == 1)}"
-
-
-def _somebody_solves(judged: dict[str, Any]) -> bool:
-    finals = [arm["final"]["normalized"] for arm in judged["arms"].values()]
-    return any(final is not None and final >= SOLVED for final in finals)
 
 
 def _turn(knobs: list[dict[str, Any]]) -> list[str]:
@@ -125,6 +93,32 @@ def _turn(knobs: list[dict[str, Any]]) -> list[str]:
         f"turn a knob: {knobs[0]['words']}. {knobs[0]['because']} `memexp launch pilots` with the matrix file tries "
         f"{which} cheaply; whatever learns there, test it on the unchanged task again"
     ]
+
+
+def _more_seeds(scale: Scale | None, judged: dict[str, Any]) -> list[str]:
+    """The seeds that `sequential` would run for the pairs that can be compared already, or why more do not help."""
+    if scale is None:
+        return []
+    sentences, plans = [], judged["sequential"]["per_arm"]
+    for name, entry in judged["memory"]["per_arm"].items():
+        if entry["excluded"]:
+            continue
+        pair = [plans[name], plans[entry["twin"]]]
+        if more := max(len(plan["seeds"]) for plan in pair):
+            seeds = "1 more seed" if more == 1 else f"{more} more seeds"
+            target = max(plan["target"] or 0 for plan in pair)
+            sentences.append(f"run {seeds} of arms {name} and {entry['twin']} (--seeds {target}) to decide")
+        elif entry["verdict"] == "undecided":
+            sentences.append(f"arms {name} and {entry['twin']}: {pair[0]['because']}")
+    solved = any((arm["final"]["normalized"] or 0) >= SOLVED for arm in judged["arms"].values())
+    if not solved and not judged["knobs"]:
+        steps = count_name(2 * judged["budget"])
+        sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
+    return sentences
+
+
+def _count(items: list[Any], noun: str) -> str:
+    return f"{len(items)} {noun}{'' if len(items) == 1 else 's'}"
 
 
 def _is(items: list[Any]) -> str:

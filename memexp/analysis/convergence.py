@@ -1,6 +1,7 @@
 """Has an arm converged? Slopes of the last third, projected over as many steps again; seeds as the unit."""
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -119,8 +120,15 @@ def smoothed_curves(arm: Arm, seeds: list[Seed] | None = None) -> tuple[np.ndarr
 
 def best_windows(arm: Arm) -> np.ndarray:
     """[seeds] the highest mean return over any tenth of the budget, the final one included."""
-    curves = smoothed_curves(arm)[1][:, int(FINAL_SHARE * POINTS) - 1 :]
-    return np.maximum(np.where(np.isnan(curves), -np.inf, curves).max(axis=1), arm.finals)
+    return np.maximum([best_window(seed, arm.budget) for seed in arm.seeds], arm.finals)
+
+
+@lru_cache(maxsize=256)
+def best_window(seed: Seed, budget: int) -> float:
+    """The highest mean return over any tenth of the budget, a hundredth apart; -inf without any episode."""
+    ends = np.linspace(FINAL_SHARE, 1, int((1 - FINAL_SHARE) * POINTS) + 1) * budget
+    means = seed.trailing_mean(ends, FINAL_SHARE * budget)
+    return float(np.where(np.isnan(means), -np.inf, means).max())
 
 
 def binned_curves(arm: Arm, bins: int = 2 * BINS) -> tuple[np.ndarray, np.ndarray]:
@@ -135,6 +143,7 @@ def projected_changes(arm: Arm) -> np.ndarray:
     return np.array([projected_change(seed, arm.budget) for seed in arm.seeds])
 
 
+@lru_cache(maxsize=256)
 def projected_change(seed: Seed, budget: int) -> float:
     """Theil-Sen slope of the returns in the last third (thirty bins), times a third of the budget."""
     edges = np.linspace(1 - HORIZON, 1, BINS + 1)[1:] * budget
@@ -142,9 +151,15 @@ def projected_change(seed: Seed, budget: int) -> float:
     known = np.flatnonzero(~np.isnan(bins))
     if len(known) < 3:
         return float("nan")
-    later, earlier = np.tril_indices(len(known), -1)
+    later, earlier = _index_pairs(len(known))
     rises = bins[known[later]] - bins[known[earlier]]
     return float(np.median(rises / (edges[known[later]] - edges[known[earlier]]))) * HORIZON * budget
+
+
+@lru_cache(maxsize=BINS)
+def _index_pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """All (later, earlier) of n points."""
+    return np.tril_indices(n, -1)
 
 
 def _settled_at(arm: Arm, scale: Scale) -> int | None:

@@ -119,7 +119,7 @@ class Arm:
         """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
         return np.array([seed.final(self.budget) for seed in self.seeds])
 
-    @property
+    @cached_property
     def worst(self) -> Seed | None:
         """The run with the largest gap between acting and learning, relative to what its precision allows."""
         measured = [seed for seed in (*self.seeds, *self.partial) if seed.max_gap is not None]

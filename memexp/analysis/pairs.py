@@ -202,12 +202,20 @@ def entry(pair: Pair, scale: Scale | None, oracle: float | None) -> dict[str, An
         "oracle_ratio": oracle_ratio([pair], oracle),
         "reach": pair.reach,
         "level": pair.level,
+        "negligible": None if scale is None or pair.excluded else pair.negligible(scale),
         "excluded": pair.excluded or None,
     }
 
 
 def empty_entry(why: str) -> dict[str, Any]:
     """The entry of an arm that has no pair."""
-    numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach", "level")
+    numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach")
     intervals = {key: [None, None] for key in ("ci", "ci90", "ci_iqm")}
-    return {"twin": None, "seeds": None, **dict.fromkeys(numbers), **intervals, "oracle_ratio": None, "excluded": why}
+    return {
+        "twin": None,
+        "seeds": None,
+        **dict.fromkeys(numbers),
+        **intervals,
+        **dict.fromkeys(("oracle_ratio", "level", "negligible")),
+        "excluded": why,
+    }

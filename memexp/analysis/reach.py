@@ -10,7 +10,7 @@ import numpy as np
 from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.scale import Scale
-from memexp.analysis.statistics import contrast
+from memexp.analysis.statistics import Contrast, contrast
 
 ENOUGH = 0.95
 """Share of the effect of memory that the shortest sufficient memory keeps."""
@@ -71,17 +71,19 @@ def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm]
     alpha = level(min(len(arm.seeds) for arm in members), len(members))
     if contrast((1.0, best.finals), (-1.0, base)).p_above() > alpha:
         return {**entry, "reason": "no length of memory has a significant effect"}
-    # Above 0 where the arm keeps 95 % of the best arm's effect.
-    kept = [
-        contrast(*([(1.0, arm.finals), (-ENOUGH, best.finals)] if arm is not best else [(1 - ENOUGH, best.finals)]),
-                 (ENOUGH - 1.0, base))
-        for arm in members
-    ]  # fmt: skip
+    kept = [_kept(arm, best.finals, base) for arm in members]
     entry["estimate"] = next(v for v, share in zip(values, kept, strict=True) if share.estimate >= 0)
-    entry["at_most"] = next((v for v, share in zip(values, kept, strict=True) if share.p_above() <= alpha), None)
-    short = [i for i, share in enumerate(kept) if share.p_below() <= alpha]
-    entry["at_least"] = values[min(max(short) + 1, len(values) - 1)] if short else values[0]
+    sure = [max(_kept(arm, other.finals, base).p_above() for other in members if other is not arm) for arm in members]
+    entry["at_most"] = next((v for v, p in zip(values, sure, strict=True) if p <= alpha), None)
+    entry["at_least"] = next(v for v, share in zip(values, kept, strict=True) if share.p_below() > alpha)
     return {**entry, "reason": _words(knob, entry)}
+
+
+def _kept(arm: Arm, best: np.ndarray, base: np.ndarray) -> Contrast:
+    """The arm's effect less 95 % of that of the seeds `best`: above 0 where the arm keeps as much."""
+    if arm.finals is best:
+        return contrast((1 - ENOUGH, best), (ENOUGH - 1, base))
+    return contrast((1.0, arm.finals), (-ENOUGH, best), (ENOUGH - 1, base))
 
 
 def _words(knob: str, entry: dict[str, Any]) -> str:

@@ -5,23 +5,16 @@ every number of seeds (`looks`). Stopping an arm never changes a verdict; runnin
 """
 
 import math
+from itertools import count, islice
 from typing import Any
 
-import numpy as np
-
 from memexp.analysis.load import Arm, Environment
-from memexp.analysis.looks import MIN_SEEDS, level
-from memexp.analysis.pairs import SMALLEST_EFFECT
+from memexp.analysis.looks import MIN_SEEDS
+from memexp.analysis.power import DESIGNS, POWER, seeds_needed
 from memexp.analysis.scale import SOLVED, Scale
-from memexp.analysis.statistics import t_quantile
 from memexp.analysis.timing import dollars_for, hours_for
 
-POWER = 0.8
-DEFAULT_SEEDS = 5
-DESIGNS = (5, 10, 20)
-"""Seeds an arm at which most of the error is spent: the designs that are proposed."""
-MAX_SEEDS = DESIGNS[-1]
-"""More than this is not proposed: the effect would have to be made larger instead."""
+DEFAULT_SEEDS = DESIGNS[0]
 METHOD = "Lan-DeMets spending over seeds an arm (4, 5, ..., 40), exact permutation and Welch tests, Holm over arms"
 
 
@@ -33,23 +26,6 @@ def remaining(environment: Environment, scale: Scale | None, judged: dict[str, A
         "sequential": {"per_arm": per_arm, "method": METHOD},
         "until_answered": _until_answered(environment, judged, targets, per_arm),
     }
-
-
-def seeds_needed(x: np.ndarray, y: np.ndarray, span: float, claims: int) -> int | None:
-    """Seeds an arm, one of DESIGNS, at which a verdict on this pair comes out with 80 % power if the truth is as seen:
-    an effect if there seems to be one that matters, else its absence. None where 20 do not suffice.
-    """
-    effect = abs(float(x.mean() - y.mean())) / span
-    spread = float(np.var(x, ddof=1) + np.var(y, ddof=1)) ** 0.5 / span
-    for n in DESIGNS:
-        if n <= min(len(x), len(y)):
-            continue
-        df, se = 2.0 * (n - 1), spread / n**0.5
-        shown = (t_quantile(1 - level(n, claims), df) + t_quantile(POWER, df)) * se
-        excluded = (t_quantile(1 - level(n), df) + t_quantile(POWER, df)) * se
-        if effect >= max(shown, SMALLEST_EFFECT) or effect + excluded <= SMALLEST_EFFECT:
-            return n
-    return None
 
 
 def _target(arm: Arm, environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> tuple[int | None, str]:
@@ -82,35 +58,36 @@ def _for_the_pair(
     states = [judged["arms"][member]["learning"]["state"] for member in (name, twin.name)]
     if states == ["not_learned", "not_learned"]:
         return None, "neither it nor its twin learned: steps and knobs help, seeds do not"
-    if judged["memory"]["per_arm"][name]["verdict"] == "helps":
-        return DEFAULT_SEEDS if min(len(arm.seeds), len(twin.seeds)) < DEFAULT_SEEDS else DESIGNS[1], (
-            "helps; more seeds may show that it is required"
-        )
-    if min(len(arm.seeds), len(twin.seeds)) < DEFAULT_SEEDS or scale is None:
+    have, pair = min(len(arm.seeds), len(twin.seeds)), judged["memory"]["per_arm"][name]
+    if pair["negligible"]:
+        return None, f"its effect is surely small, more seeds cannot say more. {pair['reason']}"
+    if pair["verdict"] == "helps":
+        return next((n for n in DESIGNS if n > have), None), "helps; more seeds may show that it is required"
+    if have < DEFAULT_SEEDS or scale is None:
         return DEFAULT_SEEDS, "undecided: the default number of seeds first"
     claims = sum(entry["excluded"] is None for entry in judged["memory"]["per_arm"].values())
     needed = seeds_needed(arm.finals, twin.finals, scale.span, max(claims, 1))
     if needed is None:
-        return None, f"{MAX_SEEDS} seeds would not decide at this spread: make the seeds more alike, or train longer"
+        return None, f"{DESIGNS[-1]} seeds would not decide at this spread: make the seeds more alike, or train longer"
     return needed, f"undecided: {needed} seeds would decide with {POWER:.0%} probability"
 
 
 def _action(arm: Arm, target: int | None, because: str) -> dict[str, Any]:
-    """stop, fix, wait for what runs already, or run these seeds."""
-    known = {seed.info.seed: seed for seed in (*arm.seeds, *arm.partial)}
+    """stop, fix, wait for what runs already, or run these seeds: failed ones again, then the lowest new numbers."""
+    plan = {"action": "stop", "seeds": [], "target": target, "because": because}
     if arm.consistent is False:
-        return {"action": "fix", "seeds": [], "because": because}
+        return {**plan, "action": "fix"}
     if target is None or len(arm.seeds) >= target:
-        return {"action": "stop", "seeds": [], "because": because}
-    running = [number for number, seed in known.items() if seed.status == "running"]
+        return plan
+    running = [seed.info.seed for seed in arm.partial if seed.status == "running"]
     ended = sorted(seed.info.seed for seed in arm.partial if seed.status != "running")
-    fresh = (number for number in range(10 * MAX_SEEDS) if number not in known)
+    known = {seed.info.seed for seed in (*arm.seeds, *arm.partial)}
     missing = max(0, target - len(arm.seeds) - len(running))
     again = ended[:missing]
-    chosen = again + [next(fresh) for _ in range(missing - len(again))]
+    chosen = again + list(islice((n for n in count() if n not in known), missing - len(again)))
     if not chosen:
-        return {"action": "wait", "seeds": [], "because": f"{because}; {len(running)} running"}
-    return {"action": "run", "seeds": chosen, "because": because}
+        return {**plan, "action": "wait", "because": f"{because}; {len(running)} running"}
+    return {**plan, "action": "run", "seeds": chosen}
 
 
 def _until_answered(
@@ -120,24 +97,36 @@ def _until_answered(
     per_arm: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Runs, agent steps, hours and dollars until the memory question is decided with 80 % probability."""
-    costs = {}
-    for name, arm in environment.arms.items():
-        runs = len(per_arm[name]["seeds"])
-        left = [arm.budget - seed.reached for seed in arm.partial if seed.status == "running"]
-        steps = runs * arm.budget + sum(max(0, steps) for steps in left) * (per_arm[name]["action"] != "stop")
-        hours = hours_for(arm, steps) if steps else 0.0
-        dollars = dollars_for(arm, hours) if hours is not None else None
-        costs[name] = {"runs": runs, "agent_steps": steps, "hours": hours, "dollars": dollars if steps else 0.0}
-    seeds = [target for target, _ in targets.values() if target is not None]
     decided = judged["memory"]["verdict"] in ("required", "not_needed")
-    done = decided or not any(cost["agent_steps"] for cost in costs.values())
+    longer = 0 if decided else _more_steps(environment, judged)
+    costs = {name: _cost(arm, per_arm[name], longer) for name, arm in environment.arms.items()}
     return {
-        "seeds": max(seeds, default=None),
+        "seeds": max((target for target, _ in targets.values() if target is not None), default=None),
+        "budget": environment.budget + longer,
         "power": POWER,
         **{key: _sum(cost[key] for cost in costs.values()) for key in ("runs", "agent_steps", "hours", "dollars")},
         "per_arm": costs,
-        "reason": _reason(judged, decided, done),
+        "reason": _reason(judged, decided, not any(cost["agent_steps"] for cost in costs.values())),
     }
+
+
+def _more_steps(environment: Environment, judged: dict[str, Any]) -> int:
+    """Agent steps a run that are missing as well: as many again where no arm solves it and one still improves."""
+    arms = judged["arms"].values()
+    improving = any(arm["convergence"]["verdict"] == "improving" for arm in arms)
+    solved = any((arm["final"]["normalized"] or 0.0) >= SOLVED for arm in arms)
+    return environment.budget if improving and not solved else 0
+
+
+def _cost(arm: Arm, plan: dict[str, Any], longer: int) -> dict[str, Any]:
+    """What the planned seeds of the arm, those that still run and `longer` more steps of each seed take."""
+    goes_on = plan["action"] in ("run", "wait")
+    left = sum(max(0, arm.budget - seed.reached) for seed in arm.partial if seed.status == "running")
+    runs = len(plan["seeds"])
+    steps = runs * (arm.budget + longer) + len(arm.seeds) * longer + (left if goes_on else 0)
+    hours = hours_for(arm, steps) if steps else 0.0
+    dollars = dollars_for(arm, hours) if hours is not None else None
+    return {"runs": runs, "agent_steps": steps, "hours": hours, "dollars": dollars if steps else 0.0}
 
 
 def _reason(judged: dict[str, Any], decided: bool, done: bool) -> str:

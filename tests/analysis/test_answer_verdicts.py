@@ -95,11 +95,21 @@ def test_arms_that_stop_halfway_alike_do_not_show_that_memory_is_not_needed(tmp_
     assert "same level" in memory["reason"]
 
 
-def test_an_effect_between_small_and_significant_is_undecided_and_the_answer_says_whether_seeds_help(tmp_path):
+def test_an_effect_between_small_and_significant_is_undecided_and_names_the_seeds_to_run(tmp_path):
     write_matrix(tmp_path, {"S": [0.9, 0.6, 0.9, 0.5, 0.8], "S~": [0.8, 0.4, 0.9, 0.5, 0.7]})
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "undecided"
-    assert found["next"][0].startswith("no more seeds of S for now: 20 seeds would not decide")
+    assert any("20 seeds would not decide at this spread" in sentence for sentence in found["next"])
+    assert found["sequential"]["per_arm"]["S"]["action"] == "stop"
+    write_matrix(tmp_path / "b", {"S": [0.9, 0.7, 0.85, 0.78, 0.8], "S~": [0.72, 0.6, 0.68, 0.8, 0.65]})
+    found = judged(tmp_path / "b")
+    assert found["memory"]["verdict"] == "undecided"
+    assert "run 5 more seeds of arms S and S~ (--seeds 10) to decide" in found["next"]
+    assert found["sequential"]["per_arm"]["S~"] == {
+        "action": "run", "seeds": [5, 6, 7, 8, 9], "target": 10,
+        "because": "undecided: 10 seeds would decide with 80% probability",
+    }  # fmt: skip
+    assert found["until_answered"]["agent_steps"] == 10 * BUDGET
 
 
 def test_three_seeds_decide_nothing_and_the_answer_says_which_to_run(tmp_path):
@@ -119,7 +129,7 @@ def test_four_seeds_of_four_arms_cannot_be_significant_together_and_a_fifth_is_a
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "undecided"
     assert found["memory"]["per_arm"]["A"]["p_holm"] == pytest.approx(4 / 70, rel=1e-3)
-    assert found["next"][0].startswith("run 1 more seed of arms A, A~, B, B~, C, C~, D, D~ (--seeds 5)")
+    assert found["next"][0] == "run 1 more seed of arms A and A~ (--seeds 5) to decide"
 
 
 def test_one_seed_gives_numbers_without_intervals(tmp_path):

@@ -37,12 +37,13 @@ def write_run(
     status: str | None = "completed",
     precision: str = "float32",
     gap: float | None = 1e-6,
-    columns: dict[str, Any] | None = None,
+    columns: dict[str, Any] | list[dict[str, Any]] | None = None,
     **info: Any,
 ) -> Run:
     """One run directory. `arm` ends in '~' for a twin; `reached` is the share of the budget that the curve spans.
 
-    `status` None: still running. `columns` adds to, or replaces, columns of metrics.jsonl (one value for all lines).
+    `status` None: still running. `columns` adds to, or replaces, columns of
+    metrics.jsonl: one dictionary for all lines, or one a line.
     """
     safe = re.sub(r"\W", "", arm.replace("~", "_off"))
     run = Run(folder / (name or f"{env}_{safe}.s{seed}"))
@@ -52,6 +53,7 @@ def write_run(
     run.write_info(RunInfo(run=run.name, env=env, arm=arm, seed=seed, **known))
     run.write_config({"trainer": {"precision": precision}})
     steps = (np.linspace(0, reached * budget, len(returns) + 1)[1:]).astype(int)
+    extra = columns if isinstance(columns, list) else [columns or {}] * len(returns)
     lines = [
         {
             "agent_steps": int(at),
@@ -60,9 +62,9 @@ def write_run(
             "episode/return": float(value),
             "episode/count": 10,
             "consistency/max_logprob_gap": gap,
-            **(columns or {}),
+            **more,
         }
-        for at, value in zip(steps, returns, strict=True)
+        for at, value, more in zip(steps, returns, extra, strict=True)
     ]
     (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if status is not None:
