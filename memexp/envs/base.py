@@ -34,6 +34,9 @@ class VecEnv(ABC):
     """True last observation of the episodes that ended in the latest step, in their rows; other rows are undefined."""
     ceiling_return: float | None = None
     """Return of a perfect player with memory, where it is known."""
+    memory_span: int | None = None
+    """Steps between what must be remembered and its use, at most; 0: the present observation suffices; None: not known.
+    """
 
     @abstractmethod
     def reset(self) -> Tensor:

@@ -126,6 +126,7 @@ class Session:
                 total_timesteps=config.trainer.total_timesteps,
                 hardware=labels.hardware or _hardware(self.ranks),
                 price_per_hour=labels.price_per_hour,
+                memory_span=self.trainer.env.memory_span,
                 num_actions=self.trainer.env.num_actions,
                 **self._levels(say),
             )

@@ -13,7 +13,7 @@ Every file but metrics.jsonl is replaced atomically; a torn last line of metrics
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict
 from memexp.config import check_run_name
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
@@ -60,6 +61,8 @@ class RunInfo(BaseModel):
     """The same of one that sees the present observation alone."""
     oracle_return: float | None = None
     """The same of one that sees the whole state."""
+    memory_span: int | None = None
+    """Agent steps that the task asks a policy to remember; 0 where the present observation suffices."""
     num_actions: int | None = None
 
 
@@ -131,6 +134,10 @@ class Run:
             provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
         self._write("provenance.json", json.dumps(provenance, indent=2))
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return json.loads((self.path / "provenance.json").read_text())
+
     # What it measured.
 
     def append_metrics(self, metrics: dict[str, float | int | None]) -> None:
@@ -147,6 +154,13 @@ class Run:
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
         return list(_json_lines(self.path / "metrics.jsonl"))
+
+    def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, "np.ndarray"]:
+        """Columns `names` of the metrics, and all that begin with `prefix`, by agent_steps; see runs/columns.py."""
+        from memexp.runs.columns import columns_of_text
+
+        file = self.path / "metrics.jsonl"
+        return columns_of_text(file.read_bytes() if file.exists() else b"", names, prefix)
 
     def last_metrics(self) -> dict[str, Any] | None:
         lines = self.metrics()
