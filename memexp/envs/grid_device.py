@@ -63,7 +63,6 @@ class DeviceWorlds:
         self._now = 0  # steps of all worlds so far
         self._ends_at = np.zeros(n, np.int64)  # the step that ends the episode a world plays; 0: none does
         self._unforetold = np.zeros(n, np.bool_)  # worlds whose next task is not known before the next `pop_ended`
-        self._reconsider = False
         self._noted: list[tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]] = []
         self._left: list[Ended] = []
         tensors = self._live.tensors
@@ -99,7 +98,7 @@ class DeviceWorlds:
         ending = np.flatnonzero(self._ends_at == self._now)
         if len(ending):
             self._turn_over(ending)
-        if self._reconsider or self._now % GLANCE == 0:
+        if self._now % GLANCE == 0:
             self._look_ahead()
 
     def step(self, actions: Tensor) -> Outcome:
@@ -122,7 +121,7 @@ class DeviceWorlds:
     def pop_ended(self) -> list[Ended]:
         """What the episodes that ended since the last call leave behind; one transfer, if there are any."""
         self._gather()
-        self._reconsider = True
+        self._unforetold[:] = False
         left, self._left = self._left, []
         return left
 
@@ -178,10 +177,6 @@ class DeviceWorlds:
 
     def _look_ahead(self) -> None:
         """Order next episodes: by the lot, or before a world's end comes near."""
-        if self._reconsider:
-            self._reconsider = False
-            self._unforetold[:] = False
-            self._give_up_outdated()
         wanted = [w for w, order in enumerate(self._pool.asked) if order is None and not self._unforetold[w]]
         if not wanted or not self._pool.has_room:
             return
@@ -196,12 +191,6 @@ class DeviceWorlds:
                 else:
                     orders.append(Order(w, episode, task))
             self._pool.ask(orders)
-
-    def _give_up_outdated(self) -> None:
-        """Want nothing where the curriculum now says that another task follows."""
-        for order in [order for order in self._pool.asked if order is not None]:
-            if self._roster.foretell(order.w, order.episode) not in (None, order.task):
-                self._pool.vacate(order.w)
 
     def _gather(self) -> None:
         """Fetch what ended episodes have left behind, and compare what ended with what had to end.

@@ -40,7 +40,7 @@ except ImportError:
     from numba.core import config  # type: ignore[attr-defined]
 
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
-COPYING = 128
+COPYING = 4 if SIMULATED else 128
 """Threads that copy one world."""
 LOOKING = 4 if SIMULATED else 64
 """Agents in one block of `look`."""

@@ -74,8 +74,7 @@ class Log:
     def plan(self, of: Block) -> Plan:
         """What `renew` copies into a record."""
         lines = [
-            (begin, self.record, of.begins[name] // 4, words, words)
-            for name, (begin, words, _) in self._fields.items()
+            (begin, self.record, of.begins[name] // 4, words, words) for name, (begin, words, _) in self._fields.items()
         ]
         return _plan(lines, [], of.memory.device)
 
