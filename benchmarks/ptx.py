@@ -53,9 +53,8 @@ def signatures() -> dict[str, tuple[Any, ...]]:
 def compile_all(cc: int) -> list[dict[str, Any]]:
     """What becomes of every kernel for one compute capability (80: 8.0)."""
     import numba.cuda.dispatcher as dispatcher
-    from numba import cuda
 
-    from memexp.envs.grid.cuda import KERNELS
+    from memexp.envs.grid.cuda import KERNELS, cuda
 
     capability = divmod(cc, 10)
     # The rules that a kernel calls are compiled for "the current device", which need not exist.
@@ -75,7 +74,7 @@ def compile_all(cc: int) -> list[dict[str, Any]]:
 
 def machine_code(ptx: str, cc: int) -> dict[str, int]:
     """Size of the machine code of a kernel, and what it needs of a multiprocessor."""
-    from cuda.bindings import nvjitlink
+    from cuda.bindings import nvjitlink  # type: ignore[import-not-found]
 
     linker = nvjitlink.create(2, [f"-arch=sm_{cc}", "-verbose"])
     code = ptx.encode()

@@ -94,7 +94,7 @@ class TMazeEnv(ControlEnv):
     ):
         self._length = config.length
         self._cue_stays = config.name == "tmaze_cue"
-        self._max_steps = 10 * (config.length + 1)
+        self.shortest_truncation = self._max_steps = 10 * (config.length + 1)
         super().__init__(num_envs, device, seed, first_world)
 
     def _restart(self) -> None:
@@ -150,6 +150,7 @@ class ChainRecallEnv(ControlEnv):
         self, config: ChainRecall, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
     ):
         self._k, self._length = config.k, config.episode_length
+        self.shortest_truncation = self._length
         self.num_actions = config.num_symbols
         self.observation = VectorSpace(config.num_symbols)
         super().__init__(num_envs, device, seed, first_world)

@@ -57,6 +57,8 @@ class TrainerConfig(Config):
     """"auto" takes a GPU where there is one; else "cpu", "cuda", "cuda:1"."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 autocasts both passes."""
+    graph: bool = False
+    """On a GPU: replay each step of acting (policy, sampling, worlds) as one CUDA graph. On a CPU nothing changes."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of this process; 0 leaves the choice to torch."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
@@ -105,8 +107,8 @@ class Labels(Config):
 
 
 RESUMABLE = (
-    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels",
-    "wandb", "recipe",
+    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "trainer.graph",
+    "cortex.compile", "labels", "wandb", "recipe",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numba.cuda
 import numpy as np
-from numba import cuda
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
@@ -39,6 +39,7 @@ try:  # what numba-cuda reads, as opposed to the target that is built into Numba
 except ImportError:
     from numba.core import config  # type: ignore[attr-defined]
 
+cuda: Any = numba.cuda
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 COPYING = 4 if SIMULATED else 128
 """Threads that copy one world."""
@@ -49,8 +50,7 @@ RECORD_HEAD = 2
 NUM_ENDED, NUM_STARVED = 0, 1
 """Counters: episodes that ended; and worlds that found no next one, which must not happen."""
 
-Kernel = Callable[..., Any]
-KERNELS: dict[str, Kernel] = {}
+KERNELS: dict[str, Any] = {}
 """Name -> kernel, `kernel[grid, block, stream](...)`."""
 
 
@@ -120,7 +120,7 @@ class Delivery(NamedTuple):
     """int64 [W], as in Change."""
 
 
-def kernel(function: Kernel) -> Kernel:
+def kernel(function: Callable[..., None]) -> Any:
     """A CUDA kernel, compiled on its first launch and kept on disk under the hash of all rules."""
     before = config.CACHE_DIR  # type: ignore[attr-defined]
     config.CACHE_DIR = cache_directory(Path(__file__).parent)  # type: ignore[attr-defined]
