@@ -5,6 +5,7 @@ prepares next episodes ahead of need and keeps account of what has ended without
 for itself, and `pop_ended` compares the two. In CUDA's simulator tensors on the CPU stand for those on the device.
 """
 
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -152,11 +153,15 @@ class DeviceWorlds:
             self._pool.vacate(w)
         self._unforetold[:] = False
 
+    def launches(self, mode: int) -> dict[str, Callable[[], None]]:
+        """The kernels of one step of every world, in order, each to be enqueued on the current stream by a call."""
+        s, stream = self._live.state, stream_of(self._obs)
+        renew = kernels.renew[len(self._ends), kernels.COPYING, stream]
+        return kernels.launches(s, self._turn, mode, stream) | {"renew": lambda: renew(s, self._change)}
+
     def _launch(self, mode: int) -> None:
-        """Enqueue one step of every world on the current stream."""
-        stream = stream_of(self._obs)
-        kernels.enqueue(self._live.state, self._turn, mode, stream)
-        kernels.renew[len(self._ends), kernels.COPYING, stream](self._live.state, self._change)
+        for enqueue in self.launches(mode).values():
+            enqueue()
 
     def _turn_over(self, ending: np.ndarray) -> None:
         """The step to come ends the episodes of these worlds."""

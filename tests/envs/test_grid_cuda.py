@@ -11,6 +11,9 @@ import pytest
 import torch
 from helpers.golden import GOLDEN
 
+from memexp.config import UsageError
+from memexp.envs import make
+
 ON_GPU = torch.cuda.is_available()
 SHORT = (
     "assembly_lines/level_0_a", "assembly_lines/tiny_b", "cvc_random_maps/n4_full_episode",
@@ -30,6 +33,12 @@ def tell(*words: str) -> dict:
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(find_spec("numba_cuda") is not None, reason="numba-cuda is installed")
+def test_a_device_without_numba_cuda_is_refused_by_naming_what_to_install():
+    with pytest.raises(UsageError, match=r"'cuda:1'.* need numba-cuda there: pip install 'memexp\[gpu\]'"):
+        make("assembly_lines", 1, "cuda:1")
 
 
 @pytest.mark.slow

@@ -110,7 +110,7 @@ def on_device(s: State, sizes: Sizes) -> Callable[[np.ndarray], None]:
     """The same by kernels on the GPU (or its simulator), where the world is carried before each step and from after."""
     import torch
 
-    from memexp.envs.grid.cuda import SIMULATED, Turn, enqueue
+    from memexp.envs.grid.cuda import SIMULATED, Turn, launches
     from memexp.envs.grid.memory import Block, shared, stream_of
 
     device = torch.device("cpu" if SIMULATED else "cuda")
@@ -124,7 +124,8 @@ def on_device(s: State, sizes: Sizes) -> Callable[[np.ndarray], None]:
     def step(actions: np.ndarray) -> None:
         block.load({name: getattr(s, name) for name in block.tensors})
         ours.copy_(torch.from_numpy(actions))
-        enqueue(block.state, turn, RECORDED, stream_of(ours))
+        for enqueue in launches(block.state, turn, RECORDED, stream_of(ours)).values():
+            enqueue()
         for name, array in block.host().items():
             np.copyto(getattr(s, name), array)
         assert (ends.cpu().numpy() == s.terminated[:, None]).all()

@@ -36,7 +36,8 @@ def fresh(name: str, seed: int = 3) -> tuple[Policy, VecEnv, Actor, Dice, Segmen
 
 
 @pytest.mark.parametrize(
-    ("name", "graphable"), [("chain_recall", False), ("tmaze", False), ("assembly_lines", False), ("assembly_lines", True)]
+    ("name", "graphable"),
+    [("chain_recall", False), ("tmaze", False), ("assembly_lines", False), ("assembly_lines", True)],
 )
 def test_acting_in_one_place_of_memory_is_the_plain_loop(name, graphable):
     plain, placed = fresh(name), fresh(name)

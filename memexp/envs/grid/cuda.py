@@ -211,14 +211,16 @@ def deliver(delivery):
             delivery.ready[w] = delivery.episodes[v]
 
 
-def enqueue(s: Any, turn: Turn, mode: int, stream: Any) -> None:
-    """Carry all worlds on, but for what follows an episode's end; s: State of arrays on the device."""
+def launches(s: Any, turn: Turn, mode: int, stream: Any) -> dict[str, Callable[[], None]]:
+    """What carries all worlds on, but for what follows an episode's end, in order; s: State of arrays on the device."""
     n, num_agents = s.agents.shape[:2]
     lanes = min(n, 32)
     alone = 1 if num_agents > 1 else lanes
-    act[-(-n // alone), alone, stream](s, turn, mode)
-    look_around[-(-n * num_agents // LOOKING), LOOKING, stream](s, turn)
-    settle_all[-(-n // lanes), lanes, stream](s, turn)
+    return {
+        "act": lambda: act[-(-n // alone), alone, stream](s, turn, mode),
+        "look": lambda: look_around[-(-n * num_agents // LOOKING), LOOKING, stream](s, turn),
+        "settle": lambda: settle_all[-(-n // lanes), lanes, stream](s, turn),
+    }
 
 
 @compiled

@@ -117,7 +117,8 @@ def shared(tensor: Tensor) -> Any:
 
 def stream_of(tensor: Tensor) -> Any:
     """Torch's current stream on the tensor's device, for a launch."""
-    return cuda.external_stream(torch.cuda.current_stream(tensor.device).cuda_stream) if tensor.is_cuda else 0
+    handle = torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
+    return cuda.external_stream(handle) if handle else 0
 
 
 def _plan(words: list[tuple[int, ...]], halves: list[tuple[int, ...]], device: torch.device) -> Plan:
