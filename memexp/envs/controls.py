@@ -94,7 +94,7 @@ class TMazeEnv(ControlEnv):
     ):
         self._length = config.length
         self._cue_steps = config.cue_steps if isinstance(config, TMaze) else None
-        self._max_steps = 10 * (config.length + 1)
+        self.shortest_truncation = self._max_steps = 10 * (config.length + 1)
         self.memory_span = 0 if self._cue_steps is None else config.length + 1 - self._cue_steps
         super().__init__(num_envs, device, seed, first_world)
 
@@ -152,6 +152,7 @@ class ChainRecallEnv(ControlEnv):
     ):
         self._k, self._length = config.k, config.episode_length
         self.memory_span = config.k
+        self.shortest_truncation = self._length
         self.num_actions = config.num_symbols
         self.observation = VectorSpace(config.num_symbols)
         super().__init__(num_envs, device, seed, first_world)

@@ -126,8 +126,9 @@ class Trainer:
 
     def collect(self) -> Tensor:
         """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
-        gamma = self.config.trainer.gamma
-        return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast(), self.clock)
+        hyper = self.config.trainer
+        world = self.policy, self.env, self.actor, self.dice, self.segments
+        return collect(*world, hyper.gamma, self.cast(), self.clock, hyper.graph)
 
     def cast(self) -> AbstractContextManager[Any]:
         """The precision of both passes."""
