@@ -11,17 +11,22 @@ from rich.progress import Progress as Bar
 
 from memexp.config import count_name
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks
 
 EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
 class Progress:
-    """Shows agent steps, rate, return and time left. Enter it around the training loop."""
+    """Shows agent steps, rate, return and time left. Enter it around the training loop.
 
-    def __init__(self, config: TrainConfig):
+    Of several ranks the first shows; the others only say what has gone wrong.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: Ranks):
         self._run, self._total = config.run, config.trainer.total_timesteps
         self._console = Console(file=sys.stdout, soft_wrap=True)
+        self._prefix = "" if ranks.is_first else f"rank {ranks.rank}: "
         self._last = 0.0
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -30,7 +35,7 @@ class Progress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (self._console.is_terminal and ranks.is_first),
         )
         self._task = self._bar.add_task(str(self._run), total=self._total, numbers="")
 
@@ -45,7 +50,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(self._prefix + text, highlight=False, markup=False)
 
     def show(self, metrics: dict[str, Any]) -> None:
         """Bring the display up to date with an update's metrics."""

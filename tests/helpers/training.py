@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import pytest
 from helpers.cvc import RICH, SMALL
 
 from memexp.config import override
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.session import Agreed, Session
 from recipes import controls
 
 TINY = {
@@ -46,6 +50,32 @@ def tiny_cvc(**changes: Any) -> TrainConfig:
     words |= {"trainer.num_envs": 8, "trainer.total_timesteps": 192 * 6}
     words |= {f"env.{name}": value for name, value in knobs.items()}
     return override(recipe(**small), words | {key.replace("__", "."): value for key, value in changes.items()})
+
+
+def stop_after(updates: int, patch: pytest.MonkeyPatch) -> None:
+    """Runs of this process are told to stop after so many updates."""
+    real = Session._agree
+
+    def agree(self: Session, due: bool) -> Agreed:
+        agreed = real(self, due)
+        return agreed._replace(stop=1.0) if self.trainer.updates == updates else agreed
+
+    patch.setattr(Session, "_agree", agree)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait until `condition()` holds while the process lives."""
+    while not condition():
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.02)
+
+
+CLOCK = ("wall_s", "sps", "checkpoint/age_minutes", "checkpoint/failed")
+
+
+def without_clock(line: dict[str, Any]) -> dict[str, Any]:
+    """What a line of metrics says about the experiment, whatever the time was."""
+    return {key: value for key, value in line.items() if key not in CLOCK}
 
 
 def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:
