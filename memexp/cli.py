@@ -137,11 +137,16 @@ def launch(
 def train(words: RecipeWords) -> int:
     """Train one run in this process (what a node executes, under torchrun)."""
     config, arguments = _config(words)
+    return exit_of(config, ["memexp", "train", *arguments])
+
+
+def exit_of(config: Any, argv: list[str]) -> int:
+    """Train `config`; the exit code."""
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
-        outcome = run(config, argv=["memexp", "train", *arguments])
+        outcome = run(config, argv=argv)
     except (CheckpointError, OSError) as error:
         return _fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":

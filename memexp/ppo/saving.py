@@ -65,7 +65,7 @@ class Saver:
             self._pending = None
 
     def metrics(self) -> dict[str, float]:
-        """checkpoint/age_minutes of the newest one (before the first: since the start), checkpoint/failed: errors since."""
+        """checkpoint/age_minutes: of the newest one, or since the start; checkpoint/failed: errors since then."""
         age = (time.monotonic() - self._saved_at) / 60
         return {"checkpoint/age_minutes": age, "checkpoint/failed": float(self.failed)}
 

@@ -19,7 +19,8 @@ from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_lates
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.stop import Stop
 from memexp.ppo.train import train
-from memexp.runs import Run
+from memexp.runs import RESTART, Run
+from memexp.runs.writer import Writer
 
 
 def weights(name):
@@ -133,7 +134,7 @@ def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(60) == RESTART
     assert run.exit.status == "preempted"
     assert run.exit.agent_steps == run.metrics()[-1]["agent_steps"]
     assert max(run.checkpoints.glob("[0-9]*")).name == f"{run.exit.agent_steps:015d}"
