@@ -93,9 +93,8 @@ def test_training_goes_on_while_a_bucket_stalls_and_nothing_is_lost_when_it_come
 
 @pytest.mark.slow
 def test_a_run_that_is_told_to_stop_ends_though_its_bucket_never_answers(bucket):
-    process, run = started(
-        bucket, tiny(run="stuck", trainer__preemption_seconds=4, **ENDLESS | {"trainer__checkpoint_minutes": 0})
-    )
+    config = tiny(run="stuck", trainer__checkpoint_minutes=0, trainer__preemption_seconds=4, **ENDLESS)
+    process, run = started(bucket, config)
     bucket.behave("stall")
     process.terminate()
     process.stdout.read()  # until the process has closed it

@@ -1,4 +1,4 @@
-"""Several ranks, of which one hangs, fails, is killed, or is no longer there when the run is resumed: real processes."""
+"""Several ranks, of which one hangs, fails, is killed, or is not there when the run is resumed: real processes."""
 
 import os
 import signal
@@ -89,9 +89,8 @@ def test_ranks_whose_torchrun_was_killed_do_not_go_on_alone():
     process, _ = started(tiny(run="orphans", **ENDLESS))
     ranks = ranks_of(process)
     process.kill()
-    assert process.communicate(timeout=60)[0].decode().count("torchrun is gone") == len(
-        ranks
-    )  # both ended: the pipe closed
+    output, _ = process.communicate(timeout=60)  # both ended: the pipe is closed
+    assert output.decode().count("torchrun is gone") == len(ranks)
 
 
 ELASTIC = {
@@ -136,5 +135,5 @@ def test_two_ranks_make_the_same_run_twice_bit_for_bit():
 
 
 def test_a_number_of_ranks_that_does_not_divide_the_worlds_is_refused_with_those_that_do():
-    with pytest.raises(UsageError, match="numbers of ranks that it does: 1, 2, 4, 8$"):
+    with pytest.raises(UsageError, match=r"numbers of ranks that it does: 1, 2, 4, 8$"):
         Trainer(tiny(), Ranks(0, 3, torch.device("cpu")))
