@@ -127,7 +127,7 @@ class Campaign:
         return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
     def difference(self) -> tuple[float, float]:
-        """Largest difference of a metric (relative, in any line) and of a weight at the end; infinite if a line lacks."""
+        """Largest difference of a metric (relative, in any line) and of a weight at the end; infinite if lines lack."""
         killed, alone = self.lines("killed"), self.lines("alone")
         if [line["agent_steps"] for line in killed] != [line["agent_steps"] for line in alone]:
             return math.inf, math.inf
