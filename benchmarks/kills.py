@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 from safetensors.numpy import load_file
 
-CLOCK = ("wall_s", "sps", "checkpoint/age_minutes", "checkpoint/failed")
+CLOCK = ("wall_s", "sps", "checkpoint/", "time/", "gpu/")
 UPDATE = 64 * 16
 """Agent steps of an update."""
 
@@ -141,7 +141,7 @@ def apart(a: dict[str, float], b: dict[str, float]) -> float:
     """Largest |difference| / max(1, |value|) of two lines; infinite if one has what the other has not."""
     if a.keys() != b.keys():
         return math.inf
-    return max(abs(a[key] - b[key]) / max(1.0, abs(a[key])) for key in a if key not in CLOCK)
+    return max(abs(a[key] - b[key]) / max(1.0, abs(a[key])) for key in a if not key.startswith(CLOCK))
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> None:

@@ -90,7 +90,7 @@ class Saver:
         self.saved, _, began = self._pending
         if self.failed:
             self._say(f"the checkpoint of {self.saved} agent steps is written, after {self.failed} failures")
-        self.took_s, self._saved_at, self.failed = time.monotonic() - began, began, 0
+        self.took_s, self._saved_at, self.failed = answer.at - began, began, 0
         self._kept = [*self._kept, checkpoints.name_of(self.saved)][-(checkpoints.KEEP - 1) :]
         self._pending = None
 

@@ -70,6 +70,7 @@ class Session:
         self.last_line = (self.wall_s(), 0)
         self.unsaved: list[Episodes] = []
         self.turns: deque[float] = deque(maxlen=RECENT_TURNS)
+        self.together = True  # all ranks are at the same place
 
     def wall_s(self) -> float:
         """Seconds trained so far, over all stretches."""
@@ -128,13 +129,16 @@ class Session:
             self._save_last()
             if self.trainer.finished:
                 return self._finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
-            return self._finish("preempted", "told to stop by a signal; a checkpoint was written")
+            return self._finish("preempted", "told to stop by a signal")
         except Stopped:
+            self.together = False
             say_here(self.ranks, self.ranks.store)
             return self._finish("preempted", "told to stop by a signal, within an update")
         except RankLostError as error:
+            self.together = False
             return self._finish(*explain(self.ranks, error, self.stop.asked))
         except Exception as error:
+            self.together = False
             return self._fail(error)
 
     def _train(self, record: Callable[[dict[str, Any]], None]) -> None:
@@ -229,12 +233,13 @@ class Session:
         return self._finish("failed", reason)
 
     def _finish(self, status: ExitStatus, reason: str) -> Exit:
-        """Wait for the disk, then write exit.json; what the disk did not take in time is said."""
+        """Wait for the disk, then write exit.json. A run whose last checkpoint is not on the disk is not completed."""
         try:
-            if not self.saver.wait(self._patience_s()) and status == "completed":
-                status, reason = "preempted", f"{reason}, but the disk did not take the last checkpoint in time"
-        except OSError as error:  # the disk is full
-            status, reason = "failed", str(error)
+            self.saver.wait(self._patience_s())
+        except DiskFullError as error:
+            status, reason = "failed", f"{reason}; {error}" if status == "failed" else str(error)
+        if status != "failed" and self.saver.saved != self.trainer.agent_steps:
+            status, reason = "preempted", f"{reason}; the newest checkpoint is of {self.saver.saved or 0} agent steps"
         outcome = Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.wall_s())
         if self.ranks.is_first:
             self.run.finish(outcome)

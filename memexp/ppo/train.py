@@ -32,10 +32,11 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if outcome and outcome.status == "completed":
         return outcome
     ranks = join(config.trainer.device, 2 * config.trainer.rank_timeout_seconds)
-    try:
-        return Session(config, run.path, ranks, argv or []).play()
-    finally:
+    session = Session(config, run.path, ranks, argv or [])
+    outcome = session.play()
+    if session.together:  # else leaving would wait for ranks that do not come
         leave()
+    return outcome
 
 
 __all__ = ["CheckpointError", "train"]

@@ -3,7 +3,7 @@
 A script of the standard library alone, started by `memexp.runs.writer`. It reads orders from stdin, each a line of JSON
 followed by `size` bytes, carries them out one by one, retries what fails, and tells on stdout, in lines of JSON:
 
-    {"done": ID}                                             on the disk
+    {"done": ID, "at": SECONDS}                              on the disk since then (monotonic clock)
     {"retry": ID, "error": TEXT, "attempt": N}               failed, and is tried again
     {"failed": ID, "error": TEXT, "full": true or false}     given up; full: no space is left
 
@@ -148,7 +148,7 @@ class Scribe:
             data = self._kept.pop(path, b"") + data
         failure = self._persist(lambda: OPERATIONS[do](path, data, **order["options"]), number)
         if failure is None:
-            self._tell({"done": number})
+            self._tell({"done": number, "at": time.monotonic()})
             return
         if group:
             self._given_up.add(group)

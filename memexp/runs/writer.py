@@ -38,6 +38,8 @@ class Answer:
     """No space is left on the disk."""
     retried: bool = False
     """It failed and is tried again."""
+    at: float = 0.0
+    """When it was done (monotonic seconds)."""
 
 
 class Writer:
@@ -141,7 +143,7 @@ class Writer:
         number = next(message[key] for key in ("done", "retry", "failed") if key in message)
         retried = "retry" in message
         group, _ = self._open[number] if retried else self._open.pop(number)
-        return Answer(number, group, message.get("error"), message.get("full", False), retried)
+        return Answer(number, group, message.get("error"), message.get("full", False), retried, message.get("at", 0.0))
 
     def _send(self) -> None:
         """Hand orders over; blocks where the other process does not read, and nobody else does then."""

@@ -116,7 +116,8 @@ def test_sigterm_gives_up_an_update_that_would_outlast_the_warning_and_loses_no_
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == (RESTART if ranks == 1 else 1), output  # torchrun makes 1 of every code but 0
-    assert (run.exit.status, run.exit.reason) == ("preempted", "told to stop by a signal, within an update")
+    assert run.exit.status == "preempted"
+    assert run.exit.reason.startswith("told to stop by a signal, within an update")
     assert train(config).status == "completed"
     train(tiny(run="short", evaluation__random_episodes=0))
     a, b = ([without_clock(line) for line in Run.named(name).metrics()] for name in ("short", "long"))
@@ -133,7 +134,7 @@ def test_sigterm_lets_a_short_update_end_and_saves_it():
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == RESTART
-    assert run.exit.reason == "told to stop by a signal; a checkpoint was written"
+    assert run.exit.reason == "told to stop by a signal"
     assert (
         run.exit.agent_steps == run.metrics()[-1]["agent_steps"] == max(int(p.name) for p in run.checkpoints.iterdir())
     )
