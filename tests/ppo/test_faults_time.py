@@ -22,10 +22,11 @@ JUMPING_CLOCK = """
 #include <time.h>
 #include <unistd.h>
 
-/* The wall clock of a process, moved by a day once the file JUMP exists; the monotonic clock is left alone. */
+/* The wall clock of a process, moved by the seconds that the link JUMP points to; the monotonic clock is left alone. */
 int clock_gettime(clockid_t id, struct timespec *t) {
+    char seconds[32] = {0};
     int result = syscall(SYS_clock_gettime, id, t);
-    if (id == CLOCK_REALTIME && access(getenv("JUMP"), F_OK) == 0) t->tv_sec += atoi(getenv("JUMP_BY"));
+    if (id == CLOCK_REALTIME && readlink(getenv("JUMP"), seconds, 31) > 0) t->tv_sec += atoi(seconds);
     return result;
 }
 int gettimeofday(struct timeval *t, void *zone) {
@@ -55,20 +56,22 @@ def jumping_clock(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jump_s", [86_400, -86_400])
-def test_rates_and_times_stay_right_when_the_clock_jumps(jump_s, jumping_clock, tmp_path):
+def test_rates_and_times_stay_right_when_the_clock_jumps_a_day_ahead_and_two_back(jumping_clock, tmp_path):
     jump, run = tmp_path / "jump", Run.named("jumps")
-    clock = {"LD_PRELOAD": str(jumping_clock), "JUMP": str(jump), "JUMP_BY": str(jump_s)}
+    clock = {"LD_PRELOAD": str(jumping_clock), "JUMP": str(jump)}
     say = "import atexit, time; atexit.register(lambda: print('the clock says', int(time.time())))"
     process = start_process(tiny(run="jumps", trainer__checkpoint_minutes=9, **ENDLESS), before=say, **clock)
-    wait_for(lambda: len(run.metrics()) >= 5, process)
-    jump.touch()
+    for jump_s in (86_400, -86_400):
+        before = len(run.metrics())
+        wait_for(lambda n=before: len(run.metrics()) >= n + 5, process)
+        jump.with_suffix(".new").symlink_to(str(jump_s))
+        jump.with_suffix(".new").rename(jump)
     before = len(run.metrics())
     wait_for(lambda: len(run.metrics()) >= before + 5, process)
     process.terminate()
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == RESTART, output
-    assert int(output.split()[-1]) - time.time() == pytest.approx(jump_s, abs=600)
+    assert int(output.split()[-1]) - time.time() == pytest.approx(-86_400, abs=600)
     lines = run.metrics()
     walls = [line["wall_s"] for line in lines]
     assert walls == sorted(walls)
