@@ -25,7 +25,7 @@ from memexp.ppo.saving import DiskFullError, Saver
 from memexp.ppo.start import write_start
 from memexp.ppo.stop import Stop, Stopped
 from memexp.ppo.trainer import Trainer
-from memexp.ppo.watch import Watch, explain, report_failure, say_here
+from memexp.ppo.watch import Watch, explain, report_failure, report_leaving
 from memexp.runs import RESTART, Exit, Run
 from memexp.runs.directory import ExitStatus
 from memexp.runs.wandb_sink import WandbSink
@@ -81,24 +81,30 @@ class Session:
         try:
             with self.stop, self.watch, Progress(self.config, self.ranks) as progress:
                 self.saver = Saver(self.run.checkpoints, self.ranks, self.writer, progress.say)
-                self._start(progress.say)
-                if not self.ranks.is_first:
-                    return self._loop(lambda line: None)
-                with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
-
-                    def record(line: dict[str, Any]) -> None:
-                        self.run.append_metrics(line)
-                        wandb.log(line)
-                        progress.show(line)
-
-                    outcome = self._loop(record)
-                    wandb.exit_code = int(outcome.status == "failed")
-                    return outcome
+                try:
+                    self._start(progress.say)
+                    return self._recorded(progress) if self.ranks.is_first else self._loop(lambda line: None)
+                except RankLostError as error:
+                    self.together = False
+                    return self._finish(*explain(self.ranks, error, self.stop.asked))
         except Exception as error:
             report_failure(self.ranks, f"{type(error).__name__}: {error}")
             raise
         finally:
             self.writer.leave()
+
+    def _recorded(self, progress: Progress) -> Exit:
+        """The loop, with its metrics in the run directory, at W&B and on the terminal."""
+        with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
+
+            def record(line: dict[str, Any]) -> None:
+                self.run.append_metrics(line)
+                wandb.log(line)
+                progress.show(line)
+
+            outcome = self._loop(record)
+            wandb.exit_code = int(outcome.status == "failed")
+            return outcome
 
     def _start(self, say: Callable[[str], None]) -> None:
         restored, problems = checkpoints.load_latest(self.run.checkpoints, self.ranks)
@@ -126,17 +132,17 @@ class Session:
     def _loop(self, record: Callable[[dict[str, Any]], None]) -> Exit:
         try:
             self._train(record)
+            self.watch.rest()
             self._save_last()
             if self.trainer.finished:
                 return self._finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
             return self._finish("preempted", "told to stop by a signal")
         except Stopped:
             self.together = False
-            say_here(self.ranks, self.ranks.store)
+            report_leaving(self.ranks)
             return self._finish("preempted", "told to stop by a signal, within an update")
-        except RankLostError as error:
-            self.together = False
-            return self._finish(*explain(self.ranks, error, self.stop.asked))
+        except RankLostError:
+            raise
         except Exception as error:
             self.together = False
             return self._fail(error)

@@ -1,7 +1,8 @@
 """Ranks that look after each other: who failed, who does not answer, and an end for those that wait in vain.
 
-A rank that waits for another one waits inside NCCL or gloo, where no Python runs. So each rank has a thread that asks
-the store (torchrun's, which outlives the ranks) every second, and ends the process where the main thread cannot.
+A rank that waits for another one waits inside NCCL or gloo, where no Python runs. So each rank has a thread that shows
+every second in the store (torchrun's, which outlives the ranks) that it lives, reads there whether another has failed,
+and ends the process where the main thread cannot.
 """
 
 import threading
@@ -14,9 +15,9 @@ from memexp.ppo.distributed import Ranks
 from memexp.runs.directory import ExitStatus
 
 LOOK_S = 1.0
-"""Seconds between two looks at the store."""
-ROLL_CALL_S = 5.0
-"""Seconds in which a rank that lives answers."""
+"""Seconds between two looks at the store, and two signs of life."""
+ROLL_CALL_S = 6.0
+"""Seconds without a sign of life after which a rank is missing."""
 GRACE_S = 10.0
 """Seconds in which a main thread that can still act ends by itself when another rank has failed."""
 STORE_FAILURES = 3
@@ -28,50 +29,44 @@ End = Callable[[ExitStatus, str, bool], None]
 
 def report_failure(ranks: Ranks, message: str) -> None:
     """Leave word for the other ranks that this one fails; the first word counts."""
-    if ranks.store is not None:
-        _try(lambda store: store.compare_set("failed", "", f"rank {ranks.rank}: {message}"), ranks.store)
-        say_here(ranks, ranks.store)
+    _try(lambda store: store.compare_set("failed", "", f"rank {ranks.rank}: {message}"), ranks.store)
+    report_leaving(ranks)
 
 
-def failure(ranks: Ranks, store: Store | None) -> str | None:
-    """The word that a failing rank has left."""
-    return store.get("failed").decode() if store is not None and store.check(["failed"]) else None
-
-
-def say_here(ranks: Ranks, store: Store | None) -> None:
-    """Answer a roll call, or be ahead of it: the rank lives, or ends of its own will."""
-    if store is not None:
-        _try(lambda store: store.set(f"here/{ranks.rank}", ""), store)
-
-
-def missing(ranks: Ranks, store: Store | None) -> list[int]:
-    """Call the roll: the ranks that do not answer within ROLL_CALL_S."""
-    if store is None:
-        return []
-    store.set("roll", "")
-    say_here(ranks, store)
-    end = time.monotonic() + ROLL_CALL_S
-    silent = list(range(ranks.world_size))
-    while silent and time.monotonic() < end:
-        silent = [rank for rank in silent if not store.check([f"here/{rank}"])]
-        time.sleep(0.1)
-    return silent
+def report_leaving(ranks: Ranks) -> None:
+    """Leave word that this rank ends of its own will."""
+    _try(lambda store: store.set(f"left/{ranks.rank}", ""), ranks.store)
 
 
 def explain(ranks: Ranks, error: Exception, told_to_stop: bool) -> tuple[ExitStatus, str]:
     """How the run ends, and why, when the ranks could no longer do something together (`error`)."""
-    timed_out = "timed out" in str(error).lower() or "timeout" in str(error).lower()
+    store, timed_out = ranks.store, "timed out" in str(error).lower()
+    assert store is not None
     try:
-        if word := failure(ranks, ranks.store):
+        silent = [] if _failure(store) else missing(ranks, store)
+        if word := _failure(store):
             return "failed", word
-        silent = missing(ranks, ranks.store)
+        left = [rank for rank in range(ranks.world_size) if _has_left(store, rank)]
     except RuntimeError:
-        return "preempted", f"torchrun is gone; {error}"
-    if timed_out:
-        return "preempted", f"{_names(silent)} kept the others waiting too long ({error})"
-    if silent:
+        return "preempted", f"torchrun is gone ({error})"
+    if silent and not timed_out:
         return "failed", f"{_names(silent)} ended without a word: killed? ({error})"
-    return ("preempted", "told to stop by a signal") if told_to_stop else ("failed", str(error))
+    if silent:
+        return "preempted", f"{_names(silent)} kept the others waiting too long"
+    if told_to_stop or left:
+        return "preempted", "told to stop by a signal"
+    return "preempted" if timed_out else "failed", f"the ranks cannot go on together: {error}"
+
+
+def missing(ranks: Ranks, store: Store) -> list[int]:
+    """Ranks that give no sign of life for ROLL_CALL_S and have not said that they leave."""
+    end = time.monotonic() + ROLL_CALL_S
+    silent = {rank: _signs(store, rank) for rank in range(ranks.world_size) if rank != ranks.rank}
+    while silent and time.monotonic() < end:
+        time.sleep(0.2)
+        _live(ranks, store)
+        silent = {r: signs for r, signs in silent.items() if _signs(store, r) == signs and not _has_left(store, r)}
+    return list(silent)
 
 
 class Watch:
@@ -80,7 +75,7 @@ class Watch:
     def __init__(self, ranks: Ranks, timeout_s: float, end: End):
         self._ranks, self._timeout, self._end = ranks, timeout_s, end
         self._longest = 0.0
-        self._beat: float | None = None  # None: the first turn has not ended (it may compile for minutes)
+        self._beat: float | None = None  # None: nothing is timed
         self._quit = threading.Event()
         self._store: Store | None = None if ranks.store is None else ranks.store.clone()  # type: ignore[attr-defined]
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
@@ -94,11 +89,15 @@ class Watch:
         self._quit.set()
 
     def beat(self) -> None:
-        """The main thread has ended a turn, together with all ranks."""
+        """The main thread has ended a turn, together with all ranks. (The first one may take minutes: it compiles.)"""
         now = time.monotonic()
         if self._beat is not None:
             self._longest = max(self._longest, now - self._beat)
         self._beat = now
+
+    def rest(self) -> None:
+        """The last turn has ended."""
+        self._beat = None
 
     def _run(self) -> None:
         failures = 0
@@ -114,27 +113,49 @@ class Watch:
     def _look(self) -> None:
         store = self._store
         assert store is not None
-        if store.check(["roll"]):
-            say_here(self._ranks, store)
-        if (word := failure(self._ranks, store)) and not self._quit.wait(GRACE_S):
+        _live(self._ranks, store)
+        if (word := _failure(store)) and not self._quit.wait(GRACE_S):
             self._end("failed", word, self._ranks.is_first)
-        silence = 0.0 if self._beat is None else time.monotonic() - self._beat
-        if silence > self._timeout + self._longest:
-            silent = missing(self._ranks, store)
+        beat = self._beat
+        if beat is not None and time.monotonic() - beat > self._timeout + self._longest:
+            self._call_the_roll(store, beat)
+
+    def _call_the_roll(self, store: Store, beat: float) -> None:
+        """End the process if a rank is missing. A turn that is only slow goes on: NCCL and gloo have a limit too."""
+        silent = missing(self._ranks, store)
+        if silent and self._beat == beat and not self._quit.is_set():
             first = min(rank for rank in range(self._ranks.world_size) if rank not in silent)
-            reason = f"{_names(silent)} kept the others waiting for {silence:.0f} s"
-            if not self._quit.is_set():
-                self._end("preempted", reason, first == self._ranks.rank)
+            waited = time.monotonic() - beat
+            reason = f"{_names(silent)} kept the others waiting for {waited:.0f} s"
+            self._end("preempted", reason, first == self._ranks.rank)
+
+
+def _live(ranks: Ranks, store: Store) -> None:
+    """A sign of life."""
+    store.add(f"signs/{ranks.rank}", 1)
+
+
+def _signs(store: Store, rank: int) -> int:
+    return store.add(f"signs/{rank}", 0)
+
+
+def _has_left(store: Store, rank: int) -> bool:
+    return store.check([f"left/{rank}"])
+
+
+def _failure(store: Store) -> str | None:
+    """The word that a failing rank has left."""
+    return store.get("failed").decode() if store.check(["failed"]) else None
 
 
 def _names(ranks: list[int]) -> str:
-    if not ranks:
-        return "all ranks answer, but something"
     return f"rank{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
 
 
-def _try(act: Callable[[Store], object], store: Store) -> None:
-    """Where the store is gone there is nobody to tell."""
+def _try(act: Callable[[Store], object], store: Store | None) -> None:
+    """Tell those who are there: one rank has nobody to tell, nor have ranks whose torchrun is gone."""
+    if store is None:
+        return
     try:
         act(store)
     except RuntimeError:
