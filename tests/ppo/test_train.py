@@ -3,8 +3,6 @@
 import fcntl
 import gzip
 import itertools
-import gzip
-import itertools
 import json
 import signal
 
