@@ -18,7 +18,7 @@ from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks
-from memexp.ppo.evaluate import evaluate, evaluate_suite
+from memexp.ppo.evaluate import evaluate_all
 from memexp.ppo.profile import Profiler
 from memexp.ppo.progress import Progress
 from memexp.ppo.saving import DiskFullError, Saver
@@ -153,18 +153,20 @@ class Session:
         agreed = self._agree(due=False)
         while not self.trainer.finished and not agreed.stop:
             turn = time.monotonic()
-            in_a_hurry = agreed.turn_s + agreed.save_s > hyper.preemption_seconds
-            with self.stop.at_once(in_a_hurry):
+            with self.stop.at_once(self._in_a_hurry(agreed)):
                 line = self._update_and_measure()
             self.saver.look()
             record(line | self.saver.metrics())
             self.turns.append(time.monotonic() - turn)
             agreed = self._agree(due=time.monotonic() - began >= hyper.checkpoint_minutes * 60)
             self.watch.beat()
-            in_a_hurry = agreed.turn_s + agreed.save_s > hyper.preemption_seconds
-            if (agreed.due or in_a_hurry) and not agreed.busy:
+            if (agreed.due or self._in_a_hurry(agreed)) and not agreed.busy:
                 began = time.monotonic()
                 self.save()
+
+    def _in_a_hurry(self, agreed: Agreed) -> bool:
+        """Whether an update and a checkpoint may take longer than the warning before the machine ends."""
+        return agreed.turn_s + agreed.save_s > self.config.trainer.preemption_seconds
 
     def _agree(self, due: bool) -> Agreed:
         """Every rank calls this after each turn: all stop, and all save, after the same update."""
@@ -186,16 +188,8 @@ class Session:
             self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
         if self._evaluation_is_due():
             self.evaluated_at = steps
-            line |= self._evaluate()
+            line |= evaluate_all(self.config, self.trainer.policy, self.ranks, self.trainer.cast)
         return line
-
-    def _evaluate(self) -> dict[str, float]:
-        """eval/return over held-out tasks, and eval/<setting>/return over the environment's suite."""
-        plan, policy, seed, cast = self.config.evaluation, self.trainer.policy, self.config.seed, self.trainer.cast
-        means = {}
-        if plan.episodes:
-            means["eval/return"] = evaluate(policy, self.config.env, plan.episodes, seed, self.ranks, cast())
-        return means | evaluate_suite(policy, self.config.env, plan.suite_episodes, seed, self.ranks, cast)
 
     def _evaluation_is_due(self) -> bool:
         plan = self.config.evaluation
