@@ -100,8 +100,8 @@ def write(folder: Path, made: Image, keep: Iterable[str], ranks: Ranks, writer: 
         last = writer.order("replace", final / name, data, group=made.name)
     if ranks.is_first:
         manifest = final / _MANIFEST
-        last = writer.order("commit", manifest, made.manifest, made.name, needs=made.sizes, marker=_UNFINISHED)
-        writer.order("keep_only", folder, group=made.name, names=[*keep, made.name])
+        options = {"needs": made.sizes, "marker": _UNFINISHED, "keep": list(keep)}
+        last = writer.order("commit", manifest, made.manifest, made.name, **options)
     return last
 
 

@@ -35,6 +35,8 @@ MARGIN_S = 2.0
 """Seconds of the warning time that are left for the process to end."""
 LAST_WORD_S = 5.0
 """Seconds that exit.json is waited for."""
+APART_S = 10.0
+"""Seconds that the disk may take when another rank has failed: torchrun kills the others after 30."""
 RECENT_TURNS = 20
 """Turns of the loop whose longest says how long one may take."""
 
@@ -212,7 +214,8 @@ class Session:
     def _save_last(self) -> None:
         """A checkpoint of this moment, unless there is one."""
         self.saver.wait(self._patience_s())
-        if self.saver.saved != self.trainer.agent_steps and not self._agree(due=False).busy:
+        agreed = self._agree(due=self.saver.saved != self.trainer.agent_steps)
+        if agreed.due and not agreed.busy:
             self.save()
 
     def _patience_s(self) -> float:
@@ -220,7 +223,7 @@ class Session:
         hyper = self.config.trainer
         if self.stop.asked:
             return max(0.0, self.stop.left_s(hyper.preemption_seconds) - MARGIN_S)
-        return hyper.exit_seconds
+        return hyper.exit_seconds if self.together else min(hyper.exit_seconds, APART_S)
 
     def _fail(self, error: Exception) -> Exit:
         """Say what went wrong, here and to the other ranks."""
@@ -232,8 +235,11 @@ class Session:
             self.saver.remove_unfinished()
         return self._finish("failed", reason)
 
-    def _finish(self, status: ExitStatus, reason: str) -> Exit:
-        """Wait for the disk, then write exit.json. A run whose last checkpoint is not on the disk is not completed."""
+    def _finish(self, status: ExitStatus, reason: str, speaks: bool | None = None) -> Exit:
+        """Wait for the disk, then write exit.json. A run whose last checkpoint is not on the disk is not completed.
+
+        speaks: whether this rank writes it; by default the first one does.
+        """
         try:
             self.saver.wait(self._patience_s())
         except DiskFullError as error:
@@ -241,7 +247,7 @@ class Session:
         if status != "failed" and self.saver.saved != self.trainer.agent_steps:
             status, reason = "preempted", f"{reason}; the newest checkpoint is of {self.saver.saved or 0} agent steps"
         outcome = Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.wall_s())
-        if self.ranks.is_first:
+        if self.ranks.is_first if speaks is None else speaks:
             self.run.finish(outcome)
             for answer in self.writer.finish(LAST_WORD_S):
                 if answer.error and not answer.retried:

@@ -38,24 +38,29 @@ def report_leaving(ranks: Ranks) -> None:
     _try(lambda store: store.set(f"left/{ranks.rank}", ""), ranks.store)
 
 
-def explain(ranks: Ranks, error: Exception, told_to_stop: bool) -> tuple[ExitStatus, str]:
-    """How the run ends, and why, when the ranks could no longer do something together (`error`)."""
+def explain(ranks: Ranks, error: Exception, told_to_stop: bool) -> tuple[ExitStatus, str, bool]:
+    """(status, reason, whether this rank speaks for all) when the ranks could no longer do something together."""
+    try:
+        silent, status, reason = _explain(ranks, error, told_to_stop)
+        return status, reason, ranks.rank == _speaker(ranks, silent)
+    except RuntimeError:
+        return "preempted", f"torchrun is gone ({error})", ranks.is_first
+
+
+def _explain(ranks: Ranks, error: Exception, told_to_stop: bool) -> tuple[list[int], ExitStatus, str]:
+    """Ranks that are missing, status, reason."""
     store, timed_out = ranks.store, "timed out" in str(error).lower()
     assert store is not None
-    try:
-        silent = [] if _failure(store) else missing(ranks, store)
-        if word := _failure(store):
-            return "failed", word
-        left = [rank for rank in range(ranks.world_size) if _has_left(store, rank)]
-    except RuntimeError:
-        return "preempted", f"torchrun is gone ({error})"
+    silent = [] if _failure(store) else missing(ranks, store)
+    if word := _failure(store):
+        return silent, "failed", word
     if silent and not timed_out:
-        return "failed", f"{_names(silent)} ended without a word: killed? ({error})"
+        return silent, "failed", f"{_names(silent)} ended without a word: killed? ({error})"
     if silent:
-        return "preempted", f"{_names(silent)} kept the others waiting too long"
-    if told_to_stop or left:
-        return "preempted", "told to stop by a signal"
-    return "preempted" if timed_out else "failed", f"the ranks cannot go on together: {error}"
+        return silent, "preempted", f"{_names(silent)} kept the others waiting too long"
+    if told_to_stop or any(_has_left(store, rank) for rank in range(ranks.world_size)):
+        return silent, "preempted", "told to stop by a signal"
+    return silent, "preempted" if timed_out else "failed", f"the ranks cannot go on together: {error}"
 
 
 def missing(ranks: Ranks, store: Store) -> list[int]:
@@ -124,10 +129,14 @@ class Watch:
         """End the process if a rank is missing. A turn that is only slow goes on: NCCL and gloo have a limit too."""
         silent = missing(self._ranks, store)
         if silent and self._beat == beat and not self._quit.is_set():
-            first = min(rank for rank in range(self._ranks.world_size) if rank not in silent)
             waited = time.monotonic() - beat
             reason = f"{_names(silent)} kept the others waiting for {waited:.0f} s"
-            self._end("preempted", reason, first == self._ranks.rank)
+            self._end("preempted", reason, self._ranks.rank == _speaker(self._ranks, silent))
+
+
+def _speaker(ranks: Ranks, silent: list[int]) -> int:
+    """The first rank that is not missing: it writes exit.json."""
+    return min(rank for rank in range(ranks.world_size) if rank not in silent)
 
 
 def _live(ranks: Ranks, store: Store) -> None:

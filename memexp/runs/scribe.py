@@ -16,9 +16,11 @@ import fcntl
 import itertools
 import json
 import os
+import queue
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -31,8 +33,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors that waiting does not mend."""
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 """What file systems say that cannot sync a directory."""
-PARTS_WAIT_S = 5.0
-"""Seconds that a commit looks for the parts of other ranks before it counts as failed, and is tried again."""
+PARTS_LOOK_S = 0.05
+"""Seconds between two looks for the parts of a directory that other processes write."""
 
 
 def append(path: Path | str, data: bytes) -> None:
@@ -78,20 +80,22 @@ def sync(path: Path | str) -> None:
         os.close(descriptor)
 
 
-def commit(path: Path | str, data: bytes, needs: Mapping[str, int], marker: str) -> None:
-    """Write the last file of a directory, once the others are there (name -> size, also by other processes), and
-    take away the `marker` that called the directory unfinished. Raises FileNotFoundError where a file is missing."""
+def commit(path: Path | str, data: bytes, needs: Mapping[str, int], marker: str, keep: Iterable[str]) -> None:
+    """Write the last file of a directory whose other files (`needs`) are there, take away the `marker` that called it
+    unfinished, and remove all directories beside it but `keep`."""
     folder = Path(path).parent
-    deadline = time.monotonic() + PARTS_WAIT_S
-    while missing := [name for name, size in needs.items() if not _has_size(folder / name, size)]:
-        if time.monotonic() > deadline:
-            raise FileNotFoundError(errno.ENOENT, "not written yet", str(folder / missing[0]))
-        time.sleep(0.02)
     sync(folder)
     replace(path, data)
     (folder / marker).unlink(missing_ok=True)
     sync(folder)
     sync(folder.parent)
+    keep_only(folder.parent, [*keep, folder.name])
+
+
+def missing_part(path: Path | str, needs: Mapping[str, int]) -> str | None:
+    """The first file (name -> size, also of other processes) that is not whole yet in the directory of `path`."""
+    folder = Path(path).parent
+    return next((name for name, size in needs.items() if not _has_size(folder / name, size)), None)
 
 
 def remove(path: Path | str) -> None:
@@ -99,11 +103,10 @@ def remove(path: Path | str) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
-def keep_only(path: Path | str, names: Iterable[str]) -> None:
+def keep_only(path: Path, names: Iterable[str]) -> None:
     """Remove everything from the directory `path` but these names."""
-    keep = set(names)
-    for entry in Path(path).glob("*"):
-        if entry.name not in keep:
+    for entry in path.glob("*"):
+        if entry.name not in names:
             remove(entry)
 
 
@@ -127,7 +130,6 @@ OPERATIONS: dict[str, Callable[..., None]] = {
     "sync": lambda path, data: sync(path),
     "commit": commit,
     "remove": lambda path, data: remove(path),
-    "keep_only": lambda path, data, names: keep_only(path, names),
 }
 
 
@@ -138,8 +140,30 @@ class Scribe:
         self._patience, self._tell = patience, tell
         self._given_up: set[str] = set()  # groups: when one order of a group fails, the rest of it is pointless
         self._kept: dict[str, bytes] = {}  # what could not be appended goes in front of what comes next
+        self.commits: list[tuple[dict[str, Any], bytes, float]] = []
+        """Commits that wait for the parts of other processes: order, data, when they are given up."""
 
-    def obey(self, order: dict[str, Any], data: bytes) -> None:
+    def hear(self, order: dict[str, Any], data: bytes) -> None:
+        """Carry the order out, after those that came before; a commit as soon as its parts are there."""
+        if order["do"] == "commit":
+            self.commits.append((order, data, time.monotonic() + self._patience))
+            self.look_for_parts()
+        else:
+            self._obey(order, data)
+
+    def look_for_parts(self) -> None:
+        """Carry out the commits whose parts have come."""
+        waiting, self.commits = self.commits, []
+        for order, data, end in waiting:
+            missing = missing_part(order["path"], order["options"]["needs"])
+            if missing is None or order["group"] in self._given_up:
+                self._obey(order, data)
+            elif time.monotonic() < end:
+                self.commits.append((order, data, end))
+            else:
+                self._tell({"failed": order["id"], "error": f"{missing} was never written", "full": False})
+
+    def _obey(self, order: dict[str, Any], data: bytes) -> None:
         number, group, path, do = order["id"], order["group"], order["path"], order["do"]
         if group in self._given_up:
             self._tell({"failed": number, "error": "an earlier part of it failed", "full": False})
@@ -219,9 +243,24 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
         return
     tell({"locked": True})
     scribe = Scribe(terms["patience"], tell)
+    received: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(orders, received), daemon=True).start()
+    while True:
+        try:
+            heard = received.get(timeout=PARTS_LOOK_S if scribe.commits else None)
+        except queue.Empty:
+            scribe.look_for_parts()
+            continue
+        if heard is None:
+            return
+        scribe.hear(*heard)
+
+
+def _receive(orders: BinaryIO, received: Any) -> None:
     for line in orders:
         order = json.loads(line)
-        scribe.obey(order, orders.read(order["size"]))
+        received.put((order, orders.read(order["size"])))
+    received.put(None)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from memexp.runs import RESTART, scribe
 from memexp.runs.writer import LockedError, Writer
 
+WHOLE: dict = {"needs": {"part": 4}, "marker": "unfinished", "keep": []}
+
 
 @pytest.fixture
 def writer(tmp_path):
@@ -68,20 +70,28 @@ def test_what_fails_is_tried_again_and_then_given_up_and_lines_are_kept_for_late
 def test_a_group_whose_part_is_missing_is_never_committed(writer, tmp_path):
     (tmp_path / "group" / "part").mkdir(parents=True)
     writer.order("replace", tmp_path / "group" / "part", b"data", group="one")
-    writer.order("commit", tmp_path / "group" / "whole", b"", "one", needs={"part": 4}, marker="unfinished")
+    writer.order("commit", tmp_path / "group" / "whole", b"", "one", **WHOLE)
     told = answers(writer)
     assert [(answer.number, answer.retried) for answer in told] == [(1, True), (1, False), (2, False)]
     assert all(answer.group == "one" for answer in told)
     assert not (tmp_path / "group" / "whole").exists()
 
 
-def test_a_commit_waits_for_the_parts_of_others(writer, tmp_path):
-    writer.order("commit", tmp_path / "group" / "whole", b"", "one", needs={"part": 4}, marker="unfinished")
-    (tmp_path / "group").mkdir()
-    (tmp_path / "group" / "unfinished").touch()
-    (tmp_path / "group" / "part").write_bytes(b"data")
-    assert [answer.error for answer in answers(writer)] == [None]
-    assert sorted(path.name for path in (tmp_path / "group").iterdir()) == ["part", "whole"]
+def test_a_commit_waits_for_the_parts_of_others(tmp_path):
+    """And what is ordered after it does not."""
+    writer = Writer()
+    group = tmp_path / "groups" / "group"
+    commit = writer.order("commit", group / "whole", b"", "one", **WHOLE)
+    writer.append(tmp_path / "lines", b"line")
+    assert writer.poll(30)[0].number == commit + 1
+    for folder in (group, tmp_path / "groups" / "old"):
+        folder.mkdir(parents=True)
+        (folder / "unfinished").touch()
+    (group / "part").write_bytes(b"data")
+    assert [(answer.number, answer.error) for answer in answers(writer)] == [(commit, None)]
+    assert sorted(path.name for path in group.iterdir()) == ["part", "whole"]
+    assert sorted(path.name for path in group.parent.iterdir()) == ["group"]
+    writer.leave()
 
 
 def test_it_ignores_the_signals_of_its_trainer_and_dies_with_it(writer):
