@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import sys
@@ -33,6 +34,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 """Errors that waiting does not mend."""
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 """What file systems say that cannot sync a directory."""
+CHECKPOINT = re.compile(r"\d{15}")
+"""Names of checkpoints' directories."""
 PARTS_LOOK_S = 0.05
 """Seconds between two looks for the parts of a directory that other processes write."""
 
@@ -82,7 +85,7 @@ def sync(path: Path | str) -> None:
 
 def commit(path: Path | str, data: bytes, needs: Mapping[str, int], marker: str, keep: Iterable[str]) -> None:
     """Write the last file of a directory whose other files (`needs`) are there, take away the `marker` that called it
-    unfinished, and remove all directories beside it but `keep`."""
+    unfinished, and remove all checkpoints beside it but `keep`."""
     folder = Path(path).parent
     sync(folder)
     replace(path, data)
@@ -99,12 +102,14 @@ def missing_part(path: Path | str, needs: Mapping[str, int]) -> str | None:
 
 
 def remove(path: Path | str) -> None:
-    """Remove a directory and what is in it, as far as that can be done."""
-    shutil.rmtree(path, ignore_errors=True)
+    """Remove a checkpoint's directory, as far as that can be done. Whatever has another name is left alone: nothing but
+    checkpoints is removed, whatever is ordered."""
+    if CHECKPOINT.fullmatch(Path(path).name):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_only(path: Path, names: Iterable[str]) -> None:
-    """Remove everything from the directory `path` but these names."""
+    """Remove all checkpoints from the directory `path` but these names; what else is there stays."""
     for entry in path.glob("*"):
         if entry.name not in names:
             remove(entry)

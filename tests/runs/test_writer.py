@@ -80,18 +80,31 @@ def test_a_group_whose_part_is_missing_is_never_committed(writer, tmp_path):
 def test_a_commit_waits_for_the_parts_of_others(tmp_path):
     """And what is ordered after it does not."""
     writer = Writer()
-    group = tmp_path / "groups" / "group"
+    group = tmp_path / "groups" / f"{20:015d}"
     commit = writer.order("commit", group / "whole", b"", "one", **WHOLE)
     writer.append(tmp_path / "lines", b"line")
     assert writer.poll(30)[0].number == commit + 1
-    for folder in (group, tmp_path / "groups" / "old"):
+    for folder in (group, tmp_path / "groups" / f"{10:015d}"):
         folder.mkdir(parents=True)
         (folder / "unfinished").touch()
     (group / "part").write_bytes(b"data")
     assert [(answer.number, answer.error) for answer in answers(writer)] == [(commit, None)]
     assert sorted(path.name for path in group.iterdir()) == ["part", "whole"]
-    assert sorted(path.name for path in group.parent.iterdir()) == ["group"]
+    assert [path.name for path in group.parent.iterdir()] == [group.name]
     writer.leave()
+
+
+@pytest.mark.parametrize("beside", ["notes", "123", ".hidden", "000000000000010.old", "x000000000000010"])
+def test_nothing_but_checkpoints_is_ever_removed(beside, tmp_path):
+    stranger = tmp_path / "checkpoints" / beside / "work"
+    stranger.mkdir(parents=True)
+    for folder in ("000000000000010", "000000000000020", "000000000000030"):
+        (tmp_path / "checkpoints" / folder).mkdir()
+    scribe.commit(tmp_path / "checkpoints" / "000000000000030" / "last", b"", {}, "unfinished", ["000000000000020"])
+    scribe.remove(stranger.parent)
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {beside, "000000000000020", "000000000000030"}
+    assert stranger.exists()
 
 
 def test_it_ignores_the_signals_of_its_trainer_and_dies_with_it(writer):
