@@ -16,8 +16,9 @@ from typer.core import TyperGroup
 
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
+from memexp.runs import RESTART
 
-DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 75
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of what Typer itself raises for wrong usage."""
@@ -152,17 +153,22 @@ def _pilots(words: list[str], options: Any) -> int:
 def train(words: RecipeWords) -> int:
     """Train one run in this process (what a node executes, under torchrun)."""
     config, arguments = _config(words)
+    return exit_of(config, ["memexp", "train", *arguments])
+
+
+def exit_of(config: Any, argv: list[str]) -> int:
+    """Train `config`; the exit code."""
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
-        outcome = run(config, argv=["memexp", "train", *arguments])
-    except CheckpointError as error:
-        return _fail(str(error), FAILED)
+        outcome = run(config, argv=argv)
+    except (CheckpointError, OSError) as error:
+        return _fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
         return DONE
     return _fail(
-        f"{config.run} {outcome.status}: {outcome.reason}", STOPPED if outcome.status == "preempted" else FAILED
+        f"{config.run} {outcome.status}: {outcome.reason}", RESTART if outcome.status == "preempted" else FAILED
     )
 
 

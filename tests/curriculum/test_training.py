@@ -3,12 +3,12 @@
 import polars as pl
 import pytest
 from helpers.commands import type_command
-from helpers.training import start_process, tiny, tiny_assembly
+from helpers.training import start_process, stop_after, tiny, tiny_assembly
 
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS
 from memexp.envs.grid_worlds import HostWorlds, Roster
-from memexp.ppo.train import Session, train
+from memexp.ppo.train import train
 from memexp.runs import Run
 
 LONG = {"trainer.horizon": 100, "trainer.total_timesteps": 1600 * 8}
@@ -72,9 +72,8 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_tasks(asked, monkeypat
     train(short_pool(run="straight"))
     straight = dict(asked)
     asked.clear()
-    real = Session._told_to_stop
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_told_to_stop", lambda self: self.trainer.updates == 4 or real(self))
+        stop_after(4, patch)
         assert train(short_pool(run="stopped")).status == "preempted"
     assert train(short_pool(run="stopped")).status == "completed"
     assert of_curriculum("straight") == of_curriculum("stopped")
