@@ -58,8 +58,8 @@ class TrainerConfig(Config):
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 autocasts both passes."""
     graph: bool = False
-    """On a GPU: replay each step of acting (policy, sampling, worlds), and the passes of each minibatch, as CUDA graphs. On
-    a CPU nothing changes."""
+    """On a GPU: replay each step of acting (policy, sampling, worlds), and the passes of each minibatch, as CUDA
+    graphs. On a CPU nothing changes."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of this process; 0 leaves the choice to torch."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
