@@ -62,7 +62,7 @@ class GridEnv(VecEnv):
         return self._worlds.state
 
     def time_limits(self) -> np.ndarray:
-        return self._state.world[:, col.MAX_STEPS].copy()
+        return self.state.world[:, col.MAX_STEPS].copy()
 
     @abstractmethod
     def prepare(self, task_id: int) -> Prepared:
