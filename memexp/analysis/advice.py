@@ -58,7 +58,8 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
     if not any(arm.remembers for arm in arms.values()):
         steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
-    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
+    plans = judged["sequential"]["per_arm"]
+    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS and plans[name]["target"]}
     for have in sorted(set(few.values())):
         names = [name for name, seeds in few.items() if seeds == have]
         missing = DEFAULT_SEEDS - have
@@ -75,8 +76,13 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
     if judged["memory"]["verdict"] in ("undecided", "helps"):
         steps += _more_seeds(scale, judged)
-    steps += _turn([knob for knob in judged["knobs"] if "words" in knob])
-    for knob in judged["knobs"]:
+    nobody = all(arm["learning"]["state"] == "not_learned" for arm in judged["arms"].values())
+    return _knob_steps(judged["knobs"]) + steps if nobody else steps + _knob_steps(judged["knobs"])
+
+
+def _knob_steps(knobs: list[dict[str, Any]]) -> list[str]:
+    steps = _turn([knob for knob in knobs if "words" in knob])
+    for knob in knobs:
         if knob["knob"] == "steps":
             steps.append(f"train longer (--steps {count_name(knob['value'])}): {knob['because']}")
         elif "words" not in knob:

@@ -59,43 +59,57 @@ def learning(arm: Arm, environment: Environment, scale: Scale | None) -> Learnin
         return Learning("undecided", why, "undecided", entropy=entropy)
     gain = contrast((1.0, arm.finals), (-1.0, random))
     rise = contrast((1.0, projected_changes(arm)))
-    n, span = len(arm.seeds), scale.span if scale else None
-    floor = SMALLEST_GAIN * span if span else 0.0
-    alpha = level(n, CLAIMS)
+    n, span = len(arm.seeds), scale.span if scale else math.nan
     facts: dict[str, Any] = {
-        "gain": {
-            "estimate": gain.estimate,
-            "ci": list(gain.interval()),
-            "normalized": gain.estimate / span if span else None,
-        },
+        "gain": {"estimate": gain.estimate, "ci": list(gain.interval()), "normalized": gain.estimate / span},
         "p_value": gain.p_above() if n > 1 else None,
-        "detectable": _detectable(gain, alpha) / span if span else None,
+        "detectable": _detectable(gain, level(n, CLAIMS)) / span,
         "trend": {"estimate": rise.estimate, "ci": list(rise.interval())},
         "entropy": entropy,
     }
-    text = f"gain over the random policy {gain.estimate:+.3g}"
-    if n < MIN_SEEDS:
-        return _of_few(n, text, chance, gain.estimate <= floor, facts)
+    judge = _of_few if n < MIN_SEEDS else _of_enough
+    state, reason = judge(arm, scale, gain, rise, chance)
+    return Learning("undecided" if state == "too_early" else state, reason, state, **facts)
+
+
+def _of_few(arm: Arm, scale: Scale | None, gain: Contrast, rise: Contrast, chance: str) -> tuple[State, str]:
+    """Too few seeds for a test: only a policy that still is the random policy tells something of itself."""
+    n, text = len(arm.seeds), f"gain over the random policy {gain.estimate:+.3g}"
+    seeds = f"{n} {'seed' if n == 1 else 'seeds'}"
+    if chance and gain.estimate <= _floor(scale):
+        return "not_learned", (
+            f"{text}: nothing learned at this budget.{chance} {seeds} cannot tell whether others would learn"
+        )
+    return "too_early", (
+        f"{text}, but {seeds} can show neither learning nor its absence: {MIN_SEEDS} are the least, 5 the default"
+    )
+
+
+def _of_enough(arm: Arm, scale: Scale | None, gain: Contrast, rise: Contrast, chance: str) -> tuple[State, str]:
+    n, floor = len(arm.seeds), _floor(scale)
+    alpha = level(n, CLAIMS)
     low, high = gain.interval(0.90)
-    text += f" (90 % interval {low:+.3g} to {high:+.3g}, one-sided p {_p(gain.p_above())})"
+    text = f"gain over the random policy {gain.estimate:+.3g} (90 % interval {low:+.3g} to {high:+.3g}, one-sided p "
+    text += f"{_p(gain.p_above())})"
     if gain.p_above() <= alpha and gain.estimate >= floor:
-        return Learning("learned", text, "learned", **facts)
+        return "learned", text
     solving = int((arm.finals >= scale.solved).sum()) if scale and scale.source != arm.name else 0
     if solving >= SOLVING_SEEDS:
-        why = f"{solving} of {n} seeds solve it, which the random policy does not; {text}"
-        return Learning("learned", why, "learned", **facts)
-    below = gain.p_below(floor) <= alpha if scale else high <= 0
-    if below and rise.p_above() <= alpha and rise.estimate > floor:
-        return Learning("undecided", f"{text}, but still rising: too early to tell", "too_early", **facts)
-    if below:
-        return Learning("not_learned", f"{text}: nothing learned at this budget.{chance}", "not_learned", **facts)
+        return "learned", f"{solving} of {n} seeds solve it, which the random policy does not; {text}"
+    if gain.p_below(floor) <= alpha if scale else high <= 0:
+        if rise.p_above() <= alpha and rise.estimate > floor:
+            return "too_early", f"{text}, but still rising: too early to tell"
+        return "not_learned", f"{text}: nothing learned at this budget.{chance}"
     if scale is None:
-        why = f"{text}; no ceiling and no arm above random say how much a gain is worth.{chance}"
-        return Learning("undecided", why, "too_early", **facts)
-    why = f"{text}: at least {floor:.3g} would count as learning"
-    if facts["detectable"] is not None and math.isfinite(facts["detectable"]):
-        why += f", and these seeds show no gain below {facts['detectable'] * (span or 0.0):.2g} reliably"
-    return Learning("undecided", f"{why}.{chance}", "too_early", **facts)
+        return "too_early", f"{text}; no ceiling and no arm above random say how much a gain is worth.{chance}"
+    shown = _detectable(gain, alpha)
+    could = f", and these seeds show no gain below {shown:.2g} reliably" if math.isfinite(shown) else ""
+    return "too_early", f"{text}: at least {floor:.3g} would count as learning{could}.{chance}"
+
+
+def _floor(scale: Scale | None) -> float:
+    """The smallest gain that counts, in return; without a scale, any."""
+    return SMALLEST_GAIN * scale.span if scale else 0.0
 
 
 def entropy_of(arm: Arm) -> dict[str, Any] | None:
@@ -120,16 +134,6 @@ def _ends(seed: Seed) -> tuple[float, float]:
     steps, entropy = seed.agent_steps[known], seed.entropy[known]
     first, last = steps <= steps[0] + FINAL_SHARE * steps[-1], steps >= (1 - FINAL_SHARE) * steps[-1]
     return float(entropy[first].mean()), float(entropy[last].mean())
-
-
-def _of_few(n: int, text: str, chance: str, flat: bool, facts: dict[str, Any]) -> Learning:
-    """Too few seeds for a test: only a policy that still is the random policy tells something of itself."""
-    seeds = f"{n} {'seed' if n == 1 else 'seeds'}"
-    if flat and chance:
-        why = f"{text}: nothing learned at this budget.{chance} {seeds} cannot tell whether others would learn"
-        return Learning("not_learned", why, "not_learned", **facts)
-    why = f"{text}, but {seeds} can show neither learning nor its absence: {MIN_SEEDS} are the least, 5 the default"
-    return Learning("undecided", why, "too_early", **facts)
 
 
 def _detectable(gain: Contrast, alpha: float) -> float:

@@ -48,7 +48,7 @@ def shortest_memory(environment: Environment, scale: Scale | None) -> list[dict[
         for arm in arms:
             others = [other(arm) for name, other in knobs.items() if name != knob]
             if arm.info.memory == "on" and value(arm) is not None:
-                groups[(str(arm.info.pattern), *others)].append(arm)
+                groups[(str(arm.info.pattern), *others, _rest(arm))].append(arm)
         for members in groups.values():
             if sum(arm.remembers for arm in members) > 1 and len({value(arm) for arm in members}) == len(members):
                 members.sort(key=lambda arm: value(arm) or 0)
@@ -101,6 +101,14 @@ def _attends(arm: Arm) -> bool:
 def _attends_only(arm: Arm) -> bool:
     columns = [arm.info.pattern] if isinstance(arm.info.pattern, str) else arm.info.pattern
     return all(re.fullmatch(r"[X^, ]+", column) for column in columns)
+
+
+def _rest(arm: Arm) -> str:
+    """Everything else about network and trainer."""
+    groups = (_config(arm).get(group) or {} for group in ("cortex", "trainer"))
+    return str(
+        [sorted((key, str(value)) for key, value in g.items() if key not in ("mem_len", "horizon")) for g in groups]
+    )
 
 
 def _config(arm: Arm) -> dict[str, Any]:

@@ -4,7 +4,6 @@ Valid under repeated looks: nothing here decides anew, it reads the verdicts, wh
 every number of seeds (`looks`). Stopping an arm never changes a verdict; running one adds seeds.
 """
 
-import math
 from itertools import count, islice
 from typing import Any
 
@@ -35,6 +34,8 @@ def _target(arm: Arm, environment: Environment, scale: Scale | None, judged: dic
         return None, "acts and learns with different log-probabilities: more seeds of it mean nothing"
     if memory["verdict"] in ("required", "not_needed"):
         return None, f"the environment's verdict is certain: {memory['verdict'].replace('_', ' ')}"
+    if _nobody_learned(judged, name):
+        return None, "neither it nor its twin learned: steps and knobs help, seeds do not"
     if len(arm.seeds) < MIN_SEEDS:
         return DEFAULT_SEEDS, f"{MIN_SEEDS} seeds are the least that can decide"
     pair = memory["per_arm"].get(name)
@@ -43,6 +44,12 @@ def _target(arm: Arm, environment: Environment, scale: Scale | None, judged: dic
     if pair["verdict"] != "undecided" and not _may_become_required(pair, judged, name):
         return None, f"verdict certain: {pair['verdict'].replace('_', ' ')}"
     return _for_the_pair(environment, scale, judged, name)
+
+
+def _nobody_learned(judged: dict[str, Any], name: str) -> bool:
+    """Whether the arm has not learned, nor its twin where there is one."""
+    pair = [judged["arms"][member] for member in (name, f"{name}~") if member in judged["arms"]]
+    return all(arm["learning"]["state"] == "not_learned" for arm in pair)
 
 
 def _may_become_required(pair: dict[str, Any], judged: dict[str, Any], name: str) -> bool:
@@ -55,9 +62,6 @@ def _for_the_pair(
     environment: Environment, scale: Scale | None, judged: dict[str, Any], name: str
 ) -> tuple[int | None, str]:
     arm, twin = environment.arms[name], environment.arms[f"{name}~"]
-    states = [judged["arms"][member]["learning"]["state"] for member in (name, twin.name)]
-    if states == ["not_learned", "not_learned"]:
-        return None, "neither it nor its twin learned: steps and knobs help, seeds do not"
     have, pair = min(len(arm.seeds), len(twin.seeds)), judged["memory"]["per_arm"][name]
     if pair["negligible"]:
         return None, f"its effect is surely small, more seeds cannot say more. {pair['reason']}"
@@ -132,11 +136,11 @@ def _cost(arm: Arm, plan: dict[str, Any], longer: int) -> dict[str, Any]:
 def _reason(judged: dict[str, Any], decided: bool, done: bool) -> str:
     if decided:
         return f"answered: {judged['memory']['verdict'].replace('_', ' ')}"
-    if done:
-        return "more seeds would not answer it: see what is proposed next"
+    if done or not any(pair["twin"] for pair in judged["memory"]["per_arm"].values()):
+        return "more seeds alone would not answer it: see what is proposed next"
     return f"seeds that decide with {POWER:.0%} probability if the truth is as it looks now"
 
 
 def _sum(values: Any) -> float | None:
     values = list(values)
-    return None if any(value is None for value in values) else math.fsum(values)
+    return None if any(value is None for value in values) else sum(values)

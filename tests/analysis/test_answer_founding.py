@@ -27,10 +27,12 @@ def founding() -> Run:
         }
         for steps in at
     ]
-    return write_run(
+    run = write_run(
         runs_dir(), "xl_memlen0", 0, np.zeros(updates), env="cvc_random_maps", budget=STEPS, columns=lines,
         matrix="memory-needed", pattern="X", mem_len=0, ceiling_return=None, num_actions=ACTIONS, price_per_hour=98.0,
     )  # fmt: skip
+    run.write_config({**run.config, "env": {"name": "cvc_random_maps"}})
+    return run
 
 
 def test_it_says_that_nothing_was_learned_that_entropy_is_at_chance_and_that_one_seed_decides_nothing(founding):
@@ -46,10 +48,12 @@ def test_it_says_that_nothing_was_learned_that_entropy_is_at_chance_and_that_one
     assert found["memory"]["verdict"] == "undecided"
     assert found["memory"]["reason"] == "No arm can remember."
     assert found["knobs"]
-    assert any(knob["knob"].startswith("reward reachability") for knob in found["knobs"])
-    sentences = " ".join(found["next"])
-    assert "an architecture with memory" in sentences
-    assert "4 more seeds" in sentences
+    assert found["next"][0].startswith("turn a knob")
+    assert "memexp launch pilots" in found["next"][0]
+    assert any("an architecture with memory and its memory-ablated twin" in sentence for sentence in found["next"])
+    assert found["sequential"]["per_arm"]["xl_memlen0"]["action"] == "stop"
+    assert found["until_answered"]["runs"] == 0
+    assert found["until_answered"]["reason"].startswith("more seeds alone would not answer it")
 
 
 def test_a_policy_at_chance_is_not_learning_only_while_its_return_is_that_of_random_play(founding):
