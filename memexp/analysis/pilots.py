@@ -66,7 +66,7 @@ def _pilot(environment: Environment) -> Pilot:
     learns = bool(starts) and not arm.partial and all(start is not None for start in starts)
     funnel = list(arm_funnel(arm).values())
     return Pilot(
-        setting=environment.name.partition(".")[2],
+        setting=environment.name,
         random=random,
         finals=finals,
         gain=gain,

@@ -61,7 +61,7 @@ class Pilots(Config):
     """How `memexp launch pilots` looks for knobs with which an agent learns (launch/pilots.py)."""
 
     arch: str | None = None
-    """Architecture that plays; None: the first of the matrix."""
+    """Architecture that plays; None: the first with memory."""
     settings: dict[str, list[dict[str, Any]]] = Field(default={})
     """Environment -> settings of knobs to try, besides those that the answer suggests."""
     steps: Count | None = Field(default=None, gt=0)

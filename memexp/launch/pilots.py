@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from memexp.config import UsageError, count_name, did_you_mean
+from memexp.cortex.pattern import remembers
 from memexp.launch import LaunchError
 from memexp.launch.cell import Cell, word_text
 from memexp.launch.expand import expand
@@ -30,7 +31,7 @@ FACTOR = 3
 """Each rung takes so many times the steps, and one in so many of the settings, of the one before."""
 AS_IS = "as-is"
 """Name of the setting that turns no knob."""
-MAX_SLUG = 48
+MAX_SLUG = 40
 Knobs = dict[str, Any]
 
 
@@ -106,12 +107,12 @@ def _piloted(words: Sequence[str], options: Options) -> Matrix:
     matrix = read_matrix(file, pairs, Options(**{**vars(options), "steps": None, "seeds": None}))
     changed = read_matrix(file, pairs, options)
     plan = matrix.pilots
-    arch = plan.arch or next(iter(matrix.architectures))
+    arch = plan.arch or _first_that_remembers(matrix)
     with naming(f"{file}: pilots"):
         _known(arch, "architecture", matrix.architectures)
         for env in plan.settings:
             _known(env, "environment", matrix.environments)
-    first = changed.steps[0] if options.steps else plan.steps or math.ceil(matrix.steps[0] / FACTOR**plan.rungs)
+    first = changed.steps[0] if options.steps else plan.steps or _rounded(matrix.steps[0] / FACTOR**plan.rungs)
     changes = {
         "architectures": {arch: matrix.architectures[arch]},
         "environments": {name: env for name, env in matrix.environments.items() if _selected(name, options)},
@@ -123,6 +124,20 @@ def _piloted(words: Sequence[str], options: Options) -> Matrix:
         "vars": {},
     }
     return matrix.but(changes, file)
+
+
+def _first_that_remembers(matrix: Matrix) -> str:
+    """The first architecture with memory; the first of all where none has."""
+    one = {"environments": dict([next(iter(matrix.environments.items()))]), "twins": False, "seeds": 1, "exclude": []}
+    for arch, cell in zip(matrix.architectures, expand(matrix.but({**one, "steps": matrix.steps[:1]})), strict=True):
+        if remembers(cell.config.cortex.pattern, cell.config.cortex.mem_len):
+            return arch
+    return next(iter(matrix.architectures))
+
+
+def _rounded(steps: float) -> int:
+    """Two digits and zeros, at least 1: 74074075 -> 74000000."""
+    return max(1, int(float(f"{steps:.2g}")))
 
 
 def _known(name: str, what: str, table: Mapping[str, Any]) -> None:
@@ -202,7 +217,7 @@ def _kept(names: Sequence[str]) -> int:
 def _rung(matrix: Matrix, ladder: Ladder, names: Sequence[str], steps: int) -> tuple[Matrix, list[Cell]]:
     """The matrix of one rung, each setting an environment of its own, and its cells."""
     env = matrix.environments[ladder.env].model_dump()
-    environments = {f"{ladder.env}.{name}": {**env, "args": {**env["args"], **ladder.settings[name]}} for name in names}
+    environments = {name: {**env, "args": {**env["args"], **ladder.settings[name]}} for name in names}
     name = f"{matrix.name}-pilots-{ladder.env}-{count_name(steps)}"
     rung = matrix.but({"name": name, "environments": environments, "steps": [steps], "pilots": {}})
     return rung, expand(rung)
