@@ -10,6 +10,10 @@ from memexp.config import Config, UsageError, did_you_mean
 from memexp.envs.config import ENVIRONMENTS
 
 if TYPE_CHECKING:
+    import gymnasium
+    import pettingzoo
+    from pufferlib.pufferlib import PufferEnv
+
     from memexp.envs.base import TaskSource as TaskSource
     from memexp.envs.base import VecEnv as VecEnv
 
@@ -56,3 +60,36 @@ def build(
     name: str = config.name  # type: ignore[attr-defined]
     module, _, cls = BUILDERS[name].partition(":")
     return getattr(import_module(module), cls)(config, num_envs, device, seed, first_world, tasks)
+
+
+def make_puffer(
+    name: str, num_envs: int = 1, seed: int = 0, buf: dict[str, Any] | None = None, **knobs: Any
+) -> "PufferEnv":
+    """`num_envs` worlds as a native PufferEnv, for PufferLib's vectorisation and trainer.
+
+    `buf` is what PufferLib gives to a creator: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`.
+    """
+    from memexp.envs.export.puffer import PufferWorlds
+
+    return PufferWorlds(name, num_envs, seed, buf, knobs)
+
+
+def make_gymnasium(name: str, num_envs: int = 1, seed: int = 0, **knobs: Any) -> "gymnasium.vector.VectorEnv":
+    """`num_envs` worlds of one agent as a Gymnasium vector environment with same-step autoreset."""
+    from memexp.envs.export.gymnasium import GymnasiumWorlds
+
+    return GymnasiumWorlds(name, num_envs, seed, knobs)
+
+
+def make_gymnasium_env(name: str, seed: int = 0, **knobs: Any) -> "gymnasium.Env":
+    """One world of one agent as an ordinary Gymnasium environment."""
+    from memexp.envs.export.gymnasium import GymnasiumWorld
+
+    return GymnasiumWorld(name, seed, knobs)
+
+
+def make_pettingzoo(name: str, seed: int = 0, **knobs: Any) -> "pettingzoo.ParallelEnv":
+    """One world as a PettingZoo parallel environment of its agents; needs the extra `suites`."""
+    from memexp.envs.export.pettingzoo import ParallelWorld
+
+    return ParallelWorld(name, seed, knobs)
