@@ -105,7 +105,7 @@ def test_a_vector_env_reset_without_a_seed_goes_on_to_other_episodes_and_with_on
 
 
 def test_worlds_of_several_agents_are_no_gymnasium_environment():
-    with pytest.raises(UsageError, match="5 agents a world.*make_pettingzoo"):
+    with pytest.raises(UsageError, match=r"5 agents a world.*make_pettingzoo"):
         envs.make_gymnasium("cvc_random_maps", 2, **GRID)
 
 

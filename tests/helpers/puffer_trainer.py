@@ -1,11 +1,13 @@
 """PufferLib's own trainer on one of our worlds, as a program: WORLD, BACKEND (native or Multiprocessing), FOLDER.
 
-A program of its own, because the trainer draws on the terminal and starts threads. Prints a line of JSON: mean returns of the episodes that ended in the first update and in the last two.
+A program of its own, because the trainer draws on the terminal and starts threads. Prints a line of JSON: mean returns
+of the episodes that ended in the first update and in the last two.
 """
 
 import json
 import sys
 from functools import partial
+from statistics import mean
 
 if __name__ == "__main__":  # workers import this file anew where processes are spawned
     import pufferlib.vector
@@ -39,5 +41,4 @@ if __name__ == "__main__":  # workers import this file anew where processes are 
         trainer.stats.clear()
         trainer.train()
     trainer.close()
-    first, last = (sum(lot, []) for lot in (returns[:1], returns[-2:]))
-    print(json.dumps({"first": sum(first) / len(first), "last": sum(last) / len(last)}))
+    print(json.dumps({"first": mean(returns[0]), "last": mean(returns[-2] + returns[-1])}))

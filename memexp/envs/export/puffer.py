@@ -18,6 +18,11 @@ class PufferWorlds(PufferEnv):
     the worlds' statistics (env/...).
     """
 
+    observations: np.ndarray
+    rewards: np.ndarray
+    terminals: np.ndarray
+    truncations: np.ndarray
+
     def __init__(self, name: str, num_envs: int, seed: int, buf: dict[str, np.ndarray] | None, knobs: dict[str, Any]):
         self._worlds = Worlds(name, num_envs, seed, knobs)
         self.single_observation_space = self._worlds.observation_space
