@@ -136,12 +136,13 @@ def launch(
 def train(words: RecipeWords) -> int:
     """Train one run in this process (what a node executes, under torchrun)."""
     config, arguments = _config(words)
+    from memexp.envs.base import WorldError
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=["memexp", "train", *arguments])
-    except CheckpointError as error:
+    except (CheckpointError, WorldError) as error:
         return _fail(str(error), FAILED)
     if outcome.status == "completed":
         return DONE

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from memexp.config import Config, UsageError, did_you_mean
-from memexp.envs.config import ENVIRONMENTS
+from memexp.envs.config import ENVIRONMENTS, KINDS
 
 if TYPE_CHECKING:
     import gymnasium
@@ -23,6 +23,7 @@ BUILDERS = {
     "chain_recall": "memexp.envs.controls:ChainRecallEnv",
     "assembly_lines": "memexp.envs.assembly_lines:AssemblyLinesEnv",
     "cvc_random_maps": "memexp.envs.cvc_random_maps:CvcRandomMapsEnv",
+    "any": "memexp.envs.puffer.env:ThirdPartyEnv",
 }
 """Environment name -> 'module:class'; the class takes (config, num_envs, device, seed, first_world, tasks)."""
 
@@ -37,12 +38,14 @@ def make(
     tasks: "TaskSource | None" = None,
     **knobs: Any,
 ) -> "VecEnv":
-    """`num_envs` worlds of environment `name`, e.g. `make("tmaze", 64, length=8)`.
+    """`num_envs` worlds of environment `name`, e.g. `make("tmaze", 64, length=8)` or `make("gym:CartPole-v1", 8)`.
 
     `first_world` is the global number of the first world (rank * num_envs under DDP): a world's random stream
     depends on (seed, global number) alone. `tasks` says which task each episode plays (None: uniformly random ones).
     Raises UsageError for an unknown name or knob.
     """
+    if name.partition(":")[0] in KINDS:
+        name, knobs = "any", {"id": name, **knobs}
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
     return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_world, tasks)

@@ -69,7 +69,7 @@ def find_recipe(word: str, second: str | None = None) -> Recipe:
     Raises UsageError for a name that fits none (with the nearest) or several (with all of them).
     """
     wanted = f"{second}.{word}" if second else word
-    fitting = [recipe for recipe in all_recipes() if f".{recipe.name}".endswith(f".{wanted}")]
+    fitting = [recipe for recipe in all_recipes() if f".{recipe.name}".endswith((f".{wanted}", f".{wanted}.train"))]
     if len(fitting) == 1:
         return fitting[0]
     exact = [recipe for recipe in fitting if recipe.name == wanted]

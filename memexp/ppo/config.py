@@ -106,7 +106,7 @@ class Labels(Config):
 
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels",
-    "wandb", "recipe",
+    "wandb", "recipe", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

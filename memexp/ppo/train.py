@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, concatenated, episode_means
+from memexp.envs.base import Episodes, WorldError, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError
@@ -51,7 +51,11 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         return outcome
     ranks = join(config.trainer.device)
     try:
-        return Session(config, run, ranks, argv or []).play()
+        session = Session(config, run, ranks, argv or [])
+        try:
+            return session.play()
+        finally:
+            session.trainer.close()
     finally:
         leave()
 
@@ -126,7 +130,7 @@ class Session:
                 total_timesteps=config.trainer.total_timesteps,
                 hardware=labels.hardware or _hardware(self.ranks),
                 price_per_hour=labels.price_per_hour,
-                num_actions=self.trainer.env.num_actions,
+                num_actions=self.trainer.env.num_actions or None,
                 **self._levels(say),
             )
         )
@@ -169,7 +173,7 @@ class Session:
             if self.saved_at != self.trainer.agent_steps:
                 self.save()
         except Exception as error:
-            if not isinstance(error, FloatingPointError):
+            if not isinstance(error, (FloatingPointError, WorldError)):
                 traceback.print_exc()
             return self._finish("failed", f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}")
         if self.trainer.finished:

@@ -50,7 +50,7 @@ def policy_player(
     policy.load_state_dict(weights)
     state = policy.init_state(env.num_agents, env.device)
     worlds = max(1, config.evaluation.episodes)
-    dice = held_out_dice(seed, env.num_agents, 0, worlds * env.num_agents, env.device)
+    dice = held_out_dice(seed, env, 0, worlds * env.num_agents)
 
     @torch.no_grad()
     def play(obs: Tensor, resets: Tensor) -> tuple[Tensor, Thoughts]:

@@ -7,15 +7,18 @@ import numpy as np
 from torch import Tensor
 
 from memexp import envs
+from memexp.config import UsageError
 from memexp.envs.base import VecEnv, mix64
-from memexp.spaces import ObservationSpace, TokenSpace
+from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
 
 
 def observation_box(space: ObservationSpace) -> gymnasium.spaces.Box:
     """One row's observation as a Box."""
     if isinstance(space, TokenSpace):
         return gymnasium.spaces.Box(0, 255, (space.num_tokens, 3), np.uint8)
-    return gymnasium.spaces.Box(-np.inf, np.inf, (space.size,), np.float32)
+    if isinstance(space, VectorSpace):
+        return gymnasium.spaces.Box(-np.inf, np.inf, (space.size,), np.float32)
+    raise UsageError("this environment is somebody else's: only memexp's own worlds are exported")
 
 
 class Worlds:
