@@ -13,6 +13,7 @@ def train(
     options: dict[str, Any] | None = None,
     wrappers: list[str] | None = None,
     max_steps: int | None = None,
+    reward_scale: float = 1.0,
     ceiling_return: float | None = None,
     pattern: str | list[str] = "S",
     mem_len: int = 32,
@@ -26,6 +27,7 @@ def train(
         options=options or {},
         wrappers=wrappers or [],
         max_steps=max_steps,
+        reward_scale=reward_scale,
         ceiling_return=ceiling_return,
     )
     return TrainConfig(

@@ -203,6 +203,8 @@ class ThirdParty(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Episodes are cut (truncated) after so many steps; none: after 10,000, if the environment has no limit of its
     own that is shorter."""
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Rewards are learnt from times this, so that discounted returns are around 1; episodes are told as they are."""
     ceiling_return: float | None = None
     """Return of a perfect player; none: what the environment says of itself."""
     backend: Literal["auto", "serial", "multiprocessing"] = "auto"

@@ -74,7 +74,8 @@ class ThirdPartyEnv(VecEnv):
             self.final_obs = self._tensor(obs[:, LAST])
         gain = torch.from_numpy(reward.reshape(self.num_envs, -1).mean(1))
         self._log.add(gain, over, {"env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
-        paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (reward, terminated, truncated))
+        scaled = reward * np.float32(self._config.reward_scale)
+        paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
         return self._tensor(obs[:, ACT]), paid, done, cut
 
     def pop_episodes(self) -> Episodes:
