@@ -41,7 +41,7 @@ def train(
             horizon=64,
             num_minibatches=4,
             update_epochs=4,
-            learning_rate=2e-3,
+            learning_rate=1e-3,
             gamma=0.99,
             advantage_clip=5,
             target_kl=0.03,
