@@ -9,7 +9,7 @@ from memexp.ppo.config import Labels, TrainConfig, TrainerConfig
 
 
 def train(
-    env: str,
+    env: str = "gym:CartPole-v1",
     options: dict[str, Any] | None = None,
     wrappers: list[str] | None = None,
     max_steps: int | None = None,

@@ -169,7 +169,9 @@ def test_a_worker_that_dies_is_noticed(make):
             act(env)
 
 
-@pytest.mark.parametrize(("how", "what"), [("nan observation", "the observation is nan"), ("nan reward", "the reward is nan")])
+@pytest.mark.parametrize(
+    ("how", "what"), [("nan observation", "the observation is nan"), ("nan reward", "the reward is nan")]
+)
 def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, what):
     env = make("module:helpers.third_party:Going", 2, options={"how": how}, first_world=5)
     env.reset()
