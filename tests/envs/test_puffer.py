@@ -25,6 +25,11 @@ def act(env, number=0):
     return env.step(torch.full((env.num_agents,), number))
 
 
+def play(env, steps):
+    for _ in range(steps):
+        act(env)
+
+
 @pytest.fixture
 def make():
     """`envs.make` whose worlds are closed at the end."""
@@ -112,8 +117,7 @@ def test_an_environment_whose_episodes_never_end_is_refused(make, monkeypatch):
     env = make("module:helpers.third_party:Endless", 2)
     env.reset()
     with pytest.raises(UsageError, match=r"no episode ended within .* steps.*env\.max_steps=500"):
-        for _ in range(60):
-            act(env)
+        play(env, 60)
 
 
 def test_agents_that_end_early_wait_for_their_world(make):
@@ -153,8 +157,7 @@ def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, backen
     env = make("module:helpers.third_party:Going", 2, options={"how": "crash"}, **backend)
     env.reset()
     with pytest.raises(WorldError) as caught:
-        for _ in range(3):
-            act(env)
+        play(env, 3)
     text = str(caught.value)
     assert "ZeroDivisionError: the wheel came off" in text
     assert "third_party.py" in text
@@ -165,8 +168,7 @@ def test_a_worker_that_dies_is_noticed(make):
     env = make("module:helpers.third_party:Going", 4, options={"how": "die"}, backend="multiprocessing", workers=2)
     env.reset()
     with pytest.raises(WorldError, match=r"worker \d, which ran 2 environments, died \(killed by SIGKILL\)"):
-        for _ in range(3):
-            act(env)
+        play(env, 3)
 
 
 @pytest.mark.parametrize(

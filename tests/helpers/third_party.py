@@ -115,7 +115,7 @@ class Showing(gymnasium.Env):
 
 
 class Pair:
-    """A PettingZoo parallel environment: agent b ends after 2 steps, agent a after 4; each is paid its step's number."""
+    """A PettingZoo parallel environment: agent b ends after 2 steps, agent a after 4; a step pays its number."""
 
     metadata: ClassVar = {"name": "pair"}
     possible_agents: ClassVar = ["a", "b"]
