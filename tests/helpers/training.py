@@ -1,7 +1,10 @@
 """Tiny training runs, in this process and in processes of their own."""
 
+import itertools
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -60,3 +63,12 @@ def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--no-python"]
         command = [sys.executable, *torchrun, sys.executable, "-c", program]
     return subprocess.Popen([*command, config.model_dump_json()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen) -> None:
+    """Wait until `condition()` holds while the process lives."""
+    for _ in itertools.count():
+        if condition():
+            return
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.02)

@@ -6,12 +6,11 @@ import itertools
 import json
 import os
 import signal
-import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training import start_process, tiny, tiny_assembly, tiny_cvc
+from helpers.training import start_process, tiny, tiny_assembly, tiny_cvc, wait_for
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
@@ -30,15 +29,6 @@ def without_clock(line):
 
 def weights(name):
     return load_file(max(Run.named(name).checkpoints.glob("[0-9]*")) / "weights.safetensors")
-
-
-def wait_for(condition, process):
-    """Wait until `condition()` holds while the process lives."""
-    for _ in itertools.count():
-        if condition():
-            return
-        assert process.poll() is None, process.stdout.read().decode()
-        time.sleep(0.02)
 
 
 def test_a_run_leaves_everything_that_the_contract_names():

@@ -67,12 +67,12 @@ class ThirdPartyEnv(VecEnv):
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         self._vec.send(self._translate(actions))
         obs, reward, terminated, truncated = self._receive()
-        ends = (terminated | truncated).reshape(self.num_envs, -1)
-        over = torch.from_numpy(ends.all(1))
+        ends = terminated | truncated
+        over = torch.from_numpy(self._of_worlds(ends).all(1))
         if ends.any():
             self._refuse_endless(over)
             self.final_obs = self._tensor(obs[:, LAST])
-        gain = torch.from_numpy(reward.reshape(self.num_envs, -1).mean(1))
+        gain = torch.from_numpy(self._of_worlds(reward).mean(1))
         self._log.add(gain, over, {"env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
         scaled = reward * np.float32(self._config.reward_scale)
         paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
@@ -144,6 +144,10 @@ class ThirdPartyEnv(VecEnv):
                     f"{self._config.id}: no episode ended within {LIMIT:,} steps: say when to cut them, such as "
                     "env.max_steps=500"
                 )
+
+    def _of_worlds(self, rows: np.ndarray) -> np.ndarray:
+        """`[N]` as `[num_envs, agents]`."""
+        return rows.reshape(self.num_envs, -1)
 
     def _translate(self, actions: Tensor) -> np.ndarray:
         """What PufferLib's worlds take: int32, or floats within the bounds of their Box."""

@@ -5,9 +5,11 @@ import hashlib
 import importlib
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,12 +86,23 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
         _import(module, f"gym:{name}")
     if plain not in gymnasium.registry:
         try:
+            _import_suites(plain)
             gymnasium.spec(plain)
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry).removeprefix("; known")
             near = near if near.startswith("; did") else "; gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({_line(error)}){near}") from None
     return _call(gymnasium.make, {"id": plain, "disable_env_checker": True, **options}, f"gym:{name}")
+
+
+def _import_suites(id: str) -> None:
+    """Import the installed packages that need Gymnasium, one after the other, until one has registered this id."""
+    for package in sorted(distributions(), key=lambda one: one.name.lower()):
+        needs = [re.match(r"[-\w]+", one) for one in package.requires or ()]
+        if id not in gymnasium.registry and any(need and need[0].lower() == "gymnasium" for need in needs):
+            for name in (package.read_text("top_level.txt") or package.name.replace("-", "_")).split():
+                with suppress(Exception):  # broken packages are nothing that was asked for
+                    importlib.import_module(name)
 
 
 def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:

@@ -105,23 +105,46 @@ class World(PufferEnv):
         return mix64(self._stream, self._number, int(self._board.episode[self._row]), *purpose) >> 33
 
     def _step(self, actions: np.ndarray) -> None:
-        inner = self._inner
-        inner.step(actions + self._first_action if self._first_action else actions)
+        if self._first_action:
+            actions = actions + self._first_action
         self._steps += 1
+        late = self._steps >= self._limit
+        if isinstance(self._inner, PettingZooPufferEnv):
+            self._step_all(actions, late)
+        else:
+            _, reward, terminated, truncated, _ = self._inner.step(actions)
+            over = terminated or truncated
+            self.rewards[0], self.terminals[0], self.truncations[0] = (
+                reward,
+                terminated,
+                not terminated and (over or late),
+            )
+            if over or late:
+                self._end(cut=not over)
+
+    def _step_all(self, actions: np.ndarray, late: bool) -> None:
+        """A step of several agents, of which some may have ended before the others."""
+        inner = self._inner
+        inner.step(actions)
         over = inner.done
-        self._board.cut[self._row] = cut = not over and self._steps >= self._limit
+        last = over or late
         ends = inner.terminals | inner.truncations
-        counted = self._alive | over | cut  # PufferLib says of an agent that has died that it ends, at every step
+        counted = self._alive | last  # PufferLib says of an agent that has died that it ends, at every step
         self.rewards[:] = inner.rewards
         self.terminals[:] = inner.terminals & counted
-        self.truncations[:] = (inner.truncations | ((over or cut) & ~ends)) & ~inner.terminals & counted
+        self.truncations[:] = (inner.truncations | (last & ~ends)) & ~inner.terminals & counted
         self._alive &= ~ends
-        if over or cut:
-            self.observations[:, LAST] = self.observations[:, ACT]
-            self._board.episode[self._row] += 1
-            self._begin()
+        if last:
+            self._end(cut=not over)
         elif ends.any():
             self.observations[ends, LAST] = self.observations[ends, ACT]
+
+    def _end(self, cut: bool) -> None:
+        """Keep the true last observations and begin the next episode."""
+        self.observations[:, LAST] = self.observations[:, ACT]
+        self._board.cut[self._row] = cut
+        self._board.episode[self._row] += 1
+        self._begin()
 
 
 _FLAGS = ("rewards", "terminals", "truncations", "teacher_actions", "masks", "actions")
