@@ -12,10 +12,10 @@ from memexp.envs.config import ENVIRONMENTS, KINDS
 if TYPE_CHECKING:
     import gymnasium
     import pettingzoo
-    from pufferlib.pufferlib import PufferEnv
 
     from memexp.envs.base import TaskSource as TaskSource
     from memexp.envs.base import VecEnv as VecEnv
+    from memexp.envs.export.puffer import PufferWorlds
 
 BUILDERS = {
     "tmaze": "memexp.envs.controls:TMazeEnv",
@@ -67,7 +67,7 @@ def build(
 
 def make_puffer(
     name: str, num_envs: int = 1, seed: int = 0, buf: dict[str, Any] | None = None, **knobs: Any
-) -> "PufferEnv":
+) -> "PufferWorlds":
     """`num_envs` worlds as a native PufferEnv, for PufferLib's vectorisation and trainer.
 
     `buf` is what PufferLib gives to a creator: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`.

@@ -109,6 +109,10 @@ def test_an_environment_that_never_ends_is_told_before_training(capsys):
     assert "env.max_steps=500" in typed.err
 
 
+RESULTS = ("agent_steps", "episode/count", "episode/return", "loss/policy", "loss/value", "policy/entropy")
+"""What does not depend on the clock."""
+
+
 def test_a_resumed_run_begins_new_episodes_the_same_way_every_time(capsys, home, monkeypatch):
     lines = []
     for name in ("one", "other"):

@@ -22,12 +22,14 @@ class PufferWorlds(PufferEnv):
     rewards: np.ndarray
     terminals: np.ndarray
     truncations: np.ndarray
+    agents_per_batch: int
+    """PufferLib's trainer asks for it where the policy is recurrent; its native environments lack it."""
 
     def __init__(self, name: str, num_envs: int, seed: int, buf: dict[str, np.ndarray] | None, knobs: dict[str, Any]):
         self._worlds = Worlds(name, num_envs, seed, knobs)
         self.single_observation_space = self._worlds.observation_space
         self.single_action_space = self._worlds.action_space
-        self.num_agents = self._worlds.env.num_agents
+        self.num_agents = self.agents_per_batch = self._worlds.env.num_agents
         super().__init__(buf)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, Infos]:
