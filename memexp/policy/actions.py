@@ -23,6 +23,10 @@ class Actions(Protocol):
         """Actions `[N, *shape]` for uniform numbers in [0, 1) `[N, *shape]`."""
         ...
 
+    def mode(self, outputs: Tensor) -> Tensor:
+        """The most probable actions `[..., *shape]`."""
+        ...
+
     def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
         """Log-probability (density, where actions are continuous) of actions `[..., *shape]`, `[...]`."""
         ...
@@ -66,6 +70,9 @@ class Categorical:
     def __init__(self, count: int):
         self.num_outputs, self.max_entropy = count, math.log(count)
 
+    def mode(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(-1)
+
 
 class Categoricals:
     """Several choices at once, independent of one another given the outputs."""
@@ -77,6 +84,9 @@ class Categoricals:
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
         pairs = zip(outputs.split(self.counts, -1), uniform.unbind(-1), strict=True)
         return torch.stack([sample(logits, numbers) for logits, numbers in pairs], -1)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return torch.stack([logits.argmax(-1) for logits in outputs.split(self.counts, -1)], -1)
 
     def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
         pairs = zip(outputs.split(self.counts, -1), actions.unbind(-1), strict=True)
@@ -97,6 +107,9 @@ class Gaussian:
         mean, log_std = outputs.chunk(2, -1)
         inside = uniform.clamp(2**-24, 1 - 2**-24)  # the ends stand for infinity
         return mean + log_std.exp() * torch.special.ndtri(inside)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return outputs.chunk(2, -1)[0]
 
     def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
         mean, log_std = outputs.chunk(2, -1)

@@ -109,6 +109,15 @@ def test_an_environment_that_never_ends_is_told_before_training(capsys):
     assert "env.max_steps=500" in typed.err
 
 
+@pytest.mark.parametrize("done", ["choice", "choices", "torques"])
+@pytest.mark.parametrize("greedy", [(), ("--greedy",)], ids=["sampled", "greedy"])
+def test_a_run_can_be_watched_as_lines(capsys, done, greedy):
+    assert train(capsys, f"{THINGS}:Showing", options=f"{{done: {done}}}", evaluation__random_episodes=0).code == 0
+    typed = type_command(capsys, "play", "small", "--ascii", *greedy)
+    assert typed.code == 0, typed.err
+    assert "return 6.000 after 6 steps" in typed.out
+
+
 RESULTS = ("agent_steps", "episode/count", "episode/return", "loss/policy", "loss/value", "policy/entropy")
 """What does not depend on the clock."""
 
