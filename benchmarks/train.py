@@ -15,8 +15,9 @@ steps, 16 minibatches). L is one LSTM, as the peers have on the same worlds with
 
 All run in turns in this process, one update each, so that other load on the machine hits all alike; the time is wall
 time, with `--clock cpu` (one thread, a busy machine) that of the processor. Each line has the median over the repeats
-with its quartiles, the median ratio to each peer within the same repeat, the parameters, and the shares of rollout (of
-which worlds), update and the rest. On a GPU also peak memory and whether the goals for one H200-class GPU are met.
+with its quartiles, the median ratio to each peer within the same repeat, the parameters, the shares of rollout (of
+which worlds), update and the rest, and the rate of the stack's matrix products. On a GPU also peak memory and whether
+the goals for one H200-class GPU are met.
 """
 
 import argparse

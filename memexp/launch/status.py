@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,12 +143,14 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     return found
 
 
-def status_table(statuses: Sequence[Status]) -> Table:
-    """The statuses as a table, one row a run."""
+def status_table(statuses: Sequence[Status], todo: Mapping[str, str] | None = None) -> Table:
+    """The statuses as a table, one row a run; with `todo`, run -> what to do about its arm, in a last column."""
     table = Table("run", "state", "agent steps", "return", "steps/s", "left", box=box.SIMPLE_HEAD)
     table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
+    if todo is not None:
+        table.add_column("next")
     for s in statuses:
         total = f" / {count_name(s.total_timesteps)}" if s.total_timesteps else ""
         table.add_row(
@@ -158,6 +160,7 @@ def status_table(statuses: Sequence[Status]) -> Table:
             "" if s.episode_return is None else f"{s.episode_return:.3f}",
             f"{s.sps:,.0f}" if s.sps else "",
             duration(s.eta_s),
+            *([todo.get(s.run, "")] if todo is not None else []),
         )
     return table
 
