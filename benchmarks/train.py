@@ -151,13 +151,13 @@ def plain(env: str, arguments: argparse.Namespace, own_encoder: bool) -> Contend
 
 
 def puffer(env: str, arguments: argparse.Namespace, own_encoder: bool) -> Contender:
-    from memexp.envs.export import pufferl
     from pufferlib.models import Default, LSTMWrapper
+
+    from memexp.envs.export import pufferl
 
     settings = config(env, "L", arguments)
     hyper, knobs = settings.trainer, settings.env.model_dump(exclude={"name"}, exclude_unset=True)
     worlds = envs.make_puffer(env, hyper.num_envs, settings.seed, **knobs)
-    worlds.agents_per_batch = worlds.num_agents  # PufferLib's own vectorisation sets it, its native one does not
     base = Default(worlds, WIDTH)
     if not own_encoder:
         space = envs.build(settings.env, 1, "cpu", 0).observation

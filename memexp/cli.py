@@ -158,11 +158,14 @@ def train(words: RecipeWords) -> int:
 
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; the exit code."""
+    from memexp.envs.base import WorldError
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=argv)
+    except WorldError as error:
+        return _fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
         return _fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":

@@ -1,5 +1,6 @@
-"""What an observation looks like: the words that worlds and policies share. Imports nothing of memexp."""
+"""What observations and actions look like: the words that worlds and policies share. Imports nothing of memexp."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -8,6 +9,8 @@ class VectorSpace:
     """Observations are float32 `[N, size]`."""
 
     size: int
+    normalise: bool = False
+    """Their scale is not known beforehand: the policy normalises them by running means and deviations."""
 
 
 @dataclass(frozen=True)
@@ -30,4 +33,89 @@ class TokenSpace:
         return len(self.normalization)
 
 
-ObservationSpace = VectorSpace | TokenSpace
+@dataclass(frozen=True)
+class CategoriesSpace:
+    """Observations are whole numbers `[N, len(counts)]`; number i is one of 0 .. counts[i] - 1, a name."""
+
+    counts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ImageSpace:
+    """Observations are numbers `[N, *shape]`: height, width, channels, or channels first."""
+
+    shape: tuple[int, int, int]
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
+class CellsSpace:
+    """Observations are uint8 `[N, height, width, channels]`: a map of few cells, whose numbers are names."""
+
+    shape: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a StructSpace: its numbers stand at `offset` bytes, of torch's type `dtype`."""
+
+    name: str
+    space: "VectorSpace | CategoriesSpace | ImageSpace | CellsSpace"
+    offset: int
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class StructSpace:
+    """Observations are uint8 `[N, num_bytes]`, which hold several parts of types of their own."""
+
+    parts: tuple[Part, ...]
+    num_bytes: int
+
+
+ObservationSpace = VectorSpace | TokenSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
+
+
+@dataclass(frozen=True)
+class DiscreteActions:
+    """Actions are int64 `[N]`, each one of 0 .. count - 1."""
+
+    count: int
+
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class MultiDiscreteActions:
+    """Actions are int64 `[N, len(counts)]`: several choices at once, number i one of 0 .. counts[i] - 1."""
+
+    counts: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.counts),)
+
+    @property
+    def count(self) -> int:
+        """Number of different actions."""
+        return math.prod(self.counts)
+
+
+@dataclass(frozen=True)
+class ContinuousActions:
+    """Actions are float32 `[N, size]`; what lies outside of -1 .. 1 is taken as the bound, where there is one."""
+
+    size: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    @property
+    def count(self) -> None:
+        """They cannot be counted."""
+        return
+
+
+ActionSpace = DiscreteActions | MultiDiscreteActions | ContinuousActions

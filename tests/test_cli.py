@@ -48,7 +48,7 @@ def folder(tmp_path, monkeypatch):
 WRONG = {
     "recipe": ("launch tmase", "did you mean 'recipes.controls.tmaze'"),
     "recipe in two words": ("launch train cvc_random_map_train", "did you mean 'recipes.experiment.cortex_paper"),
-    "ambiguous recipe": ("launch train", "recipe 'train' is ambiguous: recipes.experiment"),
+    "ambiguous recipe": ("launch train", "recipe .train. is ambiguous: recipes.any"),
     "no target": ("launch", "memexp list recipes"),
     "argument": ("launch tmaze patern=S", "unknown argument 'patern'.*did you mean 'pattern'"),
     "dotted key": ("launch tmaze trainer.horizn=8", "did you mean 'horizon'"),

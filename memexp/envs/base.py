@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memexp.spaces import ObservationSpace
+from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace
 
 TaskSource = Callable[[int, int], int]
 """(global world index, episode number of that world) -> task id."""
@@ -22,12 +22,17 @@ Episodes = dict[str, np.ndarray]
 """Finished episodes as columns: `return`, `length`, `world`, `task`, and one `env/<stat>` a statistic."""
 
 
+class WorldError(RuntimeError):
+    """An environment that somebody else wrote went wrong: the message says what it did, or is its own traceback."""
+
+
 class VecEnv(ABC):
     """`num_envs` worlds in lockstep; rows `[N]` are agents."""
 
     num_envs: int
     num_agents: int
     num_actions: int
+    """Number of different actions; 0 where they are continuous."""
     observation: ObservationSpace
     device: torch.device
     final_obs: Tensor
@@ -41,6 +46,13 @@ class VecEnv(ABC):
     memory_span: int | None = None
     """Steps between what must be remembered and its use, at most; 0: the present observation suffices; None: not known.
     """
+    continues: bool = True
+    """Whether `load_state_dict` carries on with the running episodes; else it begins new ones."""
+
+    @property
+    def actions(self) -> ActionSpace:
+        """What an action is."""
+        return DiscreteActions(self.num_actions)
 
     @abstractmethod
     def reset(self) -> Tensor:
@@ -48,9 +60,10 @@ class VecEnv(ABC):
 
     @abstractmethod
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One step of every world: actions `[N]` int64 -> obs `[N, ...]`, reward, terminated, truncated `[N]`.
+        """One step of every world: actions -> obs `[N, ...]`, reward, terminated, truncated `[N]`.
 
-        reward is float32, the other two bool. The tensors are the world's own: the next step overwrites them.
+        actions are `[N]` int64, or what `self.actions` says; reward is float32, the other two bool. The tensors are the
+        world's own: the next step overwrites them.
         """
 
     def ready(self) -> None:
@@ -84,9 +97,21 @@ class VecEnv(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
         """Continue from `state`; returns the current observations."""
 
+    def close(self) -> None:  # noqa: B027 (most worlds hold nothing)
+        """Give back what the worlds hold outside of this process; they cannot be used afterwards."""
+
     def pop_stats(self) -> dict[str, float]:
         """Means over the episodes finished since the last call; see `episode_means`."""
         return episode_means(self.pop_episodes())
+
+
+def random_actions(space: ActionSpace, rows: int, generator: torch.Generator) -> Tensor:
+    """Uniformly random actions `[rows, *space.shape]`; continuous ones between -1 and 1."""
+    if isinstance(space, DiscreteActions):
+        return torch.randint(space.count, (rows,), generator=generator)
+    if isinstance(space, MultiDiscreteActions):
+        return torch.stack([torch.randint(n, (rows,), generator=generator) for n in space.counts], 1)
+    return 2 * torch.rand(rows, space.size, generator=generator) - 1
 
 
 def episode_means(episodes: Episodes) -> dict[str, float]:

@@ -3,11 +3,11 @@
 Every knob has its unit and effect under it. `ENVIRONMENTS` is the table; `memexp.envs.make` builds the world.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from memexp.config import Config
+from memexp.config import Config, did_you_mean
 from memexp.envs.assembly_tasks import STATIONS, STYLES, Style
 from memexp.envs.knobs import Choices, Span
 
@@ -199,6 +199,42 @@ class CvcRandomMaps(Config):
         return self
 
 
+class ThirdParty(Config):
+    """Any Gymnasium or PettingZoo environment, through PufferLib (docs/your-environment.md)."""
+
+    name: Literal["any"] = "any"
+    id: str = Field(default="gym:CartPole-v1", min_length=1)
+    """gym:ID (of any installed package), gym:MODULE:ID (MODULE is imported first), module:MODULE:CALLABLE (which makes
+    a Gymnasium or a PettingZoo parallel environment) or pettingzoo:MODULE (with a function parallel_env)."""
+    options: dict[str, Any] = {}
+    """Keyword arguments that the environment is made with."""
+    wrappers: list[str] = []
+    """What is put around it, the innermost first: MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...)."""
+    max_steps: int | None = Field(default=None, ge=1)
+    """Episodes are cut (truncated) after so many steps; none: after 10,000, if the environment has no limit of its
+    own that is shorter."""
+    reward_scale: float = Field(default=1.0, gt=0)
+    """Rewards are learnt from times this, so that discounted returns are around 1; episodes are told as they are."""
+    ceiling_return: float | None = None
+    """Return of a perfect player; none: what the environment says of itself."""
+    backend: Literal["auto", "serial", "multiprocessing"] = "auto"
+    """Where environments run: in this process or in workers. auto: in workers where there are three cores or more."""
+    workers: int | None = Field(default=None, ge=1)
+    """Worker processes; none: one fewer than cores. Results do not depend on it."""
+
+    @field_validator("id")
+    @classmethod
+    def _the_kind_is_known(cls, value: str) -> str:
+        kind, colon, rest = value.partition(":")
+        if not colon or kind not in KINDS or not rest:
+            near = did_you_mean(kind, KINDS) if colon else f"; did you mean 'gym:{value}'?"
+            raise ValueError(f"'{value}' is not gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE{near}")
+        return value
+
+
+KINDS = ("gym", "module", "pettingzoo")
+"""What the id of a third-party environment begins with."""
+
 HEART_B = 11
 """Number of the vibe heart_b."""
 CVC_OBJECTS = (
@@ -213,6 +249,7 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "chain_recall": ChainRecall,
     "assembly_lines": AssemblyLines,
     "cvc_random_maps": CvcRandomMaps,
+    "any": ThirdParty,
 }
 
 SCRIPTED = ("memoryless", "memory", "full")
@@ -221,4 +258,6 @@ SCRIPTED = ("memoryless", "memory", "full")
 GRID_GAMES = ("assembly_lines", "cvc_random_maps")
 """Environments whose episodes play tasks, so that a curriculum can choose, and that have scripted players."""
 
-EnvConfig = Annotated[TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps, Field(discriminator="name")]
+EnvConfig = Annotated[
+    TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps | ThirdParty, Field(discriminator="name")
+]

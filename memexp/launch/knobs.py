@@ -55,7 +55,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         return f"{number}: {_allowed(schema['items'])}"
     if kind in ("integer", "number"):
         return _bounds(schema, "whole number" if kind == "integer" else "number")
-    return {"boolean": "true, false", "null": "none", "string": "text"}.get(str(kind), str(kind))
+    named = {"boolean": "true, false", "null": "none", "string": "text", "object": "names and values"}
+    return named.get(str(kind), str(kind))
 
 
 def _bounds(schema: dict[str, Any], kind: str) -> str:

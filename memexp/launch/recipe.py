@@ -64,12 +64,12 @@ def _is_recipe(node: ast.FunctionDef) -> bool:
 
 
 def find_recipe(word: str, second: str | None = None) -> Recipe:
-    """The recipe whose dotted name is, or ends in, `word`; two words ('train', 'tmaze') stand for 'tmaze.train'.
+    """The recipe whose dotted name is, or ends in, `word` or `word`.train; ('train', 'tmaze') stands for 'tmaze.train'.
 
     Raises UsageError for a name that fits none (with the nearest) or several (with all of them).
     """
     wanted = f"{second}.{word}" if second else word
-    fitting = [recipe for recipe in all_recipes() if f".{recipe.name}".endswith(f".{wanted}")]
+    fitting = [recipe for recipe in all_recipes() if f".{recipe.name}".endswith((f".{wanted}", f".{wanted}.train"))]
     if len(fitting) == 1:
         return fitting[0]
     exact = [recipe for recipe in fitting if recipe.name == wanted]
@@ -144,10 +144,10 @@ def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
 
 
 def _refuse_words_given_twice(words: Mapping[str, Any]) -> None:
-    """Neither of `num_cogs=4 env.num_cogs=6` may win silently."""
+    """Neither of `num_cogs=4 env.num_cogs=6` may win silently; labels are no settings: `env=gym:X labels.env=x`."""
     for dotted in words:
         key = dotted.rpartition(".")[2]
-        if key != dotted and words.get(key, words[dotted]) != words[dotted]:
+        if key != dotted and not dotted.startswith("labels.") and words.get(key, words[dotted]) != words[dotted]:
             raise UsageError(f"'{key}' is given twice: {words[key]}, and {words[dotted]} as '{dotted}'")
 
 

@@ -5,14 +5,17 @@ from torch import Tensor, nn
 
 from memexp.cortex.kernels.linear import Linear
 from memexp.policy.bags import Layout, token_sums
+from memexp.policy.general import build_general
 from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
 
 
 def build_encoder(observation: ObservationSpace, d_hidden: int, d_out: int) -> nn.Module:
     """The encoder for this kind of observation."""
-    if isinstance(observation, VectorSpace):
+    if isinstance(observation, TokenSpace):
+        return TokenEncoder(observation, d_hidden, d_out)
+    if isinstance(observation, VectorSpace) and not observation.normalise:
         return VectorEncoder(observation.size, d_hidden, d_out)
-    return TokenEncoder(observation, d_hidden, d_out)
+    return build_general(observation, d_hidden, d_out)
 
 
 class VectorEncoder(nn.Sequential):

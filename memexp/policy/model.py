@@ -6,9 +6,11 @@ from torch import Tensor, nn
 from memexp.cortex import build_stack
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.kernels.linear import Linear
+from memexp.policy.actions import Spread, build_actions
 from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
-from memexp.spaces import ObservationSpace
+from memexp.policy.general import Total
+from memexp.spaces import ActionSpace, ContinuousActions, DiscreteActions, ObservationSpace
 
 State = dict[str, Tensor]
 """Memory of all rows: a flat mapping of tensors `[N, ...]`, owned by the caller."""
@@ -17,15 +19,24 @@ State = dict[str, Tensor]
 class Policy(nn.Module):
     """Observation encoder -> memory stack -> actor and critic heads.
 
-    Shapes: N or [B, T] rows of observations; logits `[..., num_actions]`, values `[...]`.
+    Shapes: N or [B, T] rows of observations; logits `[..., actions.num_outputs]`, values `[...]`. `actions` makes a
+    distribution of logits (of continuous actions: means and log deviations).
     """
 
-    def __init__(self, observation: ObservationSpace, num_actions: int, cortex: CortexConfig, config: PolicyConfig):
+    def __init__(
+        self, observation: ObservationSpace, actions: ActionSpace | int, cortex: CortexConfig, config: PolicyConfig
+    ):
+        """`actions` may be the number of discrete ones."""
         super().__init__()
+        space = DiscreteActions(actions) if isinstance(actions, int) else actions
+        self.actions = build_actions(space)
         d = cortex.d_hidden
         self.encoder = build_encoder(observation, config.d_encoder or 2 * d, d)
         self.stack = build_stack(**cortex.model_dump())
-        self.actor = _head(d, config.d_actor, num_actions, gain=0.01)
+        if isinstance(space, ContinuousActions):
+            self.actor = _head(d, config.d_actor, space.size, gain=0.01).append(Spread(space.size))
+        else:
+            self.actor = _head(d, config.d_actor, self.actions.num_outputs, gain=0.01)
         self.critic = _head(d, config.d_critic, 1, gain=1.0)
 
     def init_state(self, batch: int, device: torch.device) -> State:
@@ -41,6 +52,14 @@ class Policy(nn.Module):
         with torch.autocast(y.device.type, enabled=False):  # three digits of bf16 are too few for logits and returns
             y = y.float()
             return self.actor(y), self.critic(y).squeeze(-1), state
+
+    def note(self, obs: Tensor, total: Total) -> None:
+        """Take observations `[..., ...]` into the encoder's running statistics; `total` adds up over ranks.
+
+        Only between updates: the acting and the learning pass of one update must see the same statistics.
+        """
+        if hasattr(self.encoder, "note"):
+            self.encoder.note(obs, total)  # type: ignore[operator]
 
 
 def _head(d_in: int, d_hidden: int, d_out: int, gain: float) -> nn.Sequential:

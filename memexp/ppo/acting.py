@@ -12,7 +12,7 @@ from torch import Tensor
 from memexp.envs.base import VecEnv
 from memexp.graphs import Replayed
 from memexp.policy.model import Policy, State
-from memexp.ppo.rollout import Actor, Dice, Segments, log_prob, sample
+from memexp.ppo.rollout import Actor, Dice, Segments
 from memexp.ppo.timing import Stopwatch
 
 
@@ -50,9 +50,9 @@ class Acting:
         """One step of all agents, as the `t`-th of the segments; within a graph there is no clock."""
         torch.clear_autocast_cache()  # a graph must cast the weights as they are when it is replayed
         logits, values, state = self.policy(self.obs, self.state, self.resets)
-        actions = sample(logits, self.dice.roll())
+        actions = self.policy.actions.sample(logits, self.dice.roll())
         self._keep(obs=self.obs, resets=self.resets, actions=actions, values=values)
-        self._keep(log_probs=log_prob(logits, actions))
+        self._keep(log_probs=self.policy.actions.log_prob(logits, actions))
         if clock:
             with clock.part("engine"):
                 obs, reward, terminated, truncated = self.env.step(actions)

@@ -118,7 +118,7 @@ class Labels(Config):
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
-    "labels", "wandb", "recipe",
+    "labels", "wandb", "recipe", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

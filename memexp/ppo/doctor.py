@@ -16,11 +16,11 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from memexp.envs.base import VecEnv
+from memexp.envs.base import VecEnv, random_actions
+from memexp.policy.actions import Spread
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
-from memexp.ppo.rollout import log_prob
 from memexp.ppo.trainer import Trainer
 from memexp.runs import MAX_GAP
 
@@ -39,7 +39,7 @@ class DoctorReport:
     clip_share: float
     """Share of samples that start outside PPO's clip range."""
     entropy_share: float
-    """Entropy of the sharpened policy over ln(actions)."""
+    """Entropy of the sharpened policy over the largest, ln(actions)."""
     resets_inside: int
     """Episode starts inside the replayed segments, not at their first step."""
     samples: int
@@ -83,14 +83,14 @@ def doctor(config: TrainConfig) -> DoctorReport:
     gaps, outside, entropy, resets, samples = [], 0.0, 0.0, 0, 0
     for gap, clipped, spread, inside in replay(trainer, ROLLOUTS):
         gaps.append(gap)
-        count = trainer.segments.actions.numel()
+        count = trainer.segments.rewards.numel()
         outside, entropy = outside + clipped * count, entropy + spread * count
         resets, samples = resets + inside, samples + count
     return DoctorReport(
         max_logprob_gap=torch.tensor(gaps).max().item(),  # unlike Python's max it keeps a NaN
         threshold=MAX_GAP[config.trainer.precision],
         clip_share=outside / samples,
-        entropy_share=entropy / samples / math.log(trainer.env.num_actions),
+        entropy_share=entropy / samples / trainer.policy.actions.max_entropy,
         resets_inside=resets,
         samples=samples,
         device=str(ranks.device),
@@ -108,17 +108,21 @@ def shake(policy: Policy, scale: float = 0.1) -> None:
 
 
 def sharpen(trainer: Trainer, share: float = 0.5) -> None:
-    """Scale the logits until the policy's entropy on the current observations is at most `share` of ln(actions)."""
+    """Scale the logits (the deviations of continuous actions) until the policy's entropy on the current observations is
+    at most `share` of the largest."""
     policy, actor = trainer.policy, trainer.actor
     last = policy.actor[-1]
-    assert isinstance(last, nn.Linear)
     with torch.no_grad():
         for _ in range(60):
             logits, _, _ = policy(actor.obs, actor.state, actor.resets)
-            if _entropy(logits).item() <= share * math.log(logits.shape[-1]):
+            if policy.actions.entropy(logits).mean().item() <= share * policy.actions.max_entropy:
                 return
-            last.weight.mul_(1.3)
-            last.bias.mul_(1.3)
+            if isinstance(last, Spread):
+                last.log_std.sub_(math.log(1.3))
+            else:
+                assert isinstance(last, nn.Linear)
+                last.weight.mul_(1.3)
+                last.bias.mul_(1.3)
 
 
 def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, float, int]]:
@@ -131,9 +135,14 @@ def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, floa
             s = trainer.segments
             with torch.no_grad(), trainer.cast():
                 logits, _, _ = trainer.policy(s.obs, s.start, s.resets)
-            difference = log_prob(logits, s.actions) - s.log_probs
+            difference = trainer.policy.actions.log_prob(logits, s.actions) - s.log_probs
             clipped = ((difference.exp() - 1).abs() > hyper.clip).float().mean().item()
-            yield difference.abs().max().item(), clipped, _entropy(logits).item(), int(s.resets[:, 1:].sum())
+            yield (
+                difference.abs().max().item(),
+                clipped,
+                trainer.policy.actions.entropy(logits).mean().item(),
+                int(s.resets[:, 1:].sum()),
+            )
 
 
 @contextmanager
@@ -158,7 +167,7 @@ def broken_promises(env: VecEnv, ranks: Ranks) -> Iterator[str]:
     generator = torch.Generator().manual_seed(2)
     obs = env.reset()
     for _ in range(64):
-        actions = torch.randint(env.num_actions, (env.num_agents,), generator=generator).to(ranks.device)
+        actions = random_actions(env.actions, env.num_agents, generator).to(ranks.device)
         obs, reward, terminated, truncated = env.step(actions)
         if obs.device.type != ranks.device.type:
             yield f"observations are on {obs.device}, training is on {ranks.device}"
@@ -172,8 +181,3 @@ def broken_promises(env: VecEnv, ranks: Ranks) -> Iterator[str]:
         if (terminated & truncated).any():
             yield "an episode is both terminated and truncated"
             return
-
-
-def _entropy(logits: Tensor) -> Tensor:
-    log_p = logits.log_softmax(-1)
-    return -(log_p.exp() * log_p).sum(-1).mean()

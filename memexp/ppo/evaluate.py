@@ -1,7 +1,7 @@
 """Evaluation: the acting policy on held-out tasks."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.episodes import first_episodes
-from memexp.ppo.rollout import Dice, sample
+from memexp.ppo.rollout import Dice
 
 _EVALUATION = 0xE7A1
 """Stream of worlds that training never sees."""
@@ -29,9 +29,10 @@ def held_out_worlds(
     return envs.build(world, num_envs, device, mix64(seed, _EVALUATION), first, tasks=tasks or held_out_tasks(seed))
 
 
-def held_out_dice(seed: int, num_agents: int, first: int, total: int, device: torch.device) -> Dice:
-    """What the policy samples with in a run's evaluation: agents `first` and following of `total` over all ranks."""
-    return Dice(mix64(seed, _EVALUATION) >> 1, num_agents, first, total, device)
+def held_out_dice(seed: int, env: VecEnv, first: int, total: int) -> Dice:
+    """What the policy samples with in a run's evaluation: the agents of `env`, number `first` and following of
+    `total` over all ranks."""
+    return Dice(mix64(seed, _EVALUATION) >> 1, env.num_agents, first, total, env.device, env.actions.shape)
 
 
 @torch.no_grad()
@@ -47,15 +48,15 @@ def evaluate(
     if first < end:
         env = held_out_worlds(world, end - first, seed, str(ranks.device), first)
         n, agents = env.num_agents, env.num_agents // env.num_envs  # of one world
-        dice = held_out_dice(seed, n, first * agents, episodes * agents, ranks.device)
+        dice = held_out_dice(seed, env, first * agents, episodes * agents)
         state = policy.init_state(n, ranks.device)
 
         def choose(obs: Tensor, resets: Tensor) -> Tensor:
             nonlocal state
             logits, _, state = policy(obs, state, resets)
-            return sample(logits, dice.roll())
+            return policy.actions.sample(logits, dice.roll())
 
-        with cast:
+        with cast, closing(env):
             returns = first_episodes(env, choose)["return"]
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()

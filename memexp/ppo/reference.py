@@ -6,6 +6,7 @@ Measured once for an environment, its knobs, a player, a number of episodes and 
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,9 @@ from memexp import envs
 from memexp.config import Config
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
+from memexp.envs.config import ThirdParty
 from memexp.envs.players import make_player
+from memexp.envs.puffer.source import fingerprint
 from memexp.jit import digest_of
 from memexp.ppo.episodes import first_episodes
 from memexp.runs import home
@@ -55,9 +58,9 @@ def reference(
     `tell` hears how many episodes have been played. Raises UsageError for a player that this environment does not have.
     """
     name: str = world.name  # type: ignore[attr-defined]
-    asked = {"env": name, "knobs": world.model_dump(exclude={"name"}), "player": player}
+    asked = {"env": name, "knobs": world.model_dump(exclude={"name", "backend", "workers"}), "player": player}
     asked |= {"episodes": episodes, "seed": seed}
-    rules = digest_of(Path(envs.__file__).parent)
+    rules = digest_of(Path(envs.__file__).parent) + (fingerprint(world) if isinstance(world, ThirdParty) else "")
     key = hashlib.sha256(json.dumps([asked, rules], sort_keys=True).encode()).hexdigest()[:16]
     file = home() / "reference" / f"{name}-{player}-{key}.json"
     if known := _read(file):
@@ -85,7 +88,8 @@ def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[
             if tell:
                 tell(before + finished)
 
-        parts.append(first_episodes(env, make_player(env, player, mix64(seed, _REFERENCE, done)).act, heard))
+        with closing(env):
+            parts.append(first_episodes(env, make_player(env, player, mix64(seed, _REFERENCE, done)).act, heard))
         done += count
     return parts
 

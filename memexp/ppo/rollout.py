@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 
 from memexp.envs.base import VecEnv
+from memexp.policy.actions import log_prob as log_prob
+from memexp.policy.actions import sample as sample
 from memexp.policy.model import Policy, State
 from memexp.ppo.timing import Stopwatch
+from memexp.spaces import ContinuousActions
 
 if TYPE_CHECKING:
     from memexp.ppo.acting import Acting
@@ -21,7 +24,7 @@ class Segments:
 
     obs: Tensor
     resets: Tensor  # bool: the step begins a new episode
-    actions: Tensor  # int64
+    actions: Tensor  # int64, or float32 where they are continuous
     log_probs: Tensor  # of the action taken, under the policy that took it
     values: Tensor
     rewards: Tensor
@@ -32,6 +35,7 @@ class Segments:
     def empty(cls, env: VecEnv, obs: Tensor, horizon: int) -> "Segments":
         """Room for segments of worlds whose observations look like `obs` `[N, ...]`."""
         n, device = env.num_agents, obs.device
+        action_dtype = torch.float32 if isinstance(env.actions, ContinuousActions) else torch.int64
 
         def room(dtype: torch.dtype) -> Tensor:
             return torch.zeros(n, horizon, dtype=dtype, device=device)
@@ -39,7 +43,7 @@ class Segments:
         return cls(
             obs=torch.zeros(n, horizon, *obs.shape[1:], dtype=obs.dtype, device=device),
             resets=room(torch.bool),
-            actions=room(torch.int64),
+            actions=torch.zeros(n, horizon, *env.actions.shape, dtype=action_dtype, device=device),
             log_probs=room(torch.float32),
             values=room(torch.float32),
             rewards=room(torch.float32),
@@ -60,17 +64,22 @@ class Actor:
 
 
 class Dice:
-    """One uniform number for each agent of all ranks and step: which rank rolls for an agent does not matter."""
+    """Uniform numbers for each agent of all ranks and step: which rank rolls for an agent does not matter.
 
-    def __init__(self, seed: int, num_agents: int, first: int, total: int, device: torch.device):
+    One number for an agent, or as many as an action of this `shape` has.
+    """
+
+    def __init__(
+        self, seed: int, num_agents: int, first: int, total: int, device: torch.device, shape: tuple[int, ...] = ()
+    ):
         self.generator = torch.Generator(device).manual_seed(seed)
         self._mine = slice(first, first + num_agents)
-        self._total = total
+        self._size = (total, *shape)
         self._device = device
 
     def roll(self) -> Tensor:
-        """Uniform numbers in [0, 1), `[N]` for this rank's agents."""
-        return torch.rand(self._total, generator=self.generator, device=self._device)[self._mine]
+        """Uniform numbers in [0, 1), `[N, *shape]` for this rank's agents."""
+        return torch.rand(self._size, generator=self.generator, device=self._device)[self._mine]
 
     def restore(self, state: Tensor, seed: int) -> None:
         """Carry on from a generator's `state`; one of another kind of device (CPU, GPU) means nothing here: `seed`."""
@@ -78,17 +87,6 @@ class Dice:
             self.generator.set_state(state)
         else:
             self.generator.manual_seed(seed)
-
-
-def sample(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Actions `[N]` drawn from softmax(logits `[N, A]`) by inverting its distribution function at `uniform` `[N]`."""
-    cumulative = logits.softmax(-1).cumsum(-1)
-    return (uniform[:, None] >= cumulative).sum(-1).clamp(max=logits.shape[-1] - 1)
-
-
-def log_prob(logits: Tensor, actions: Tensor) -> Tensor:
-    """Log-probability of `actions` `[...]` under softmax(logits `[..., A]`)."""
-    return logits.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
 
 
 @torch.no_grad()
@@ -120,9 +118,9 @@ def collect(
             out.obs[:, t] = actor.obs
             out.resets[:, t] = actor.resets
             logits, out.values[:, t], actor.state = policy(actor.obs, actor.state, actor.resets)
-            actions = sample(logits, dice.roll())
+            actions = policy.actions.sample(logits, dice.roll())
             out.actions[:, t] = actions
-            out.log_probs[:, t] = log_prob(logits, actions)
+            out.log_probs[:, t] = policy.actions.log_prob(logits, actions)
             with clock.part("engine"):
                 actor.obs, reward, terminated, truncated = env.step(actions)
             if env.shortest_truncation is not None and truncated.any():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, concatenated, episode_means
+from memexp.envs.base import Episodes, WorldError, concatenated, episode_means
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
@@ -94,6 +94,7 @@ class Session:
             raise
         finally:
             self.writer.leave()
+            self.trainer.close()
 
     def _recorded(self, progress: Progress) -> Exit:
         """The loop, with its metrics in the run directory, at W&B and on the terminal."""
@@ -227,7 +228,7 @@ class Session:
 
     def _fail(self, error: Exception) -> Exit:
         """Say what went wrong, here and to the other ranks."""
-        if not isinstance(error, FloatingPointError | DiskFullError):
+        if not isinstance(error, FloatingPointError | DiskFullError | WorldError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)

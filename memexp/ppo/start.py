@@ -40,7 +40,7 @@ def write_start(run: Run, trainer: Trainer, ranks: Ranks, argv: list[str], say: 
             hardware=labels.hardware or _hardware(ranks),
             price_per_hour=labels.price_per_hour,
             memory_span=trainer.env.memory_span,
-            num_actions=trainer.env.num_actions,
+            num_actions=trainer.env.num_actions or None,
             **_levels(run, config, trainer.env.ceiling_return, say),
         )
     )

@@ -38,12 +38,13 @@ class Trainer:
         self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
         self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
         torch.manual_seed(mix64(config.seed, 1) >> 1)
-        self.policy = Policy(self.env.observation, self.env.num_actions, config.cortex, config.policy).to(ranks.device)
+        self.policy = Policy(self.env.observation, self.env.actions, config.cortex, config.policy).to(ranks.device)
         self.optimizer = torch.optim.AdamW(
             self.policy.parameters(), hyper.learning_rate, eps=1e-5, weight_decay=hyper.weight_decay, fused=True
         )
         n = self.env.num_agents
-        self.dice = Dice(mix64(config.seed, 2) >> 1, n, ranks.rank * n, ranks.world_size * n, ranks.device)
+        mine = n, ranks.rank * n, ranks.world_size * n
+        self.dice = Dice(mix64(config.seed, 2) >> 1, *mine, ranks.device, self.env.actions.shape)
         self.shuffle = torch.Generator().manual_seed(mix64(config.seed, 3) >> 1)
         obs = self.env.desync()
         first = torch.ones(n, dtype=torch.bool, device=ranks.device)
@@ -74,6 +75,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
+            self.policy.note(s.obs, self.ranks.sum)  # only now: both passes have seen the same statistics
         self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
         times = {f"time/{name}": seconds for name, seconds in clock.read().items()}
@@ -124,7 +126,13 @@ class Trainer:
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
         self.tasks.load_state_dict(shared["tasks"])
         obs = self.env.load_state_dict(checkpoint.mine["env"])
-        self.actor = Actor(obs, checkpoint.mine["state"], checkpoint.mine["resets"])
+        resets = checkpoint.mine["resets"]
+        begun = resets if self.env.continues else torch.ones_like(resets)
+        self.actor = Actor(obs, checkpoint.mine["state"], begun)
+
+    def close(self) -> None:
+        """Give back what the worlds hold; the trainer cannot be used afterwards."""
+        self.env.close()
 
     def collect(self) -> Tensor:
         """The next rollout into `segments`; returns the value of the observation after it `[N]`."""

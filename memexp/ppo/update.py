@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from memexp.graphs import Replayed
+from memexp.policy.actions import entropy
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainerConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.gradients import Gradients, GuardedStep
-from memexp.ppo.rollout import Segments, log_prob
+from memexp.ppo.rollout import Segments
 
 
 def minibatches(num_agents: int, count: int, generator: torch.Generator, ranks: Ranks) -> Tensor:
@@ -118,9 +119,10 @@ class Learner:
         start = {name.removeprefix("start."): leaf for name, leaf in batch.items() if name.startswith("start.")}
         with self.cast():
             logits, values, _ = self.policy(batch["obs"], start, batch["resets"])
-        log_ratio = log_prob(logits, batch["actions"]) - batch["log_probs"]
+        actions = self.policy.actions
+        log_ratio = actions.log_prob(logits, batch["actions"]) - batch["log_probs"]
         targets = (batch["values"], batch["advantages"], batch["returns"])
-        self._parts = losses(logits, log_ratio, values, *targets, self.config)
+        self._parts = losses(logits, log_ratio, values, *targets, self.config, actions.entropy)
         self._log_ratio = log_ratio.detach()
 
     def _backward(self) -> None:
@@ -152,6 +154,7 @@ def losses(
     advantages: Tensor,
     returns: Tensor,
     config: TrainerConfig,
+    entropy_of: Callable[[Tensor], Tensor] = entropy,
 ) -> Tensor:
     """Sums over samples of: policy loss, value loss, entropy, approximate KL, clipped share; `[5]`.
 
@@ -165,9 +168,7 @@ def losses(
     if config.value_clip is not None:
         near = old_values + (values - old_values).clamp(-config.value_clip, config.value_clip)
         error = torch.max(error, (near - returns).square())
-    log_p = logits.log_softmax(-1)
-    entropy = -(log_p.exp() * log_p).sum()
     with torch.no_grad():
         kl = (ratio - 1 - log_ratio).sum()
         clip_share = ((ratio - 1).abs() > config.clip).float().sum()
-    return torch.stack([policy_loss, 0.5 * error.sum(), entropy, kl, clip_share])
+    return torch.stack([policy_loss, 0.5 * error.sum(), entropy_of(logits).sum(), kl, clip_share])

@@ -12,7 +12,6 @@ from memexp.envs.players import make_player
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_dice
-from memexp.ppo.rollout import sample
 from memexp.ppo.trainer import autocast
 
 TOP = 5
@@ -46,18 +45,18 @@ def policy_player(
 ) -> Player:
     """The policy of a run as it acts in evaluation; `greedy`: it takes the most probable action instead of a sample."""
     cortex = config.cortex.model_copy(update={"compile": False})  # it would take longer than the episode
-    policy = Policy(env.observation, env.num_actions, cortex, config.policy)
+    policy = Policy(env.observation, env.actions, cortex, config.policy)
     policy.load_state_dict(weights)
     state = policy.init_state(env.num_agents, env.device)
     worlds = max(1, config.evaluation.episodes)
-    dice = held_out_dice(seed, env.num_agents, 0, worlds * env.num_agents, env.device)
+    dice = held_out_dice(seed, env, 0, worlds * env.num_agents)
 
     @torch.no_grad()
     def play(obs: Tensor, resets: Tensor) -> tuple[Tensor, Thoughts]:
         nonlocal state
         with autocast(config.trainer.precision, env.device):
             logits, values, state = policy(obs, state, resets)
-        actions = logits.argmax(-1) if greedy else sample(logits, dice.roll())
+        actions = policy.actions.mode(logits) if greedy else policy.actions.sample(logits, dice.roll())
         return actions, _thoughts(logits, values)
 
     return play

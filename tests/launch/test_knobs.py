@@ -33,7 +33,7 @@ def test_every_knob_says_what_it_does_and_what_values_it_takes(env, knob):
     assert row["default"] == ENVIRONMENTS[env].model_fields[knob].default
 
 
-UNBOUNDED = ("deposit_reward", "heart_rewards", "resource_rewards")
+UNBOUNDED = ("deposit_reward", "heart_rewards", "resource_rewards", "ceiling_return")
 """Knobs that take any number."""
 
 

@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from memexp import envs
+from memexp.policy.actions import Categorical
 from memexp.ppo.rollout import Actor, Dice, Segments, collect, log_prob, sample
 from memexp.ppo.timing import Stopwatch
 
 
 class Marking(torch.nn.Module):
     """A policy whose value names the observation (its symbol + 1) plus 100 times the steps since the memory's reset."""
+
+    actions = Categorical(8)
 
     def init_state(self, batch, device):
         return {"age": torch.zeros(batch)}

@@ -9,12 +9,13 @@ from torch import Tensor
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.envs.base import VecEnv, mix64
+from memexp.envs.base import VecEnv, mix64, random_actions
 from memexp.envs.config import SCRIPTED
 from memexp.envs.grid.state import State
 from memexp.envs.grid_env import GridEnv
 from memexp.envs.players import assembly, cvc, cvc_blind
 from memexp.envs.players.mind import Mind, empty_mind
+from memexp.spaces import ActionSpace
 
 PLAYERS = ("random", *SCRIPTED)
 """random: uniformly random actions; memoryless: the best known choice from the current observation alone; memory: from
@@ -37,12 +38,12 @@ class Player(Protocol):
 class RandomPlayer:
     """Uniformly random actions."""
 
-    def __init__(self, num_actions: int, seed: int) -> None:
-        self._num_actions = num_actions
+    def __init__(self, space: ActionSpace, seed: int) -> None:
+        self._space = space
         self._generator = torch.Generator().manual_seed(seed)
 
     def act(self, obs: Tensor, resets: Tensor) -> Tensor:
-        return torch.randint(self._num_actions, (len(obs),), generator=self._generator)
+        return random_actions(self._space, len(resets), self._generator)
 
 
 class ScriptedPlayer:
@@ -71,7 +72,7 @@ def make_player(env: VecEnv, kind: str, seed: int = 0) -> Player:
         raise UsageError(f"unknown player '{kind}'{did_you_mean(kind, PLAYERS)}")
     stream = mix64(seed) >> 2
     if kind == "random":
-        return RandomPlayer(env.num_actions, stream)
+        return RandomPlayer(env.actions, stream)
     if not isinstance(env, GridEnv):
         raise UsageError(f"player '{kind}': there are scripted players for assembly_lines and cvc_random_maps only")
     if isinstance(env, AssemblyLinesEnv):

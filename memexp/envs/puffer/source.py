@@ -1,0 +1,165 @@
+"""From an environment's id to the environment: gym:ID, gym:MODULE:ID, module:MODULE:CALLABLE, pettingzoo:MODULE."""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+
+from memexp.config import UsageError, did_you_mean
+from memexp.envs.config import ThirdParty
+
+LIMIT = 10_000
+"""Steps after which an episode is cut where nobody said otherwise."""
+
+
+def make_one(config: ThirdParty) -> Any:
+    """One environment with its wrappers: a gymnasium.Env or a PettingZoo ParallelEnv.
+
+    Raises UsageError for an id, an option or a wrapper that does not exist or cannot be made.
+    """
+    kind, _, rest = config.id.partition(":")
+    if kind == "gym":
+        env = _from_registry(rest, config.options)
+    elif kind == "module":
+        env = _call(_find(rest, config.id), config.options, config.id)
+    else:
+        module = _import(rest, config.id, "pettingzoo.")
+        env = _call(_member(module, "parallel_env", config.id), config.options, config.id)
+    for wrapper in config.wrappers:
+        env = _wrap(env, wrapper)
+    if not isinstance(env, gymnasium.Env) and not is_parallel(env):
+        raise UsageError(
+            f"{config.id} is a {type(env).__name__}, neither a Gymnasium nor a PettingZoo parallel environment"
+        )
+    return env
+
+
+def is_parallel(env: Any) -> bool:
+    """Whether it is a PettingZoo parallel environment."""
+    return hasattr(env, "possible_agents") and callable(getattr(env, "observation_space", None))
+
+
+def step_limit(config: ThirdParty, env: Any) -> int:
+    """Steps after which this project cuts an episode. An environment's own limit is left to itself."""
+    own = getattr(getattr(env, "spec", None), "max_episode_steps", None)
+    return config.max_steps or max(LIMIT, (own or 0) + 1)
+
+
+def ceiling(config: ThirdParty, env: Any) -> float | None:
+    """Return of a perfect player: as given, else the upper end of `reward_range` (POPGym's and MiniGrid's is that of an
+    episode), else what Gymnasium's registry calls solved; None where nobody says."""
+    if config.ceiling_return is not None:
+        return config.ceiling_return
+    _, high = getattr(getattr(env, "unwrapped", env), "reward_range", (None, None))
+    if high is not None and abs(high) < float("inf"):
+        return float(high)
+    return getattr(getattr(env, "spec", None), "reward_threshold", None)
+
+
+def fingerprint(config: ThirdParty) -> str:
+    """A digest of the source file of the environment's class and of its wrappers': it changes when they are edited."""
+    env, files = make_one(config), set()
+    while env is not None:
+        with suppress(OSError, TypeError):  # defined interactively, or compiled
+            files.add(inspect.getfile(type(env)))
+        env = getattr(env, "env", None)
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
+    module, colon, plain = name.rpartition(":")
+    if colon:
+        _import(module, f"gym:{name}")
+    if plain not in gymnasium.registry:
+        try:
+            _import_suites(plain)
+            gymnasium.spec(plain)
+        except gymnasium.error.Error as error:
+            near = did_you_mean(plain, gymnasium.registry).removeprefix("; known")
+            near = near if near.startswith("; did") else "; gym:MODULE:ID imports MODULE first"
+            raise UsageError(f"unknown environment 'gym:{name}' ({_line(error)}){near}") from None
+    return _call(gymnasium.make, {"id": plain, "disable_env_checker": True, **options}, f"gym:{name}")
+
+
+def _import_suites(id: str) -> None:
+    """Import the installed packages that need Gymnasium, one after the other, until one has registered this id."""
+    for package in sorted(distributions(), key=lambda one: one.name.lower()):
+        needs = [re.match(r"[-\w]+", one) for one in package.requires or ()]
+        if id not in gymnasium.registry and any(need and need[0].lower() == "gymnasium" for need in needs):
+            for name in (package.read_text("top_level.txt") or package.name.replace("-", "_")).split():
+                with suppress(Exception):  # broken packages are nothing that was asked for
+                    importlib.import_module(name)
+
+
+def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
+    try:
+        return make(**options)
+    except Exception as error:
+        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}") from error
+
+
+def _wrap(env: Any, text: str) -> Any:
+    """`text` is MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...), values as Python writes them."""
+    place, bracket, inside = text.partition("(")
+    options = {}
+    try:
+        if bracket:
+            call = ast.parse(f"f({inside}", mode="eval").body
+            assert isinstance(call, ast.Call)
+            assert not call.args
+            options = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
+    except (SyntaxError, ValueError, AssertionError):
+        raise UsageError(f"wrapper '{text}' is not MODULE:CALLABLE(keyword=value, ...)") from None
+    wrapper = _find(place, f"wrapper '{text}'")
+    return _call(lambda **words: wrapper(env, **words), options, f"wrapper '{text}'")
+
+
+def _find(place: str, what: str) -> Callable[..., Any]:
+    module, colon, name = place.partition(":")
+    if not colon or not name:
+        raise UsageError(f"{what} is not MODULE:CALLABLE")
+    return _member(_import(module, what), name, what)
+
+
+def _member(module: ModuleType, name: str, what: str) -> Callable[..., Any]:
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise UsageError(f"{what}: {module.__name__} has no '{name}'{did_you_mean(name, known)}")
+    return found
+
+
+def _import(name: str, what: str, prefix: str = "") -> ModuleType:
+    """The module of this name, also from the folder that the command was typed in, else with `prefix` before it."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for candidate in dict.fromkeys((name, prefix + name)):
+        try:
+            return importlib.import_module(candidate)
+        except ModuleNotFoundError as error:
+            missing = error.name or candidate
+            if not f"{candidate}.".startswith(f"{missing}."):  # something that the module itself imports
+                raise UsageError(f"{what}: {candidate} needs '{missing}', which is not installed") from None
+        except Exception as error:
+            raise UsageError(
+                f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
+            ) from error
+    raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start where it stands")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

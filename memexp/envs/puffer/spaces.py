@@ -1,0 +1,168 @@
+"""Gymnasium's spaces in this project's words, and observations of several parts as bytes.
+
+PufferLib's emulation makes one Box of any observation, but gets names (Discrete) alone wrong: they are four bytes and
+counted as eight. So whatever is not a Box is turned into a Box of bytes here, with PufferLib's own layout.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from pufferlib.emulation import dtype_from_space, emulate
+
+from memexp.config import UsageError
+from memexp.spaces import (
+    ActionSpace,
+    CategoriesSpace,
+    CellsSpace,
+    ContinuousActions,
+    DiscreteActions,
+    ImageSpace,
+    MultiDiscreteActions,
+    ObservationSpace,
+    Part,
+    StructSpace,
+    VectorSpace,
+)  # fmt: skip
+
+SMALL_MAP = 16
+"""Bytes on a map of at most so many cells a side are names of what stands there, not pixels."""
+_ALL = "the observation"
+
+
+def observation_space(space: spaces.Space, name: str) -> ObservationSpace:
+    """What an encoder needs to know of it. Raises UsageError, which begins with the environment's `name`."""
+    if isinstance(space, spaces.Box):
+        return _box(space)
+    return StructSpace(tuple(_parts(space, name)), layout(space).itemsize)
+
+
+def layout(space: spaces.Space) -> np.dtype:
+    """Where the parts of an observation that is not a Box stand."""
+    return np.dtype([("all", dtype_from_space(space))], align=True)
+
+
+def action_space(space: spaces.Space, name: str) -> ActionSpace:
+    """What an actor needs to know of it. Raises UsageError."""
+    if isinstance(space, spaces.Discrete):
+        return DiscreteActions(int(space.n))
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        return MultiDiscreteActions(tuple(int(n) for n in space.nvec))
+    if isinstance(space, spaces.Box) and len(space.shape) == 1 and np.issubdtype(space.dtype, np.floating):
+        return ContinuousActions(space.shape[0])
+    raise UsageError(
+        f"{name}: actions are {space}; only Discrete, MultiDiscrete (one dimension, from 0) and Box (one dimension of "
+        "floats) can be learnt: put a wrapper around it that turns them into one of these (env.wrappers)"
+    )
+
+
+def _box(space: spaces.Box) -> VectorSpace | ImageSpace | CellsSpace:
+    shape = space.shape
+    if len(shape) == 2 and space.dtype == np.uint8 and min(shape) > SMALL_MAP:
+        return ImageSpace((*shape, 1))
+    if len(shape) != 3:
+        return VectorSpace(int(np.prod(shape)), normalise=True)
+    if space.dtype == np.uint8 and max(shape) <= SMALL_MAP and space.high.max() > 1:
+        return CellsSpace(shape)
+    return ImageSpace(shape, channels_first=shape[0] < shape[2])
+
+
+def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
+    for path, leaf, offset in _leaves(space, layout(space)["all"], 0, ""):
+        if isinstance(leaf, spaces.Box):
+            kind = _box(leaf)
+            shape = kind.shape if isinstance(kind, ImageSpace | CellsSpace) else (int(np.prod(leaf.shape)),)
+            yield Part(path or _ALL, kind, offset, shape, str(leaf.dtype))
+        elif isinstance(leaf, spaces.MultiBinary):
+            size = int(np.prod(leaf.shape))
+            yield Part(path or _ALL, VectorSpace(size), offset, (size,), str(leaf.dtype))
+        else:
+            counts = _counts(leaf, name, path)
+            yield Part(path or _ALL, CategoriesSpace(counts), offset, (len(counts),), "int32")
+
+
+def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
+    """Numbers of names; a range that does not begin at 0 is taken as one that does."""
+    if isinstance(leaf, spaces.Discrete) and leaf.start >= 0:
+        return (int(leaf.start + leaf.n),)
+    if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim == 1 and (leaf.start >= 0).all():
+        return tuple(int(n) for n in leaf.start + leaf.nvec)
+    part = f"'{path}' of the observation" if path else "the observation"
+    raise UsageError(
+        f"{name}: {part} is {type(leaf).__name__}, which no encoder reads (Box, Discrete, MultiDiscrete, "
+        "MultiBinary, Dict and Tuple can be read): put a wrapper around it that leaves it out or encodes it "
+        f"""(env.wrappers, such as gymnasium.wrappers:FilterObservation(filter_keys=["..."]))"""
+    )
+
+
+def _leaves(space: Any, dtype: np.dtype, offset: int, path: str) -> Iterator[tuple[str, spaces.Space, int]]:
+    """(path, space, offset in bytes) of everything that is neither Dict nor Tuple."""
+    if not isinstance(space, spaces.Dict | spaces.Tuple):
+        yield path, space, offset
+        return
+    named = space.items() if isinstance(space, spaces.Dict) else ((f"f{i}", part) for i, part in enumerate(space))
+    for key, part in named:
+        below, at = dict(dtype.fields or {})[key][:2]  # type: ignore[index]
+        yield from _leaves(part, below, offset + at, f"{path}.{key}" if path else key)
+
+
+class AsBytes:
+    """Observations of `space` as uint8 `[num_bytes]`, in memory that the next call overwrites."""
+
+    def __init__(self, space: spaces.Space):
+        self._struct = np.zeros(1, layout(space))
+        self._bytes = self._struct.view(np.uint8)
+        self.space = spaces.Box(0, 255, self._bytes.shape, np.uint8)
+
+    def __call__(self, obs: Any) -> np.ndarray:
+        emulate(self._struct["all"], obs)
+        return self._bytes
+
+
+class GymnasiumAsBytes(gymnasium.ObservationWrapper):
+    """A Gymnasium environment whose observations are bytes."""
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self._encode = AsBytes(env.observation_space)
+        self.observation_space = self._encode.space
+
+    def observation(self, observation: Any) -> np.ndarray:
+        return self._encode(observation)
+
+
+class ParallelAsBytes:
+    """A PettingZoo parallel environment whose observations are bytes."""
+
+    def __init__(self, env: Any):
+        self.env = env
+        self._encode = AsBytes(env.observation_space(env.possible_agents[0]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return self._encode.space
+
+    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
+        obs, infos = self.env.reset(seed=seed, options=options)
+        return self._all(obs), infos
+
+    def step(self, actions: dict[str, Any]) -> tuple[dict, ...]:
+        obs, *rest = self.env.step(actions)
+        return self._all(obs), *rest
+
+    def _all(self, obs: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {agent: self._encode(one).copy() for agent, one in obs.items()}
+
+
+def without_constants(env: gymnasium.Env) -> gymnasium.Env:
+    """The environment without the parts of its observation that never change: MiniGrid's mission, where it has one."""
+    space = env.observation_space
+    if isinstance(space, spaces.Dict):
+        varying = [key for key, part in space.items() if getattr(part, "ordered_placeholders", part) is not None]
+        if len(varying) < len(space):
+            return gymnasium.wrappers.FilterObservation(env, varying)
+    return env

@@ -1,0 +1,137 @@
+"""Distributions over actions: from what the actor head puts out to samples, log-probabilities and entropies.
+
+Samples are functions of uniform numbers, so that which rank or device draws them does not matter.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from memexp.spaces import ActionSpace, ContinuousActions, MultiDiscreteActions
+
+
+class Actions(Protocol):
+    """A family of distributions; `outputs` `[..., num_outputs]` of the actor head choose one."""
+
+    num_outputs: int
+    max_entropy: float
+    """Entropy of the widest distribution that a policy starts with, nats."""
+
+    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        """Actions `[N, *shape]` for uniform numbers in [0, 1) `[N, *shape]`."""
+        ...
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        """The most probable actions `[..., *shape]`."""
+        ...
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        """Log-probability (density, where actions are continuous) of actions `[..., *shape]`, `[...]`."""
+        ...
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        """Entropy `[...]`, nats."""
+        ...
+
+
+def build_actions(space: ActionSpace) -> Actions:
+    """The distributions over this kind of action."""
+    if isinstance(space, ContinuousActions):
+        return Gaussian(space.size)
+    if isinstance(space, MultiDiscreteActions):
+        return Categoricals(space.counts)
+    return Categorical(space.count)
+
+
+def sample(outputs: Tensor, uniform: Tensor) -> Tensor:
+    """Actions `[N]` drawn from softmax(outputs `[N, A]`) by inverting its distribution function at `uniform` `[N]`."""
+    cumulative = outputs.softmax(-1).cumsum(-1)
+    return (uniform[..., None] >= cumulative).sum(-1).clamp(max=outputs.shape[-1] - 1)
+
+
+def log_prob(outputs: Tensor, actions: Tensor) -> Tensor:
+    """Log-probability of `actions` `[...]` under softmax(outputs `[..., A]`)."""
+    return outputs.log_softmax(-1).gather(-1, actions.unsqueeze(-1)).squeeze(-1)
+
+
+def entropy(outputs: Tensor) -> Tensor:
+    """Entropy `[...]` of softmax(outputs `[..., A]`), nats."""
+    log_p = outputs.log_softmax(-1)
+    return -(log_p.exp() * log_p).sum(-1)
+
+
+class Categorical:
+    """One choice among `count`."""
+
+    sample, log_prob, entropy = staticmethod(sample), staticmethod(log_prob), staticmethod(entropy)
+
+    def __init__(self, count: int):
+        self.num_outputs, self.max_entropy = count, math.log(count)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(-1)
+
+
+class Categoricals:
+    """Several choices at once, independent of one another given the outputs."""
+
+    def __init__(self, counts: tuple[int, ...]):
+        self.counts = counts
+        self.num_outputs, self.max_entropy = sum(counts), math.log(math.prod(counts))
+
+    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        pairs = zip(outputs.split(self.counts, -1), uniform.unbind(-1), strict=True)
+        return torch.stack([sample(logits, numbers) for logits, numbers in pairs], -1)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return torch.stack([logits.argmax(-1) for logits in outputs.split(self.counts, -1)], -1)
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        pairs = zip(outputs.split(self.counts, -1), actions.unbind(-1), strict=True)
+        return torch.stack([log_prob(logits, chosen) for logits, chosen in pairs]).sum(0)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        return torch.stack([entropy(logits) for logits in outputs.split(self.counts, -1)]).sum(0)
+
+
+class Gaussian:
+    """Independent normal distributions; outputs are the means, then the logarithms of the standard deviations."""
+
+    def __init__(self, size: int):
+        self.num_outputs = 2 * size
+        self.max_entropy = size * (_ENTROPY + FIRST_LOG_STD)
+
+    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
+        mean, log_std = outputs.chunk(2, -1)
+        inside = uniform.clamp(2**-24, 1 - 2**-24)  # the ends stand for infinity
+        return mean + log_std.exp() * torch.special.ndtri(inside)
+
+    def mode(self, outputs: Tensor) -> Tensor:
+        return outputs.chunk(2, -1)[0]
+
+    def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
+        mean, log_std = outputs.chunk(2, -1)
+        z = (actions - mean) * (-log_std).exp()
+        return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def entropy(self, outputs: Tensor) -> Tensor:
+        return (outputs.chunk(2, -1)[1] + _ENTROPY).sum(-1)
+
+
+_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
+"""Entropy of a standard normal distribution."""
+FIRST_LOG_STD = -0.5
+"""Actions have a range of -1 to 1: a deviation of 0.6 reaches all of it and does not spend its time at the ends."""
+
+
+class Spread(nn.Module):
+    """Behind the means `[..., size]` the logarithms of standard deviations, learnt, the same for every observation."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.log_std = nn.Parameter(torch.full((size,), FIRST_LOG_STD))
+
+    def forward(self, mean: Tensor) -> Tensor:
+        return torch.cat([mean, self.log_std.clamp(-5, 1).expand_as(mean)], -1)

@@ -1,0 +1,311 @@
+"""Other people's environments as worlds: episode ends, seeds, workers, agents that end early, and what goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from helpers import third_party
+
+from memexp import envs
+from memexp.config import UsageError
+from memexp.envs.base import WorldError
+from memexp.spaces import ContinuousActions, MultiDiscreteActions
+
+COUNTING = "module:helpers.third_party:Counting"
+BACKENDS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
+
+
+def act(env, number=0):
+    return env.step(torch.full((env.num_agents,), number))
+
+
+def play(env, steps):
+    for _ in range(steps):
+        act(env)
+
+
+@pytest.fixture
+def make():
+    """`envs.make` whose worlds are closed at the end."""
+    made = []
+
+    def build(*names, **knobs):
+        made.append(envs.make(*names, **knobs))
+        return made[-1]
+
+    yield build
+    for env in made:
+        env.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("cut", [False, True])
+def test_the_step_that_ends_an_episode_begins_the_next_and_keeps_the_true_last_observation(make, backend, cut):
+    env = make(COUNTING, 4, options={"length": 5, "cut": cut}, **backend)
+    obs = env.reset().clone()
+    assert (obs[:, 0] == 0).all()
+    for step in range(1, 13):
+        before = obs[:, 1].clone()
+        obs, reward, terminated, truncated = (tensor.clone() for tensor in act(env, step % 3))
+        ends = step % 5 == 0
+        assert (reward == (step - 1) % 5 + 1).all()  # no step is made that the environment did not make
+        assert (terminated == (ends and not cut)).all()
+        assert (truncated == (ends and cut)).all()
+        assert (obs[:, 0] == step % 5).all()
+        if ends:
+            assert (env.final_obs == torch.stack([torch.full((4,), 5.0), before, torch.full((4,), step % 3)], 1)).all()
+            assert (obs[:, 1] != before).all()
+    episodes = env.pop_episodes()
+    assert episodes["return"].tolist() == [15.0] * 8
+    assert episodes["length"].tolist() == [5] * 8
+    assert episodes["world"].tolist() == [0, 1, 2, 3] * 2
+
+
+def test_what_worlds_show_depends_on_seed_world_and_episode_alone(make):
+    def shown(first, count, backend, seed=3):
+        env = make(COUNTING, count, seed=seed, first_world=first, **backend)
+        return torch.stack([env.desync().clone(), *(act(env)[0].clone() for _ in range(20))], 1)
+
+    whole = shown(0, 4, BACKENDS[0])
+    assert torch.equal(whole, shown(0, 4, BACKENDS[1]))
+    assert torch.equal(whole[2:], shown(2, 2, BACKENDS[0]))
+    assert len(whole[..., 1].unique()) >= 4 * 4  # another draw for every world and episode
+    assert not torch.equal(whole, shown(0, 4, BACKENDS[0], seed=4))
+
+
+def test_worlds_are_out_of_phase_and_only_whole_episodes_count(make):
+    env = make(COUNTING, 64, options={"length": 40})
+    env.desync()
+    ends = [act(env)[2].sum().item() for _ in range(80)]
+    assert max(ends) < 16
+    assert len(env.pop_episodes()["return"]) == sum(ends) - 64
+
+
+def test_restored_worlds_begin_the_episodes_that_follow_the_same_ones_every_time(make):
+    env, again = (make(COUNTING, 4, seed=2) for _ in range(2))
+    env.reset()
+    for _ in range(7):
+        act(env)
+    seen = env._board.episode.copy()
+    a, b = env.load_state_dict(env.state_dict()).clone(), again.load_state_dict({"episode": seen}).clone()
+    assert torch.equal(a, b)
+    assert not env.continues
+    for _ in range(8):
+        assert torch.equal(act(env)[0], act(again)[0])
+
+
+def test_an_episode_is_cut_where_the_user_says(make):
+    env = make("module:helpers.third_party:Endless", 2, max_steps=7)
+    env.reset()
+    for step in range(1, 15):
+        _, _, terminated, truncated = act(env)
+        assert not terminated.any()
+        assert (truncated == (step % 7 == 0)).all()
+        if step == 7:
+            assert (env.final_obs[:, 0] == 7).all()
+    assert env.pop_stats()["env/cut"] == 1
+
+
+def test_an_environment_whose_episodes_never_end_is_refused(make, monkeypatch):
+    monkeypatch.setattr("memexp.envs.puffer.source.LIMIT", 50)
+    env = make("module:helpers.third_party:Endless", 2)
+    env.reset()
+    with pytest.raises(UsageError, match=r"no episode ended within .* steps.*env\.max_steps=500"):
+        play(env, 60)
+
+
+def test_agents_that_end_early_wait_for_their_world(make):
+    env = make("module:helpers.third_party:Pair", 2)
+    assert env.num_agents == 4
+    assert env.reset().tolist() == [[0, 0], [0, 1]] * 2
+    rows = []
+    for _ in range(4):
+        obs, reward, terminated, truncated = act(env)
+        assert not truncated.any()
+        rows.append((reward[:2].tolist(), terminated[:2].tolist(), obs[:2, 0].tolist()))
+        if len(rows) == 2:
+            assert env.final_obs[1].tolist() == [2, 1]
+        if len(rows) == 4:
+            assert env.final_obs[0].tolist() == [4, 0]
+    assert rows == [
+        ([1, 1], [False, False], [1, 1]),
+        ([2, 2], [False, True], [2, 2]),
+        ([3, 0], [False, False], [3, 0]),
+        ([4, 0], [True, True], [0, 0]),
+    ]
+    episodes = env.pop_episodes()
+    assert episodes["return"].tolist() == [(1 + 2 + 3 + 4 + 1 + 2) / 2] * 2
+    assert episodes["length"].tolist() == [4, 4]
+
+
+def test_our_own_worlds_come_back_through_pettingzoo(make):
+    env = make("module:memexp.envs:make_pettingzoo", 2, options={"name": "tmaze", "length": 2})
+    env.reset()
+    for _ in range(20):
+        act(env, 1)
+    assert env.observation.size == 5
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, backend):
+    env = make("module:helpers.third_party:Going", 2, options={"how": "crash"}, **backend)
+    env.reset()
+    with pytest.raises(WorldError) as caught:
+        play(env, 3)
+    text = str(caught.value)
+    assert "ZeroDivisionError: the wheel came off" in text
+    assert "third_party.py" in text
+    assert "pufferlib" not in text
+
+
+def test_a_worker_that_dies_is_noticed(make):
+    env = make("module:helpers.third_party:Going", 4, options={"how": "die"}, backend="multiprocessing", workers=2)
+    env.reset()
+    with pytest.raises(WorldError, match=r"worker \d, which ran 2 environments, died \(killed by SIGKILL\)"):
+        play(env, 3)
+
+
+@pytest.mark.parametrize(
+    ("how", "what"), [("nan observation", "the observation is nan"), ("nan reward", "the reward is nan")]
+)
+def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, what):
+    env = make("module:helpers.third_party:Going", 2, options={"how": how}, first_world=5)
+    env.reset()
+    act(env)
+    act(env)
+    with pytest.raises(WorldError, match=f"{what} in world 5, episode 0"):
+        act(env)
+
+
+CHILD = (
+    "import sys, torch; from memexp import envs;"
+    f"env = envs.make('{COUNTING}', 4, backend='multiprocessing', workers=2); env.reset();"
+    "print(*(p.pid for p in env._vec.processes), flush=True);"
+    "{then}"
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "then"),
+    [
+        (signal.SIGKILL, "sys.stdin.read()"),
+        (signal.SIGTERM, "sys.stdin.read()"),
+        (None, "sys.exit()"),
+        (None, "raise SystemExit(env.step(torch.zeros(7, dtype=torch.int64)))"),
+    ],
+)
+def test_no_worker_outlives_the_process_that_started_it(how, then):
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(then=then)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        text=True,
+    )
+    workers = [psutil.Process(int(pid)) for pid in process.stdout.readline().split()]
+    assert len(workers) == 2
+    if how:
+        process.send_signal(how)
+    process.wait(60)
+    _, alive = psutil.wait_procs(workers, 30)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_workers_end_with_their_worlds(make):
+    env = make(COUNTING, 4, backend="multiprocessing", workers=2)
+    env.reset()
+    workers = [psutil.Process(process.pid) for process in env._vec.processes]
+    env.close()
+    assert not any(worker.is_running() for worker in workers)
+
+
+@pytest.mark.parametrize("seen", third_party.Showing.SEEN)
+def test_every_space_of_observations_arrives_as_it_was_shown(make, seen):
+    env = make("module:helpers.third_party:Showing", 2, options={"seen": seen})
+    plain = third_party.Showing(seen)
+    obs = env.reset()
+    for _ in range(3):
+        act(env)
+    from memexp.envs.base import mix64
+    from memexp.policy.general import _piece
+    from memexp.spaces import StructSpace
+
+    expected, _ = plain.reset(seed=mix64(0, 0, 0) >> 33)
+    obs = env.reset()
+    flat = np.concatenate([np.ravel(leaf) for leaf in leaves(expected)]).astype(np.float32)
+    if isinstance(env.observation, StructSpace):
+        shown = torch.cat([_piece(obs[:1], part).float().flatten() for part in env.observation.parts])
+    else:
+        shown = obs[0].float().flatten()
+    assert shown.tolist() == flat.tolist()
+
+
+def leaves(value):
+    """Everything in a nested observation, in order."""
+    if isinstance(value, dict):
+        return [leaf for key in value for leaf in leaves(value[key])]
+    return [leaf for part in value for leaf in leaves(part)] if isinstance(value, tuple) else [value]
+
+
+@pytest.mark.parametrize("done", ["choice", "choices", "torques", "free", "late choice"])
+def test_every_space_of_actions_reaches_the_environment(make, done):
+    env = make("module:helpers.third_party:Showing", 3, options={"done": done})
+    env.reset()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(14):
+        env.step(envs.base.random_actions(env.actions, 3, generator) * (3 if done in ("torques", "free") else 1))
+    assert len(env.pop_episodes()["return"]) == 6
+    expected = {"choices": MultiDiscreteActions((2, 3)), "torques": ContinuousActions(2), "free": ContinuousActions(2)}
+    assert env.actions == expected.get(done, env.actions)
+
+
+def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
+    env = make("module:helpers.third_party:Showing", 1, options={"done": "torques"})
+    for given, meant in [(-1, [-2, 0]), (1, [2, 1]), (0, [0, 0.5]), (9, [2, 1])]:
+        assert env._translate(torch.full((1, 2), float(given))).tolist() == [meant]
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "message"),
+    [
+        ("gym:CartPoll-v1", {}, "unknown environment 'gym:CartPoll-v1'.*did you mean 'CartPole-v1'"),
+        ("gym:CartPole-v1", {"options": {"wheels": 4}}, "cannot be made.*wheels"),
+        ("gym:no_such_package:Thing-v0", {}, "there is no module 'no_such_package'"),
+        ("module:helpers.third_party:Count", {}, "has no 'Count'; did you mean 'Counting'"),
+        ("module:helpers.third_party", {}, "is not MODULE:CALLABLE"),
+        ("module:helpers.third_party:Wordy", {}, "'hint' of the observation is Text, which no encoder reads"),
+        ("module:helpers.third_party:Showing", {"options": {"done": "dict"}}, "actions are Dict.*env.wrappers"),
+        ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hid"]}, "has no 'hid'; did you mean 'hide'"),
+        ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hide(1, 3)"]}, "keyword=value"),
+        ("gym:CartPole-v1", {"workers": 3, "backend": "multiprocessing"}, "env.workers=3 does not divide the 2 worlds"),
+        ("pettingzoo:no_such_v1", {}, "there is no module 'no_such_v1'"),
+    ],
+)
+def test_what_cannot_be_made_is_told_in_one_line(name, knobs, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        envs.make(name, 2, **knobs)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_wrapper_hides_what_memory_would_have_to_keep(make):
+    hidden = make("gym:CartPole-v1", 2, wrappers=["memexp.envs.wrappers:hide(columns=[1, 3])"])
+    plain = make("gym:CartPole-v1", 2)
+    assert torch.equal(hidden.reset(), plain.reset()[:, [0, 2]])
+
+
+def test_waiting_for_workers_takes_no_longer_than_they_need(make):
+    """A smoke test of the waiting loop: many steps, each of which would hang for ever if a signal were lost."""
+    env = make(COUNTING, 4, backend="multiprocessing", workers=2)
+    env.reset()
+    started = time.monotonic()
+    for _ in range(200):
+        act(env)
+    assert time.monotonic() - started < 60

@@ -1,0 +1,147 @@
+"""Small environments by other people, as tests need them: `module:helpers.third_party:NAME`."""
+
+import os
+import signal
+from typing import Any, ClassVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+
+class Counting(gymnasium.Env):
+    """Shows [steps taken, seed's first draw, the last action]; ends after `length` steps, by truncation if `cut`."""
+
+    def __init__(self, length: int = 5, cut: bool = False, start: int = 0):
+        self.length, self.cut = length, cut
+        self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
+        self.action_space = spaces.Discrete(3, start=start)
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        super().reset(seed=seed)
+        self.t, self.drawn = 0, self.np_random.random()
+        return self._obs(-1), {}
+
+    def _obs(self, action: int) -> np.ndarray:
+        return np.array([self.t, self.drawn, action], np.float32)
+
+    def step(self, action: Any):
+        self.t += 1
+        ends = self.t >= self.length
+        return self._obs(action), float(self.t), ends and not self.cut, ends and self.cut, {}
+
+
+class Going(Counting):
+    """Goes wrong in its third step as `how` says."""
+
+    def __init__(self, how: str, length: int = 5):
+        super().__init__(length)
+        self.how = how
+
+    def step(self, action: Any):
+        obs, reward, terminated, truncated, info = super().step(action)
+        if self.t == 3:
+            if self.how == "crash":
+                raise ZeroDivisionError("the wheel came off")
+            if self.how == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == "nan observation":
+                obs[0] = np.nan
+            if self.how == "nan reward":
+                reward = float("nan")
+        return obs, reward, terminated, truncated, info
+
+
+class Endless(Counting):
+    """Never ends."""
+
+    def __init__(self):
+        super().__init__(length=10**9)
+
+
+class Wordy(Counting):
+    """Shows a text, which no encoder reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.observation_space = spaces.Dict({"count": self.observation_space, "hint": spaces.Text(10)})
+
+
+class Showing(gymnasium.Env):
+    """Random observations of any space, random actions of any space; ends after 6 steps."""
+
+    SEEN: ClassVar = {
+        "vector": spaces.Box(-5, 5, (4,), np.float32),
+        "doubles": spaces.Box(-5, 5, (2, 3), np.float64),
+        "scalar": spaces.Box(-1, 1, (), np.float32),
+        "pixels": spaces.Box(0, 255, (40, 30, 3), np.uint8),
+        "channels first": spaces.Box(0, 255, (4, 30, 40), np.uint8),
+        "gray": spaces.Box(0, 255, (24, 20), np.uint8),
+        "cells": spaces.Box(0, 255, (7, 7, 3), np.uint8),
+        "name": spaces.Discrete(5),
+        "names": spaces.MultiDiscrete([3, 4, 2]),
+        "late names": spaces.Discrete(3, start=2),
+        "bits": spaces.MultiBinary(4),
+        "dict": spaces.Dict(
+            {
+                "a": spaces.Box(-1, 1, (3,), np.float32),
+                "b": spaces.Discrete(4),
+                "c": spaces.Dict({"d": spaces.Box(0, 255, (7, 7, 3), np.uint8), "e": spaces.MultiDiscrete([2, 9])}),
+            }
+        ),
+        "tuple": spaces.Tuple((spaces.Discrete(2), spaces.Discrete(3), spaces.Discrete(4))),
+    }
+    DONE: ClassVar = {
+        "choice": spaces.Discrete(3),
+        "choices": spaces.MultiDiscrete([2, 3]),
+        "torques": spaces.Box(np.array([-2, 0], np.float32), np.array([2, 1], np.float32)),
+        "free": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+        "late choice": spaces.Discrete(3, start=5),
+        "dict": spaces.Dict({"a": spaces.Discrete(2)}),
+    }
+
+    def __init__(self, seen: str = "vector", done: str = "choice"):
+        self.observation_space, self.action_space = self.SEEN[seen], self.DONE[done]
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        self.t = 0
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action: Any):
+        assert self.action_space.contains(action if np.ndim(action) else type(self.action_space.sample())(action))
+        self.t += 1
+        return self.observation_space.sample(), 1.0, self.t == 6, False, {}
+
+
+class Pair:
+    """A PettingZoo parallel environment: agent b ends after 2 steps, agent a after 4; a step pays its number."""
+
+    metadata: ClassVar = {"name": "pair"}
+    possible_agents: ClassVar = ["a", "b"]
+    render_mode = None
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return spaces.Box(0, 100, (2,), np.float32)
+
+    def action_space(self, agent: str) -> spaces.Discrete:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: Any = None):
+        self.t, self.agents = 0, list(self.possible_agents)
+        return self._obs(), {agent: {} for agent in self.agents}
+
+    def _obs(self) -> dict[str, np.ndarray]:
+        return {agent: np.array([self.t, agent == "b"], np.float32) for agent in self.agents}
+
+    def step(self, actions: dict[str, int]):
+        self.t += 1
+        lives = self.agents
+        obs = self._obs()
+        rewards = {agent: float(self.t) for agent in lives}
+        ends = {agent: self.t == {"a": 4, "b": 2}[agent] for agent in lives}
+        self.agents = [agent for agent in lives if not ends[agent]]
+        return obs, rewards, ends, dict.fromkeys(lives, False), {agent: {} for agent in lives}
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,148 @@
+"""Training on other people's environments, through the command that a user types: what comes out, and what is told."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+from helpers.commands import type_command
+from helpers.third_party import Showing
+from helpers.training import stop_after, wait_for, without_clock
+
+from memexp.runs import Run
+
+SMALL = {
+    "trainer.num_envs": 4, "trainer.horizon": 8, "trainer.num_minibatches": 2, "trainer.total_timesteps": 96,
+    "cortex.d_hidden": 16, "evaluation.random_episodes": 4, "wandb.mode": "disabled",
+}  # fmt: skip
+THINGS = "module:helpers.third_party"
+
+
+def words(env, **more):
+    """KEY=VALUE words of a small run on `env`; '__' stands for '.'."""
+    return [
+        f"{key}={value}"
+        for key, value in {"env": env, **SMALL, **{k.replace("__", "."): v for k, v in more.items()}}.items()
+    ]
+
+
+def train(capsys, env, **more):
+    return type_command(capsys, "train", "any", *words(env, run="small", **more))
+
+
+def test_an_environment_that_nobody_here_wrote_is_trained_and_its_levels_are_known(capsys):
+    typed = train(capsys, "gym:CartPole-v1", evaluation__episodes=4, trainer__total_timesteps=192)
+    assert typed.code == 0, typed.err
+    run = Run.named("small")
+    assert (run.info.env, run.info.num_actions, run.info.ceiling_return) == ("CartPole-v1", 2, 475)
+    assert 8 < run.info.random_return < 60
+    metrics = run.metrics()
+    assert metrics[-1]["agent_steps"] == 192
+    assert metrics[-1]["eval/return"] > 5
+    assert max(line["consistency/max_logprob_gap"] for line in metrics) < 1e-5
+
+
+@pytest.mark.parametrize("seen", Showing.SEEN)
+def test_every_kind_of_observation_is_learnt_from_as_it_was_acted_on(capsys, seen):
+    typed = train(capsys, f"{THINGS}:Showing", options=f"{{seen: {seen}}}", evaluation__random_episodes=0)
+    assert typed.code == 0, typed.err
+    metrics = Run.named("small").metrics()
+    assert len(metrics) == 3
+    assert max(line["consistency/max_logprob_gap"] for line in metrics) < 1e-4
+
+
+@pytest.mark.parametrize("done", ["choices", "torques", "free", "late choice"])
+def test_every_kind_of_action_is_learnt(capsys, done):
+    typed = train(capsys, f"{THINGS}:Showing", options=f"{{done: {done}}}", pattern="X", mem_len=4)
+    assert typed.code == 0, typed.err
+    run = Run.named("small")
+    assert max(line["consistency/max_logprob_gap"] for line in run.metrics()) < 1e-4
+    assert run.info.num_actions == {"choices": 6, "late choice": 3}.get(done)
+
+
+@pytest.mark.parametrize("done", ["choices", "torques"])
+def test_the_doctor_examines_every_kind_of_action(capsys, done):
+    given = words(f"{THINGS}:Showing", options=f"{{done: {done}}}", run="examined")
+    typed = type_command(capsys, "doctor", "any", *given, "--json")
+    assert typed.code == 0, typed.err
+    assert json.loads(typed.out)["entropy_share"] <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("env", "options", "code", "told"),
+    [
+        (f"{THINGS}:Going", "{how: crash}", 1, "ZeroDivisionError: the wheel came off"),
+        (f"{THINGS}:Going", "{how: crash}", 1, r"third_party.py.*line \d+, in step"),
+        (f"{THINGS}:Going", "{how: nan reward}", 1, "the reward is nan in world 0, episode 0"),
+        (f"{THINGS}:Going", "{how: nan observation}", 1, "the observation is nan in world 0, episode 0"),
+        (f"{THINGS}:Wordy", "{}", 2, "'hint' of the observation is Text, which no encoder reads"),
+        ("gym:CartPoll-v1", "{}", 2, "did you mean 'CartPole-v1'"),
+        ("CartPole-v1", "{}", 2, "did you mean 'gym:CartPole-v1'"),
+    ],
+)
+def test_what_goes_wrong_in_an_environment_is_told(capsys, env, options, code, told):
+    typed = train(capsys, env, options=options)
+    assert typed.code == code
+    assert re.search(told, typed.err), typed.err
+    assert "pufferlib" not in typed.err
+    assert all(line.startswith("memexp: ") for line in typed.err.splitlines())
+
+
+def test_an_error_in_the_middle_of_training_ends_the_run_as_failed(capsys, monkeypatch):
+    monkeypatch.setattr("memexp.envs.puffer.env.WARM_UP", 1)  # else it happens before training
+    typed = train(capsys, f"{THINGS}:Going", options="{how: crash}", evaluation__random_episodes=0, trainer__horizon=4)
+    assert typed.code == 1
+    assert "the wheel came off" in Run.named("small").exit.reason
+    assert Run.named("small").exit.status == "failed"
+
+
+@pytest.mark.slow
+def test_an_environment_that_never_ends_is_told_before_training(capsys):
+    typed = train(capsys, f"{THINGS}:Endless", evaluation__random_episodes=1)
+    assert typed.code == 2
+    assert "no episode ended within 10,000 steps" in typed.err
+    assert "env.max_steps=500" in typed.err
+
+
+@pytest.mark.parametrize("done", ["choice", "choices", "torques"])
+@pytest.mark.parametrize("greedy", [(), ("--greedy",)], ids=["sampled", "greedy"])
+def test_a_run_can_be_watched_as_lines(capsys, done, greedy):
+    assert train(capsys, f"{THINGS}:Showing", options=f"{{done: {done}}}", evaluation__random_episodes=0).code == 0
+    typed = type_command(capsys, "play", "small", "--ascii", *greedy)
+    assert typed.code == 0, typed.err
+    assert "return 6.000 after 6 steps" in typed.out
+
+
+def test_a_resumed_run_begins_new_episodes_the_same_way_every_time(capsys, home, monkeypatch):
+    lines = []
+    for name in ("one", "other"):
+        own = {"run": name, "trainer__checkpoint_minutes": 0, "trainer__total_timesteps": 192}
+        with monkeypatch.context() as patch:
+            stop_after(3, patch)
+            assert type_command(capsys, "train", "any", *words("gym:CartPole-v1", **own)).code == 75
+        assert type_command(capsys, "train", "any", *words("gym:CartPole-v1", **own)).code == 0
+        lines.append(list(map(without_clock, Run.named(name).metrics())))
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_stopped_run_leaves_no_worker(how):
+    own = {"env__backend": "multiprocessing", "env__workers": 2, "trainer__total_timesteps": 10**8}
+    typed = words("gym:CartPole-v1", run="stopped", evaluation__random_episodes=0, **own)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "memexp", "train", "any", *typed]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    run = Run.named("stopped")
+    wait_for(lambda: run.exists() and len(run.metrics()) > 3, process)
+    workers = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
+    assert len(workers) >= 2
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(workers, 30)
+    assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
