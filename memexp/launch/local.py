@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.launch.cell import Cell
-from memexp.launch.state import is_locked
-from memexp.launch.status import duration, last_metrics
+from memexp.launch.state import is_locked, last_metrics
+from memexp.launch.status import duration
 from memexp.runs import Run
 
 POLL_S = 0.1

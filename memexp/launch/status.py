@@ -1,7 +1,5 @@
 """How runs stand, read from their directories: state, agent steps, return, rate and time left."""
 
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,11 +13,9 @@ from rich.table import Table
 from memexp.config import UsageError, count_name, did_you_mean
 from memexp.launch.expand import expand
 from memexp.launch.matrix import load_matrix
-from memexp.launch.state import State, end_of, is_locked, state_of
+from memexp.launch.state import State, end_of, is_locked, last_metrics, state_of
 from memexp.runs import Run, RunInfo, find_runs, runs_dir
 
-TAIL = 1 << 16
-"""Bytes read from the end of metrics.jsonl: the last lines."""
 WATCH_S = 2.0
 """Seconds between two looks of --watch."""
 FOLLOW_S = 0.5
@@ -90,25 +86,6 @@ def matrix_of(run: Run) -> str | None:
     """The run's matrix; None where it has none, or where run.json is damaged."""
     info = info_of(run)
     return info.matrix if info else None
-
-
-def last_metrics(run: Run) -> list[dict[str, Any]]:
-    """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
-    try:
-        with open(run.path / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return []
-    parsed = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # cut by the seek, or torn by a crash
-            continue
-        if isinstance(record, dict):
-            parsed.append(record)
-    return parsed
 
 
 def find_targets(targets: Sequence[str]) -> list[Run]:
