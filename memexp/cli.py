@@ -111,6 +111,9 @@ def launch(
     skip_git_check: Annotated[bool, typer.Option(help="Launch although nodes run other code than is here.")] = False,
     confirm: Annotated[bool, typer.Option(help="Ask before submitting.")] = False,
     infra: Annotated[str | None, typer.Option(help="aws, gcp, k8s, slurm/cluster, ...")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Where run directories are kept: s3://..., gs://...")] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="Dollars: refuse what may cost more.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Submit runs again whose job failed.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Validate everything, show the plan, submit nothing.")] = False,
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks: yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task a run into this folder.")] = None,
@@ -164,6 +167,29 @@ def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
     return DONE if report.ok else FAILED
 
 
+@app.command()
+def bench(
+    words: RecipeWords,
+    updates: Annotated[int, typer.Option(min=1, help="Updates that are timed.")] = 5,
+    table: Annotated[Path | None, typer.Option(help="Table to write into; else this machine's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast a recipe trains here; launches then plan with it. Under torchrun: all ranks together."""
+    config, _ = _config(words)
+    from memexp.launch.throughput import add_figure, figure_of
+    from memexp.ppo.bench import measure
+
+    notes = Console(stderr=True)
+    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s", highlight=False))
+    figure = figure_of(config, found.device, found.gpus, found.sps)
+    where = add_figure(figure, table)
+    if as_json:
+        print(figure.model_dump_json(indent=2))
+    else:
+        spread = f"{found.lowest:,.0f} to {found.highest:,.0f}"
+        print(f"{found.sps:,.0f} agent steps/s (median of {updates} updates, {spread}) on {figure.hardware}; {where}")
+
+
 def _config(words: list[str]) -> tuple[Any, list[str]]:
     """The config that a recipe and its words stand for, and the words that say so."""
     from memexp.config import parse_words
@@ -181,12 +207,16 @@ def status(
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option(help="Keep the table up to date until Ctrl-C.")] = False,
 ) -> None:
-    """Show how runs stand: state, agent steps, return, rate and time left."""
-    from memexp.launch.status import find_targets, status_of, status_table, watch_table
+    """Show how runs stand, here and in the cloud: state, agent steps, return, rate, time left and dollars."""
+    from memexp.launch.merge import Look, watch_table
+    from memexp.launch.status import status_table
 
     if watch:
-        return watch_table(targets or [])
-    statuses = [status_of(run) for run in find_targets(targets or [])]
+        return watch_table(targets or [], Console())
+    look = Look()
+    statuses = look.at(targets or [])
+    if look.problem:
+        print(f"memexp: SkyPilot's queue is not known: {look.problem}", file=sys.stderr)
     if as_json:
         print(json.dumps([one.as_dict() for one in statuses], indent=2))
     elif statuses:
@@ -209,18 +239,23 @@ def monitor(
 
 
 @app.command()
+def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...", show_default=False)]) -> None:
+    """End runs after a checkpoint, here and in the cloud; launching them again resumes them."""
+    from memexp.launch.control import cancel as end
+
+    number = end(targets, print)
+    print(f"{number} run{'s' * (number != 1)} cancelled")
+
+
+@app.command()
 def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,
 ) -> None:
-    """Print what a run of this machine printed."""
-    from memexp.launch.status import find_targets, log_lines
+    """Print what a run printed, here or in the cloud."""
+    from memexp.launch.control import print_logs
 
-    found = find_targets([run])
-    if [one.name for one in found] != [run]:
-        raise UsageError(f"'{run}' is a matrix: name one of its runs, such as {found[0].name}")
-    for line in log_lines(found[0], follow):
-        print(line, end="", flush=True)
+    print_logs(run, follow, lambda line: print(line, end="", flush=True))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Under torchrun: sums a tensor over all ranks, on GPUs through NCCL, else through gloo; fails unless the sum is right."""
+"""Under torchrun: sums a tensor over all ranks, through NCCL on GPUs, else through gloo; fails where a sum is wrong."""
 
 import os
 import sys

@@ -1,9 +1,9 @@
-"""What run.sh asks Python on a node: may this run start, what does this start cost, how did it end, is it to be restarted?
+"""What run.sh asks Python on a node: may the run start, what does it cost, how did it end, is it to be restarted?
 
-    python -m memexp.launch.node check RECIPE KEY=VALUE...     exit code 2 for words that no restart makes right
-    python -m memexp.launch.node start                         prints the start's number, then words for `memexp train`
-    python -m memexp.launch.node stalled SECONDS               tells the channel
-    python -m memexp.launch.node end NUMBER CODE STOPPED       prints the exit code for SkyPilot, tells the channel
+python -m memexp.launch.node check RECIPE KEY=VALUE...     exit code 2 for words that no restart makes right
+python -m memexp.launch.node start                         prints the start's number, then words for `memexp train`
+python -m memexp.launch.node stalled SECONDS               tells the channel
+python -m memexp.launch.node end NUMBER CODE STOPPED       prints the exit code for SkyPilot, tells the channel
 """
 
 import json
@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from memexp.config import UsageError, parse_words
 from memexp.launch.notify import notify
-from memexp.launch.starts import End, Market, Word, add_end, add_start, end_of_start, spent, starts_of
+from memexp.launch.starts import End, Market, Word, add_end, add_start, end_of_start, last_error, spent, starts_of
 from memexp.launch.state import end_of, last_metrics
 from memexp.runs import Run
 
@@ -145,20 +145,6 @@ def _in_vain(run: Run, number: int, steps: int) -> int:
             break
         count += 1
     return count
-
-
-_ERROR = r"\s*(memexp: |preflight: (?!warning)|[\w.]*(Error|Exception)\b)"
-"""How a line that names an error begins."""
-
-
-def last_error(run: Run) -> str:
-    """The last line of the run's log that names an error; else nothing."""
-    try:
-        text = (run.path / "log.txt").read_bytes()[-65536:].decode(errors="replace")
-    except OSError:
-        return ""
-    named = [line.strip() for line in text.splitlines() if re.match(_ERROR, line)]
-    return named[-1][:500] if named else ""
 
 
 def end(run: Run, number: int, code: int, stopped: bool) -> int:

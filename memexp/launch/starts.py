@@ -7,6 +7,7 @@
 A recovery is another start; what a run has cost is the sum over all of them.
 """
 
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -91,6 +92,20 @@ def spent(run: Run) -> tuple[float, float | None]:
         unknown |= start.price_per_hour is None
         dollars += lasted * (start.price_per_hour or 0.0)
     return hours, None if unknown else dollars
+
+
+_ERROR = r"\s*(memexp: |preflight: (?!warning)|[\w.]*(Error|Exception)\b)"
+"""How a line that names an error begins."""
+
+
+def last_error(run: Run) -> str:
+    """The last line of the run's log that names an error; else nothing."""
+    try:
+        text = (run.path / "log.txt").read_bytes()[-65536:].decode(errors="replace")
+    except OSError:
+        return ""
+    named = [line.strip() for line in text.splitlines() if re.match(_ERROR, line)]
+    return named[-1][:500] if named else ""
 
 
 def _read(kind: type, file: Path):

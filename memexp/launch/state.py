@@ -7,8 +7,11 @@ from typing import Any, Literal
 
 from memexp.runs import Exit, Run
 
-State = Literal["new", "running", "done", "failed", "preempted", "cancelled", "interrupted"]
-"""'interrupted': started, but no process works on it and nothing says how it ended (killed, or the machine died)."""
+State = Literal[
+    "new", "pending", "running", "recovering", "done", "failed", "preempted", "cancelled", "interrupted"
+]  # fmt: skip
+"""'pending' and 'recovering' are SkyPilot's word. 'interrupted': started, but no process works on it and nothing says how
+it ended (killed, or the machine died)."""
 
 TAIL = 1 << 16
 """Bytes read from the end of metrics.jsonl: the last lines."""

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from memexp.launch.starts import add_end, add_start, end_of_start, spent, starts_of
-from memexp.launch.starts import End as StartEnd
+from memexp.launch.starts import End, add_end, add_start, end_of_start, spent, starts_of
 from memexp.runs import Run
 
 SCRIPTS = Path(__file__).parents[2] / "devops" / "skypilot"
@@ -71,6 +70,12 @@ class Node:
         )
         file = self.folder / "words"
         return done.returncode, file.read_text().splitlines() if file.exists() else [], done.stdout + done.stderr
+
+    def end(self, number: int) -> End:
+        """How start `number` ended."""
+        end = end_of_start(self.run, number)
+        assert end is not None
+        return end
 
     def has_gpus(self, name: str, count: int) -> None:
         """An nvidia-smi that names so many."""
@@ -146,9 +151,9 @@ def test_a_diverged_run_is_not_restarted(node):
 def test_a_run_that_fails_again_and_again_without_progress_is_given_up_after_three_restarts(node):
     codes = [node.type(code=1, status="failed", reason="update 1: OSError: gone")[0] for _ in range(4)]
     assert codes == [75, 75, 75, 1]
-    ends = [end_of_start(node.run, number) for number in range(4)]
-    assert [end and end.word for end in ends] == ["error", "error", "error", "failed"]
-    assert ends[3] and ends[3].reason == "update 1: OSError: gone"
+    ends = [node.end(number) for number in range(4)]
+    assert [end.word for end in ends] == ["error", "error", "error", "failed"]
+    assert ends[3].reason == "update 1: OSError: gone"
 
 
 def test_progress_between_failures_starts_the_count_anew(node):
@@ -165,7 +170,7 @@ def test_how_an_earlier_start_ended_is_not_taken_for_how_this_one_did(node):
     assert node.type(code=75, status="preempted")[0] == 75
     (node.run.path / "time_is_up").touch()
     assert node.type(code=1, status="")[0] == 75
-    assert (end_of_start(node.run, 1) or pytest.fail()).word == "error"
+    assert node.end(1).word == "error"
 
 
 # Preflight.
@@ -214,7 +219,7 @@ PATIENT = "trap 'exit 75' TERM; touch {0}/ready; while :; do sleep 0.05; done"
 
 def test_a_run_whose_time_is_up_is_not_restarted(node, tmp_path):
     assert node.type(code=75, status="", before=PATIENT.format(tmp_path), MEMEXP_MAX_RUNTIME_HOURS="0.0003")[0] == 0
-    assert (end_of_start(node.run, 0) or pytest.fail()).word == "time is up"
+    assert node.end(0).word == "time is up"
 
 
 def test_the_longest_time_counts_over_all_starts(node, tmp_path):
@@ -233,7 +238,7 @@ def test_a_silent_run_is_stopped_and_restarted(node, tmp_path):
     code, _, said = node.type(code=0, status="", before=deaf, MEMEXP_HEARTBEAT_SECONDS="1", MEMEXP_GRACE_SECONDS="1")
     assert code == 75
     assert "no metrics for" in said
-    assert (end_of_start(node.run, 0) or pytest.fail()).word == "hung"
+    assert node.end(0).word == "hung"
 
 
 def test_a_signal_to_the_job_reaches_the_trainer_and_the_checkpoint_is_waited_for(node, tmp_path):
@@ -269,7 +274,7 @@ def test_what_a_run_has_spent_is_summed_over_its_recoveries():
     for number, (seconds, price) in enumerate([(3600, 3.0), (1800, 10.0)]):
         add_start(run, 0, price_per_hour=price)
         (run.path / "starts" / f"{number:03d}.seconds").write_text(str(seconds))
-    add_end(run, 0, StartEnd(code=75, word="preempted", agent_steps=5))
+    add_end(run, 0, End(code=75, word="preempted", agent_steps=5))
     assert spent(run) == (1.5, 8.0)
     add_start(run, 5)
     assert spent(run) == (1.5, None)
