@@ -209,7 +209,7 @@ def status(
 ) -> None:
     """Show how runs stand, here and in the cloud: state, agent steps, return, rate, time left and dollars."""
     from memexp.launch.merge import Look, watch_table
-    from memexp.launch.status import status_table
+    from memexp.launch.status import status_view
 
     if watch:
         return watch_table(targets or [], Console())
@@ -220,7 +220,7 @@ def status(
     if as_json:
         print(json.dumps([one.as_dict() for one in statuses], indent=2))
     elif statuses:
-        Console().print(status_table(statuses))
+        Console().print(status_view(statuses), soft_wrap=True)
     else:
         print("no runs yet")
     return None

@@ -13,7 +13,7 @@ from memexp.launch.plan import Plan, print_plan
 from memexp.launch.prices import node_prices
 from memexp.launch.queue import connect, require_cloud
 from memexp.launch.resources import Resources
-from memexp.launch.sky_task import dump, make_task, render, validate
+from memexp.launch.sky_task import dump, make_task, render, sent_along, validate
 from memexp.launch.snapshot import with_snapshot
 from memexp.launch.submit import Sent, submit
 
@@ -26,19 +26,20 @@ Tasks = list[dict[str, Any]]
 def tasks_of(plan: Plan, resources: Resources, options: Options) -> tuple[Tasks, Code, str | None]:
     """(a task for every run of the plan, the code that they run, why SkyPilot could not judge them)."""
     code = find_code(options.git_ref)
-    if code.problems and options.skip_git_check and not options.dry_run:
-        code = with_snapshot(code, options.git_ref)
     prices = node_prices(resources)
     tasks = [make_task(run.cell, resources, code, prices) for run in plan.runs]
     return tasks, code, validate(tasks)
 
 
-def write_out(tasks: Tasks, options: Options, console: Console, notes: Console) -> None:
+def write_out(tasks: Tasks, code: Code, options: Options, console: Console, notes: Console) -> None:
     """Do as --dump-config or --render says."""
     if options.dump_config:
         console.file.write(dump(tasks, options.dump_config) + "\n" * (options.dump_config == "json"))
     elif options.render:
         paths = render(tasks, options.render)
+        if code.problems:
+            said = f"note: {'; '.join(code.problems)}: nodes cannot fetch this code; a launch sends it along"
+            notes.print(said, highlight=False, soft_wrap=True)
         notes.print(f"{len(paths)} tasks written into {options.render}", highlight=False, soft_wrap=True)
 
 
@@ -70,20 +71,28 @@ def send(
         code.require()
     sky = connect()
     require_cloud(sky)
-    if not (code.repository or code.workdir):
-        raise LaunchError("nodes have nowhere to get the code from: commit it, or add --skip-git-check")
     if not (resources.bucket or resources.home):
         console.print("note: no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")
     if options.confirm and not confirm(f"Submit {len(due)} runs?"):
         raise LaunchError("nothing was submitted")
     sent = submit(
         sky,
-        [task for task in tasks if task["name"] in due],
+        _with_code([task for task in tasks if task["name"] in due], code, options),
         lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
         options.retry_failed,
         before=lambda names: ledger.write(submissions(plan, resources, names)),
     )
     return _tell(sent, console)
+
+
+def _with_code(tasks: Tasks, code: Code, options: Options) -> Tasks:
+    """The tasks with a snapshot of the code that nodes cannot fetch, or as they are."""
+    if not code.problems:
+        return tasks
+    code = with_snapshot(code, options.git_ref)
+    if not code.workdir:
+        raise LaunchError("nodes have nowhere to get the code from: memexp runs from no git checkout")
+    return [sent_along(task, code) for task in tasks]
 
 
 def submissions(plan: Plan, resources: Resources, names: Sequence[str]) -> list[ledger.Submission]:

@@ -201,7 +201,7 @@ def _to_cloud(
     if note:
         notes.print(note, highlight=False)
     if options.dump_config or options.render:
-        write_out(tasks, options, console, notes)
+        write_out(tasks, code, options, console, notes)
         return 0
     if not options.dry_run:
         check_budget(plan, options.budget)

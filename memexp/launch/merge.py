@@ -4,14 +4,15 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from memexp.launch import LaunchError, ledger
 from memexp.launch.ledger import Submission
 from memexp.launch.queue import Job, connect, read_queue
 from memexp.launch.state import State, is_locked
-from memexp.launch.status import Status, find_targets, status_of, status_table
+from memexp.launch.status import Status, find_targets, status_of, status_view
 from memexp.runs import Run
 
 WATCH_S = 2.0
@@ -111,13 +112,12 @@ def price_of(job: Job | None, prices: Mapping[str, Mapping[str, float]]) -> floa
 def watch_table(targets: Sequence[str], console: Console) -> None:
     """Show the table of `targets` until Ctrl-C."""
     look = Look()
-    with Live(status_table([]), console=console, refresh_per_second=4) as live:
+    with Live(Text(), console=console, refresh_per_second=4) as live:
         try:
             while True:
-                table = status_table(look.at(targets))
-                if look.problem:
-                    table.title = f"SkyPilot's queue is not known: {look.problem}"
-                live.update(table)
+                view = status_view(look.at(targets))
+                unknown = [Text(f"SkyPilot's queue is not known: {look.problem}")] if look.problem else []
+                live.update(Group(view, *unknown))
                 time.sleep(WATCH_S)
         except KeyboardInterrupt:
             return

@@ -34,10 +34,8 @@ def make_task(
         "cpus": f"{resources.cpus or 8}+",
         "any_of": list(_candidates(resources)),
     }
-    if code.workdir:
-        task["workdir"] = code.workdir
     task["envs"] |= {
-        "MEMEXP_REPOSITORY": "" if code.workdir else code.repository,
+        "MEMEXP_REPOSITORY": code.repository,
         "MEMEXP_COMMIT": code.commit,
         "MEMEXP_RUN": cell.run,
         "MEMEXP_HOME": MOUNT if resources.bucket else resources.home or "",
@@ -50,6 +48,12 @@ def make_task(
         task["file_mounts"] = {MOUNT: {"source": resources.bucket, "mode": "MOUNT_CACHED"}}
     task["run"] = task["run"].replace("{words}", shlex.join(cell.arguments))
     return task
+
+
+def sent_along(task: dict[str, Any], code: Code) -> dict[str, Any]:
+    """The task with the snapshot of its code as workdir, in place of a clone."""
+    envs = {**task["envs"], "MEMEXP_REPOSITORY": "", "MEMEXP_COMMIT": code.commit}
+    return {**task, "workdir": code.workdir, "envs": envs}
 
 
 def _candidates(resources: Resources) -> Iterable[dict[str, Any]]:

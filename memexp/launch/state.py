@@ -10,8 +10,8 @@ from memexp.runs import Exit, Run
 State = Literal[
     "new", "pending", "running", "recovering", "done", "failed", "preempted", "cancelled", "interrupted"
 ]  # fmt: skip
-"""'pending' and 'recovering' are SkyPilot's word. 'interrupted': started, but no process works on it and nothing says how
-it ended (killed, or the machine died)."""
+"""'pending' and 'recovering' are SkyPilot's word. 'interrupted': started, but no process works on it and nothing says
+how it ended (killed, or the machine died)."""
 
 TAIL = 1 << 16
 """Bytes read from the end of metrics.jsonl: the last lines."""

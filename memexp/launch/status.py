@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -142,18 +143,18 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     return found
 
 
-def status_table(statuses: Sequence[Status]) -> Table:
-    """The statuses as a table, one row a run; what has failed says why below its name. Totals are below the table."""
+def status_view(statuses: Sequence[Status]) -> Group:
+    """The statuses as a table, one row a run; below it what has failed and why, and the totals."""
     paid = any(s.spent is not None or s.projected is not None for s in statuses)
     headers = ("run", "state", "agent steps", "return", "steps/s", "left", *(("spent", "projected") if paid else ()))
-    table = Table(*headers, box=box.SIMPLE_HEAD, caption=totals(statuses) if paid else None, caption_justify="left")
+    table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
     for s in statuses:
         total = f" / {count_name(s.total_timesteps)}" if s.total_timesteps else ""
         table.add_row(
-            Text(s.run + (f"\n  {s.reason}" if s.state == "failed" and s.reason else "")),
+            s.run,
             f"{s.state} {s.recoveries}" if s.state == "recovering" else s.state,
             f"{s.agent_steps:,}{total}",
             "" if s.episode_return is None else f"{s.episode_return:.3f}",
@@ -161,7 +162,8 @@ def status_table(statuses: Sequence[Status]) -> Table:
             duration(s.eta_s),
             *((_money(s.spent), _money(s.projected)) if paid else ()),
         )
-    return table
+    failed = [Text(f"failed: {s.run}: {s.reason}") for s in statuses if s.state == "failed" and s.reason]
+    return Group(table, *failed, *([Text(totals(statuses))] if paid else []))
 
 
 def totals(statuses: Sequence[Status]) -> str:

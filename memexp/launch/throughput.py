@@ -90,7 +90,7 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
 
 
 def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
-    """What `memexp bench` measured, as a figure of today. A GPU is called as SkyPilot calls it, as far as it is known."""
+    """What `memexp bench` measured, as a figure of today; a GPU is called as SkyPilot calls it, where that is known."""
     pattern = config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
     kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
     kind = next((kind for kind in kinds if is_hardware(f"1x {device}", kind, 1)), device) if gpus else cpu_name()
