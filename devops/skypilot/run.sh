@@ -79,7 +79,8 @@ else
 fi
 trainer=$!
 if [ "$rank" -eq 0 ]; then
-  bash "$here/watch.sh" "$trainer" "$run_dir" "${number:-0}" "$since" "$python" &
+  # In a session of its own: it goes on watching when the whole group is told to stop.
+  setsid bash "$here/watch.sh" "$trainer" "$run_dir" "${number:-0}" "$since" "$python" &
   watch=$!
 fi
 
@@ -90,10 +91,8 @@ while kill -0 "$trainer" 2>/dev/null; do
   wait "$trainer"
   code=$?
 done
-if [ -n "$watch" ]; then
-  kill "$watch" 2>/dev/null
-  wait "$watch"
-fi
+# Only what lives is waited for: bash forgets a child that ends at the moment of a signal, and would wait for ever.
+if [ -n "$watch" ] && kill "$watch" 2>/dev/null; then wait "$watch"; fi
 if [ "$code" -ne 0 ] && compgen -G "$scratch/nccl.*" >/dev/null; then
   mkdir -p "$run_dir/nccl" && cp "$scratch"/nccl.* "$run_dir/nccl/"
   tail -q -n 5 "$scratch"/nccl.*
