@@ -101,6 +101,7 @@ def wait_for(what: str, happened: Callable[[dict[str, dict[str, Any]]], Any], se
 def launch_and_interrupt() -> None:
     """Ctrl-C after the first submission; then the same command."""
     command = [*MEMEXP, "launch", "e2e.yaml", "--skip-git-check"]
+    stopped = False
     with subprocess.Popen(
         command, env={**ENVIRONMENT, "PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, text=True
     ) as launch:
@@ -109,8 +110,10 @@ def launch_and_interrupt() -> None:
             say(f"  | {line.rstrip()}") if "submitted" in line else None
             if ": submitted (1 of 3)" in line:
                 launch.send_signal(signal.SIGINT)
+                stopped = True
                 say("Ctrl-C")
-    expect(launch.returncode in (0, 1), f"the interrupted launch ended with {launch.returncode}")
+    expect(stopped, "the launch was interrupted after its first submission")
+    expect(launch.returncode in (0, 1), f"it ended with {launch.returncode}")
     again = memexp("launch", "e2e.yaml", "--skip-git-check").splitlines()
     say(f"  | {again[-1]}")
     again = memexp("launch", "e2e.yaml", "--skip-git-check").splitlines()

@@ -66,7 +66,7 @@ def _import_sky() -> Any:
 
 def require_cloud(sky: Any) -> None:
     """Raises LaunchError unless a cloud is enabled."""
-    if not ask(sky, "list the enabled clouds", sky.enabled_clouds):
+    if not ask(sky, "list the enabled clouds", lambda: sky.client.sdk.enabled_clouds()):
         raise LaunchError(
             "SkyPilot has no cloud enabled: set up credentials and run `sky check`, "
             "or add --local to run here; nothing was submitted"

@@ -13,6 +13,7 @@ class FakeSky:
 
         self.Task, self.exceptions = sky.Task, sky.exceptions
         self.clouds, self.refuses = list(clouds), refuses
+        self.client = SimpleNamespace(sdk=SimpleNamespace(enabled_clouds=lambda: lambda: self.clouds))
         self.requests: dict[str, tuple[str, Any]] = {}
         """Open submissions: id -> name and task."""
         self.records: list[SimpleNamespace] = []
@@ -35,9 +36,6 @@ class FakeSky:
         return [record.job_name for record in self.records]
 
     def api_info(self) -> None: ...
-
-    def enabled_clouds(self) -> Callable[[], list[str]]:
-        return lambda: self.clouds
 
     def api_status(self, all_status: bool) -> list[SimpleNamespace]:
         return [SimpleNamespace(request_id=number, name="jobs.launch") for number in self.requests]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from memexp.launch import LaunchError, ledger
 from memexp.launch.cell import recipe_cells
 from memexp.launch.code import Code
-from memexp.launch.queue import connect, require_cloud
+from memexp.launch.queue import FIELDS, connect, require_cloud
 from memexp.launch.recipe import find_recipe
 from memexp.launch.resources import Resources
 from memexp.launch.sky_task import make_task
@@ -156,6 +156,27 @@ def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
     monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: FakeSky(clouds=()))
     with pytest.raises(LaunchError, match=r"no cloud enabled: .*`sky check`.*nothing was submitted"):
         require_cloud(connect())
+
+
+def test_skypilot_has_every_function_that_the_stand_in_has_with_the_same_words():
+    import inspect
+
+    import sky
+    import sky.jobs
+    from sky.schemas.api.responses import ManagedJobRecord
+
+    for function, words in {
+        sky.jobs.launch: {"name"},
+        sky.jobs.queue_v2: {"refresh", "fields"},
+        sky.jobs.cancel: {"job_ids"},
+        sky.jobs.tail_logs: {"job_id", "follow"},
+        sky.api_status: {"all_status"},
+        sky.api_info: set(),
+        sky.get: set(),
+        sky.client.sdk.enabled_clouds: set(),
+    }.items():
+        assert words <= inspect.signature(function).parameters.keys(), function
+    assert set(FIELDS) <= ManagedJobRecord.model_fields.keys()
 
 
 # The whole command.
