@@ -12,4 +12,5 @@ def home(tmp_path, monkeypatch):
     """$MEMEXP_HOME of the test: nothing is written into the checkout."""
     monkeypatch.setenv("MEMEXP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("MEMEXP_PRICES_FROM", "table")
     return tmp_path / "home"

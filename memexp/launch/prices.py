@@ -1,8 +1,10 @@
 """What an hour of a node costs: from SkyPilot's catalog where it can be read, else from the package's table."""
 
+import importlib.util
 import os
 import socket
-import sys
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,6 +17,8 @@ TABLE = Path(__file__).with_name("prices.yaml")
 CATALOG_HOST = "raw.githubusercontent.com"
 CLOUDS = ("aws", "gcp", "azure", "lambda", "nebius", "runpod")
 """Clouds whose catalogs are asked, as far as SkyPilot has fetched them, or can fetch them."""
+PROBE_S = 1.0
+"""Seconds in which the catalog's host answers, or is not asked."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,11 @@ def _per_node(by_gpus: dict[int, float], gpus: int) -> float:
     return by_gpus[size] * gpus / size
 
 
-def catalog_price(kind: str, gpus: int, clouds: tuple[str, ...]) -> Price | None:
+@cache
+def _catalog_price(kind: str, gpus: int, clouds: tuple[str, ...]) -> Price | None:
     """The cheapest price of SkyPilot's catalog; None where it has none, or cannot be read."""
+    if not clouds:
+        return None
     from sky import catalog
 
     try:
@@ -84,24 +91,32 @@ def readable_clouds(resources: Resources) -> tuple[str, ...]:
 
 @cache
 def _reachable(host: str) -> bool:
-    try:
-        socket.create_connection((host, 443), timeout=1).close()
-    except OSError:
-        return False
-    return True
+    """Whether a host answers within a second; a name server that is silent must not hold up a plan."""
+    answered: list[bool] = []
+
+    def probe() -> None:
+        with suppress(OSError):
+            socket.create_connection((host, 443), timeout=PROBE_S).close()
+            answered.append(True)
+
+    thread = threading.Thread(target=probe, daemon=True)
+    thread.start()
+    thread.join(PROBE_S)
+    return bool(answered)
 
 
 def node_prices(resources: Resources) -> dict[str, Price]:
-    """Kind of GPU -> price of one node, for the kinds of which one is known; asks the catalog where sky is imported.
+    """Kind of GPU -> price of one node, for the kinds of which one is known.
 
-    Machines of one's own (slurm, k8s, ssh) have no price.
+    Machines of one's own (slurm, k8s, ssh) have no price. With MEMEXP_PRICES_FROM=table the catalog is not asked.
     """
     if not resources.gpus or resources.is_own:
         return {}
-    clouds = readable_clouds(resources) if "sky" in sys.modules else ()
+    asked = os.environ.get("MEMEXP_PRICES_FROM") != "table" and importlib.util.find_spec("sky") is not None
+    clouds = readable_clouds(resources) if asked else ()
     prices = {}
     for kind in resources.accelerators:
-        price = (catalog_price(kind, resources.gpus, clouds) if clouds else None) or table_price(kind, resources.gpus)
+        price = _catalog_price(kind, resources.gpus, clouds) or table_price(kind, resources.gpus)
         if price:
             prices[kind] = price
     return prices

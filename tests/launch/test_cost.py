@@ -13,7 +13,7 @@ from helpers.synthetic_runs import write_run
 from memexp.launch.cell import recipe_cells
 from memexp.launch.cost import Estimate, Estimator, price_range, total
 from memexp.launch.plan import make_plan
-from memexp.launch.prices import Price, table, table_price
+from memexp.launch.prices import table, table_price
 from memexp.launch.recipe import find_recipe
 from memexp.launch.resources import Resources
 from memexp.launch.throughput import (
@@ -155,6 +155,17 @@ def test_the_plan_shows_steps_hours_and_dollars_of_a_run_and_in_total(capsys):
     assert "6.5 machine hours, $19-65" in typed.out
 
 
+@pytest.mark.slow
+def test_what_bench_measures_here_is_what_a_plan_for_this_machine_is_made_with(capsys):
+    words = ["tmaze", "pattern=S", "trainer.num_envs=16", "trainer.horizon=8"]
+    typed = type_command(capsys, "bench", *words, "--updates=2", "--json")
+    assert typed.code == 0
+    found = json.loads(typed.out)
+    assert (found["env"], found["pattern"], found["gpus"], found["source"]) == ("tmaze", "S", 0, "memexp bench")
+    (run,) = json.loads(type_command(capsys, "launch", *words, "run=a", "--local", "--dry-run", "--json").out)["runs"]
+    assert run["estimate"]["sps"] == found["sps"] > 0
+
+
 # The budget.
 
 
@@ -187,14 +198,22 @@ def test_prices_are_taken_from_skypilots_catalog_where_it_is_there(tmp_path):
     folder = tmp_path / ".sky" / "catalogs" / common.constants.CATALOG_SCHEMA_VERSION / "aws"
     folder.mkdir(parents=True)
     (folder / "vms.csv").write_text(CATALOG)
-    look = (
-        "import json, sky; from memexp.launch.prices import *; "
-        "print(json.dumps([vars(one) for one in node_prices(Resources(gpus=8)).values()]))"
-    )
-    done = subprocess.run([sys.executable, "-c", look], env={**os.environ, "HOME": str(tmp_path)},
-                          capture_output=True, text=True, check=True)  # fmt: skip
-    (price,) = json.loads(done.stdout.splitlines()[-1])
-    assert Price(**price) == Price(13.35, 4.25, "SkyPilot's catalog of aws")
+    command = [
+        sys.executable,
+        "-m",
+        "memexp",
+        "launch",
+        "cvc_random_maps_train.train",
+        "--gpus=8",
+        "--run=a",
+        "--dry-run",
+    ]
+    environment = {**os.environ, "HOME": str(tmp_path), "MEMEXP_PRICES_FROM": "catalog"}
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    plan = json.loads(done.stdout)
+    assert plan["estimate"]["price"] == "SkyPilot's catalog of aws"
+    low, high = plan["dollars"]
+    assert (low / plan["machine_hours"], high / plan["machine_hours"]) == (pytest.approx(4.25), pytest.approx(13.35))
 
 
 def test_a_wrong_table_is_named(home):

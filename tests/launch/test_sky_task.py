@@ -15,7 +15,7 @@ from memexp.launch.cell import recipe_cells
 from memexp.launch.code import Code
 from memexp.launch.recipe import find_recipe
 from memexp.launch.resources import Resources
-from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, to_sky, validate
+from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, sent_along, to_sky, validate
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
@@ -189,6 +189,53 @@ def test_options_reach_the_task():
     assert task.envs["MEMEXP_HEARTBEAT_SECONDS"] == "60"
     assert task.envs["MEMEXP_HOME"] in data["file_mounts"]
     assert "'pattern=[S]'" in task.run
+
+
+def test_regions_and_kinds_and_markets_are_all_candidates_and_infra_pins_one():
+    regions = ["aws/us-east-1", "gcp/us-central1"]
+    spread = Resources(gpus=8, regions=regions)
+    task = as_sky(make_task(cell(), spread, CODE))
+    assert {(str(r.cloud), r.region, *r.accelerators, r.use_spot) for r in task.resources} == {
+        (cloud, region, kind, spot)
+        for cloud, region in (("AWS", "us-east-1"), ("GCP", "us-central1"))
+        for kind in ("L4", "A10G")
+        for spot in (True, False)
+    }
+    pinned = as_sky(make_task(cell(), spread.but(infra="gcp"), CODE))
+    assert {(str(r.cloud), r.region) for r in pinned.resources} == {("GCP", None)}
+
+
+def test_an_unknown_region_of_a_matrix_file_is_named(capsys, tmp_path):
+    file = tmp_path / "m.yaml"
+    text = (ROOT / "experiments.yaml").read_text()
+    file.write_text(text.replace("{gpus: 8, spot: true}", "{gpus: 8, regions: [awz/us-east-1]}"))
+    typed = type_command(capsys, "launch", str(file), "--dry-run")
+    assert typed.code == 2
+    assert "unknown infrastructure 'awz'; did you mean 'aws'" in typed.err
+
+
+def test_a_shared_folder_stands_for_a_bucket_and_variables_reach_the_node():
+    shared = Resources(gpus=8, infra="slurm/mine", home="/shared/memexp", envs={"NCCL_SOCKET_IFNAME": "eth0"})
+    task = as_sky(make_task(cell(), shared, CODE))
+    assert (task.envs["MEMEXP_HOME"], task.envs["NCCL_SOCKET_IFNAME"]) == ("/shared/memexp", "eth0")
+    with pytest.raises(UsageError, match="contradict each other"):
+        shared.but(bucket="s3://a/b")
+
+
+def test_a_snapshot_is_sent_in_place_of_a_clone():
+    sent = sent_along(make_task(cell(), Resources(), CODE), Code("c0ffee", "", ("dirty",), "/tmp"))
+    task = as_sky(sent)
+    assert task.workdir == "/tmp"
+    assert (task.envs["MEMEXP_REPOSITORY"], task.envs["MEMEXP_COMMIT"]) == ("", "c0ffee")
+
+
+def test_rendering_twice_gives_the_same_files(capsys, tmp_path):
+    folder = tmp_path / "tasks"
+    for _ in range(2):
+        before = files_below(folder) if folder.exists() else None
+        assert type_command(capsys, "launch", str(ROOT / "experiments.yaml"), "--render", str(folder)).code == 0
+        assert before in (None, files_below(folder))
+    assert len(files_below(folder)) == 70
 
 
 def test_a_node_gets_every_word_as_it_was_typed():

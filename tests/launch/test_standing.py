@@ -141,6 +141,26 @@ def test_a_server_that_does_not_answer_leaves_the_directories_and_a_line(sky, ca
     assert json.loads(typed.out)[0]["state"] == "new"
 
 
+def test_watching_keeps_the_table_until_ctrl_c_and_does_not_ask_skypilot_every_time(sky, capsys, monkeypatch):
+    looks = []
+
+    def look_again(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    asked = []
+    queue = sky.jobs.queue_v2
+    sky.jobs.queue_v2 = lambda **words: asked.append(words) or queue(**words)
+    monkeypatch.setattr("memexp.launch.merge.time.sleep", look_again)
+    submitted("a")
+    sky.add("a", "PENDING")
+    typed = type_command(capsys, "status", "--watch")
+    assert typed.code == 0
+    assert "pending" in typed.out
+    assert (len(looks), len(asked)) == (3, 1)
+
+
 # Cancelling.
 
 
