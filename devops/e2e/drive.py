@@ -82,7 +82,7 @@ def rows() -> dict[str, dict[str, Any]]:
     return {row["run"]: row for row in json.loads(memexp("status", "e2e", "--json"))}
 
 
-def wait_for(what: str, happened: Callable[[dict[str, dict[str, Any]]], Any], seconds: float = 420) -> dict[str, Any]:
+def wait_for(what: str, happened: Callable[[dict[str, dict[str, Any]]], Any], seconds: float = 900) -> dict[str, Any]:
     """The rows of the table once `happened` of them; each change of state is told meanwhile."""
     end, before = time.monotonic() + seconds, None
     while time.monotonic() < end:
@@ -156,7 +156,7 @@ def main() -> None:
     (HOME / "runs").mkdir(mode=0o777)
     (HOME / "runs").chmod(0o777)
     (BASE / "e2e.yaml").write_text(yaml.safe_dump(MATRIX))
-    say(memexp("launch", "e2e.yaml", "--dry-run").splitlines()[-1])
+    say(next(line for line in memexp("launch", "e2e.yaml", "--dry-run").splitlines() if "machine hours" in line))
     launch_and_interrupt()
     first, second, third = RUNS
     memexp("cancel", third)

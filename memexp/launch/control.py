@@ -101,7 +101,7 @@ def log_lines(run: Run, follow: bool) -> Iterator[str]:
     """
     path = run.path / "log.txt"
     if not path.exists():
-        raise UsageError(f"run '{run.name}' has no log: neither `memexp launch` nor a node has started it here")
+        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
     with open(path, encoding="utf-8", errors="replace") as file:
         while True:
             running = is_locked(run)  # asked before reading: what was written until then is read
