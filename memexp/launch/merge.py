@@ -11,9 +11,8 @@ from rich.text import Text
 from memexp.launch import LaunchError, ledger
 from memexp.launch.ledger import Submission
 from memexp.launch.queue import Job, connect, read_queue
-from memexp.launch.state import State, is_locked
+from memexp.launch.state import State
 from memexp.launch.status import Status, find_targets, status_of, status_view
-from memexp.runs import Run
 
 WATCH_S = 2.0
 """Seconds between two looks of --watch at the run directories."""
@@ -66,10 +65,10 @@ def merged(status: Status, job: Job | None, submission: Submission | None) -> St
         words = submission.model_dump(include={"matrix", "env", "arm", "seed", "total_timesteps"})
         status = replace(status, **words)
     status = _with_costs(status, job, submission)
-    if job is None or is_locked(Run.named(status.run)):
+    if job is None:
         return status
     status = replace(status, job=job.number, recoveries=job.recoveries)
-    if status.state == "done":
+    if status.state in ("done", "running"):  # the directory knows it sooner: a process holds its lock
         return status
     state = state_in_queue(job)
     left = (status.total_timesteps or 0) - status.agent_steps
