@@ -14,7 +14,8 @@ import pytest
 from memexp.launch.starts import End, add_end, add_start, end_of_start, spent, starts_of
 from memexp.runs import Run
 
-SCRIPTS = Path(__file__).parents[2] / "devops" / "skypilot"
+DEVOPS = Path(__file__).parents[2] / "devops"
+SCRIPTS = DEVOPS / "skypilot"
 WORDS = ["recipes.controls.tmaze", "pattern=[S, X]", "num_layers=2", "run=a.run"]
 STAND_IN = """#!/bin/sh
 case "$2" in memexp.launch.node) exec {python} "$@" ;; esac
@@ -280,7 +281,7 @@ def test_what_a_run_has_spent_is_summed_over_its_recoveries():
     assert spent(run) == (1.5, None)
 
 
-@pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.sh")), ids=lambda script: script.name)
+@pytest.mark.parametrize("script", sorted(DEVOPS.glob("*/*.sh")), ids=lambda script: script.name)
 def test_scripts_pass_shellcheck_and_are_executable(script: Path):
     done = subprocess.run(
         [str(Path(sys.executable).with_name("shellcheck")), str(script)], capture_output=True, text=True, check=False
