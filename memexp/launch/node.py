@@ -21,8 +21,6 @@ from memexp.launch.state import end_of, last_metrics
 from memexp.runs import Run
 
 DONE, FAILED, WRONG_USAGE, RESTART = 0, 1, 2, 75
-HUNG_RANK = 76
-"""What a rank ends with that waited for another in vain."""
 UNFIT = 78
 """What run.sh ends with where no node of this kind will do (77: where another may)."""
 MAX_RESTARTS = 3
@@ -127,9 +125,11 @@ def judge(run: Run, number: int, code: int, stopped: bool) -> End:
     if code == WRONG_USAGE:
         return End(code=WRONG_USAGE, word="wrong usage", agent_steps=steps, reason=reason)
     silent = (run.path / "silent").exists()
-    if not silent and (stopped or code == RESTART or (outcome and outcome.status == "preempted")):
+    if stopped and not silent:
         return End(code=RESTART, word="preempted", agent_steps=steps, reason=reason)
-    word = "hung" if silent or code == HUNG_RANK else "error"
+    # Nobody told it to stop, and yet it asks for another start: a rank waited for another in vain.
+    asks = code == RESTART or (outcome is not None and outcome.status == "preempted")
+    word = "hung" if silent or asks else "error"
     reason = reason or last_error(run) or f"exit code {code}"
     if code == UNFIT or "FloatingPointError" in reason or _in_vain(run, number, steps) >= MAX_RESTARTS:
         return End(code=FAILED, word="failed", agent_steps=steps, reason=reason)

@@ -164,17 +164,12 @@ def _arms(plan: Plan) -> list[tuple[str, ...]]:
     rows = []
     for (env, arm, steps), runs in groups.items():
         states = Counter(run.state for run in runs)
-<<<<<<< HEAD
         seeds = ranges([run.cell.config.seed for run in runs])
-        rows.append((env, arm, count_name(steps), seeds, ", ".join(f"{n} {state}" for state, n in states.items())))
-=======
-        seeds = _ranges([run.cell.config.seed for run in runs])
         costs = [run.estimate for run in runs if run.estimate]
         cost = max(costs, key=lambda one: one.hours, default=None)  # that of a run that has not begun, if there is one
         figures = (f"{cost.sps:,.0f}", f"{cost.hours:.2f}", _dollars(cost, 1)) if cost else ("", "", "")
         state = ", ".join(f"{n} {state}" for state, n in states.items())
         rows.append((env, arm, count_name(steps), seeds, *figures, state))
->>>>>>> e350408 (Cloud launches: snapshots, queue, ledger, bounded submission, cost from measured throughput, cancel, merged status)
     return rows
 
 

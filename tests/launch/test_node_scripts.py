@@ -129,7 +129,6 @@ def test_jobs_that_share_a_node_use_different_ports(node):
         (1, "preempted", 75),  # torchrun turns every failure into 1
         (1, "failed", 75),  # an error that the next start may not meet
         (1, "", 75),
-        (76, "", 75),
         (137, "", 75),
         (2, "", 2),
     ],
