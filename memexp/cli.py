@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
 
-DONE, FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 75
+DONE, FAILED, WRONG_USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of what Typer itself raises for wrong usage."""
@@ -41,6 +41,8 @@ class _Group(TyperGroup):
         except BrokenPipeError:
             sys.stderr.close()  # what reads our output has gone: `memexp ... | head`
             sys.exit(FAILED)
+        if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+            sys.exit(_fail("stopped", FAILED))
         sys.exit(code or DONE)
 
 
