@@ -28,7 +28,7 @@ ENVIRONMENT = {
     "MEMEXP_WEBHOOK_URL": f"http://127.0.0.1:9/hooks/{SECRET}",
 }
 BEGUN = time.monotonic()
-STEPS = 40_000
+STEPS = int(os.environ.get("E2E_STEPS", "100000"))
 MATRIX = {
     "name": "e2e",
     "environments": {"maze": {"recipe": "tmaze", "args": {"length": 2}}},
@@ -58,7 +58,7 @@ MATRIX = {
         "evaluation.random_episodes": 8,
     },
 }
-RUNS = [f"e2e.maze_S_40k.s{seed}" for seed in range(3)]
+RUNS = [f"e2e.maze_S_{STEPS // 1000}k.s{seed}" for seed in range(3)]
 
 
 def say(line: str) -> None:
@@ -186,13 +186,21 @@ def main() -> None:
     expect(row["job"], f"it is job {row['job']}")
     expect("== start" in memexp("logs", first), "its log can be read")
     kill_a_rank(first)
-    wait_for("the second run trains", lambda: steps(second) > 0)
-    memexp("cancel", second)
-    wait_for("the second run is cancelled", state_is(second, "cancelled"))
+    follow_the_recovery(first, second, third)
+
+
+def follow_the_recovery(first: str, second: str, third: str) -> None:
+    """One run recovers, one ends by itself, and the cancelled one is launched again and cancelled while it trains."""
+    again = memexp("launch", "e2e.yaml", "--skip-git-check").splitlines()[-1]
+    expect(again.startswith("1 of "), f"launched again: {again}")
     wait_for("the first run starts again", lambda: (HOME / "runs" / first / "starts" / "001.json").exists())
-    wait_for("and is done", lambda: steps(first) >= STEPS)
-    row = wait_for("status says so", state_is(first, "done"))
+    wait_for("the third run trains", lambda: steps(third) > 0)
+    memexp("cancel", third)
+    wait_for("the third run is cancelled", state_is(third, "cancelled"))
+    wait_for("the first run has all its steps", lambda: steps(first) >= STEPS)
+    row = wait_for("status says done", state_is(first, "done"))
     expect(row["recoveries"] >= 1, f"SkyPilot counts {row['recoveries']} recoveries")
+    wait_for("the second run is done", state_is(second, "done"))
     check_the_run(first, row)
     search_for_secrets()
     print(memexp("status", "e2e"))

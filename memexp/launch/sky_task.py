@@ -1,10 +1,14 @@
 """A cell as a SkyPilot task: devops/skypilot/task.yaml with name, machines, environment and words filled in."""
 
 import copy
+import hashlib
+import importlib.metadata
 import itertools
 import json
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -74,16 +78,30 @@ def _template() -> dict[str, Any]:
 def validate(tasks: Sequence[dict[str, Any]]) -> str | None:
     """Have SkyPilot's own Task class judge the tasks, one of each shape; tasks that differ in words alone are alike.
 
-    Returns why they could not be judged (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
+    What it has once found right is remembered: importing it takes two seconds. Returns why they could not be judged
+    (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
     """
     try:
-        import sky
-    except ImportError:
+        version = importlib.metadata.version("skypilot")
+    except importlib.metadata.PackageNotFoundError:
         return "not validated: SkyPilot is not installed (pip install 'memexp[cloud]')"
     shapes = {json.dumps({**task, "name": "", "envs": "", "run": ""}): task for task in tasks}
-    for task in shapes.values():
-        to_sky(sky, task)
+    unknown = {_seen(shape, version): task for shape, task in shapes.items() if not _seen(shape, version).exists()}
+    if unknown:
+        import sky
+
+        for mark, task in unknown.items():
+            to_sky(sky, task)
+            with suppress(OSError):  # without a cache the next launch asks again
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
     return None
+
+
+def _seen(shape: str, version: str) -> Path:
+    """The file that is there once this version of SkyPilot has found a task of this shape right."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "memexp" / "tasks" / hashlib.sha256(f"{version} {shape}".encode()).hexdigest()[:32]
 
 
 def to_sky(sky: Any, task: dict[str, Any], secrets: dict[str, str] | None = None) -> Any:

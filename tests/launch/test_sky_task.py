@@ -261,6 +261,19 @@ def test_what_skypilot_refuses_is_refused_with_its_reason():
     assert "nodes" not in task
 
 
+def test_what_skypilot_has_found_right_is_not_asked_for_again(monkeypatch):
+    asked = []
+    monkeypatch.setattr("memexp.launch.sky_task.to_sky", lambda sky, task: asked.append(task) or to_sky(sky, task))
+    one, other = (make_task(cell(run=name), Resources(), CODE) for name in ("a", "b"))
+    for tasks in ([one], [one, other], [one]):  # they differ in name and words alone
+        assert validate(tasks) is None
+    assert len(asked) == 1
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            validate([one, {**one, "nodes": 1}])
+    assert len(asked) == 3  # what is refused is asked for every time
+
+
 @pytest.mark.parametrize("infra", [name for name in INFRA if name != "*"])
 def test_skypilot_knows_every_infrastructure_that_is_offered(infra: str):
     check_infra(f"{infra}/somewhere")
