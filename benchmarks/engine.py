@@ -1,12 +1,16 @@
 """Speed of the grid games, agent steps a second, beside the original engine's figures.
 
-    python benchmarks/engine.py [--only cvc tiny] [--threads 1 2] [--repeats 7] [--json]
+    python benchmarks/engine.py [--only cvc tiny] [--threads 1 2] [--device cuda --worlds 512] [--repeats 7] [--json]
 
 `env`: VecEnv.step with observations, rewards and resets, uniformly random actions over all of them. `engine`: the
 compiled step alone. `rules`: the same without observations. With one thread rates are per second of CPU time, as the
 original's figures are; with more per second of wall time. Worlds are out of phase, so that episodes end throughout.
 Step times are those of `env`: the slowest hold the resets. Medians and quartiles over the repeats, one process a number
 of threads.
+
+With `--device cuda` the engine runs on the GPU and rates are per second of wall time: `env` as above, `engine` without
+what the host does before a step (so without new episodes), then microseconds of each kernel, and how many episodes
+ended. Without a GPU that runs in CUDA's simulator (NUMBA_ENABLE_CUDASIM=1 NUMBA_DISABLE_JIT=1), for trying it out only.
 """
 
 import argparse
@@ -79,6 +83,59 @@ def measure(case: str, vibes: int, repeats: int, seconds: float) -> dict[str, li
     return result
 
 
+def measure_on_device(case: str, worlds: int, vibes: int, repeats: int, seconds: float) -> dict[str, list[float]]:
+    """Rates [repeats] of env and engine on the GPU, microseconds [repeats] of each kernel, episodes [1] that ended."""
+    import torch
+
+    from memexp.envs import make
+    from memexp.envs.grid import columns as col
+    from memexp.envs.grid.step import GIVEN
+    from memexp.envs.grid_device import DeviceWorlds
+    from memexp.envs.grid_env import GridEnv
+
+    env = make(num_envs=worlds, num_vibes=vibes, device="cuda", **CASES[case][0])
+    assert isinstance(env, GridEnv)
+    engine = env._worlds
+    assert isinstance(engine, DeviceWorlds)
+    env.desync()
+    generator = torch.Generator().manual_seed(0)
+    actions = torch.randint(env.num_actions, (64, env.num_agents), generator=generator).to(env.device)
+
+    def wait() -> None:
+        if env.device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def each(run: Callable[[int], object]) -> float:
+        """Seconds of one call, without waiting between calls."""
+        wait()
+        count, start = 0, time.perf_counter()
+        while time.perf_counter() - start < seconds or count < 4:
+            run(count)
+            count += 1
+            if count % 64 == 0:
+                wait()  # or the host would run ahead for longer than is measured
+        wait()
+        return (time.perf_counter() - start) / count
+
+    result: dict[str, list[float]] = {name: [] for name in ("env", "engine", *engine.launches(GIVEN), "episodes")}
+    ended = 0
+    for repeat in range(repeats + 1):
+        stepping = each(lambda i: env.step(actions[i % 64]))
+        ended += len(env.pop_episodes().get("return", ()))
+        state = env.state_dict()
+        engine._live.tensors["world"][:, col.MAX_STEPS] = 10**9  # nobody would prepare what follows
+        alone = each(lambda i: env.launch(actions[i % 64]))
+        parts = {name: each(lambda _, run=run: run()) for name, run in engine.launches(GIVEN).items()}
+        env.load_state_dict(state)
+        if repeat:
+            result["env"].append(env.num_agents / stepping)
+            result["engine"].append(env.num_agents / alone)
+            for name, taken in parts.items():
+                result[name].append(1e6 * taken)
+    result["episodes"] = [ended]
+    return result
+
+
 def quantiles(values: list[float], *shares: float) -> list[float]:
     """The values below which these shares of `values` lie."""
     import numpy as np
@@ -94,6 +151,29 @@ def measure_apart(case: str, threads: int, options: argparse.Namespace) -> dict[
     return json.loads(subprocess.run(words, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
+def show_device(options: argparse.Namespace) -> None:
+    """Measure on the GPU and print a line a game and number of worlds."""
+    import torch
+
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "CUDA's simulator, not a GPU"
+    answer = []
+    for case in options.only:
+        for worlds in options.worlds:
+            measured = measure_on_device(case, worlds, options.vibes, options.repeats, options.seconds)
+            medians = {name: quantiles(values, 0.25, 0.5, 0.75) for name, values in measured.items()}
+            answer.append({"case": case, "worlds": worlds, "device": where, **medians})
+            if options.json:
+                continue
+            rates = {name: medians.pop(name) for name in ("env", "engine")}
+            text = [
+                f"{name} {m / 1e3:,.0f}k [{low / 1e3:,.0f}-{high / 1e3:,.0f}]" for name, (low, m, high) in rates.items()
+            ]
+            text += [f"{name} {median:,.0f}" for name, (_, median, _) in medians.items()]
+            print(f"{case}, {worlds} worlds, {where}: {', '.join(text)} (agent steps/s; kernels in us)", flush=True)
+    if options.json:
+        print(json.dumps({"vibes": options.vibes, "cases": answer}))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=CASES, default=list(CASES))
@@ -103,7 +183,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of one repeat of one rate")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument("--inner", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--worlds", nargs="+", type=int, default=[512, 4096], help="with --device cuda")
     options = parser.parse_args()
+    if options.device == "cuda":
+        show_device(options)
+        return
     if options.inner:
         print(json.dumps(measure(options.only[0], options.vibes, options.repeats, options.seconds)))
         return

@@ -15,8 +15,9 @@ steps, 16 minibatches). L is one LSTM, as the peers have on the same worlds with
 
 All run in turns in this process, one update each, so that other load on the machine hits all alike; the time is wall
 time, with `--clock cpu` (one thread, a busy machine) that of the processor. Each line has the median over the repeats
-with its quartiles, the median ratio to each peer within the same repeat, the parameters, and the shares of rollout (of
-which worlds), update and the rest. On a GPU also peak memory and whether the goals for one H200-class GPU are met.
+with its quartiles, the median ratio to each peer within the same repeat, the parameters, the shares of rollout (of
+which worlds), update and the rest, and the rate of the stack's matrix products. On a GPU also peak memory and whether
+the goals for one H200-class GPU are met.
 """
 
 import argparse
@@ -160,7 +161,7 @@ def puffer(env: str, arguments: argparse.Namespace, own_encoder: bool) -> Conten
     base = Default(worlds, WIDTH)
     if not own_encoder:
         space = envs.build(settings.env, 1, "cpu", 0).observation
-        base.encoder = build_encoder(space, 2 * WIDTH, WIDTH)
+        base.encoder = build_encoder(space, 2 * WIDTH, WIDTH)  # type: ignore[assignment]
         base.encode_observations = lambda observations, state=None: base.encoder(observations)  # type: ignore[method-assign]
     policy = LSTMWrapper(worlds, base, WIDTH, WIDTH).to(arguments.device)
     batch = worlds.num_agents * hyper.horizon

@@ -5,7 +5,6 @@ restarted, and resumes. What a command needs is imported when it runs, so that p
 """
 
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from typer.core import TyperGroup
 
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
+from memexp.runs import RESTART
 
-DONE, FAILED, WRONG_USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 75, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of what Typer itself raises for wrong usage."""
@@ -128,30 +128,52 @@ def launch(
     scale: Annotated[str | None, typer.Option(help="A scale of the matrix file.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or here; what is done is not run again."""
+    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or here; what is done is not run again.
+
+    `launch pilots MATRIX` looks for the knobs with which an agent learns, by cheap runs on one architecture.
+    """
     given: dict[str, Any] = dict(locals())
     from memexp.launch import launch as flow
 
     del given["words"]
     options = flow.Options(**{**given, "select": tuple(select or ())})
+    if words and words[0] == "pilots":
+        return _pilots(words[1:], options)
     return flow.launch(words or [], options, Console(), Console(stderr=True), typer.confirm)
+
+
+def _pilots(words: list[str], options: Any) -> int:
+    """Cheap runs that look for knobs with which an agent learns."""
+    from memexp.analysis.knobs.suggest import suggest
+    from memexp.analysis.pilots import judge_pilots
+    from memexp.launch.pilots import pilots
+
+    def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
+        return [one.settings for one in suggest(env, knobs)]
+
+    return pilots(words, options, settings, judge_pilots, Console(), Console(stderr=True), typer.confirm)
 
 
 @app.command()
 def train(words: RecipeWords) -> int:
     """Train one run in this process (what a node executes, under torchrun)."""
     config, arguments = _config(words)
+    return exit_of(config, ["memexp", "train", *arguments])
+
+
+def exit_of(config: Any, argv: list[str]) -> int:
+    """Train `config`; the exit code."""
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
-        outcome = run(config, argv=["memexp", "train", *arguments])
-    except CheckpointError as error:
-        return _fail(str(error), FAILED)
+        outcome = run(config, argv=argv)
+    except (CheckpointError, OSError) as error:
+        return _fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
         return DONE
     return _fail(
-        f"{config.run} {outcome.status}: {outcome.reason}", STOPPED if outcome.status == "preempted" else FAILED
+        f"{config.run} {outcome.status}: {outcome.reason}", RESTART if outcome.status == "preempted" else FAILED
     )
 
 
@@ -208,10 +230,15 @@ def status(
     targets: Annotated[list[str] | None, typer.Argument(metavar="[MATRIX|RUN]...", show_default=False)] = None,
     as_json: AsJson = False,
     watch: Annotated[bool, typer.Option(help="Keep the table up to date until Ctrl-C.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--next", help="Also judge the runs: whether to stop paying, or which seeds to run next.")
+    ] = False,
 ) -> None:
     """Show how runs stand, here and in the cloud: state, agent steps, return, rate, time left and dollars."""
+    if plan and watch:
+        raise UsageError("--next judges the runs once; to keep judging them: memexp report MATRIX --watch")
     from memexp.launch.merge import Look, watch_table
-    from memexp.launch.status import status_view
+    from memexp.launch.status import find_targets, status_view
 
     if watch:
         return watch_table(targets or [], Console())
@@ -219,10 +246,16 @@ def status(
     statuses = look.at(targets or [])
     if look.problem:
         print(f"memexp: SkyPilot's queue is not known: {look.problem}", file=sys.stderr)
+    todo: dict[str, str] | None = None
+    if plan:
+        from memexp.watch import plans
+
+        todo = plans(find_targets(targets or []))
     if as_json:
-        print(json.dumps([one.as_dict() for one in statuses], indent=2))
+        rows = [one.as_dict() | ({"next": todo.get(one.run)} if todo is not None else {}) for one in statuses]
+        print(json.dumps(rows, indent=2))
     elif statuses:
-        Console().print(status_view(statuses), soft_wrap=True)
+        Console().print(status_view(statuses, todo), soft_wrap=True)
     else:
         print("no runs yet")
     return None
@@ -262,32 +295,88 @@ def logs(
 
 @app.command()
 def report(
-    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="Where the report is written.", show_default=False)] = None,
+    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
+    md: Annotated[
+        Path | None, typer.Option("--md", help="Also write a paper's appendix (Markdown).", show_default=False)
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Also write every picture as PNG and SVG here.", show_default=False)
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option(help="Keep verdicts, and what to run next, up to date until Ctrl-C; write nothing.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer the question: write the report, print its path and the verdicts."""
-    from memexp.launch.status import find_matrix
+    if watch:
+        if out or md or figures or as_json:
+            raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
+        from memexp.watch import watch as keep_watching
 
-    name, runs = find_matrix(target)
-    from memexp.analysis.answer import answer
+        return keep_watching(target, _verdicts, Console())
+    from memexp.analysis.answer import answer_of
+    from memexp.analysis.load import load
 
-    found = answer(runs, name)
+    name, runs, notes = _runs_of(target)
+    environments, more = load(runs, name)
+    notes += more
+    found = answer_of(environments, notes, name)
     if as_json:
         print(json.dumps(found, indent=2))
-    if out or not as_json:
-        from memexp.analysis.report import write_report
-        from memexp.runs import home
-
-        file = re.sub(r"[^-_.A-Za-z0-9]+", "-", name).strip("-.") or "report"
-        out = out or home() / "reports" / f"{file}.html"
-        try:
-            path = write_report(runs, found, out)
-        except OSError as error:
-            raise LaunchError(f"cannot write {out}: {error.strerror}") from None
-        if not as_json:
-            Console().print(_verdicts(found))
+    written = []
+    if out or md or figures or not as_json:
+        written = _write_report(environments, found, out, md, figures, page=not as_json)
+    if not as_json:
+        Console().print(_verdicts(found))
+        for path in written:
             print(path)
+    return None
+
+
+def _runs_of(target: str) -> tuple[str, list[Any], list[str]]:
+    """The name and the runs of a report's target, and notes on those that cannot be read."""
+    if not target.startswith("wandb:"):
+        from memexp.launch.status import find_matrix
+
+        return *find_matrix(target), []
+    from rich.progress import track
+    from wandb import Error
+
+    from memexp.runs.wandb_source import wandb_runs
+
+    notes = Console(stderr=True)
+    try:
+        return wandb_runs(
+            target.removeprefix("wandb:"),
+            lambda runs: track(runs, "reading W&B", console=notes, transient=True, disable=not notes.is_terminal),
+        )
+    except (Error, ValueError) as error:
+        if isinstance(error, UsageError):
+            raise
+        raise LaunchError(f"cannot read {target}: {' '.join(str(error).split())}") from None
+
+
+def _write_report(
+    environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
+) -> list[Path]:
+    """Write what was asked for, and the page in any case where `page`; returns the paths."""
+    from memexp.analysis.figures.files import save_figures
+    from memexp.analysis.report import write_markdown, write_report
+    from memexp.analysis.words import file_name
+    from memexp.runs import home
+
+    if page and not out:
+        out = home() / "reports" / f"{file_name(found['matrix'])}.html"
+    wanted = [
+        (path, write) for path, write in ((out, write_report), (md, write_markdown), (figures, save_figures)) if path
+    ]
+    for path, write in wanted:
+        try:
+            write(environments, found, path)
+        except OSError as error:
+            raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+    return [path for path, _ in wanted]
 
 
 def _verdicts(found: dict[str, Any]) -> Any:

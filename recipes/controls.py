@@ -7,14 +7,15 @@ from memexp.ppo.config import TrainConfig, TrainerConfig
 
 def tmaze(
     length: int = 6,
+    cue_steps: int = 1,
     pattern: str | list[str] = "S",
     mem_len: int = 16,
     d_hidden: int = 32,
     num_layers: int = 1,
     n_heads: int = 4,
 ) -> TrainConfig:
-    """T-maze whose cue is shown in the first step only: requires memory."""
-    return _control(TMaze(length=length), pattern, mem_len, d_hidden, num_layers, n_heads)
+    """T-maze whose cue is shown in the first steps only: requires memory."""
+    return _control(TMaze(length=length, cue_steps=cue_steps), pattern, mem_len, d_hidden, num_layers, n_heads)
 
 
 def tmaze_cue(

@@ -1,26 +1,22 @@
 """What to run next, and which knobs to turn: only what follows from the verdicts by itself."""
 
-import math
 from typing import Any
 
-import numpy as np
-
-from memexp.analysis.load import Arm, Environment
-from memexp.analysis.memory import SMALLEST_EFFECT
+from memexp.analysis.funnel import arm_funnel, random_funnel
+from memexp.analysis.knobs.suggest import Suggestion, suggest
+from memexp.analysis.load import Environment
+from memexp.analysis.remaining import DEFAULT_SEEDS
 from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
 from memexp.config import count_name
 
-DEFAULT_SEEDS = 5
-MAX_SEEDS = 30
-"""More than this is not proposed: the effect would have to be made larger instead."""
-
 
 def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[dict[str, Any]]:
-    """Knobs that the data by itself names: where the reward starts, and how long to train."""
+    """What to turn where nothing learned: settings that are measured, else what the data by itself names."""
     arms = judged["arms"].values()
-    found = []
+    learned = any(arm["learning"]["verdict"] == "learned" for arm in arms)
+    found = [] if learned else [one.as_dict() for one in _measured_knobs(environment)]
     finished = [arm for arm in environment.arms.values() if arm.seeds]
-    if finished and judged["random_return"] == 0 and all(arm.finals.max() <= 0 for arm in finished):
+    if not found and finished and judged["random_return"] == 0 and all(arm.finals.max() <= 0 for arm in finished):
         because = (
             "the random policy's return is 0 and so is every arm's: without a sampled reward there is no gradient. "
             "Start nearer to the goal, shorten the task, or shape the reward; the network comes last"
@@ -40,6 +36,15 @@ def knobs(environment: Environment, scale: Scale | None, judged: dict[str, Any])
     return found
 
 
+def _measured_knobs(environment: Environment) -> list[Suggestion]:
+    """Settings from the measured table for the environment's knobs and the furthest that anybody came in it."""
+    world = next((seed.config["env"] for seed in environment.seeds if isinstance(seed.config.get("env"), dict)), {})
+    funnels = [random_funnel(environment), *(arm_funnel(arm) for arm in environment.arms.values())]
+    furthest = max(funnels, key=lambda funnel: tuple(funnel.values())[::-1])
+    own = {key: value for key, value in world.items() if key != "name"}
+    return suggest(world.get("name", ""), own, furthest or None)
+
+
 def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
     """Sentences, the most useful first: what would turn 'undecided' into a verdict."""
     steps = []
@@ -51,6 +56,8 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         steps.append(f"launch the matrix again: {_count(ended, 'run')} did not get to the end: {_names(ended)}")
     if len(environment.random_returns) == 0:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
+    if not any(arm.remembers for arm in arms.values()):
+        steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
     few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS}
     for have in sorted(set(few.values())):
         names = [name for name, seeds in few.items() if seeds == have]
@@ -66,45 +73,48 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         if arm.consistent is False:
             recipe = arm.info.recipe or "RECIPE"
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
-    if judged["memory"]["verdict"] == "undecided":
-        steps += _more_seeds(environment, scale, judged)
+    if judged["memory"]["verdict"] in ("undecided", "helps"):
+        steps += _more_seeds(scale, judged)
+    steps += _turn([knob for knob in judged["knobs"] if "words" in knob])
     for knob in judged["knobs"]:
-        value = f" = {knob['value']}" if knob["value"] is not None else ""
-        steps.append(f"change {knob['knob']}{value}: {knob['because']}")
+        if knob["knob"] == "steps":
+            steps.append(f"train longer (--steps {count_name(knob['value'])}): {knob['because']}")
+        elif "words" not in knob:
+            steps.append(f"change {knob['knob']}: {knob['because']}")
     return steps
 
 
-def _more_seeds(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
-    """Seeds an arm that would make the widest interval of a memory effect as narrow as the question asks."""
+def _turn(knobs: list[dict[str, Any]]) -> list[str]:
+    """What to do with knobs whose effect on exploration is measured."""
+    if not knobs:
+        return []
+    which = "it" if len(knobs) == 1 else f"all {len(knobs)} of `knobs`"
+    return [
+        f"turn a knob: {knobs[0]['words']}. {knobs[0]['because']} `memexp launch pilots` with the matrix file tries "
+        f"{which} cheaply; whatever learns there, test it on the unchanged task again"
+    ]
+
+
+def _more_seeds(scale: Scale | None, judged: dict[str, Any]) -> list[str]:
+    """The seeds that `sequential` would run for the pairs that can be compared already, or why more do not help."""
     if scale is None:
         return []
-    sentences = []
+    sentences, plans = [], judged["sequential"]["per_arm"]
     for name, entry in judged["memory"]["per_arm"].items():
-        if entry["excluded"] or entry["ci90"][1] < SMALLEST_EFFECT or entry["p_holm"] is None:
+        if entry["excluded"]:
             continue
-        arm, twin = environment.arms[name], environment.arms[f"{name}~"]
-        needed = _seeds_for(arm, twin, max(abs(entry["effect"]), SMALLEST_EFFECT) * scale.span)
-        have = min(len(arm.seeds), len(twin.seeds))
-        if have < needed <= MAX_SEEDS:
-            more = "1 more seed" if needed - have == 1 else f"{needed - have} more seeds"
-            sentences.append(f"run {more} of arms {name} and {name}~ (--seeds {needed}) to decide")
-        elif needed > MAX_SEEDS:
-            sentences.append(
-                f"{needed} seeds of arms {name} and {name}~ would decide: first make the seeds more alike (longer runs)"
-            )
-    if not sentences and not any(
-        a["final"]["normalized"] and a["final"]["normalized"] >= SOLVED for a in judged["arms"].values()
-    ):
-        sentences.append(
-            f"train longer (--steps {count_name(2 * environment.budget)}) or start easier: no arm solves it"
-        )
+        pair = [plans[name], plans[entry["twin"]]]
+        if more := max(len(plan["seeds"]) for plan in pair):
+            seeds = "1 more seed" if more == 1 else f"{more} more seeds"
+            target = max(plan["target"] or 0 for plan in pair)
+            sentences.append(f"run {seeds} of arms {name} and {entry['twin']} (--seeds {target}) to decide")
+        elif entry["verdict"] == "undecided":
+            sentences.append(f"arms {name} and {entry['twin']}: {pair[0]['because']}")
+    solved = any((arm["final"]["normalized"] or 0) >= SOLVED for arm in judged["arms"].values())
+    if not solved and not judged["knobs"]:
+        steps = count_name(2 * judged["budget"])
+        sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
     return sentences
-
-
-def _seeds_for(arm: Arm, twin: Arm, effect: float) -> int:
-    """Seeds of each arm that show a difference of `effect` with 80 % power (normal approximation, one-sided 5 %)."""
-    variance = float(np.var(arm.finals, ddof=1) + np.var(twin.finals, ddof=1))
-    return max(DEFAULT_SEEDS, math.ceil((1.645 + 0.842) ** 2 * variance / effect**2) + 1)
 
 
 def _count(items: list[Any], noun: str) -> str:

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis import advice
-from memexp.analysis.convergence import convergence
+from memexp.analysis.convergence import convergence, solved_seeds
 from memexp.analysis.learning import Learning, learning
+from memexp.analysis.levels import levels, memory_span
 from memexp.analysis.load import Arm, Environment, load
 from memexp.analysis.memory import memory
+from memexp.analysis.remaining import remaining
 from memexp.analysis.scale import Scale, find_scale, normalized
 from memexp.analysis.statistics import iqm, iqm_interval
 from memexp.analysis.timing import time_to_solve
@@ -24,6 +26,11 @@ def answer(runs: Iterable[Run], matrix_name: str) -> dict[str, Any]:
     Raises UsageError where there is no run, or where the runs belong to several matrices.
     """
     environments, notes = load(runs, matrix_name)
+    return answer_of(environments, notes, matrix_name)
+
+
+def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> dict[str, Any]:
+    """The same of runs that are loaded already."""
     return clean(
         {
             "matrix": matrix_name,
@@ -36,22 +43,26 @@ def answer(runs: Iterable[Run], matrix_name: str) -> dict[str, Any]:
 def judge(environment: Environment) -> dict[str, Any]:
     """One environment's part of the answer."""
     scale = find_scale(environment)
+    solved = scale.solved if scale else None
     learned = {name: learning(arm, environment, scale) for name, arm in environment.arms.items()}
     judged: dict[str, Any] = {
         "memory": memory(environment, scale, learned),
-        "arms": {name: _arm(arm, scale, learned[name]) for name, arm in environment.arms.items()},
+        "arms": {name: _arm(arm, environment, scale, learned[name]) for name, arm in environment.arms.items()},
         "random_return": float(environment.random_returns.mean()) if len(environment.random_returns) else None,
         "ceiling_return": environment.ceiling,
-        "solved_return": scale.solved if scale else None,
+        "solved_return": solved,
+        "levels": levels(environment, solved),
+        "memory_span": memory_span(environment),
         "budget": environment.budget,
         "notes": environment.notes,
     }
+    judged |= remaining(environment, scale, judged)
     judged["knobs"] = advice.knobs(environment, scale, judged)
     judged["next"] = advice.next_runs(environment, scale, judged)
     return judged
 
 
-def _arm(arm: Arm, scale: Scale | None, learned: Learning) -> dict[str, Any]:
+def _arm(arm: Arm, environment: Environment, scale: Scale | None, learned: Learning) -> dict[str, Any]:
     settled = convergence(arm, scale, learned.verdict)
     finals = arm.finals
     evals = [seed.evals[~np.isnan(seed.evals)] for seed in arm.seeds]
@@ -64,9 +75,10 @@ def _arm(arm: Arm, scale: Scale | None, learned: Learning) -> dict[str, Any]:
             "normalized": normalized(arm, scale),
             "eval": float(np.mean(evals)) if evals else None,
         },
-        "learning": learned._asdict(),
-        "convergence": settled._asdict(),
-        "time": time_to_solve(arm, scale),
+        "solved": solved_seeds(arm, scale),
+        "learning": learned.as_dict(),
+        "convergence": settled.as_dict(),
+        "time": time_to_solve(arm, scale, environment.arms.get(f"{arm.name}~")),
         "consistent": arm.consistent,
         "max_logprob_gap": arm.worst.max_gap if arm.worst else None,
         "remembers": arm.remembers,

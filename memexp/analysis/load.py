@@ -3,12 +3,12 @@
 Nothing is dropped silently: what is left out, cut or doubled stands in the `notes` of its environment.
 """
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import yaml
 
 from memexp.config import UsageError
 from memexp.runs import MAX_GAP, Run, RunInfo
+from memexp.runs.wandb_source import WandbRun
 
 FINAL_SHARE = 0.1
 """The final window: this last share of the budget's agent steps."""
@@ -23,7 +24,8 @@ REACHED = 0.95
 """A run counts at a budget when it got this far of it."""
 KEEP = 0.8
 """Curves are compared at the largest budget that this share of the (arm, seed) cells reached."""
-COLUMNS = ("agent_steps", "episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s")
+COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
+FUNNEL = "env/funnel/"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,12 @@ class Seed:
     evals: np.ndarray
     gaps: np.ndarray
     wall_s: np.ndarray
+    entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    """Entropy of the policy, nats."""
+    funnel: dict[str, np.ndarray] = field(default_factory=dict)
+    """Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """The full config; empty where it cannot be read."""
 
     @property
     def reached(self) -> int:
@@ -64,8 +72,12 @@ class Seed:
 
     def trailing_mean(self, at: np.ndarray, window: float) -> np.ndarray:
         """Episode-weighted mean return over the agent steps (at - window, at]; NaN where no episode ended there."""
-        weight = np.where(np.isnan(self.returns), 0.0, self.counts)
-        total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(self.returns))])
+        return self.trailing(self.returns, at, window)
+
+    def trailing(self, values: np.ndarray, at: np.ndarray, window: float) -> np.ndarray:
+        """The same of any column of episode means."""
+        weight = np.where(np.isnan(values), 0.0, self.counts)
+        total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])
         episodes = np.concatenate([[0.0], np.cumsum(weight)])
         first = np.searchsorted(self.agent_steps, at - window, side="right")
         last = np.searchsorted(self.agent_steps, at, side="right")
@@ -102,12 +114,12 @@ class Arm:
         only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
         return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
 
-    @property
+    @cached_property
     def finals(self) -> np.ndarray:
-        """[seeds] mean return over the final window."""
+        """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
         return np.array([seed.final(self.budget) for seed in self.seeds])
 
-    @property
+    @cached_property
     def worst(self) -> Seed | None:
         """The run with the largest gap between acting and learning, relative to what its precision allows."""
         measured = [seed for seed in (*self.seeds, *self.partial) if seed.max_gap is not None]
@@ -128,17 +140,21 @@ class Environment:
     budget: int
     """Agent steps at which the arms are compared."""
     random_returns: np.ndarray
-    """[runs] the random policy's mean return, as each run measured it."""
+    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
+    memoryless: float | None = None
+    """Mean return of a scripted player that sees the present observation alone."""
+    oracle: float | None = None
+    """Mean return of a scripted player that sees the whole state."""
 
     @property
     def seeds(self) -> list[Seed]:
         return [seed for arm in self.arms.values() for seed in (*arm.seeds, *arm.partial)]
 
 
-def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list[str]]:
+def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environment], list[str]]:
     """The environments of one matrix, and notes on run directories that cannot be read.
 
     `matrix` is a matrix name of the runs, or any name (a folder's) when they all belong to one. Raises UsageError
@@ -162,34 +178,38 @@ def load(runs: Iterable[Run], matrix: str) -> tuple[dict[str, Environment], list
     return {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}, notes
 
 
-def read_seed(run: Run) -> Seed:
-    """One run directory as columns; of lines with the same agent_steps the last counts, those without are left out."""
+def read_seed(run: Run | WandbRun) -> Seed:
+    """One run as columns; what is damaged besides run.json counts as missing."""
     info = run.info
-    lines = {}
-    for line in run.metrics():
-        steps = _number(line.get("agent_steps"))
-        if math.isfinite(steps):
-            lines[steps] = line
-    ordered = [lines[steps] for steps in sorted(lines)]
-    columns = {name: np.array([_number(line.get(name)) for line in ordered]) for name in COLUMNS}
-    returns = np.where(np.isfinite(columns["episode/return"]), columns["episode/return"], np.nan)
+    columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
     exit = _or(None, lambda: run.exit)
-    precision = _or("float32", lambda: run.config["trainer"]["precision"])
+    config = _or({}, lambda: dict(run.config))
+    precision = _or("float32", lambda: config["trainer"]["precision"])
     return Seed(
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
         reason=exit.reason if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
-        provenance=_or({}, lambda: _read_provenance(run)),
+        provenance=_or({}, lambda: dict(run.provenance)),
         agent_steps=columns["agent_steps"],
-        returns=returns,
-        counts=np.where(np.isfinite(counts), counts, 1.0),
+        returns=columns["episode/return"],
+        counts=np.where(np.isnan(counts), 1.0, counts),
         evals=columns["eval/return"],
         gaps=columns["consistency/max_logprob_gap"],
         wall_s=columns["wall_s"],
+        entropy=columns["policy/entropy"],
+        funnel=_funnel(columns, info),
+        config=config,
     )
+
+
+def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarray]:
+    """Milestone -> shares, in the funnel's order, which run.json keeps."""
+    measured = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
+    order = [name for name in info.random_funnel or {} if name in measured]
+    return {name: measured[name] for name in dict.fromkeys([*order, *measured])}
 
 
 def common_budget(seeds: Sequence[Seed]) -> int:
@@ -212,16 +232,25 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
-    random = [seed.info.random_return for seed in seeds]
-    ceilings = {seed.info.ceiling_return for seed in seeds if seed.info.ceiling_return is not None}
-    if len(ceilings) > 1:
-        notes.append(f"runs name different ceilings ({', '.join(f'{c:g}' for c in sorted(ceilings))}): highest taken")
-    random_returns = np.array([value for value in random if value is not None and math.isfinite(value)])
-    ceiling = max((c for c in ceilings if math.isfinite(c)), default=None)
+    measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
+    random = {number: value for number, value in measured if math.isfinite(value)}
+    random_returns = np.array([random[number] for number in sorted(random)])
+    ceiling, memoryless, oracle = (
+        _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
+        for player in ("ceiling", "memoryless", "oracle")
+    )
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes)
+    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+
+
+def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:
+    """The highest of the returns that runs name as one level; None where none does."""
+    known = sorted({value for value in values if value is not None and math.isfinite(value)})
+    if len(known) > 1:
+        notes.append(f"runs name different {what} returns ({', '.join(f'{v:g}' for v in known)}): highest taken")
+    return known[-1] if known else None
 
 
 def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
@@ -254,18 +283,9 @@ def _names(seeds: Sequence[Seed]) -> str:
     return shown + (f" and {len(seeds) - 3} more" if len(seeds) > 3 else "")
 
 
-def _number(value: Any) -> float:
-    """`value` as a float; NaN for anything that is none."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
 def _or(default: Any, read: Any) -> Any:
     """What `read` gives, `default` where the file is missing or damaged."""
     try:
         return read()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
         return default
-
-
-def _read_provenance(run: Run) -> dict[str, Any]:
-    return json.loads((run.path / "provenance.json").read_text())

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from memexp.analysis.load import Arm, Environment
+from memexp.analysis.looks import ALPHA as ALPHA
+from memexp.analysis.looks import MIN_SEEDS as MIN_SEEDS
 from memexp.analysis.statistics import contrast, iqm
 
-MIN_SEEDS = 4
-"""Below it no verdict: two arms of three seeds cannot reach p < 0.05 in a permutation test."""
 SOLVED = 0.75
 """Share of the way from the random policy to the top that counts as solving the environment."""
-ALPHA = 0.05
 
 
 @dataclass(frozen=True, eq=False)

@@ -92,6 +92,14 @@ class Planned(Schedule):
         self._begun[world] = max(episode, self._begun.get(world, 0))
         return self._task_of(world, episode)
 
+    def foretell(self, world: int, episode: int) -> int | None:
+        """The task of an episode that has not begun, for worlds that prepare it ahead; None: not planned yet.
+
+        What is planned stays so until the episode begins. Nobody is told that it has.
+        """
+        ahead = episode - int(self._episode[world])
+        return int(self._tasks[world, ahead]) if 0 <= ahead <= 1 else None
+
     def _task_of(self, world: int, episode: int) -> int:
         ahead = episode - int(self._episode[world])
         if 0 <= ahead <= 1:

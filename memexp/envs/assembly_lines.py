@@ -20,7 +20,8 @@ from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Game, Protocol, Station, build
-from memexp.envs.grid_env import Ended, GridEnv, Prepared
+from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid_worlds import Ended, Prepared
 
 HEART_LIMIT = 15
 _NUMBER = {name: number for number, name in enumerate(RESOURCES)}

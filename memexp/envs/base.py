@@ -32,8 +32,15 @@ class VecEnv(ABC):
     device: torch.device
     final_obs: Tensor
     """True last observation of the episodes that ended in the latest step, in their rows; other rows are undefined."""
+    shortest_truncation: int | None = 1
+    """Fewest steps after which an episode may be truncated; None: no episode ever is."""
+    graphable: bool = False
+    """Whether `launch` enqueues the same kernels on the same memory every time, so that a CUDA graph can hold it."""
     ceiling_return: float | None = None
     """Return of a perfect player with memory, where it is known."""
+    memory_span: int | None = None
+    """Steps between what must be remembered and its use, at most; 0: the present observation suffices; None: not known.
+    """
 
     @abstractmethod
     def reset(self) -> Tensor:
@@ -45,6 +52,14 @@ class VecEnv(ABC):
 
         reward is float32, the other two bool. The tensors are the world's own: the next step overwrites them.
         """
+
+    def ready(self) -> None:
+        """What the host has to do before a step whose `launch` a CUDA graph replays; `step` does it itself."""
+        return
+
+    def launch(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`step` without `ready`."""
+        return self.step(actions)
 
     @abstractmethod
     def desync(self) -> Tensor:

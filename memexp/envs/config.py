@@ -18,6 +18,16 @@ class TMaze(Config):
     name: Literal["tmaze"] = "tmaze"
     length: int = Field(default=6, ge=1, le=10_000)
     """Corridor length: steps between the cue and the choice."""
+    cue_steps: int = Field(default=1, ge=1, le=10_000)
+    """First steps of the episode in which the cue is shown; the more, the shorter the memory that the choice takes."""
+
+    @model_validator(mode="after")
+    def _the_cue_goes_before_the_choice(self) -> "TMaze":
+        if self.cue_steps > self.length:
+            raise ValueError(
+                f"cue_steps={self.cue_steps} shows the cue at the junction: it must not exceed length={self.length}"
+            )
+        return self
 
 
 class TMazeCue(Config):

@@ -72,7 +72,7 @@ class ControlEnv(VecEnv):
 
 
 class TMazeEnv(ControlEnv):
-    """A corridor of `length` cells, then left or right; the side that pays 1 was cued in the first step.
+    """A corridor of `length` cells, then left or right; the side that pays 1 was cued in the first `cue_steps` steps.
 
     Observation `[N, 5]`: cue left, cue right, start, corridor, junction. The corridor's cells look alike and time is
     not shown, so nothing but memory carries the cue: a memoryless policy succeeds in at most half of the episodes. In
@@ -93,8 +93,9 @@ class TMazeEnv(ControlEnv):
         tasks: TaskSource | None,
     ):
         self._length = config.length
-        self._cue_stays = config.name == "tmaze_cue"
-        self._max_steps = 10 * (config.length + 1)
+        self._cue_steps = config.cue_steps if isinstance(config, TMaze) else None
+        self.shortest_truncation = self._max_steps = 10 * (config.length + 1)
+        self.memory_span = 0 if self._cue_steps is None else config.length + 1 - self._cue_steps
         super().__init__(num_envs, device, seed, first_world)
 
     def _restart(self) -> None:
@@ -103,7 +104,7 @@ class TMazeEnv(ControlEnv):
         self._side = self._draw(_SIDE, self._t, 2)
 
     def _observe(self) -> Tensor:
-        cue = torch.ones_like(self._t, dtype=torch.bool) if self._cue_stays else self._t == 0
+        cue = torch.ones_like(self._t, dtype=torch.bool) if self._cue_steps is None else self._t < self._cue_steps
         start, junction = self._position == 0, self._position == self._length
         columns = (cue & (self._side == 0), cue & (self._side == 1), start, ~start & ~junction, junction)
         return torch.stack(columns, dim=1).float()
@@ -150,6 +151,8 @@ class ChainRecallEnv(ControlEnv):
         self, config: ChainRecall, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
     ):
         self._k, self._length = config.k, config.episode_length
+        self.memory_span = config.k
+        self.shortest_truncation = self._length
         self.num_actions = config.num_symbols
         self.observation = VectorSpace(config.num_symbols)
         super().__init__(num_envs, device, seed, first_world)

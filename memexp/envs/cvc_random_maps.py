@@ -12,7 +12,8 @@ from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build
-from memexp.envs.grid_env import Ended, GridEnv, Prepared
+from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid_worlds import Ended, Prepared
 
 VIBES = (
     "default", "charger", "carbon_a", "carbon_b", "oxygen_a", "oxygen_b", "germanium_a", "germanium_b",

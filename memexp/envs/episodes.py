@@ -18,6 +18,7 @@ class EpisodeLog:
         self._length = torch.zeros(num, dtype=torch.int64, device=device)
         self._whole = torch.ones(num, dtype=torch.bool, device=device)
         self._finished: list[dict[str, Tensor]] = []
+        self._steps: list[tuple[Tensor, dict[str, Tensor]]] = []  # which worlds ended, and columns of all of them
 
     def clear(self, running_are_whole: bool = True) -> None:
         """Forget everything; `running_are_whole=False` leaves the running episodes out when they finish."""
@@ -25,28 +26,45 @@ class EpisodeLog:
         self._length.zero_()
         self._whole.fill_(running_are_whole)
         self._finished.clear()
+        self._steps.clear()
 
     def add(self, reward: Tensor, done: Tensor, stats: dict[str, Tensor]) -> None:
         """Account one step: reward, done `[N]`; `stats` holds the episode statistics `[N]` of worlds that end now."""
         self._return += reward
         self._length += 1
-        rows = (done & self._whole).nonzero().squeeze(1)
-        if len(rows):
-            columns = {"return": self._return, "length": self._length, "world": self._world, **stats}
-            self._finished.append({name: column[rows] for name, column in columns.items()})
+        columns = {"return": self._return, "length": self._length, "world": self._world, **stats}
+        over = done & self._whole
+        if over.is_cuda:  # how many there are is asked when they are popped
+            self._steps.append((over, {name: column.clone() for name, column in columns.items()}))
+        else:
+            self._finish(over, columns)
         self._return.masked_fill_(done, 0)
         self._length.masked_fill_(done, 0)
         self._whole |= done
 
     def pop(self) -> Episodes:
         """Columns of the finished episodes since the last pop; without any, no columns."""
+        self._sort_out()
         finished, self._finished = self._finished, []
         if not finished:
             return {}
         columns = {name: torch.cat([part[name] for part in finished]).cpu().numpy() for name in finished[0]}
         return columns | {"task": np.full(len(columns["return"]), -1)}
 
+    def _sort_out(self) -> None:
+        """Find the finished episodes of the steps that were left for later."""
+        for over, columns in self._steps:
+            self._finish(over, columns)
+        self._steps.clear()
+
+    def _finish(self, over: Tensor, columns: dict[str, Tensor]) -> None:
+        """Keep the rows of `over` `[N]`."""
+        rows = over.nonzero().squeeze(1)
+        if len(rows):
+            self._finished.append({name: column[rows] for name, column in columns.items()})
+
     def state_dict(self) -> dict[str, Any]:
+        self._sort_out()
         return {
             "return": self._return.clone(),
             "length": self._length.clone(),
@@ -58,4 +76,5 @@ class EpisodeLog:
         self._return.copy_(state["return"])
         self._length.copy_(state["length"])
         self._whole.copy_(state["whole"])
+        self._steps.clear()
         self._finished = [dict(part) for part in state["finished"]]

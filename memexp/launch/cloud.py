@@ -58,7 +58,7 @@ def check_budget(plan: Plan, budget: float | None) -> None:
         )
 
 
-def send(
+def submit_due(
     plan: Plan, tasks: Tasks, code: Code, resources: Resources, options: Options, console: Console, confirm: Any
 ) -> int:
     """Submit what is due and stands in no queue; returns the exit code."""

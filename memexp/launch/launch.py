@@ -10,7 +10,7 @@ from rich.console import Console
 
 from memexp.config import UsageError, check_run_name, parse_count, parse_words
 from memexp.launch.cell import Cell, recipe_cells
-from memexp.launch.cloud import check_budget, send, tasks_of, write_out
+from memexp.launch.cloud import check_budget, submit_due, tasks_of, write_out
 from memexp.launch.expand import check_exclusions, expand
 from memexp.launch.local import Outcome, default_jobs, run_here
 from memexp.launch.matrix import Matrix, Seeds, load_matrix, naming
@@ -65,15 +65,22 @@ def launch(words: Sequence[str], options: Options, console: Console, notes: Cons
     `console` is shown the plan and the progress, `notes` what is not part of the output; `confirm` is asked a yes-or-no
     question. Raises UsageError for wrong words before anything is written, LaunchError for what cannot be done here.
     """
-    _check(options)
+    check_options(options)
     name, cells, resources = read_target(words, options)
+    return send(name, cells, resources, options, console, notes, confirm)
+
+
+def send(
+    name: str, cells: list[Cell], resources: Resources, options: Options, console: Console, notes: Console, confirm: Any
+) -> int:
+    """Plan the cells and do with them what the options say; returns the exit code."""
     plan = make_plan(name, cells, None if options.local else resources)
     if options.local:
         return _show(plan, options, console) if options.dry_run else _run_local(plan, options, console)
     return _to_cloud(plan, resources, options, console, notes, confirm)
 
 
-def _check(options: Options) -> None:
+def check_options(options: Options) -> None:
     """Raises UsageError for options that contradict one another."""
     if options.local:
         cloud = (*MACHINES, "git_ref", "dump_config", "render", "confirm", "budget", "retry_failed")
@@ -93,14 +100,18 @@ def read_target(words: Sequence[str], options: Options) -> tuple[str, list[Cell]
     """The name, the cells and the machines of a launch. Raises UsageError."""
     if not words:
         raise UsageError("name a recipe or a matrix file; `memexp list recipes` shows the recipes")
-    changes = {key: getattr(options, key) for key in ("gpus", *MACHINES)}
     if _is_file_name(words[0]):
-        matrix, cells = _read_matrix(words[0], words[1:], options)
-        for place in [*matrix.resources.regions, matrix.resources.infra]:
-            check_infra(place, f"{words[0]}: resources:")
-        return matrix.name, cells, matrix.resources.but(**changes)
+        matrix = read_matrix(words[0], words[1:], options)
+        return matrix.name, expand(matrix, words[0], options.select), machines(matrix.resources, options)
     cells = _read_recipe(words, options)
-    return cells[0].run, cells, Resources().but(**changes)
+    return cells[0].run, cells, machines(Resources(), options)
+
+
+def machines(resources: Resources, options: Options) -> Resources:
+    """`resources` with what the options say in their place."""
+    for place in [*resources.regions, resources.infra]:
+        check_infra(place, "resources:")
+    return resources.but(**{name: getattr(options, name) for name in ("gpus", *MACHINES)})
 
 
 def _is_file_name(word: str) -> bool:
@@ -110,7 +121,8 @@ def _is_file_name(word: str) -> bool:
     return Path(word).is_dir() and not any(f".{recipe.name}".endswith(f".{word}") for recipe in all_recipes())
 
 
-def _read_matrix(file: str, words: Sequence[str], options: Options) -> tuple[Matrix, list[Cell]]:
+def read_matrix(file: str, words: Sequence[str], options: Options) -> Matrix:
+    """The matrix in `file` with the options' and words' changes in place. Raises UsageError."""
     for option in options.given("run", "copies"):
         raise UsageError(f"{option} is for a recipe; the matrix names its runs by `run:` and counts them by `seeds:`")
     matrix = load_matrix(file)
@@ -125,9 +137,7 @@ def _read_matrix(file: str, words: Sequence[str], options: Options) -> tuple[Mat
         changes["steps"] = [_parse_steps(options.steps)]
     if words:
         changes["overrides"] = {**matrix.overrides, **parse_words(words)}
-    if changes:
-        matrix = matrix.but(changes)
-    return matrix, expand(matrix, file, options.select)
+    return matrix.but(changes) if changes else matrix
 
 
 def _read_recipe(words: Sequence[str], options: Options) -> list[Cell]:
@@ -205,7 +215,7 @@ def _to_cloud(
         return 0
     if not options.dry_run:
         check_budget(plan, options.budget)
-        return send(plan, tasks, code, resources, options, console, confirm)
+        return submit_due(plan, tasks, code, resources, options, console, confirm)
     if code.problems:
         notes.print(f"note: {'; '.join(code.problems)}", highlight=False, soft_wrap=True)
     _show(plan, options, console)

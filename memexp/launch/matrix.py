@@ -57,6 +57,21 @@ class Scale(Config):
         return resources
 
 
+class Pilots(Config):
+    """How `memexp launch pilots` looks for knobs with which an agent learns (launch/pilots.py)."""
+
+    arch: str | None = None
+    """Architecture that plays; None: the first of the matrix."""
+    settings: dict[str, list[dict[str, Any]]] = Field(default={})
+    """Environment -> settings of knobs to try, besides those that the answer suggests."""
+    steps: Count | None = Field(default=None, gt=0)
+    """Agent steps of a run in the first rung; None: a 27th of the matrix's."""
+    rungs: int = Field(default=3, ge=1, le=6)
+    """Rungs at most; each takes three times the steps of the one before, and a third of its settings."""
+    seeds: Seeds = 2
+    """Seeds of every setting."""
+
+
 class Matrix(Config):
     """A matrix file. Keys that a cell's words come from, later ones win: args, architecture, overrides, steps, seed."""
 
@@ -81,6 +96,8 @@ class Matrix(Config):
     """Cells to leave out: each entry is {key: value or list of values} over env, arch, arm, memory, steps, seed."""
     scales: dict[str, Scale] = Field(default={})
     """Variants for --scale NAME; the matrix is then called '<name>-<scale>', so its runs stand apart."""
+    pilots: Pilots = Pilots()
+    """Cheap runs that look for knobs, before the matrix itself."""
 
     @field_validator("vars")
     @classmethod

@@ -1,7 +1,7 @@
 """How runs stand, read from their directories: state, agent steps, return, rate and time left."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -143,14 +143,19 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     return found
 
 
-def status_view(statuses: Sequence[Status]) -> Group:
-    """The statuses as a table, one row a run; below it what has failed and why, and the totals."""
+def status_view(statuses: Sequence[Status], todo: Mapping[str, str] | None = None) -> Group:
+    """The statuses as a table, one row a run; below it what has failed and why, and the totals.
+
+    With `todo`, run -> what to do about its arm, in a last column.
+    """
     paid = any(s.spent is not None or s.projected is not None for s in statuses)
     headers = ("run", "state", "agent steps", "return", "steps/s", "left", *(("spent", "projected") if paid else ()))
     table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
+    if todo is not None:
+        table.add_column("next")
     for s in statuses:
         total = f" / {count_name(s.total_timesteps)}" if s.total_timesteps else ""
         table.add_row(
@@ -161,6 +166,7 @@ def status_view(statuses: Sequence[Status]) -> Group:
             f"{s.sps:,.0f}" if s.sps else "",
             duration(s.eta_s),
             *((_money(s.spent), _money(s.projected)) if paid else ()),
+            *([todo.get(s.run, "")] if todo is not None else []),
         )
     failed = [Text(f"failed: {s.run}: {s.reason}") for s in statuses if s.state == "failed" and s.reason]
     return Group(table, *failed, *([Text(totals(statuses))] if paid else []))

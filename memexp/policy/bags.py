@@ -1,8 +1,8 @@
 """Sums over an observation's tokens of their rows in two tables: what the token encoder begins with.
 
-On a CPU one pass of our own over the tokens as they are, forward and backward, in the encoder's tables' own type.
-Elsewhere PyTorch's `embedding_bag` over all places for tokens, unused ones with weight zero: a GPU thus never waits for
-the host to learn how many there are.
+On a CPU, in single precision, one pass of our own over the tokens as they are, forward and backward. Elsewhere
+PyTorch's `embedding_bag` over all places for tokens, unused ones with weight zero: a GPU thus never waits for the host
+to learn how many there are.
 """
 
 from importlib import import_module
@@ -36,11 +36,12 @@ def token_sums(tokens: Tensor, present: Tensor, scaled: Tensor, layout: Layout) 
 
 def padded_sums(tokens: Tensor, present: Tensor, scaled: Tensor, layout: Layout) -> Tensor:
     """`token_sums` by PyTorch's operators, on any device: the plain form."""
-    location, feature, value = tokens.long().unbind(-1)  # [N, K]
+    features = layout.features.int()  # int64 would take twice the memory for each of 200 places
+    location, feature, value = tokens.int().unbind(-1)  # [N, K]
     used = feature != UNUSED
-    feature, window = torch.where(used, feature, 0), layout.features[-1, 0]
+    feature, window = torch.where(used, feature, 0), features[-1, 0]
     place = torch.where(used, location // 16 * window + location % 16, 0)
-    first_row, last_category, placed, is_amount = layout.features[feature].unbind(-1)
+    first_row, last_category, placed, is_amount = features[feature].unbind(-1)
     row = first_row + value.minimum(last_category) * torch.where(placed > 0, window * window, 1) + place * placed
     amount = value * layout.scale[feature] * (used & (is_amount > 0))
     row_of_amount = feature * window * window + place

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import clear, inlined, kernel, over_rows
+from memexp.policy.bags import UNUSED
 
 COLUMNS = 64
 """Of the tables, that a thread is given at once."""
-_UNUSED = 255
 
 
 def forward(tokens: Tensor, present: Tensor, scaled: Tensor, layout: tuple[Tensor, Tensor]) -> Tensor:
@@ -70,7 +70,7 @@ def _decode(tokens, features, scale, at, by):
     count, counted, window = 0, 0, features[len(features) - 1, 0]
     for k in range(len(tokens)):
         feature = tokens[k, 1]
-        if feature != _UNUSED:
+        if feature != UNUSED:
             location, value = int(tokens[k, 0]), int(tokens[k, 2])
             place = (location >> 4) * window + (location & 15)
             size = window * window if features[feature, 2] != 0 else 1

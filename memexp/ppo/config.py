@@ -57,10 +57,21 @@ class TrainerConfig(Config):
     """"auto" takes a GPU where there is one; else "cpu", "cuda", "cuda:1"."""
     precision: Literal["float32", "bf16"] = "float32"
     """bf16 autocasts both passes."""
+    graph: bool = False
+    """On a GPU: replay each step of acting (policy, sampling, worlds), and the passes of each minibatch, as CUDA
+    graphs. On a CPU nothing changes."""
     threads: int = Field(default=0, ge=0)
     """CPU threads of this process; 0 leaves the choice to torch."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
-    """Wall minutes between checkpoints; 0 writes one after every update."""
+    """Wall minutes between checkpoints; 0: one after every update. None is begun while one is still being written."""
+    preemption_seconds: float = Field(default=30.0, ge=0)
+    """Seconds between SIGTERM and the machine's end (30 on Google Cloud and Azure, 120 on AWS). Where an update and a
+    checkpoint may take longer, there is a checkpoint after every update, and SIGTERM gives up the one under way."""
+    rank_timeout_seconds: float = Field(default=600.0, gt=0)
+    """Several ranks: seconds, beyond what the longest update took, after which a rank that keeps the others waiting
+    counts as hung: the run stops, to be restarted."""
+    exit_seconds: float = Field(default=600.0, ge=0)
+    """Seconds that a finished run waits for the disk to take what is not written yet."""
     profile: int = Field(default=0, ge=0)
     """Updates, from the third of the process on, whose traces and time split are written to the run's directory
     `profile/` (docs/performance.md); 0: none."""
@@ -105,8 +116,9 @@ class Labels(Config):
 
 
 RESUMABLE = (
-    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.profile", "cortex.compile", "labels",
-    "wandb", "recipe",
+    "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
+    "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
+    "labels", "wandb", "recipe",
 )  # fmt: skip
 """Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
 

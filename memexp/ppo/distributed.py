@@ -1,6 +1,8 @@
 """The ranks of one run: who am I, and the few reductions that the trainer needs. All are no-ops for one rank."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -8,17 +10,31 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from memexp.config import UsageError
+
+START_HOURS = 6
+"""For how long ranks wait for the first one, which measures reference levels before a run begins."""
+
+
+class RankLostError(RuntimeError):
+    """The ranks could not do something together: one of them failed, was killed, or does not answer."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of the run, and the device it trains on."""
+    """This process among all of the run, and the device it trains on.
+
+    Whatever the ranks do together raises RankLostError when one of them is missing.
+    """
 
     rank: int
     world_size: int
     device: torch.device
+    store: Store | None = None
+    """Where ranks leave word for each other, whatever the state of their reductions; None for one rank."""
 
     @property
     def is_first(self) -> bool:
@@ -28,13 +44,15 @@ class Ranks:
     def sum(self, tensor: Tensor) -> Tensor:
         """`tensor` added up over ranks, in place."""
         if self.world_size > 1:
-            dist.all_reduce(tensor)
+            with _together():
+                dist.all_reduce(tensor)
         return tensor
 
     def max(self, tensor: Tensor) -> Tensor:
         """The elementwise largest over ranks, in place."""
         if self.world_size > 1:
-            dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+            with _together():
+                dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
@@ -42,37 +60,67 @@ class Ranks:
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        with _together():
+            dist.all_gather_object(values, value)
         return values
 
-    def barrier(self) -> None:
-        if self.world_size > 1:
-            dist.barrier()
+    def wait_for_first(self) -> None:
+        """Go on once the first rank has come here, however long that takes."""
+        if self.store is None:
+            return
+        if self.is_first:
+            self.store.set("begun", "")
+        else:
+            with _together():
+                self.store.wait(["begun"], timedelta(hours=START_HOURS))
 
 
-def join(device: str = "auto") -> Ranks:
+@contextmanager
+def _together() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # torch has no closer class for gloo
+        raise RankLostError(" ".join(str(error).split())) from error
+
+
+def join(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
     """Join the ranks that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK); alone without torchrun.
 
-    NCCL on GPUs, gloo on CPUs. device: "auto" takes a GPU where there is one.
+    NCCL on GPUs, gloo on CPUs. device: "auto" takes a GPU where there is one. timeout_s: what ranks do together fails
+    when a rank keeps the others waiting for so long.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda":
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+    target = _device(device)
+    if target.type == "cuda":
+        torch.cuda.set_device(target)
+    if world_size == 1:
+        return Ranks(rank, world_size, target)
+    # NCCL's own watch ends a process whose collective fails or takes too long, rather than let it spin.
+    os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
+    store, _, _ = next(rendezvous("env://"))
+    if not dist.is_initialized():
+        backend = "nccl" if target.type == "cuda" else "gloo"
+        timeout = timedelta(seconds=timeout_s)
+        words = PrefixStore("torch", store)
+        dist.init_process_group(backend, store=words, rank=rank, world_size=world_size, timeout=timeout)
+    return Ranks(rank, world_size, target, PrefixStore("memexp", store))
+
+
+def _device(name: str) -> torch.device:
+    """Raises UsageError for a device that torch cannot train on here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
-        target = torch.device(device)
+        target = torch.device(name)
     except RuntimeError:
         target = None
     if target is None or target.type not in ("cpu", "cuda"):
-        raise UsageError(f"unknown device '{device}'; known: auto, cpu, cuda, cuda:0, ...")
+        raise UsageError(f"unknown device '{name}'; known: auto, cpu, cuda, cuda:0, ...")
     if target.type == "cuda" and (target.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"device '{device}' is asked for, but torch can use {torch.cuda.device_count()} GPUs here")
-    if target.type == "cuda":
-        torch.cuda.set_device(target)
-    if world_size > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if target.type == "cuda" else "gloo", timeout=timedelta(minutes=10))
-    return Ranks(rank, world_size, target)
+        raise UsageError(f"device '{name}' is asked for, but torch can use {torch.cuda.device_count()} GPUs here")
+    return target
 
 
 def leave() -> None:

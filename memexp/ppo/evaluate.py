@@ -13,6 +13,7 @@ from memexp.curriculum.uniform import held_out_tasks
 from memexp.envs.base import TaskSource, VecEnv, mix64
 from memexp.envs.suites import suite
 from memexp.policy.model import Policy
+from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.episodes import first_episodes
 from memexp.ppo.rollout import Dice, sample
@@ -59,6 +60,16 @@ def evaluate(
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()
     return total_return / count
+
+
+def evaluate_all(
+    config: TrainConfig, policy: Policy, ranks: Ranks, cast: Callable[[], AbstractContextManager]
+) -> dict[str, float]:
+    """eval/return over held-out tasks, and eval/<setting>/return over the environment's suite, as far as planned."""
+    plan, means = config.evaluation, {}
+    if plan.episodes:
+        means["eval/return"] = evaluate(policy, config.env, plan.episodes, config.seed, ranks, cast())
+    return means | evaluate_suite(policy, config.env, plan.suite_episodes, config.seed, ranks, cast)
 
 
 def evaluate_suite(

@@ -14,33 +14,32 @@ class Gradients:
     def __init__(self, parameters: Iterable[nn.Parameter], ranks: Ranks):
         self.parameters, self.ranks = list(parameters), ranks
         self._flat, self._views = None, []
+        self._mine: list[Tensor] = []
         if ranks.world_size > 1:
             sizes = [p.numel() for p in self.parameters]
             self._flat = torch.zeros(sum(sizes), device=ranks.device)
             pairs = zip(self._flat.split(sizes), self.parameters, strict=True)
             self._views = [part.view_as(p) for part, p in pairs]
 
-    def clear(self) -> None:
+    def of(self, loss: Tensor) -> None:
+        """Those of `loss`, in place of any before. A missing one counts as zero."""
         for p in self.parameters:
             p.grad = None
+        loss.backward()
+        self._mine = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
 
     def sum(self) -> None:
-        """Add them up over ranks; a missing one counts as zero."""
+        """Add them up over ranks. A graph that replays `of` writes them to where they were when it was captured."""
         if self._flat is None:
             return
-        for p in self.parameters:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        torch._foreach_copy_(self._views, [p.grad for p in self.parameters])
+        torch._foreach_copy_(self._views, self._mine)  # type: ignore[attr-defined]
         self.ranks.sum(self._flat)
         for p, view in zip(self.parameters, self._views, strict=True):
             p.grad = view
 
     def norm(self) -> Tensor:
         """The Euclidean norm of all."""
-        if self._flat is not None:
-            return self._flat.norm()
-        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        return nn.utils.get_total_norm(self._mine) if self._flat is None else self._flat.norm()
 
 
 class GuardedStep:

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 
 from memexp.config import count_name
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks
 
 EVERY_S = 10.0
 """Seconds between two lines where there is no terminal."""
@@ -35,11 +36,15 @@ def counting(say: Callable[[str], None], what: str, total: int, unit: str) -> Ca
 
 
 class Progress:
-    """Shows agent steps, rate, return and time left. Enter it around the training loop."""
+    """Shows agent steps, rate, return and time left. Enter it around the training loop.
 
-    def __init__(self, config: TrainConfig):
+    Of several ranks the first shows; the others only say what has gone wrong.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: Ranks):
         self._run, self._total = config.run, config.trainer.total_timesteps
         self._console = Console(file=sys.stdout, soft_wrap=True)
+        self._prefix = "" if ranks.is_first else f"rank {ranks.rank}: "
         self._last = 0.0
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -48,7 +53,7 @@ class Progress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not (self._console.is_terminal and ranks.is_first),
         )
         self._task = self._bar.add_task(str(self._run), total=self._total, numbers="")
 
@@ -63,7 +68,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(self._prefix + text, highlight=False, markup=False)
 
     def show(self, metrics: dict[str, Any]) -> None:
         """Bring the display up to date with an update's metrics."""

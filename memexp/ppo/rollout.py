@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,6 +10,9 @@ from torch import Tensor
 from memexp.envs.base import VecEnv
 from memexp.policy.model import Policy, State
 from memexp.ppo.timing import Stopwatch
+
+if TYPE_CHECKING:
+    from memexp.ppo.acting import Acting
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Actor:
     obs: Tensor
     state: State
     resets: Tensor
+    acting: "Acting | None" = None
+    """On a GPU: the step in one place of memory."""
 
 
 class Dice:
@@ -95,12 +101,19 @@ def collect(
     gamma: float,
     cast: AbstractContextManager,
     clock: Stopwatch,
+    graph: bool = False,
 ) -> Tensor:
     """Fill `out` with the next segments and carry `actor` on; returns the value of the observation after them `[N]`.
 
-    Where an episode is truncated, gamma times the value of its true last observation is added to the reward. `clock` is
-    told how long the worlds take: "engine".
+    Where an episode is truncated, gamma times the value of its true last observation is added to the reward. On a GPU
+    the host asks nothing of the device meanwhile; `graph` makes each step the replay of one CUDA graph there. `clock`
+    is told how long the worlds take: "engine" (not within a graph).
     """
+    if actor.obs.is_cuda:
+        from memexp.ppo.acting import Acting
+
+        actor.acting = actor.acting or Acting(policy, env, actor, dice, out, graph)
+        return actor.acting.collect(actor, gamma, cast, clock)
     out.start = actor.state
     with cast:
         for t in range(out.obs.shape[1]):
@@ -112,7 +125,7 @@ def collect(
             out.log_probs[:, t] = log_prob(logits, actions)
             with clock.part("engine"):
                 actor.obs, reward, terminated, truncated = env.step(actions)
-            if truncated.any():
+            if env.shortest_truncation is not None and truncated.any():
                 reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
             out.rewards[:, t] = reward
             actor.resets = terminated | truncated

@@ -19,7 +19,11 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What runs inside belongs to part `name`; parts may stand inside others and repeat."""
+        """What runs inside belongs to part `name`; parts may stand inside others and repeat. What is captured as a CUDA
+        graph is not measured: it runs later."""
+        if self._on_gpu and torch.cuda.is_current_stream_capturing():
+            yield
+            return
         begin = self._now()
         yield
         if self._on_gpu:

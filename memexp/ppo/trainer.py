@@ -29,9 +29,11 @@ class Trainer:
         hyper = config.trainer
         share, rest = divmod(hyper.num_envs, ranks.world_size)
         if rest or share % hyper.num_minibatches:
+            most = hyper.num_envs // hyper.num_minibatches
+            sizes = ", ".join(str(size) for size in range(1, most + 1) if most % size == 0)
             raise UsageError(
                 f"trainer.num_envs={hyper.num_envs} does not give {ranks.world_size} ranks x "
-                f"trainer.num_minibatches={hyper.num_minibatches} equal shares"
+                f"trainer.num_minibatches={hyper.num_minibatches} equal shares; numbers of ranks that it does: {sizes}"
             )
         self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
         self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
@@ -126,8 +128,9 @@ class Trainer:
 
     def collect(self) -> Tensor:
         """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
-        gamma = self.config.trainer.gamma
-        return collect(self.policy, self.env, self.actor, self.dice, self.segments, gamma, self.cast(), self.clock)
+        hyper = self.config.trainer
+        world = self.policy, self.env, self.actor, self.dice, self.segments
+        return collect(*world, hyper.gamma, self.cast(), self.clock, hyper.graph)
 
     def cast(self) -> AbstractContextManager[Any]:
         """The precision of both passes."""

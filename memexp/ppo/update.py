@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from memexp.graphs import Replayed
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainerConfig
 from memexp.ppo.distributed import Ranks
@@ -47,7 +48,8 @@ METRICS = ("loss/policy", "loss/value", "policy/entropy", "loss/approx_kl", "los
 class Learner:
     """Makes the updates of one policy, and holds what they need again: room for a minibatch and for its gradients.
 
-    `cast` gives the precision of the forward pass; the backward pass and the losses are outside of it.
+    `cast` gives the precision of the forward pass; the backward pass and the losses are outside of it. With
+    `config.graph` both passes are one CUDA graph, and a minibatch that `target_kl` stops has been back as well.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Learner:
         self.policy, self.config, self.ranks, self.cast = policy, config, ranks, cast
         self.gradients = Gradients(policy.parameters(), ranks)
         self.guard = GuardedStep(optimizer, ranks.device)
-        self._room: dict[str, Tensor] = {}
+        self._batch: dict[str, Tensor] = {}
+        self._parts = self._log_ratio = torch.empty(0)
+        self._replayed = Replayed(self._both, ranks.device) if config.graph else None
 
     def update(
         self, segments: Segments, advantages: Tensor, returns: Tensor, generator: torch.Generator
@@ -74,13 +78,20 @@ class Learner:
         lines: list[Tensor] = []
         gap = torch.zeros((), device=advantages.device)
         for number, rows in enumerate(self._plan(len(advantages), generator)):
-            parts, log_ratio = self._forward(self._gather(rows, segments, advantages, returns))
+            self._gather(rows, segments, advantages, returns)
+            self._forward() if self._replayed is None else self._replayed()
+            parts = self._parts.detach()
             if number == 0:
-                gap = self.ranks.max(log_ratio.detach().abs().max())
-            if config.target_kl and self.ranks.sum(parts[3].detach().clone()).item() > config.target_kl * count:
+                gap = self.ranks.max(self._log_ratio.abs().max())
+            if config.target_kl and self.ranks.sum(parts[3].clone()).item() > config.target_kl * count:
+                self._parts = parts  # what was kept for the backward pass goes
                 break
-            norm = self._backward(parts, count)
-            lines.append(torch.cat([parts.detach() / count, norm[None] / self.ranks.world_size]))
+            if self._replayed is None:
+                self._backward()
+            self.gradients.sum()
+            norm = self.gradients.norm()
+            self.guard.step(norm, config.max_grad_norm)
+            lines.append(torch.cat([parts / count, norm[None] / self.ranks.world_size]))
         sums = self.ranks.sum(torch.stack(lines)) if lines else torch.zeros(0, len(METRICS), device=gap.device)
         *table, (gap_, *_) = torch.cat([sums, gap.expand(1, len(METRICS))]).tolist()
         return _means(table) | {"consistency/max_logprob_gap": gap_}
@@ -91,37 +102,36 @@ class Learner:
         count, epochs = self.config.num_minibatches, range(self.config.update_epochs)
         return torch.cat([minibatches(num_agents, count, generator, self.ranks) for _ in epochs])
 
-    def _gather(self, rows: Tensor, segments: Segments, advantages: Tensor, returns: Tensor) -> dict[str, Tensor]:
+    def _gather(self, rows: Tensor, segments: Segments, advantages: Tensor, returns: Tensor) -> None:
         """These agents' rows of everything, in memory that every minibatch uses again; memory's leaves are `start.*`"""
         fields = ("obs", "resets", "actions", "log_probs", "values")
         sources = {name: getattr(segments, name) for name in fields} | {"advantages": advantages, "returns": returns}
         sources |= {f"start.{name}": leaf for name, leaf in segments.start.items()}
         for name, source in sources.items():
-            room = self._room.get(name)
-            if room is None or room.shape[0] != len(rows):
-                room = self._room[name] = source.new_empty(len(rows), *source.shape[1:])
-            torch.index_select(source, 0, rows, out=room)
-        return self._room
+            if name not in self._batch:
+                self._batch[name] = source.new_empty(len(rows), *source.shape[1:])
+            torch.index_select(source, 0, rows, out=self._batch[name])
 
-    def _forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Sums of `losses` `[5]` and log(new probability / old) of the actions `[B, T]`."""
+    def _forward(self) -> None:
+        """Of the gathered minibatch: sums of `losses` `[5]` and log(new probability / old) of the actions `[B, T]`."""
+        batch = self._batch
         start = {name.removeprefix("start."): leaf for name, leaf in batch.items() if name.startswith("start.")}
         with self.cast():
             logits, values, _ = self.policy(batch["obs"], start, batch["resets"])
         log_ratio = log_prob(logits, batch["actions"]) - batch["log_probs"]
         targets = (batch["values"], batch["advantages"], batch["returns"])
-        return losses(logits, log_ratio, values, *targets, self.config), log_ratio
+        self._parts = losses(logits, log_ratio, values, *targets, self.config)
+        self._log_ratio = log_ratio.detach()
 
-    def _backward(self, parts: Tensor, count: int) -> Tensor:
-        """One step of the optimiser on these sums over `count` samples of all ranks; returns the gradients' norm."""
-        config = self.config
-        loss = (parts[0] + config.value_coefficient * parts[1] - config.entropy_coefficient * parts[2]) / count
-        self.gradients.clear()
-        loss.backward()
-        self.gradients.sum()
-        norm = self.gradients.norm()
-        self.guard.step(norm, config.max_grad_norm)
-        return norm
+    def _backward(self) -> None:
+        """This rank's share of the gradients of the mean loss over the minibatch of all ranks."""
+        policy, value, entropy = self._parts[:3]
+        loss = policy + self.config.value_coefficient * value - self.config.entropy_coefficient * entropy
+        self.gradients.of(loss / (self._batch["returns"].numel() * self.ranks.world_size))
+
+    def _both(self) -> None:
+        self._forward()
+        self._backward()
 
 
 def _means(table: list[list[float]]) -> dict[str, float]:

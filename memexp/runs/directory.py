@@ -13,18 +13,24 @@ Every file but metrics.jsonl is replaced atomically; a torn last line of metrics
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from memexp.config import check_run_name
+from memexp.runs import scribe
 
 if TYPE_CHECKING:
+    import numpy as np
     import polars as pl
+
+RESTART = 75
+"""Exit code (EX_TEMPFAIL) of a trainer that stopped, and continues from its checkpoint when it is started again:
+devops/skypilot/task.yaml has such jobs restarted."""
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
 
@@ -60,6 +66,8 @@ class RunInfo(BaseModel):
     """The same of one that sees the present observation alone."""
     oracle_return: float | None = None
     """The same of one that sees the whole state."""
+    memory_span: int | None = None
+    """Agent steps that the task asks a policy to remember; 0 where the present observation suffices."""
     num_actions: int | None = None
 
 
@@ -81,11 +89,22 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
-class Run:
-    """One run directory. Creating one that exists opens it: the name is the identity, nothing is overwritten."""
+class Files(Protocol):
+    """What writes files: `scribe` at once, a `Writer` in another process."""
 
-    def __init__(self, path: Path | str):
-        self.path = Path(path)
+    def append(self, path: Path, data: bytes) -> None: ...
+    def replace(self, path: Path, data: bytes) -> None: ...
+    def sync(self, path: Path) -> None: ...
+
+
+class Run:
+    """One run directory. Creating one that exists opens it: the name is the identity, nothing is overwritten.
+
+    Metrics, episodes and exit.json are written through `files`, everything else at once.
+    """
+
+    def __init__(self, path: Path | str, files: Files = scribe):
+        self.path, self.files = Path(path), files
 
     @classmethod
     def named(cls, name: str) -> "Run":
@@ -131,22 +150,30 @@ class Run:
             provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
         self._write("provenance.json", json.dumps(provenance, indent=2))
 
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return json.loads((self.path / "provenance.json").read_text())
+
     # What it measured.
 
     def append_metrics(self, metrics: dict[str, float | int | None]) -> None:
-        """One line of metrics.jsonl, handed to the operating system at once (a killed process loses none)."""
-        with open(self.path / "metrics.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        """One line of metrics.jsonl."""
+        self.files.append(self.path / "metrics.jsonl", json.dumps(metrics).encode() + b"\n")
 
     def sync_metrics(self) -> None:
-        """Wait until the lines written so far are on the disk (a machine that dies loses none)."""
-        if (self.path / "metrics.jsonl").exists():
-            with open(self.path / "metrics.jsonl", "rb") as file:
-                os.fsync(file.fileno())
+        """The lines written so far reach the disk before what is written next (a machine that dies loses none)."""
+        self.files.sync(self.path / "metrics.jsonl")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
         return list(_json_lines(self.path / "metrics.jsonl"))
+
+    def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, "np.ndarray"]:
+        """Columns `names` of the metrics, and all that begin with `prefix`, by agent_steps; see runs/columns.py."""
+        from memexp.runs.columns import columns_of_text
+
+        file = self.path / "metrics.jsonl"
+        return columns_of_text(file.read_bytes() if file.exists() else b"", names, prefix)
 
     def last_metrics(self) -> dict[str, Any] | None:
         lines = self.metrics()
@@ -158,7 +185,7 @@ class Run:
 
         data = BytesIO()
         pl.DataFrame(columns).write_parquet(data)
-        write_atomically(self.path / "episodes.parquet" / f"{part:08d}.parquet", data.getvalue())
+        self.files.replace(self.path / "episodes.parquet" / f"{part:08d}.parquet", data.getvalue())
 
     def episodes(self) -> "pl.DataFrame":
         """All finished episodes; empty where none was written."""
@@ -181,7 +208,7 @@ class Run:
     # How it ended.
 
     def finish(self, outcome: Exit) -> None:
-        self._write("exit.json", outcome.model_dump_json(indent=2))
+        self.files.replace(self.path / "exit.json", outcome.model_dump_json(indent=2).encode())
 
     @property
     def exit(self) -> Exit | None:
@@ -196,18 +223,10 @@ class Run:
         return outcome.status if outcome else "started" if self.exists() else "absent"
 
     def _write(self, name: str, text: str) -> None:
-        write_atomically(self.path / name, text.encode())
+        scribe.replace(self.path / name, text.encode())
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+write_atomically = scribe.replace
 
 
 def find_runs(where: Path | str | None = None) -> list[Run]:

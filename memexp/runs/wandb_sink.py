@@ -9,6 +9,8 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 from memexp.config import UsageError, did_you_mean
 from memexp.runs.directory import Run
 
+INFO = "memexp"
+"""Key of a W&B config that holds what run.json holds, so that the answer can be read from W&B alone."""
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 
 
@@ -58,7 +60,7 @@ class WandbSink:
             id=self._run.name,
             name=self._run.name,
             dir=str(self._run.path),
-            config=self._config,
+            config={**self._config, INFO: self._run.info.model_dump()},
             mode=self._mode,
             resume="allow" if self._mode == "online" else None,
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from helpers.synthetic_runs import rising, write_matrix, write_run
 
-from memexp.analysis.answer import answer
-from memexp.analysis.figures import _spread, save_figures, short_count
-from memexp.analysis.report import duration, write_report
+from memexp.analysis.answer import answer_of
+from memexp.analysis.figures.files import save_figures
+from memexp.analysis.figures.style import spread
+from memexp.analysis.load import load
+from memexp.analysis.report import write_report
+from memexp.analysis.words import duration, short_count
 from memexp.runs import find_runs
 
+KINDS = ("learning", "finals", "effects", "profiles", "times")
+"""Pictures that have something to show without a funnel."""
 VOID = {"meta", "br", "img", "link", "input", "hr", "col"}
 
 
@@ -40,6 +45,16 @@ class Balanced(HTMLParser):
         self.text += data
 
 
+def judged(runs):
+    """Environments, and the answer about them."""
+    environments, notes = load(runs, "test")
+    return environments, answer_of(environments, notes, "test")
+
+
+def page_of(runs, folder):
+    return write_report(*judged(runs), folder / "report.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
@@ -49,23 +64,23 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def found(runs):
-    return answer(runs, "test")
+def both(runs):
+    return judged(runs)
 
 
 @pytest.fixture(scope="module")
-def page(runs, found, tmp_path_factory):
-    return write_report(runs, found, tmp_path_factory.mktemp("page") / "new" / "report.html").read_text()
+def page(both, tmp_path_factory):
+    return write_report(*both, tmp_path_factory.mktemp("page") / "new" / "report.html").read_text()
 
 
-def test_the_page_is_well_formed_self_contained_and_names_every_arm(found, page):
+def test_the_page_is_well_formed_self_contained_and_names_every_arm(both, page):
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
     assert "http" not in page
     assert not re.search(r"<(script|link|img|iframe)\b", page)
     assert not re.search(r"@import|url\((?!#)", page)
-    for name, environment in found["environments"].items():
+    for name, environment in both[1]["environments"].items():
         assert name in parser.text
         assert environment["memory"]["reason"] in parser.text
         for arm in environment["arms"]:
@@ -74,10 +89,12 @@ def test_the_page_is_well_formed_self_contained_and_names_every_arm(found, page)
     assert "<X" not in page
 
 
-def test_the_figures_take_the_pages_colour_and_their_references_lead_somewhere(page):
-    assert "#010203" not in page
+def test_the_figures_take_the_pages_colours_and_their_references_lead_somewhere(page):
+    svgs = "".join(re.findall(r"<svg.*?</svg>", page, flags=re.S))
+    assert not re.search(r"#[0-9a-f]{6}", svgs)
+    assert set(re.findall(r"var\((--[-\w]+)", svgs)) <= set(re.findall(r"(--[-\w]+):", page))
     assert "currentColor" in page
-    assert page.count('role="img" aria-label="') == 4
+    assert page.count('role="img" aria-label="') == len(KINDS) * 2
     references = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
     parser = Balanced()
     parser.feed(page)
@@ -86,43 +103,39 @@ def test_the_figures_take_the_pages_colour_and_their_references_lead_somewhere(p
 
 def test_a_page_can_be_written_about_runs_that_have_nothing_to_show(tmp_path):
     run = write_run(tmp_path, "S", 0, [], status=None)
-    found = answer([run], "test")
-    page = write_report([run], found, tmp_path / "report.html").read_text()
-    assert "undecided" in page
+    assert "undecided" in page_of([run], tmp_path)
     write_run(tmp_path, "S~", 0, np.full(30, np.nan), name="nan", random_return=None, ceiling_return=None)
-    runs = find_runs(tmp_path)
-    found = answer(runs, "test")
-    assert write_report(runs, found, tmp_path / "report.html").exists()
-    assert all(file.stat().st_size > 1000 for file in save_figures(runs, found, tmp_path / "figures"))
+    both = judged(find_runs(tmp_path))
+    assert write_report(*both, tmp_path / "report.html").exists()
+    assert all(file.stat().st_size > 1000 for file in save_figures(*both, tmp_path / "figures"))
 
 
 @pytest.mark.parametrize("arms", [{"S": [1.0]}, {"S": [1.0], "S~": [0.5]}], ids=["a single run", "one seed an arm"])
 def test_a_page_can_be_written_about_a_single_seed_and_decides_nothing(arms, tmp_path):
     runs = write_matrix(tmp_path, arms)
-    found = answer(runs, "test")
-    (environment,) = found["environments"].values()
+    both = judged(runs)
+    (environment,) = both[1]["environments"].values()
     assert environment["memory"]["verdict"] == "undecided"
     assert all(arm["learning"]["verdict"] == "undecided" for arm in environment["arms"].values())
-    assert "undecided" in write_report(runs, found, tmp_path / "report.html").read_text()
+    assert "undecided" in write_report(*both, tmp_path / "report.html").read_text()
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_run_of_a_single_update_that_overshoots_the_budget_is_reported_without_a_warning(tmp_path):
     runs = [write_run(tmp_path, "S", 0, [0.3], budget=1000, reached=2.0)]
-    assert write_report(runs, answer(runs, "test"), tmp_path / "report.html").exists()
+    assert page_of(runs, tmp_path)
 
 
 def test_names_are_text_whatever_they_contain(tmp_path):
     names = ["$\\frac$", "<script>alert(1)</script>", "{{ matrix }}"]
     runs = [write_run(tmp_path, name, 0, rising(0.9), env=names[1], name=f"r{i}") for i, name in enumerate(names)]
-    found = answer(runs, "test")
-    page = write_report(runs, found, tmp_path / "report.html").read_text()
+    page = page_of(runs, tmp_path)
     parser = Balanced()
     parser.feed(page)
     assert parser.open == []
     assert "<script" not in page
     assert all(name in parser.text for name in names)
-    save_figures(runs, found, tmp_path / "figures")
+    save_figures(*judged(runs), tmp_path / "figures")
 
 
 def test_the_command_to_reproduce_can_be_pasted_into_a_shell(tmp_path):
@@ -130,28 +143,30 @@ def test_the_command_to_reproduce_can_be_pasted_into_a_shell(tmp_path):
     argv = ["memexp", "train", "tmaze", 'pattern=["S", "X"]', "labels.arm=$HOME's"]
     run.write_provenance({"argv": argv})
     parser = Balanced()
-    parser.feed(write_report([run], answer([run], "test"), tmp_path / "report.html").read_text())
+    parser.feed(page_of([run], tmp_path))
     (line,) = [line for line in parser.text.splitlines() if "# one run" in line]
     assert shlex.split(line, comments=True) == argv
 
 
 def test_unfinished_runs_are_drawn(tmp_path):
     runs = [write_run(tmp_path, "S", seed, rising(0.9), name=f"r{seed}", reached=0.4, status=None) for seed in range(2)]
-    page = write_report(runs, answer(runs, "test"), tmp_path / "report.html").read_text()
+    page = page_of(runs, tmp_path)
     assert "2 unfinished" in page
     assert page.count("stroke-dasharray") >= 2
 
 
-def test_the_pictures_are_written_as_png(runs, found, tmp_path):
-    files = save_figures(runs, found, tmp_path / "pictures")
-    assert [file.name for file in files] == ["answer.png", "twins.png"]
-    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+def test_every_picture_is_written_as_png_and_as_svg(both, tmp_path):
+    files = save_figures(*both, tmp_path / "pictures")
+    names = ["answer", *(f"{env}-{kind}" for env in ("maze", "other") for kind in KINDS)]
+    assert [file.name for file in files] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    for file in files:
+        assert file.read_bytes().startswith(b"\x89PNG" if file.suffix == ".png" else b"<?xml")
 
 
 def test_labels_keep_their_order_and_distance_inside_the_picture():
-    assert _spread([0.5, 0.5, 0.5], 0.1, 0, 1) == pytest.approx([0.4, 0.5, 0.6])
-    assert _spread([0.0, 0.01, 0.9], 0.1, 0, 1) == pytest.approx([0.0, 0.1, 0.9])
-    assert _spread([0.99, 1.0], 0.1, 0, 1) == pytest.approx([0.9, 1.0])
+    assert spread([0.5, 0.5, 0.5], 0.1, 0, 1) == pytest.approx([0.4, 0.5, 0.6])
+    assert spread([0.0, 0.01, 0.9], 0.1, 0, 1) == pytest.approx([0.0, 0.1, 0.9])
+    assert spread([0.99, 1.0], 0.1, 0, 1) == pytest.approx([0.9, 1.0])
 
 
 def test_counts_and_durations_are_written_as_people_say_them():

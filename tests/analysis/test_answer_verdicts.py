@@ -99,7 +99,17 @@ def test_an_effect_between_small_and_significant_is_undecided_and_names_the_seed
     write_matrix(tmp_path, {"S": [0.9, 0.6, 0.9, 0.5, 0.8], "S~": [0.8, 0.4, 0.9, 0.5, 0.7]})
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "undecided"
-    assert any("more seeds of arms S and S~" in sentence or "would decide" in sentence for sentence in found["next"])
+    assert any("20 seeds would not decide at this spread" in sentence for sentence in found["next"])
+    assert found["sequential"]["per_arm"]["S"]["action"] == "stop"
+    write_matrix(tmp_path / "b", {"S": [0.9, 0.7, 0.85, 0.78, 0.8], "S~": [0.72, 0.6, 0.68, 0.8, 0.65]})
+    found = judged(tmp_path / "b")
+    assert found["memory"]["verdict"] == "undecided"
+    assert "run 5 more seeds of arms S and S~ (--seeds 10) to decide" in found["next"]
+    assert found["sequential"]["per_arm"]["S~"] == {
+        "action": "run", "seeds": [5, 6, 7, 8, 9], "target": 10,
+        "because": "undecided: 10 seeds would decide with 80% probability",
+    }  # fmt: skip
+    assert found["until_answered"]["agent_steps"] == 10 * BUDGET
 
 
 def test_three_seeds_decide_nothing_and_the_answer_says_which_to_run(tmp_path):
@@ -222,9 +232,8 @@ def test_time_is_the_median_over_seeds_with_those_that_never_arrive_censored(tmp
 def test_time_is_null_where_fewer_than_half_arrive_and_dollars_where_no_price_is_known(tmp_path):
     write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
     arms = judged(tmp_path)["arms"]
-    assert arms["S~"]["time"] == {
-        "agent_steps": {"median": None, "ci": [None, None], "censored": 5}, "hours": None, "dollars": None,
-    }  # fmt: skip
+    never = {"agent_steps": {"median": None, "ci": [None, None], "censored": 5}, "hours": None, "dollars": None}
+    assert arms["S~"]["time"].items() >= never.items()
     assert arms["S"]["time"]["hours"] is not None
     assert arms["S"]["time"]["dollars"] is None
 
@@ -241,5 +250,5 @@ def test_the_answer_has_every_key_of_the_contract(tmp_path):
     assert {"iqm", "ci", "normalized"} <= arm["final"].keys()
     assert {"verdict", "reason"} <= arm["learning"].keys()
     assert {"verdict", "at_agent_steps"} <= arm["convergence"].keys()
-    assert {"agent_steps", "hours", "dollars"} == arm["time"].keys()
+    assert {"agent_steps", "hours", "dollars"} <= arm["time"].keys()
     assert {"median", "ci", "censored"} == arm["time"]["agent_steps"].keys()

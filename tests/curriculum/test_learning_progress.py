@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS, CurriculumConfig
 from memexp.curriculum.learning_progress import LearningProgress, normalized
-from memexp.ppo.checkpoint import _pack, _unpack
+from memexp.ppo.pack import pack, unpack
 
 Plain = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "curriculum.py"))["Plain"]
 
@@ -142,7 +142,7 @@ def test_a_saved_curriculum_goes_on_as_if_never_interrupted(config, seed, before
     straight = LearningProgress(config, seed)
     play(straight, before)
     resumed = LearningProgress(config, seed + 1)
-    resumed.load_state_dict(_unpack(_pack(straight.state_dict())))
+    resumed.load_state_dict(unpack(pack(straight.state_dict())))
     assert resumed.stats() == straight.stats()
     assert play(resumed, after) == play(straight, after)
     assert resumed.stats() == straight.stats()

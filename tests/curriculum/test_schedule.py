@@ -9,7 +9,7 @@ from memexp.curriculum import schedule
 from memexp.curriculum.config import NUM_TASKS, CurriculumConfig
 from memexp.curriculum.schedule import Planned, Schedule
 from memexp.envs.base import concatenated, mix64
-from memexp.ppo.checkpoint import _pack, _unpack
+from memexp.ppo.pack import pack, unpack
 
 WORLDS = 8
 CONFIG = CurriculumConfig(kind="learning_progress", num_active_tasks=5, max_memory_tasks=20, ema_timescale=0.1)
@@ -91,11 +91,11 @@ def test_a_schedule_that_is_restored_in_mid_run_gives_the_stream_of_one_that_nev
     straight = Run(2, 3, longest)
     for _ in range(before):
         straight.update(steps)
-    saved = _pack(straight.schedules[0].state_dict())
+    saved = pack(straight.schedules[0].state_dict())
     resumed = Run(2, 3, longest)
     resumed.update(5)  # what it did before it is restored does not matter
     for old, new in zip(straight.worlds, resumed.worlds, strict=True):
-        new.tasks.load_state_dict(_unpack(saved))
+        new.tasks.load_state_dict(unpack(saved))
         new.running, new.age, new.cut = dict(old.running), dict(old.age), dict(old.cut)
         new.asked = list(old.asked)
     for run in (straight, resumed):

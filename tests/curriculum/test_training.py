@@ -3,12 +3,12 @@
 import polars as pl
 import pytest
 from helpers.commands import type_command
-from helpers.training import start_process, tiny, tiny_assembly
+from helpers.training import start_process, stop_after, tiny, tiny_assembly
 
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS
-from memexp.envs.assembly_lines import AssemblyLinesEnv
-from memexp.ppo.train import Session, train
+from memexp.envs.grid_worlds import HostWorlds, Roster
+from memexp.ppo.train import train
 from memexp.runs import Run
 
 LONG = {"trainer.horizon": 100, "trainer.total_timesteps": 1600 * 8}
@@ -34,13 +34,13 @@ def of_curriculum(name) -> list[dict[str, float]]:
 def asked(monkeypatch):
     """(world, episode) -> task, of every episode that any assembly line begins."""
     calls: dict[tuple[int, int], int] = {}
-    begin = AssemblyLinesEnv._begin
+    note = Roster.note
 
-    def watched(self, worlds):
-        begin(self, worlds)
-        calls.update({(self._first_world + w, int(self._episode[w])): int(self._task[w]) for w in worlds.tolist()})
+    def watched(self, w, task_id):
+        note(self, w, task_id)
+        calls[self.first_world + w, int(self.episode[w])] = task_id
 
-    monkeypatch.setattr(AssemblyLinesEnv, "_begin", watched)
+    monkeypatch.setattr(Roster, "note", watched)
     return calls
 
 
@@ -72,9 +72,8 @@ def test_a_run_that_is_stopped_and_resumed_plays_the_same_tasks(asked, monkeypat
     train(short_pool(run="straight"))
     straight = dict(asked)
     asked.clear()
-    real = Session._told_to_stop
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_told_to_stop", lambda self: self.trainer.updates == 4 or real(self))
+        stop_after(4, patch)
         assert train(short_pool(run="stopped")).status == "preempted"
     assert train(short_pool(run="stopped")).status == "completed"
     assert of_curriculum("straight") == of_curriculum("stopped")
@@ -101,15 +100,15 @@ def test_two_gloo_ranks_play_the_tasks_of_one():
 def test_evaluation_plays_held_out_tasks_and_the_random_policy_uniform_ones_whatever_the_curriculum(monkeypatch):
     played: dict[str, list[list[int]]] = {}
     for kind in ("uniform", "learning_progress"):
-        seen, begin = played.setdefault(kind, []), AssemblyLinesEnv._begin
+        seen, begin = played.setdefault(kind, []), HostWorlds._begin
 
         def watched(self, worlds, seen=seen, begin=begin):
             begin(self, worlds)
-            if len(worlds) == self.num_envs:
-                seen.append(self._task[worlds].tolist())
+            if len(worlds) == self._roster.num_envs:
+                seen.append(self._roster.task.tolist())
 
         with monkeypatch.context() as patch:
-            patch.setattr(AssemblyLinesEnv, "_begin", watched)
+            patch.setattr(HostWorlds, "_begin", watched)
             train(
                 tiny_assembly(
                     run=f"held-out-{kind}",

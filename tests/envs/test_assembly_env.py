@@ -92,9 +92,9 @@ def test_the_step_that_ends_an_episode_returns_the_next_ones_first_observation()
             if terminated[w]:
                 assert obs[w, 0, 2] == 0
                 assert env.final_obs[w, 0].tolist() == [col.HERE, completion, 255]
-                assert env._state.world[w, col.STEP] == 0
+                assert env.state.world[w, col.STEP] == 0
             else:
-                assert env._state.world[w, col.STEP] > 0
+                assert env.state.world[w, col.STEP] > 0
         assert not truncated.any()
     episodes = env.pop_episodes()
     assert (episodes["length"] == episodes["env/max_steps"]).all()
@@ -104,9 +104,9 @@ def test_the_tensors_are_the_memory_that_the_engine_writes():
     env = make("assembly_lines", 3, **TINY)
     obs = env.reset()
     stepped, reward, terminated, _ = env.step(torch.zeros(3, dtype=torch.int64))
-    assert obs.data_ptr() == stepped.data_ptr() == env._state.obs.ctypes.data
-    assert reward.data_ptr() == env._state.rewards.ctypes.data
-    assert terminated.data_ptr() == env._state.terminated.ctypes.data
+    assert obs.data_ptr() == stepped.data_ptr() == env.state.obs.ctypes.data
+    assert reward.data_ptr() == env.state.rewards.ctypes.data
+    assert terminated.data_ptr() == env.state.terminated.ctypes.data
     assert (obs.dtype, tuple(obs.shape)) == (torch.uint8, (3, col.NUM_TOKENS, 3))
     assert len(env.observation.normalization) == 52
 
@@ -135,7 +135,7 @@ def test_desync_spreads_episode_ends_and_leaves_the_cut_episodes_out():
     env = make("assembly_lines", 64, **TINY)
     env.reset()
     env.desync()
-    begun = env._state.world[:, col.STEP] / env._state.world[:, col.MAX_STEPS]
+    begun = env.state.world[:, col.STEP] / env.state.world[:, col.MAX_STEPS]
     assert begun.min() < 0.1 < 0.9 < begun.max() < 1
     first_ends = []
     for t, row in enumerate(random_actions(700, 64)):
@@ -151,11 +151,11 @@ def test_vibe_actions_change_the_vibe_and_indices_beyond_do_nothing(num_vibes):
     env.reset()
     for vibe in range(num_vibes):
         env.step(torch.tensor([5 + vibe]))
-        assert env._state.agents[0, 0, col.VIBE] == vibe
-        assert env._state.agents[0, 0, col.SUCCESS] == 1
+        assert env.state.agents[0, 0, col.VIBE] == vibe
+        assert env.state.agents[0, 0, col.SUCCESS] == 1
     env.step(torch.tensor([env.num_actions]))
-    assert env._state.agents[0, 0, col.VIBE] == max(0, num_vibes - 1)
-    assert env._state.agents[0, 0, col.SUCCESS] == 0
+    assert env.state.agents[0, 0, col.VIBE] == max(0, num_vibes - 1)
+    assert env.state.agents[0, 0, col.SUCCESS] == 0
 
 
 def test_a_task_source_decides_every_episodes_task():
@@ -183,7 +183,7 @@ def test_a_task_source_decides_every_episodes_task():
 def test_an_observation_shows_just_what_stands_in_the_window(seed, style):
     env = make("assembly_lines", 3, seed=seed, curriculum_style=style, num_vibes=3)
     env.reset()
-    s = env._state
+    s = env.state
     for row in random_actions(40, 3, env.num_actions, seed):
         obs = env.step(row)[0].numpy()
         for w in range(3):

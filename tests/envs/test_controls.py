@@ -47,6 +47,31 @@ def test_with_memory_of_the_cue_the_tmaze_is_solved(length):
     assert stats["episode/length"] == length + 1
 
 
+@pytest.mark.parametrize(
+    ("world", "span"),
+    [
+        (("tmaze", {"length": 8}), 8),
+        (("tmaze", {"length": 8, "cue_steps": 8}), 1),
+        (("tmaze_cue", {"length": 8}), 0),
+        (("chain_recall", {"k": 4}), 4),
+        (("chain_recall", {"k": 0}), 0),
+    ],
+)
+def test_the_controls_state_how_far_back_one_must_remember(world, span):
+    name, knobs = world
+    assert envs.make(name, 1, **knobs).memory_span == span
+
+
+def test_the_cue_is_shown_in_the_first_cue_steps_alone():
+    env = envs.make("tmaze", 16, length=4, cue_steps=3)
+    obs = env.reset()
+    for step in range(5):
+        assert (obs[:, :2].sum(1) == (step < 3)).all()
+        obs, *_ = env.step(torch.zeros(16, dtype=torch.int64))
+    with pytest.raises(UsageError, match="cue_steps=5 shows the cue at the junction"):
+        envs.make("tmaze", 1, length=4, cue_steps=5)
+
+
 def test_where_the_cue_stays_no_memory_is_needed():
     env = envs.make("tmaze_cue", 64, length=5)
     stats = play(env, lambda obs: torch.where(obs[:, 4] == 1, LEFT + obs[:, :2].argmax(1), FORWARD), 60)

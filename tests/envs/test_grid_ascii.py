@@ -9,7 +9,7 @@ from memexp.envs.grid import columns as col
 def test_the_text_shows_walls_stations_and_the_agent_where_they_stand():
     env = make("assembly_lines", 1, chain_lengths=2, num_sinks=1, room_sizes="tiny")
     env.reset()
-    s = env._state
+    s = env.state
     lines = env.ascii(0).splitlines()
     height, width = s.world[0, [col.HEIGHT, col.WIDTH]] - 2 * col.BORDER
     assert len(lines) == height + 2

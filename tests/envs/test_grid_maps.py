@@ -17,7 +17,7 @@ def rooms(room: str, terrain: str, count: int, seed: int = 0) -> list[np.ndarray
     """`count` generated rooms as arrays of cell codes, without the border."""
     env = make("assembly_lines", count, seed=seed, chain_lengths=3, num_sinks=1, room_sizes=room, terrains=terrain)
     env.reset()
-    s = env._state
+    s = env.state
     side = ROOMS[room][1] + 2 * col.BORDER
     inner = []
     for w in range(count):

@@ -32,7 +32,13 @@ def protocol_by_looking(s, obj):
     """The same without shortcuts."""
     kind = s.objects[0, obj, col.TYPE]
     count = stations.find_agents_around(s, 0, s.objects[0, obj, col.OBJECT_CELL], -1)
-    key = stations.vibe_key(s, 0, count)
+    vibes = np.zeros(8, np.int64)
+    for i in range(count):
+        vibes[i] = s.agents[0, s.world[0, stations.AROUND + i], col.VIBE]
+    vibes.sort()
+    key = np.int64(0)
+    for vibe in vibes:
+        key = (key << 8) | vibe
     p = stations.find_protocol(s, 0, kind, key, count)
     return p if p >= 0 else stations.find_protocol(s, 0, kind, np.int64(0), count)
 

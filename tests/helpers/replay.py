@@ -1,6 +1,7 @@
 """Replays a recorded episode of the original engine in ours and compares every value of every step."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,8 +77,8 @@ def recorded_game(meta: dict) -> tuple[Game, list[str]]:
     return game, names
 
 
-def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
-    """One world at the start of a recorded episode."""
+def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, Sizes, list[str]]:
+    """One world at the start of a recorded episode, its sizes and the names of its object types."""
     game, names = recorded_game(meta)
     tables = build(game)
     chests = [3 + k for k, kind in enumerate(game.types) if isinstance(kind, Chest)]
@@ -96,15 +97,49 @@ def recorded_world(meta: dict, cells: np.ndarray) -> tuple[State, list[str]]:
     load(state, 0, tables)
     load_map(state, 0, cells, sizes)
     begin_worlds(state, np.zeros(1, np.int64), room_for(0, 0), True)
-    return state, names
+    return state, sizes, names
 
 
-def replay(path: Path, max_steps: int | None = None) -> int:
+def on_host(s: State) -> Callable[[np.ndarray], None]:
+    """One step of the world by the actions [1, A], where it is."""
+    one_step = np.ones(1, np.int64)
+    return lambda actions: step_worlds(s, actions, one_step, RECORDED)
+
+
+def on_device(s: State, sizes: Sizes) -> Callable[[np.ndarray], None]:
+    """The same by kernels on the GPU (or its simulator), where the world is carried before each step and from after."""
+    import torch
+
+    from memexp.envs.grid.cuda import SIMULATED, Turn, launches
+    from memexp.envs.grid.memory import Block, shared, stream_of
+
+    device = torch.device("cpu" if SIMULATED else "cuda")
+    block = Block(sizes, 1, device)
+    ours = torch.zeros(1, sizes.agents, dtype=torch.int64, device=device)
+    steps = torch.ones(1, dtype=torch.int64, device=device)
+    seen = torch.zeros(1, sizes.agents, dtype=torch.int32, device=device)
+    ends = torch.zeros(1, sizes.agents, dtype=torch.bool, device=device)
+    turn = Turn(shared(ours), shared(steps), shared(seen), shared(ends))
+
+    def step(actions: np.ndarray) -> None:
+        block.load({name: getattr(s, name) for name in block.tensors})
+        ours.copy_(torch.from_numpy(actions))
+        for enqueue in launches(block.state, turn, RECORDED, stream_of(ours)).values():
+            enqueue()
+        for name, array in block.host().items():
+            np.copyto(getattr(s, name), array)
+        assert (ends.cpu().numpy() == s.terminated[:, None]).all()
+
+    return step
+
+
+def replay(path: Path, max_steps: int | None = None, device: bool = False) -> int:
     """Replay one recording (or its first steps); fails at the first value that differs, returns the steps compared."""
     meta = json.loads(path.with_suffix(".json").read_text())
     with np.load(path) as file:
         z = {name: file[name] for name in file.files}
-    s, names = recorded_world(meta, z["map"])
+    s, sizes, names = recorded_world(meta, z["map"])
+    step = on_device(s, sizes) if device else on_host(s)
     width = z["map"].shape[1]
     stations = np.setdiff1d(np.arange(len(z["objects"])), z["chest_index"])
 
@@ -125,10 +160,9 @@ def replay(path: Path, max_steps: int | None = None) -> int:
         equal(objects[:, col.USES], z["object_uses"][t, stations], "uses", t)
 
     compare(0)
-    one_step = np.ones(1, np.int64)
     for t, (actions, order) in enumerate(zip(z["actions"][:max_steps], z["order"][:max_steps], strict=True)):
         s.agents[0, :, col.TURN] = order
-        step_worlds(s, actions[None].astype(np.int64), one_step, RECORDED)
+        step(actions[None].astype(np.int64))
         compare(t + 1)
         equal(s.rewards[0], z["rewards"][t], "rewards", t + 1)
         equal(s.agents[0, :, col.SUCCESS], z["action_success"][t], "success", t + 1)

@@ -1,15 +1,14 @@
 """Run directories with a known truth: what a trainer would have written, without training."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Environment, Seed
+from memexp.analysis.truths import BUDGET
 from memexp.runs import Exit, Run, RunInfo
-
-BUDGET = 100_000
 
 
 def rising(
@@ -38,12 +37,13 @@ def write_run(
     status: str | None = "completed",
     precision: str = "float32",
     gap: float | None = 1e-6,
-    columns: dict[str, Any] | None = None,
+    columns: dict[str, Any] | list[dict[str, Any]] | None = None,
     **info: Any,
 ) -> Run:
     """One run directory. `arm` ends in '~' for a twin; `reached` is the share of the budget that the curve spans.
 
-    `status` None: still running. `columns` adds to, or replaces, columns of metrics.jsonl (one value for all lines).
+    `status` None: still running. `columns` adds to, or replaces, columns of
+    metrics.jsonl: one dictionary for all lines, or one a line.
     """
     safe = re.sub(r"\W", "", arm.replace("~", "_off"))
     run = Run(folder / (name or f"{env}_{safe}.s{seed}"))
@@ -53,16 +53,20 @@ def write_run(
     run.write_info(RunInfo(run=run.name, env=env, arm=arm, seed=seed, **known))
     run.write_config({"trainer": {"precision": precision}})
     steps = (np.linspace(0, reached * budget, len(returns) + 1)[1:]).astype(int)
-    for at, value in zip(steps, returns, strict=True):
-        line = {
+    extra = columns if isinstance(columns, list) else [columns or {}] * len(returns)
+    lines = [
+        {
             "agent_steps": int(at),
             "wall_s": float(at) / 1000,
             "sps": 1000.0,
             "episode/return": float(value),
             "episode/count": 10,
             "consistency/max_logprob_gap": gap,
+            **more,
         }
-        run.append_metrics({**line, **(columns or {})})
+        for at, value, more in zip(steps, returns, extra, strict=True)
+    ]
+    (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     if status is not None:
         run.finish(Exit(status=status, reason="" if status == "completed" else "because", agent_steps=int(steps[-1])))  # type: ignore[arg-type]
     return run
@@ -76,23 +80,3 @@ def write_arm(folder: Path, arm: str, finals: Any, **options: Any) -> list[Run]:
 def write_matrix(folder: Path, arms: dict[str, Any], **options: Any) -> list[Run]:
     """Several arms: {arm: finals}."""
     return [run for arm, finals in arms.items() for run in write_arm(folder, arm, finals, **options)]
-
-
-def environment(arms: dict[str, Any], ceiling: float | None = 1.0, random: Any = (0.0,), **info: Any) -> Environment:
-    """An environment in memory, without files, whose arms end at exactly the given returns: for simulations."""
-    steps = np.linspace(0, BUDGET, 11)[1:]
-
-    def seed(arm: str, number: int, final: float) -> Seed:
-        memory = "off" if arm.endswith("~") else "on"
-        known = RunInfo(
-            run=f"{arm}.s{number}", env="world", arm=arm, pattern="S", mem_len=16, memory=memory, seed=number,
-            total_timesteps=BUDGET, **info,
-        )  # fmt: skip
-        one = np.ones(len(steps))
-        return Seed(known.run, known, "completed", "", "float32", {}, steps, one * final, one, one, one * 1e-6, steps)
-
-    built = {}
-    for name, finals in arms.items():
-        seeds = [seed(name, number, float(final)) for number, final in enumerate(finals)]
-        built[name] = Arm(name, seeds[0].info, BUDGET, seeds)
-    return Environment("world", BUDGET, np.asarray(random, dtype=float), ceiling, built, [])

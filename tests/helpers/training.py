@@ -1,14 +1,20 @@
 """Tiny training runs, in this process and in processes of their own."""
 
+import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import IO, Any
 
+import psutil
+import pytest
 from helpers.cvc import RICH, SMALL
 
 from memexp.config import override
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.session import Agreed, Session
 from recipes import controls
 
 TINY = {
@@ -48,15 +54,57 @@ def tiny_cvc(**changes: Any) -> TrainConfig:
     return override(recipe(**small), words | {key.replace("__", "."): value for key, value in changes.items()})
 
 
-def start_process(config: TrainConfig, ranks: int = 1) -> subprocess.Popen:
-    """`train(config)` in a process of its own (under torchrun for more ranks); its exit code is 0 when completed."""
+def stop_after(updates: int, patch: pytest.MonkeyPatch) -> None:
+    """Runs of this process are told to stop after so many updates."""
+    real = Session._agree
+
+    def agree(self: Session, due: bool) -> Agreed:
+        agreed = real(self, due)
+        return agreed._replace(stop=1.0) if self.trainer.updates == updates else agreed
+
+    patch.setattr(Session, "_agree", agree)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen, output: IO[bytes] | None = None) -> None:
+    """Wait until `condition()` holds while the process lives."""
+    while not condition():
+        assert process.poll() is None, (output or process.stdout).read().decode()
+        time.sleep(0.02)
+
+
+CLOCK = ("wall_s", "sps", "checkpoint/", "time/", "gpu/")
+
+
+def without_clock(line: dict[str, Any]) -> dict[str, Any]:
+    """What a line of metrics says about the experiment, whatever the time was."""
+    return {key: value for key, value in line.items() if not key.startswith(CLOCK)}
+
+
+def start_process(config: TrainConfig, ranks: int = 1, before: str = "", **environment: str) -> subprocess.Popen:
+    """`train(config)` in a process of its own (under torchrun for more ranks), with the exit codes of the command line.
+
+    before: Python that is run first.
+    """
     program = (
-        "import sys; from memexp.ppo.config import TrainConfig; from memexp.ppo.train import train; "
-        "sys.exit(train(TrainConfig.model_validate_json(sys.argv[1])).status != 'completed')"
+        f"import os, sys; from memexp.cli import exit_of; from memexp.ppo.config import TrainConfig; {before}\n"
+        "config = TrainConfig.model_validate_json(sys.argv[1]); sys.exit(exit_of(config, []))"
     )
     if ranks == 1:
         command = [sys.executable, "-c", program]
     else:
         torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "--no-python"]
         command = [sys.executable, *torchrun, sys.executable, "-c", program]
-    return subprocess.Popen([*command, config.model_dump_json()], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        [*command, config.model_dump_json()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **environment},
+    )
+
+
+def ranks_of(torchrun: subprocess.Popen) -> list[int]:
+    """Process ids of the ranks, first one first."""
+    ranks = {}
+    for child in psutil.Process(torchrun.pid).children():
+        ranks[int(child.environ()["RANK"])] = child.pid
+    return [ranks[rank] for rank in sorted(ranks)]

@@ -4,41 +4,25 @@ import fcntl
 import gzip
 import itertools
 import json
-import os
 import signal
-import time
-from types import SimpleNamespace
 
 import pytest
 import torch
-from helpers.training import start_process, tiny, tiny_assembly, tiny_cvc
+from helpers.training import start_process, stop_after, tiny, tiny_assembly, tiny_cvc, wait_for, without_clock
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.ppo import trainer
-from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, save
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.train import Session, _signals, train
-from memexp.runs import Run
-
-CLOCK = {"wall_s", "sps"}
-
-
-def without_clock(line):
-    return {key: value for key, value in line.items() if key not in CLOCK and not key.startswith("time/")}
+from memexp.ppo.stop import Stop
+from memexp.ppo.train import train
+from memexp.runs import RESTART, Run
+from memexp.runs.writer import Writer
 
 
 def weights(name):
     return load_file(max(Run.named(name).checkpoints.glob("[0-9]*")) / "weights.safetensors")
-
-
-def wait_for(condition, process):
-    """Wait until `condition()` holds while the process lives."""
-    for _ in itertools.count():
-        if condition():
-            return
-        assert process.poll() is None, process.stdout.read().decode()
-        time.sleep(0.02)
 
 
 def test_a_run_leaves_everything_that_the_contract_names():
@@ -78,6 +62,13 @@ def test_a_profiled_run_has_a_trace_and_the_time_split_of_so_many_updates():
     assert [line.split()[0] for line in table.splitlines()[:4]] == ["rollout", "engine", "update", "logging"]
 
 
+def test_on_a_cpu_the_graph_switch_changes_nothing():
+    train(tiny(run="called", trainer__target_kl=0.002))
+    train(tiny(run="graphed", trainer__target_kl=0.002, trainer__graph=True))
+    called, graphed = (map(without_clock, Run.named(name).metrics()) for name in ("called", "graphed"))
+    assert list(called) == list(graphed)
+
+
 def test_a_run_of_a_grid_game_is_told_what_scripted_players_reach(capsys):
     train(tiny_assembly(run="levels", evaluation__reference_episodes=4))
     info = Run.named("levels").info
@@ -108,9 +99,8 @@ RUNS = {
 def test_a_run_that_is_stopped_and_resumed_is_the_same_run(make, monkeypatch):
     straight, stopped = make(run="straight"), make(run="stopped", trainer__checkpoint_minutes=0)
     train(straight)
-    real = Session._told_to_stop
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "_told_to_stop", lambda self: self.trainer.updates == 3 or real(self))
+        stop_after(3, patch)
         assert train(stopped).status == "preempted"
     assert train(stopped).status == "completed"
     a, b = (list(map(without_clock, Run.named(name).metrics())) for name in ("straight", "stopped"))
@@ -120,14 +110,10 @@ def test_a_run_that_is_stopped_and_resumed_is_the_same_run(make, monkeypatch):
     assert all(torch.equal(old[name], new[name]) for name in old)
 
 
-MANY_OR_ONE = {"one agent a world": (tiny, 128), "many agents a world": (tiny_cvc, 192)}
-"""Runs and the agent steps of an update."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "update"), MANY_OR_ONE.values(), ids=MANY_OR_ONE)
-def test_a_killed_run_resumes_with_continuous_metrics(make, update):
-    config = make(run="killed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0)
+def test_a_killed_run_resumes_with_continuous_metrics():
+    update = 192  # agent steps
+    config = tiny_cvc(run="killed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0)
     run = Run.named("killed")
     for lines_before_the_kill in (7, 23):
         process = start_process(config)
@@ -136,7 +122,7 @@ def test_a_killed_run_resumes_with_continuous_metrics(make, update):
         process.wait()
         assert run.exit is None
     assert train(config).status == "completed"
-    train(make(run="undisturbed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0))
+    train(tiny_cvc(run="undisturbed", trainer__total_timesteps=update * 60, trainer__checkpoint_minutes=0))
     assert [line["agent_steps"] for line in run.metrics()] == [update * (i + 1) for i in range(60)]
     assert list(map(without_clock, run.metrics())) == list(map(without_clock, Run.named("undisturbed").metrics()))
     assert run.episodes().height == Run.named("undisturbed").episodes().height
@@ -149,7 +135,7 @@ def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(60) == RESTART
     assert run.exit.status == "preempted"
     assert run.exit.agent_steps == run.metrics()[-1]["agent_steps"]
     assert max(run.checkpoints.glob("[0-9]*")).name == f"{run.exit.agent_steps:015d}"
@@ -157,11 +143,10 @@ def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
 
 def test_a_second_sigterm_does_not_kill_before_the_checkpoint_is_written():
     """Whoever signals a process group reaches torchrun and its processes, and torchrun signals these once more."""
-    session = SimpleNamespace(stop=False)
-    with _signals(session):  # type: ignore[arg-type]
+    with Stop() as stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
-            assert session.stop
+            assert stop.asked
             assert signal.getsignal(number) is not signal.SIG_DFL
             signal.raise_signal(number)
 
@@ -180,20 +165,6 @@ def test_two_gloo_ranks_make_the_update_of_one_rank(make):
     for a, b in zip(Run.named("one").metrics(), Run.named("two").metrics(), strict=True):
         assert a.keys() == b.keys()
         assert without_clock(b) == pytest.approx(without_clock(a), rel=1e-3, abs=1e-5)
-
-
-def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_on_them(monkeypatch):
-    synced, real = [], os.fsync
-
-    def fsync(descriptor):
-        synced.append(os.fstat(descriptor).st_ino)
-        real(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    train(tiny(run="dry"))
-    run = Run.named("dry")
-    manifest = max(run.checkpoints.glob("[0-9]*")) / "manifest.json"
-    assert (run.path / "metrics.jsonl").stat().st_ino in synced[: synced.index(manifest.stat().st_ino)]
 
 
 def test_a_run_may_resume_on_another_kind_of_device():
@@ -251,11 +222,14 @@ def test_a_run_killed_just_before_its_exit_keeps_its_last_checkpoint_untouched()
 
 
 def test_a_checkpoint_clears_away_torn_ones_and_those_of_a_future_that_was_given_up(tmp_path):
-    ranks = Ranks(0, 1, torch.device("cpu"))
-    (tmp_path / ".000000000000005.tmp").mkdir()
-    for agent_steps in (10, 20, 40, 30):  # 40 was damaged: the run resumed from 20
-        save(tmp_path, Checkpoint(agent_steps, {"w": torch.zeros(1)}, {}, {}), ranks)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["000000000000020", "000000000000030"]
+    ranks, writer = Ranks(0, 1, torch.device("cpu")), Writer()
+    (tmp_path / "000000000000005").mkdir()
+    for agent_steps, before in ((10, []), (20, [10]), (40, [20]), (30, [20])):  # 40 was damaged: 20 was resumed
+        made = image(Checkpoint(agent_steps, {"w": torch.zeros(1)}, {}, {}), ranks)
+        write(tmp_path, made, map(name_of, before), ranks, writer)
+    assert [answer for answer in writer.finish(60) if answer.error] == []
+    writer.leave()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name_of(20), name_of(30)]
 
 
 def test_all_ranks_take_the_newest_checkpoint_that_is_whole_on_all_of_them():

@@ -9,6 +9,7 @@
     milestones.py   stages on the way to reward             step.py      one step of every world, on all cores
     rng.py          random numbers of a world               compiled.py  what Numba is told
     stats.py        names of the statistics                 ascii.py     a world as text
+    cuda.py         the same rules in kernels               memory.py    worlds in one piece of a device's memory
 
 The rules are those of MettaGrid. Every compiled function takes (state, world number, ...), allocates nothing and raises
 nothing, so that the same source runs on the CPU, as plain Python (NUMBA_DISABLE_JIT=1) and inside a CUDA kernel.

@@ -10,7 +10,16 @@ from memexp.envs.grid.stations import current_protocol, remaining
 
 @inlined
 def observe(s, w, agent):
-    """Write an agent's observation, unset what the previous one has left beyond it, and count the tokens."""
+    """Write an agent's observation and count its tokens."""
+    count_tokens(s, w, look(s, w, agent))
+
+
+@inlined
+def look(s, w, agent):
+    """Write an agent's observation, unset what the previous one has left beyond it; returns how many tokens there are.
+
+    Touches nothing but the agent's own observation and its length: the agents of a world may look at the same time.
+    """
     n = see_globals(s, w, agent)
     cell, stride = s.agents[w, agent, col.CELL], s.window[4, 0]
     row, column = cell // stride - col.RADIUS, cell % stride - col.RADIUS
@@ -32,6 +41,13 @@ def observe(s, w, agent):
         s.obs[w, agent, i, 1] = col.UNUSED
         s.obs[w, agent, i, 2] = col.UNUSED
     s.agents[w, agent, col.TOKENS] = written
+    return n
+
+
+@inlined
+def count_tokens(s, w, n):
+    """Count an observation of n tokens, those that found no room included."""
+    written = min(n, col.NUM_TOKENS)
     s.game_stats[w, col.WRITTEN] += written
     s.game_stats[w, col.DROPPED] += n - written
     s.game_stats[w, col.FREE] += col.NUM_TOKENS - written

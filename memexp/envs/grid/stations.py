@@ -23,7 +23,7 @@ def neighbour(s, i):
 
 @compiled
 def find_agents_around(s, w, cell, first):
-    """List the agents around `cell` in row-major order, beginning with agent `first` (-1: any); returns how many."""
+    """List the agents around `cell` in row-major order, beginning with agent `first`; returns how many."""
     num_agents = s.agents.shape[1]
     count, turn = 0, 0
     for i in range(8):
@@ -39,21 +39,24 @@ def find_agents_around(s, w, cell, first):
 
 
 @compiled
-def vibe_key(s, w, count):
-    """The vibes of the `count` agents listed in AROUND as one number: 8 bits each, ascending, vibe 0 left out."""
-    vibes = 0
-    for i in range(count):
-        vibe = s.agents[w, s.world[w, AROUND + i], col.VIBE]
-        j = vibes
-        while j > 0 and s.world[w, RECEIVERS + j - 1] > vibe:
-            s.world[w, RECEIVERS + j] = s.world[w, RECEIVERS + j - 1]
-            j -= 1
-        s.world[w, RECEIVERS + j] = vibe
-        vibes += 1
-    key = np.int64(0)
-    for i in range(vibes):
-        key = (key << np.int64(8)) | np.int64(s.world[w, RECEIVERS + i])
-    return key
+def vibes_around(s, w, cell):
+    """(the vibes of the agents around a cell as one number: 8 bits each, ascending, vibe 0 left out; how many agents).
+
+    Nothing is written down: all agents of a world may look at stations at the same time.
+    """
+    key, count = np.int64(0), 0
+    for i in range(8):
+        agent = s.grid[w, cell + neighbour(s, i)] - col.AGENTS
+        if 0 <= agent < s.agents.shape[1]:
+            count += 1
+            vibe = np.int64(s.agents[w, agent, col.VIBE])
+            if vibe != 0:
+                shift = np.int64(0)
+                while (key >> shift) & 255 > vibe:
+                    shift += 8
+                larger = key & ((np.int64(1) << shift) - 1)
+                key = (((key >> shift) << np.int64(8)) | vibe) << shift | larger
+    return key, count
 
 
 @compiled
@@ -74,8 +77,7 @@ def current_protocol(s, w, obj):
         return only
     if not surrounded(s, w, obj):
         return s.types[w, kind, col.ALONE]
-    count = find_agents_around(s, w, s.objects[w, obj, col.OBJECT_CELL], -1)
-    key = vibe_key(s, w, count)
+    key, count = vibes_around(s, w, s.objects[w, obj, col.OBJECT_CELL])
     p = find_protocol(s, w, kind, key, count)
     if p < 0 and key != 0:
         p = find_protocol(s, w, kind, np.int64(0), count)

@@ -66,6 +66,14 @@ def begin_agent(s, w, agent):
 
 @inlined
 def act_all(s, w, actions):
+    """The agents of world w act in the order of TURN, actions [W, A]; then what they regenerate and have reached."""
+    act_in_turn(s, w, actions)
+    for agent in range(s.agents.shape[1]):
+        note_milestones(s, w, agent)
+
+
+@inlined
+def act_in_turn(s, w, actions):
     """The agents of world w act in the order of TURN, actions [W, A]; then what they regenerate."""
     step = s.world[w, col.STEP] + 1
     s.world[w, col.STEP] = step
@@ -76,21 +84,23 @@ def act_all(s, w, actions):
     if interval > 0 and step % interval == 0:
         for agent in range(s.agents.shape[1]):
             regenerate(s, w, agent)
-    for agent in range(s.agents.shape[1]):
-        note_milestones(s, w, agent)
 
 
 @inlined
 def settle(s, w):
-    """Pay the rewards of a step and end the episode if it is over, keeping its last observation."""
+    """Pay the rewards of a step and end the episode if it is over: nothing but MAX_STEPS ends one."""
     for agent in range(s.agents.shape[1]):
         reward(s, w, agent)
     s.terminated[w] = 0 < s.world[w, col.MAX_STEPS] <= s.world[w, col.STEP]
-    if s.terminated[w]:
-        for agent in range(s.agents.shape[1]):
-            for i in range(col.NUM_TOKENS):
-                for j in range(3):
-                    s.final_obs[w, agent, i, j] = s.obs[w, agent, i, j]
+
+
+@inlined
+def keep_last(s, w):
+    """Keep the last observations of an episode that has ended."""
+    for agent in range(s.agents.shape[1]):
+        for i in range(col.NUM_TOKENS):
+            for j in range(3):
+                s.final_obs[w, agent, i, j] = s.obs[w, agent, i, j]
 
 
 @inlined
@@ -144,6 +154,8 @@ def carry_on(s, first, last, actions, steps, mode):
                 for agent in range(s.agents.shape[1]):
                     observe(s, w, agent)
             settle(s, w)
+            if s.terminated[w]:
+                keep_last(s, w)
 
 
 @entry()

@@ -1,0 +1,75 @@
+"""The funnel: how many agents reach each milestone on the way to reward, for the random policy and every arm."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
+
+from memexp.analysis.figures.style import INK, Picture, Size, grid, label_room, legend, rows_of_text, styled
+from memexp.analysis.funnel import arm_funnel, random_funnel
+from memexp.analysis.load import Environment
+from memexp.analysis.words import share
+
+FLOOR = 1e-4
+"""Smallest share that has a place of its own; less stands at the left end."""
+
+
+def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+    """One row a milestone; share of agents and episodes that reached it, on a logarithmic axis."""
+    milestones = _milestones(environment)
+    rows = np.arange(len(milestones))
+    random = random_funnel(environment)
+    if random:
+        shares = [max(random.get(name, np.nan), FLOOR) for name in milestones]
+        ax.plot(shares, rows, color=INK, marker="s", ms=5, lw=1, alpha=0.55, label="random policy", clip_on=False)
+    for arm, color, dash in styled(environment):
+        funnel = arm_funnel(arm)
+        if funnel:
+            shares = [max(funnel.get(name, np.nan), FLOOR) for name in milestones]
+            face = "none" if dash == "--" else color
+            ax.plot(
+                shares, rows, color=color, ls=dash, marker="o", mfc=face, ms=5.5, lw=1.3, label=arm.name, clip_on=False
+            )
+    ax.set_xscale("log")
+    ax.set_xlim(FLOOR, 1)
+    ax.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else share(x)))
+    rows_of_text(ax, [name.replace("_", " ") for name in milestones])
+    ax.set_xlabel("agents that reach it in an episode (logarithmic)")
+    legend(ax)
+    grid(ax, "x")
+
+
+def _milestones(environment: Environment) -> list[str]:
+    names = [name for seed in environment.seeds for name in (*(seed.info.random_funnel or {}), *seed.funnel)]
+    return list(dict.fromkeys(names))
+
+
+def _alt(environment: Environment, judged: dict[str, Any]) -> str:
+    lines = [("random policy", random_funnel(environment))]
+    lines += [(arm.name, arm_funnel(arm)) for arm in environment.arms.values()]
+    words = [
+        f"{who}: {', '.join(f'{m} {share:.2%}' for m, share in funnel.items())}" for who, funnel in lines if funnel
+    ]
+    return f"Milestones on the way to reward in {environment.name}. {'; '.join(words)}."
+
+
+def _size(environment: Environment) -> Size:
+    names = label_room(_milestones(environment)) - 0.1
+    room = label_room(["random policy", *environment.arms]) + 0.2
+    rows = max(len(_milestones(environment)), len(environment.arms) + 1)
+    return Size(width=5.6 - names - room, height=0.4 + 0.25 * rows, left=names, right=room)
+
+
+FUNNEL = Picture(
+    "funnel",
+    "The way to reward",
+    "Share of agents that reach each milestone in an episode, over the last tenth of the steps, and of the random "
+    "policy. Where the shares fall is where exploration ends.",
+    draw,
+    _alt,
+    _size,
+    lambda environment, judged: bool(_milestones(environment)),
+)

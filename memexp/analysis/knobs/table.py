@@ -1,0 +1,55 @@
+"""The measured table: the random policy's funnel and return under settings of knobs, shipped with the package."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Knobs = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """One setting of an environment."""
+
+    knobs: Knobs
+    """All knobs."""
+    mean: float
+    """Mean episode return of the random policy."""
+    stderr: float
+    funnel: dict[str, float]
+    """Milestone -> share of agents and episodes that reached it."""
+
+
+class Table(NamedTuple):
+    episodes: int
+    date: str
+    """Day of the measurement, YYYY-MM-DD."""
+    defaults: dict[str, Knobs]
+    rows: dict[str, list[Row]]
+    """Environment -> its settings; the first is that of the defaults."""
+
+
+@cache
+def measured() -> Table:
+    data = json.loads((Path(__file__).parent / "measured.json").read_text())
+    defaults, rows = data["defaults"], {}
+    for row in data["rows"]:
+        knobs = {**defaults[row["env"]], **row["knobs"]}
+        rows.setdefault(row["env"], []).append(Row(knobs, row["mean"], row["stderr"], row["funnel"]))
+    return Table(data["episodes"], data["date"], defaults, rows)
+
+
+def turned(before: Knobs, after: Knobs) -> Knobs:
+    """The knobs of `after` that have another value than in `before`."""
+    return {key: value for key, value in after.items() if before.get(key) != value}
+
+
+def word(knobs: Knobs) -> str:
+    """Knobs as one types them: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
+    return " ".join(f"{key}={_text(value)}" for key, value in knobs.items())
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, dict.fromkeys(value)))
+    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)

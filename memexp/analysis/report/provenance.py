@@ -1,0 +1,95 @@
+"""Where the runs came from, and in what they differ: a comparison of unlike things should be seen."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from memexp.analysis.load import Seed
+from memexp.analysis.words import counted, short_count
+
+PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
+"""Versions that the page shows; provenance.json of each run has all."""
+NAMED = 3
+"""Most runs that are named where runs differ."""
+
+
+class Row(NamedTuple):
+    name: str
+    value: str
+    differs: bool = False
+    """Whether runs that are compared with one another have different values."""
+
+
+def provenance(seeds: Sequence[Seed]) -> list[Row]:
+    """What the runs ran on, one row a fact; where runs differ, which have what."""
+    records = [seed.provenance for seed in seeds]
+    facts = {
+        "commit": [_commit(record) for record in records],
+        "hardware": [seed.info.hardware for seed in seeds],
+        "device": [record.get("device") for record in records],
+        "host": [record.get("host") for record in records],
+        "platform": [record.get("platform") for record in records],
+        "Python": [record.get("python") for record in records],
+        "precision": [seed.precision for seed in seeds],
+    }
+    packages = [record.get("packages") or {} for record in records]
+    equal, unequal = _packages([one for one in packages if one])
+    facts |= _splits(unequal, packages)
+    recipes = dict.fromkeys(seed.info.recipe for seed in seeds if seed.info.recipe)
+    rows = [
+        Row("runs", f"{len(seeds)} ({_counted([seed.status for seed in seeds])})"),
+        Row("agent steps", short_count(sum(seed.reached for seed in seeds))),
+        Row("recipes", ", ".join(recipes)),
+        *(_row(name, values, seeds) for name, values in facts.items()),
+        Row("packages", ", ".join(equal)),
+    ]
+    return [row for row in rows if row.value]
+
+
+def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
+    """The value that all runs share, or each value with the runs that have it, the most frequent first."""
+    runs: dict[str, list[str]] = {}
+    for value, seed in zip(values, seeds, strict=True):
+        if value:
+            runs.setdefault(str(value), []).append(seed.run)
+    if len(runs) <= 1:
+        return Row(name, "".join(runs))
+    first, *rest = sorted(runs.items(), key=lambda item: -len(item[1]))
+    parts = [f"{first[0]} ({counted(len(first[1]), 'run')})"]
+    parts += [f"{value} ({counted(len(names), 'run')}: {_names(names)})" for value, names in rest]
+    return Row(name, "; ".join(parts), differs=True)
+
+
+def _packages(known: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
+    """'name version' of the main packages that all runs share, and the names of those in which runs differ."""
+    versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
+    equal = [f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1]
+    return equal, [name for name, found in versions.items() if len(found) > 1]
+
+
+def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[str, list[str | None]]:
+    """Packages in which runs differ, those that split the runs alike as one fact: name -> value of each run."""
+    alike: dict[tuple[str | None, ...], list[str]] = {}
+    for name in unequal:
+        values = [one.get(name, "absent") if one else None for one in packages]
+        known = list(dict.fromkeys(values))
+        alike.setdefault(tuple(str(known.index(value)) for value in values), []).append(name)
+    facts: dict[str, list[str | None]] = {}
+    for names in alike.values():
+        label = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} other packages"
+        facts[label] = [
+            ", ".join(f"{name} {one.get(name, 'absent')}" for name in names) if one else None for one in packages
+        ]
+    return facts
+
+
+def _commit(record: dict) -> str | None:
+    commit = record.get("commit")
+    return f"{commit[:10]}{' with uncommitted changes' if record.get('dirty') else ''}" if commit else None
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _counted(words: Sequence[str]) -> str:
+    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))

@@ -1,0 +1,79 @@
+"""Numbers and verdicts as words, the same in the page, the appendix, the pictures and the terminal."""
+
+import re
+from typing import Any
+
+VERDICT_WORDS = {
+    "required": "requires memory",
+    "helps": "memory helps",
+    "not_needed": "needs no memory",
+    "undecided": "undecided",
+}
+SYMBOLS = {
+    "required": "●",
+    "helps": "◐",
+    "not_needed": "○",
+    "learned": "✓",
+    "converged": "✓",
+    "not_learned": "✗",
+    "collapsed": "✗",
+    "improving": "↗",
+    "undecided": "?",
+}
+
+
+def title_of(name: str, judged: dict[str, Any]) -> str:
+    """'tmaze requires memory', 'tmaze: undecided'."""
+    words = VERDICT_WORDS[judged["memory"]["verdict"]]
+    return f"{name} {words}" if words.endswith("s memory") or words.startswith("needs") else f"{name}: {words}"
+
+
+def duration(hours: float | None) -> str:
+    """0.01 -> '36 s', 0.2 -> '12 min', 3.4 -> '3.4 h'."""
+    if hours is None:
+        return "–"
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:,.3g} h" if hours < 1000 else f"{hours:,.0f} h"
+
+
+def dollars(amount: float | None) -> str:
+    """1234.5 -> '$1,235', 0.123 -> '$0.12'; '–' where not known."""
+    if amount is None:
+        return "–"
+    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """+0.98; '?' where not known."""
+    return "?" if value is None else f"{value:+.{digits}f}"
+
+
+def interval(ends: list[float | None] | None, digits: int = 2) -> str:
+    """'[+0.97, +1.00]'; nothing where neither end is known."""
+    if not ends or all(end is None for end in ends):
+        return ""
+    return f"[{', '.join(number(end, digits) for end in ends)}]"
+
+
+def share(value: float) -> str:
+    """0.123 -> '12 %', 0.0003 -> '0.03 %', 0 -> '0 %'."""
+    return f"{100 * value:.2g} %" if value < 0.095 else f"{value:.0%}".replace("%", " %")
+
+
+def short_count(count: float) -> str:
+    """96000 -> '96k', 1500000 -> '1.5m', 2e9 -> '2b'; three significant digits."""
+    for size, suffix in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
+        if abs(count) >= 0.9995 * size:
+            return f"{count / size:.3g}{suffix}"
+    return f"{count:.3g}"
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 seed', '4 seeds'."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def file_name(text: str) -> str:
+    """`text` with only letters, digits, '-', '_' and '.'."""
+    return re.sub(r"[^-_.A-Za-z0-9]+", "-", text).strip("-.") or "report"

@@ -1,0 +1,55 @@
+"""CUDA graphs: a step that always enqueues the same kernels on the same memory is captured once, then replayed."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+WARM_UP = 3
+"""Calls before the capture: kernels are compiled, libraries set up, memory is had."""
+
+
+class Replayed:
+    """`function()`, captured on the call after WARM_UP and replayed from then on; on the CPU simply called.
+
+    Inside another graph's capture it is called as well. If the capture fails it goes on being called, and `problem`
+    says why.
+    """
+
+    def __init__(
+        self, function: Callable[[], None], device: torch.device, generators: Sequence[torch.Generator] = ()
+    ) -> None:
+        """`generators`: those that `function` draws from; a replay advances them as a call does."""
+        self.problem: str | None = None
+        self._function, self._generators = function, generators
+        self._on_device = device.type == "cuda"
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._calls = 0
+
+    def __call__(self) -> None:
+        if not self._on_device or self.problem or torch.cuda.is_current_stream_capturing():
+            self._function()
+            return
+        if self._graph is None and self._calls >= WARM_UP:
+            self._capture()
+        if self._graph is None:
+            self._calls += 1
+            self._function()
+        else:
+            self._graph.replay()
+
+    @property
+    def captured(self) -> bool:
+        """Whether it is being replayed."""
+        return self._graph is not None
+
+    def _capture(self) -> None:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            for generator in self._generators:
+                graph.register_generator_state(generator)
+            # Another thread prepares episodes meanwhile: what it asks of the device is no part of this.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                self._function()
+            self._graph = graph
+        except Exception as error:  # whatever cannot be captured can still be called
+            self.problem = f"{type(error).__name__}: {error}".splitlines()[0]

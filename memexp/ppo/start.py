@@ -1,0 +1,76 @@
+"""What a run writes before its first update: run.json, config.yaml, provenance, levels to compare returns with."""
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from memexp.envs.config import GRID_GAMES, SCRIPTED
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks
+from memexp.ppo.progress import counting
+from memexp.ppo.reference import Reference, reference
+from memexp.ppo.trainer import Trainer
+from memexp.runs import Run, RunInfo
+from memexp.runs.provenance import provenance
+
+_LEVELS = {"random_return", "random_funnel", "ceiling_return", "memoryless_return", "oracle_return"}
+"""Fields of RunInfo that are measured before the first update."""
+
+
+def write_start(run: Run, trainer: Trainer, ranks: Ranks, argv: list[str], say: Callable[[str], None]) -> None:
+    """run.json, config.yaml and provenance.json; measures the levels the first time."""
+    config, labels = trainer.config, trainer.config.labels
+    run.write_config(config.model_dump())
+    run.write_provenance(provenance(argv, str(ranks.device), ranks.world_size))
+    run.write_info(
+        RunInfo(
+            run=run.name,
+            matrix=labels.matrix,
+            env=labels.env or config.env.name,
+            arm=config.arm,
+            pattern=config.cortex.pattern,
+            mem_len=config.cortex.mem_len,
+            memory=config.cortex.memory,
+            seed=config.seed,
+            recipe=config.recipe,
+            total_timesteps=config.trainer.total_timesteps,
+            hardware=labels.hardware or _hardware(ranks),
+            price_per_hour=labels.price_per_hour,
+            memory_span=trainer.env.memory_span,
+            num_actions=trainer.env.num_actions,
+            **_levels(run, config, trainer.env.ceiling_return, say),
+        )
+    )
+
+
+def _levels(run: Run, config: TrainConfig, ceiling: float | None, say: Callable[[str], None]) -> dict[str, Any]:
+    """What players that do not learn reach: as run.json has it, else measured. Scripted players with one seed for all
+    runs; the random policy with the run's own, so that its spread is known."""
+    plan, world = config.evaluation, config.env
+
+    def measured(player: str, episodes: int, seed: int) -> Reference:
+        tell = counting(say, f"measuring the player '{player}'", episodes, "episodes")
+        return reference(world, player, episodes, seed, tell)
+
+    levels: dict[str, Any] = {"ceiling_return": ceiling}
+    if run.exists():
+        levels |= run.info.model_dump(include=_LEVELS, exclude_none=True)
+    if plan.random_episodes and "random_return" not in levels:
+        random = measured("random", plan.random_episodes, config.seed)
+        levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
+    if plan.reference_episodes and world.name in GRID_GAMES and "oracle_return" not in levels:
+        say(f"measuring scripted players, {plan.reference_episodes} episodes each (once for these knobs)")
+        means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]
+        memoryless, memory, oracle = itertools.accumulate(means, max)  # who knows more can do as who knows less
+        levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
+        levels["ceiling_return"] = levels["ceiling_return"] or memory
+    return levels
+
+
+def _hardware(ranks: Ranks) -> str:
+    if ranks.device.type == "cuda":
+        return f"{ranks.world_size}x {torch.cuda.get_device_name(ranks.device)}"
+    return f"{os.cpu_count()}-core CPU"

@@ -1,0 +1,238 @@
+"""Disks and buckets that stall, fail, fill up or lose bits: real file systems, real processes."""
+
+import itertools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import flaky_fs
+from helpers.training import start_process, tiny, wait_for
+
+from memexp.ppo.checkpoint import CheckpointError, load_latest
+from memexp.ppo.distributed import Ranks
+from memexp.ppo.train import train
+from memexp.runs import RESTART, Run
+
+ENDLESS = {"trainer__total_timesteps": 10**8, "evaluation__random_episodes": 0}
+SOON = "from memexp.ppo import saving; saving.STUCK_S = 0.5"
+
+
+def unmount(place):
+    subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
+
+
+class Bucket:
+    """A home on a file system that stalls and fails when told to; `below` shows what it holds, whatever it does."""
+
+    def __init__(self, folder):
+        self.below, self.mount, self._control = (folder / name for name in ("below", "mount", "control"))
+        self.below.mkdir()
+        self.mount.mkdir()
+        self.behave("ok")
+
+    def behave(self, how):
+        self._control.with_suffix(".new").write_text(how)
+        self._control.with_suffix(".new").replace(self._control)
+
+    def run(self, name):
+        return Run(self.below / "runs" / name)
+
+
+@pytest.fixture
+def bucket(tmp_path):
+    """Skips where there is no FUSE."""
+    if not os.access("/dev/fuse", os.W_OK) or not flaky_fs.available():
+        pytest.skip("needs /dev/fuse, libfuse3 and mfusepy")
+    bucket = Bucket(tmp_path)
+    arguments = [bucket.below, bucket.mount, bucket._control]
+    process = subprocess.Popen([sys.executable, flaky_fs.__file__, *arguments], stderr=subprocess.PIPE)
+    wait_for(lambda: os.path.ismount(bucket.mount), process, process.stderr)
+    yield bucket
+    bucket.behave("ok")
+    unmount(bucket.mount)
+    process.kill()
+    process.wait()
+
+
+def started(bucket, config, before=""):
+    """A run in the bucket that has written a checkpoint."""
+    process = start_process(config, before=before, MEMEXP_HOME=str(bucket.mount))
+    run = bucket.run(config.run)
+    wait_for(lambda: any(run.checkpoints.glob("*/manifest.json")), process)
+    return process, run
+
+
+def read_until(process, words):
+    """What the process says, up to a line with `words`."""
+    lines = []
+    for line in process.stdout:
+        lines.append(line.decode())
+        if words in lines[-1]:
+            return lines
+    raise AssertionError("".join(lines))
+
+
+@pytest.mark.slow
+def test_training_goes_on_while_a_bucket_stalls_and_nothing_is_lost_when_it_comes_back(bucket):
+    process, run = started(bucket, tiny(run="stalls", trainer__checkpoint_minutes=0, **ENDLESS), SOON)
+    bucket.behave("stall")
+    read_until(process, "has not answered for")
+    before = len(run.metrics())
+    bucket.behave("ok")
+    wait_for(lambda: len(run.metrics()) > before + 50, process)
+    assert [line["agent_steps"] for line in run.metrics()][: before + 50] == [128 * (i + 1) for i in range(before + 50)]
+    assert max(line["checkpoint/age_minutes"] for line in run.metrics()) > 0.5 / 60
+    process.terminate()
+    process.stdout.read()
+    assert process.wait(60) == RESTART
+    assert run.exit.agent_steps == max(int(path.name) for path in run.checkpoints.iterdir())
+
+
+@pytest.mark.slow
+def test_a_run_that_is_told_to_stop_ends_though_its_bucket_never_answers(bucket):
+    config = tiny(run="stuck", trainer__checkpoint_minutes=0, trainer__preemption_seconds=4, **ENDLESS)
+    process, run = started(bucket, config)
+    bucket.behave("stall")
+    process.terminate()
+    process.stdout.read()  # until the process has closed it
+    assert process.wait(60) == RESTART
+    assert run.exit is None
+
+
+@pytest.mark.slow
+def test_errors_of_a_bucket_are_said_and_counted_and_tried_again(bucket):
+    process, run = started(bucket, tiny(run="fails", trainer__checkpoint_minutes=0, **ENDLESS))
+    bucket.behave("fail")
+    assert "Input/output error" in read_until(process, "it is tried again, training goes on")[-1]
+    before = len(run.metrics())
+    bucket.behave("ok")
+    wait_for(lambda: len(run.metrics()) > before + 50, process)
+    lines = run.metrics()
+    assert [line["agent_steps"] for line in lines] == [128 * (i + 1) for i in range(len(lines))]
+    assert max(line["checkpoint/failed"] for line in lines) >= 1
+    process.send_signal(signal.SIGTERM)
+    process.stdout.read()
+    assert process.wait(60) == RESTART
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 8 MB. Skips where nothing may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "none", place], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("needs the right to mount a small file system")
+    yield place
+    unmount(place)
+
+
+def fill(place, leave):
+    """Leave so many bytes free, then return the file that takes the rest."""
+    filler = place / "filler"
+    filler.write_bytes(bytes(shutil.disk_usage(place).free - leave))
+    return filler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("leave", "minutes", "file"), [(20_000, 0, "checkpoints"), (0, 9, "metrics.jsonl")])
+def test_a_full_disk_ends_the_run_with_a_clear_error_and_the_last_checkpoint_whole(
+    leave, minutes, file, small_disk, monkeypatch
+):
+    monkeypatch.setenv("MEMEXP_HOME", str(small_disk))
+    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **ENDLESS)
+    run = Run.named("full")
+    process = start_process(config)
+    wait_for(lambda: len(run.metrics()) >= 3, process)
+    filler = fill(small_disk, leave)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == 1, output
+    said = re.findall(r"no space is left for (\S+): it needs [\d,]+ bytes, [\d,]+ are free", output)
+    assert any(file in path for path in said), output
+    lines = [line["agent_steps"] for line in run.metrics()]
+    assert lines == [128 * (i + 1) for i in range(len(lines))]
+    assert (run.path / "metrics.jsonl").read_text().endswith("}\n")
+    if file == "checkpoints":
+        point, problems = load_latest(run.checkpoints, Ranks(0, 1, torch.device("cpu")))
+        assert point is not None
+        assert lines[-1] - 20 * 128 < point.agent_steps <= lines[-1]
+        assert problems == []
+    filler.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def empty(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def unfinish(folder):
+    (folder / "manifest.json").unlink()
+    (folder / "unfinished").touch()
+
+
+DAMAGE = {
+    "weights cut": (lambda c: cut(c / "weights.safetensors"), "weights.safetensors is damaged"),
+    "a bit flipped": (lambda c: flip(c / "rank-00000.pt"), "rank-00000.pt is damaged"),
+    "a file gone": (lambda c: (c / "shared.pt").unlink(), "No such file"),
+    "the manifest gone": (lambda c: (c / "manifest.json").unlink(), "No such file"),
+    "the manifest torn": (lambda c: cut(c / "manifest.json"), "cannot be used"),
+    "an empty directory": (empty, "was not finished"),
+    "a crash while it was written": (unfinish, "was not finished"),
+}
+
+
+@pytest.fixture
+def two_checkpoints():
+    config = tiny(run="damaged", trainer__checkpoint_minutes=0)
+    train(config)
+    (Run.named("damaged").path / "exit.json").unlink()
+    return config, sorted(Run.named("damaged").checkpoints.iterdir())
+
+
+@pytest.mark.parametrize(("damage", "said"), DAMAGE.values(), ids=DAMAGE)
+def test_a_checkpoint_that_is_not_whole_is_named_and_the_one_before_is_used(damage, said, two_checkpoints, capsys):
+    config, (older, newest) = two_checkpoints
+    damage(newest)
+    assert train(config).status == "completed"
+    output = capsys.readouterr().out
+    assert f"checkpoint {newest}" in output
+    assert said in output
+    assert f"going on from {int(older.name)} agent steps" in output
+    assert [line["agent_steps"] for line in Run.named("damaged").metrics()] == [128 * (i + 1) for i in range(6)]
+
+
+def test_where_no_checkpoint_can_be_read_the_run_fails_and_nothing_is_deleted(two_checkpoints):
+    config, (older, newest) = two_checkpoints
+    (older / "manifest.json").unlink()
+    flip(newest / "shared.pt")
+    before = [path for folder in (Run.named("damaged").path, older, newest) for path in sorted(folder.iterdir())]
+    metrics = Run.named("damaged").metrics()
+    with pytest.raises(CheckpointError, match=r"shared\.pt is damaged.*manifest\.json"):
+        train(config)
+    assert all(path.exists() for path in before)
+    assert Run.named("damaged").metrics() == metrics
+
+
+def test_a_run_whose_first_checkpoint_was_not_finished_begins_anew(two_checkpoints, capsys):
+    config, folders = two_checkpoints
+    for folder in folders:
+        unfinish(folder)
+    assert train(config).status == "completed"
+    assert "going on from 0 agent steps" in capsys.readouterr().out
+    assert sum(1 for _ in itertools.chain(*(Path(f).glob("unfinished") for f in folders))) == 0

@@ -1,0 +1,144 @@
+"""Files written by another process: in order, whole or not at all, tried again, never waited for."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from memexp.runs import RESTART, scribe
+from memexp.runs.writer import LockedError, Writer
+
+WHOLE: dict = {"needs": {"part": 4}, "marker": "unfinished", "keep": []}
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = Writer(tmp_path / "lock", patience=0.6)
+    yield writer
+    writer.leave()
+
+
+def answers(writer):
+    found = list(writer.finish(60))
+    assert writer.idle
+    return found
+
+
+def test_orders_are_carried_out_one_after_the_other(writer, tmp_path):
+    for number in range(100):
+        writer.append(tmp_path / "lines", f"{number}\n".encode())
+        writer.replace(tmp_path / "latest", str(number).encode())
+    writer.sync(tmp_path / "lines")
+    assert [answer.number for answer in answers(writer)] == list(range(1, 202))
+    assert (tmp_path / "lines").read_text().split() == [str(number) for number in range(100)]
+    assert (tmp_path / "latest").read_text() == "99"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "lines", "lock"]
+
+
+def test_large_files_arrive_whole(writer, tmp_path):
+    data = os.urandom(5_000_000)
+    writer.replace(tmp_path / "deep" / "large", data)
+    answers(writer)
+    assert (tmp_path / "deep" / "large").read_bytes() == data
+
+
+def test_one_process_holds_the_lock_until_it_leaves(writer, tmp_path):
+    with pytest.raises(LockedError, match="held by another process"):
+        Writer(tmp_path / "lock")
+    writer.leave()
+    Writer(tmp_path / "lock").leave()
+
+
+def test_what_fails_is_tried_again_and_then_given_up_and_lines_are_kept_for_later(writer, tmp_path):
+    (tmp_path / "lines").mkdir()  # in the way
+    writer.append(tmp_path / "lines", b"first\n")
+    told = answers(writer)
+    assert [answer.retried for answer in told] == [True, False]
+    assert all("Is a directory" in (answer.error or "") for answer in told)
+    (tmp_path / "lines").rmdir()
+    writer.append(tmp_path / "lines", b"second\n")
+    assert [answer.error for answer in answers(writer)] == [None]
+    assert (tmp_path / "lines").read_text() == "first\nsecond\n"
+
+
+def test_a_group_whose_part_is_missing_is_never_committed(writer, tmp_path):
+    (tmp_path / "group" / "part").mkdir(parents=True)
+    writer.order("replace", tmp_path / "group" / "part", b"data", group="one")
+    writer.order("commit", tmp_path / "group" / "whole", b"", "one", **WHOLE)
+    told = answers(writer)
+    assert [(answer.number, answer.retried) for answer in told] == [(1, True), (1, False), (2, False)]
+    assert all(answer.group == "one" for answer in told)
+    assert not (tmp_path / "group" / "whole").exists()
+
+
+def test_a_commit_waits_for_the_parts_of_others(tmp_path):
+    """And what is ordered after it does not."""
+    writer = Writer()
+    group = tmp_path / "groups" / f"{20:015d}"
+    commit = writer.order("commit", group / "whole", b"", "one", **WHOLE)
+    writer.append(tmp_path / "lines", b"line")
+    assert writer.poll(30)[0].number == commit + 1
+    for folder in (group, tmp_path / "groups" / f"{10:015d}"):
+        folder.mkdir(parents=True)
+        (folder / "unfinished").touch()
+    (group / "part").write_bytes(b"data")
+    assert [(answer.number, answer.error) for answer in answers(writer)] == [(commit, None)]
+    assert sorted(path.name for path in group.iterdir()) == ["part", "whole"]
+    assert [path.name for path in group.parent.iterdir()] == [group.name]
+    writer.leave()
+
+
+@pytest.mark.parametrize("beside", ["notes", "123", ".hidden", "000000000000010.old", "x000000000000010"])
+def test_nothing_but_checkpoints_is_ever_removed(beside, tmp_path):
+    stranger = tmp_path / "checkpoints" / beside / "work"
+    stranger.mkdir(parents=True)
+    for folder in ("000000000000010", "000000000000020", "000000000000030"):
+        (tmp_path / "checkpoints" / folder).mkdir()
+    scribe.commit(tmp_path / "checkpoints" / "000000000000030" / "last", b"", {}, "unfinished", ["000000000000020"])
+    scribe.remove(stranger.parent)
+    left = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert left == {beside, "000000000000020", "000000000000030"}
+    assert stranger.exists()
+
+
+def test_it_ignores_the_signals_of_its_trainer_and_dies_with_it(writer):
+    (process,) = [child for child in psutil.Process().children() if "scribe.py" in " ".join(child.cmdline())]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process.send_signal(number)
+    assert answers(writer) == []
+    assert process.is_running()
+    program = (
+        "import os, signal; from pathlib import Path; from memexp.runs.writer import Writer; "
+        "writer = Writer(); print(writer._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([process.exe(), "-c", program], capture_output=True, text=True, check=False)
+    psutil.wait_procs([psutil.Process(pid) for pid in [int(done.stdout)] if psutil.pid_exists(pid)], timeout=30)
+    assert not psutil.pid_exists(int(done.stdout))
+
+
+def test_a_writer_that_was_killed_is_an_error_and_not_silence(tmp_path):
+    writer = Writer()
+    writer._process.kill()
+    writer.append(tmp_path / "lines", b"lost\n")
+    with pytest.raises(RuntimeError, match="the process that writes files ended"):
+        list(writer.finish(60))
+
+
+@given(st.lists(st.binary(max_size=40), max_size=8))
+def test_what_is_appended_is_what_is_there(tmp_path_factory, parts):
+    file: Path = tmp_path_factory.mktemp("appended") / "file"
+    for part in parts:
+        scribe.append(file, part)
+    assert (file.read_bytes() if parts else b"") == b"".join(parts)
+
+
+def test_the_job_is_restarted_on_the_exit_code_that_asks_for_it():
+    folder = Path(__file__).parents[2] / "devops" / "skypilot"
+    task = yaml.safe_load((folder / "task.yaml").read_text())
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [RESTART]
