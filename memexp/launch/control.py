@@ -25,16 +25,18 @@ def cancel(targets: Sequence[str], told: Callable[[str], None]) -> int:
     """
     runs = find_targets(targets)
     submitted = ledger.read()
-    here = [run for run in runs if is_locked(run) and lock_holder(run)]
-    there = [run for run in runs if run.name in submitted and run not in here]
-    ended = _cancel_jobs([run.name for run in there], told) if there else 0
+    names = [run.name for run in runs if run.name in submitted]
+    jobs = _cancel_jobs(names, told) if names else []
+    # A managed job is not ended behind SkyPilot's back, even where its trainer runs on this machine: it would recover.
+    here = [run for run in runs if run.name not in jobs and is_locked(run) and lock_holder(run)]
     for run in here:
         _cancel_here(run)
         told(f"{run.name}: cancelled after a checkpoint")
-    return ended + len(here)
+    return len(jobs) + len(here)
 
 
-def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> int:
+def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> list[str]:
+    """Cancel the managed jobs of these names that have not ended; returns their names."""
     sky = connect()
     settle(sky, told)
     queue = read_queue(sky)
@@ -44,7 +46,7 @@ def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> int:
         ask(sky, "cancel the jobs", lambda: sky.jobs.cancel(job_ids=numbers))
     for job in jobs:
         told(f"{job.name}: cancelled (job {job.number})")
-    return len(jobs)
+    return [job.name for job in jobs]
 
 
 def _cancel_here(run: Run) -> None:

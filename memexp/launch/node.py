@@ -125,6 +125,8 @@ def judge(run: Run, number: int, code: int, stopped: bool) -> End:
     if code == WRONG_USAGE:
         return End(code=WRONG_USAGE, word="wrong usage", agent_steps=steps, reason=reason)
     silent = (run.path / "silent").exists()
+    if outcome is not None and outcome.status == "cancelled":
+        return End(code=FAILED, word="cancelled", agent_steps=steps, reason=reason)
     if stopped and not silent:
         return End(code=RESTART, word="preempted", agent_steps=steps, reason=reason)
     # Nobody told it to stop, and yet it asks for another start: a rank waited for another in vain.

@@ -18,7 +18,7 @@ from memexp.runs import Run
 from memexp.runs.directory import write_atomically
 
 Market = Literal["spot", "on_demand"]
-Word = Literal["done", "time is up", "wrong usage", "preempted", "hung", "error", "failed"]
+Word = Literal["done", "time is up", "wrong usage", "preempted", "cancelled", "hung", "error", "failed"]
 """How a start ended; 'error' is one that another start may not meet, 'failed' is for good."""
 
 

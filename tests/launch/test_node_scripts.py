@@ -127,6 +127,7 @@ def test_jobs_that_share_a_node_use_different_ports(node):
         (0, "completed", 0),
         (75, "preempted", 75),
         (1, "preempted", 75),  # torchrun turns every failure into 1
+        (1, "cancelled", 1),
         (1, "failed", 75),  # an error that the next start may not meet
         (1, "", 75),
         (137, "", 75),

@@ -206,6 +206,19 @@ def test_a_run_of_this_machine_is_told_to_stop_and_counts_as_cancelled(capsys, h
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_managed_job_is_cancelled_by_skypilot_even_where_its_trainer_runs_on_this_machine(sky, capsys, home):
+    """Its end by a signal would be taken for a preemption, and the job recovered."""
+    submitted("a")
+    sky.add("a", "RUNNING")
+    run = write_run(home / "runs", "S", 0, [0.1], name="a", status=None)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert type_command(capsys, "cancel", "a").out.splitlines()[-1] == "1 run cancelled"
+        assert (process.poll(), sky.cancelled) == (None, [1])
+        process.terminate()
+
+
 # Logs.
 
 
