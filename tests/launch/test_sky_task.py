@@ -1,9 +1,11 @@
 """What is handed to SkyPilot: the founding commands as their author typed them are valid tasks, and carry no secret."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -288,13 +290,15 @@ def test_an_unknown_infrastructure_is_answered_with_the_nearest():
 # Submission.
 
 
-def test_without_an_api_server_the_command_says_so_and_writes_nothing(capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
-    monkeypatch.chdir(tmp_path)
-    typed = type_command(capsys, "launch", *COMMANDS[0])
-    assert typed.code == 1
+def test_without_an_api_server_the_command_says_so_and_writes_nothing(tmp_path):
+    # A process of its own: SkyPilot remembers the address that it first asked.
+    endpoint = {"SKYPILOT_API_SERVER_ENDPOINT": "http://127.0.0.1:9", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    command = [sys.executable, "-m", "memexp", "launch", *COMMANDS[0]]
+    environment = {**os.environ, **endpoint, "PYTHONPATH": str(ROOT)}
+    typed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert typed.returncode == 1
     assert re.fullmatch(
-        r"memexp: no SkyPilot API server answers .*`sky api start` and `sky check`.*nothing was submitted\n", typed.err
+        r"memexp: no SkyPilot API server answers .*`sky api start` and `sky check`.*nothing was submitted\n",
+        typed.stderr,
     )
     assert files_below(tmp_path) == {}
