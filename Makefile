@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # torch comes first and alone: with it in place no other package pulls another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint e2e clean
 
 demo: $(VENV)/ready
 	$(RUN)/memexp launch experiments/demo.yaml --local --jobs 2
@@ -22,6 +22,10 @@ lint: $(VENV)/ready
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
 	$(RUN)/lint-imports
+
+# Launches against a real SkyPilot API server, with a Slurm cluster on this machine; Debian, as root.
+e2e: $(VENV)/ready
+	bash devops/e2e/e2e.sh $(VENV)
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \

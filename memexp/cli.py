@@ -18,7 +18,7 @@ from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
 from memexp.runs import RESTART
 
-DONE, FAILED, WRONG_USAGE = 0, 1, 2
+DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of what Typer itself raises for wrong usage."""
@@ -41,6 +41,8 @@ class _Group(TyperGroup):
         except BrokenPipeError:
             sys.stderr.close()  # what reads our output has gone: `memexp ... | head`
             sys.exit(FAILED)
+        if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+            sys.exit(_fail("stopped", FAILED))
         sys.exit(code or DONE)
 
 
@@ -111,6 +113,9 @@ def launch(
     skip_git_check: Annotated[bool, typer.Option(help="Launch although nodes run other code than is here.")] = False,
     confirm: Annotated[bool, typer.Option(help="Ask before submitting.")] = False,
     infra: Annotated[str | None, typer.Option(help="aws, gcp, k8s, slurm/cluster, ...")] = None,
+    bucket: Annotated[str | None, typer.Option(help="Where run directories are kept: s3://..., gs://...")] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="Dollars: refuse what may cost more.")] = None,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Submit runs again whose job failed.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Validate everything, show the plan, submit nothing.")] = False,
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks: yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task a run into this folder.")] = None,
@@ -189,6 +194,29 @@ def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
     return DONE if report.ok else FAILED
 
 
+@app.command()
+def bench(
+    words: RecipeWords,
+    updates: Annotated[int, typer.Option(min=1, help="Updates that are timed.")] = 5,
+    table: Annotated[Path | None, typer.Option(help="Table to write into; else this machine's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast a recipe trains here; launches then plan with it. Under torchrun: all ranks together."""
+    config, _ = _config(words)
+    from memexp.launch.throughput import add_figure, figure_of
+    from memexp.ppo.bench import measure
+
+    notes = Console(stderr=True)
+    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s", highlight=False))
+    figure = figure_of(config, found.device, found.gpus, found.sps)
+    where = add_figure(figure, table)
+    if as_json:
+        print(figure.model_dump_json(indent=2))
+    else:
+        spread = f"{found.lowest:,.0f} to {found.highest:,.0f}"
+        print(f"{found.sps:,.0f} agent steps/s (median of {updates} updates, {spread}) on {figure.hardware}; {where}")
+
+
 def _config(words: list[str]) -> tuple[Any, list[str]]:
     """The config that a recipe and its words stand for, and the words that say so."""
     from memexp.config import parse_words
@@ -209,25 +237,28 @@ def status(
         bool, typer.Option("--next", help="Also judge the runs: whether to stop paying, or which seeds to run next.")
     ] = False,
 ) -> None:
-    """Show how runs stand: state, agent steps, return, rate and time left."""
+    """Show how runs stand, here and in the cloud: state, agent steps, return, rate, time left and dollars."""
     if plan and watch:
         raise UsageError("--next judges the runs once; to keep judging them: memexp report MATRIX --watch")
-    from memexp.launch.status import find_targets, status_of, status_table, watch_table
+    from memexp.launch.merge import Look, watch_table
+    from memexp.launch.status import find_targets, status_view
 
     if watch:
-        return watch_table(targets or [])
-    runs = find_targets(targets or [])
-    statuses = [status_of(run) for run in runs]
+        return watch_table(targets or [], Console())
+    look = Look()
+    statuses = look.at(targets or [])
+    if look.problem:
+        print(f"memexp: SkyPilot's queue is not known: {look.problem}", file=sys.stderr)
     todo: dict[str, str] | None = None
     if plan:
         from memexp.watch import plans
 
-        todo = plans(runs)
+        todo = plans(find_targets(targets or []))
     if as_json:
         rows = [one.as_dict() | ({"next": todo.get(one.run)} if todo is not None else {}) for one in statuses]
         print(json.dumps(rows, indent=2))
     elif statuses:
-        Console().print(status_table(statuses, todo))
+        Console().print(status_view(statuses, todo), soft_wrap=True)
     else:
         print("no runs yet")
     return None
@@ -246,18 +277,23 @@ def monitor(
 
 
 @app.command()
+def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...", show_default=False)]) -> None:
+    """End runs after a checkpoint, here and in the cloud; launching them again resumes them."""
+    from memexp.launch.control import cancel as end
+
+    number = end(targets, print)
+    print(f"{number} run{'s' * (number != 1)} cancelled")
+
+
+@app.command()
 def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", show_default=False)],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,
 ) -> None:
-    """Print what a run of this machine printed."""
-    from memexp.launch.status import find_targets, log_lines
+    """Print what a run printed, here or in the cloud."""
+    from memexp.launch.control import print_logs
 
-    found = find_targets([run])
-    if [one.name for one in found] != [run]:
-        raise UsageError(f"'{run}' is a matrix: name one of its runs, such as {found[0].name}")
-    for line in log_lines(found[0], follow):
-        print(line, end="", flush=True)
+    print_logs(run, follow, lambda line: print(line, end="", flush=True))
 
 
 @app.command()

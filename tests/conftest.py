@@ -8,8 +8,10 @@ settings.load_profile("memexp")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path, monkeypatch):
+def home(tmp_path, tmp_path_factory, monkeypatch):
     """$MEMEXP_HOME of the test: nothing is written into the checkout."""
     monkeypatch.setenv("MEMEXP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("MEMEXP_PRICES_FROM", "table")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return tmp_path / "home"

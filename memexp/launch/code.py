@@ -22,6 +22,8 @@ class Code:
     """URL to clone from, without credentials; empty where there is no remote."""
     problems: tuple[str, ...]
     """Why a node would run something else than what is here."""
+    workdir: str = ""
+    """Snapshot that nodes are sent in place of a clone; empty: they clone."""
 
     def require(self) -> None:
         """Raises LaunchError unless nodes would run exactly the code that is here."""

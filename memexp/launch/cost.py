@@ -1,64 +1,103 @@
-"""What a launch takes, in hours and dollars, before anything runs: an estimate from measured figures.
+"""What a launch takes before anything runs: hours, dollars and agent steps per second, from measured figures."""
 
-The figures are one user's, measured on cvc_random_maps with AgSA (3 layers, d_hidden 128), agent steps per second;
-X without memory was faster (4 layers: 390k steps/s on 8 L4). Other sizes and other worlds take another time.
-"""
-
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from memexp.launch.cell import Cell
+from memexp.launch.prices import Price, node_prices
 from memexp.launch.resources import Resources
-
-SOURCE = "estimated from cvc_random_maps on L4 GPUs: AgSA 258k, memoryless X 390k agent steps/s on 8x L4"
-L4_STEPS_PER_SECOND = {1: 32e3, 4: 131e3, 8: 258e3}
-"""GPUs of a node -> agent steps per second with AgSA."""
-L4_DOLLARS_PER_HOUR = {1: 1.0, 4: 5.0, 8: 10.0}
-"""GPUs of a node -> dollars an hour on demand."""
-MEMORYLESS_SPEEDUP = 390 / 258
-SPOT_SHARE = 0.3
-"""Share of the on-demand price that spot instances cost: $3 of $10 for 8 L4."""
+from memexp.launch.state import last_metrics
+from memexp.launch.throughput import Arm, Speed, cpu_name, expected_speed, measured_speed, measured_speeds
+from memexp.runs import Run
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Hours and dollars of one run, or the sum over runs."""
+    """What is left of one run, or the sum over runs."""
 
     hours: float
-    dollars_low: float
-    """At usual spot prices where spot is allowed, without an interruption."""
-    dollars_high: float
+    dollars_low: float | None
+    """At spot prices where spot is allowed, without an interruption; None where no price is known."""
+    dollars_high: float | None
     """At on-demand prices: no spot price is above."""
+    sps: float | None = None
+    """Agent steps per second of one run; None for a sum."""
+    speed_basis: str = ""
+    stands_for: str = ""
+    price_basis: str = ""
 
 
-def estimate(cell: Cell, resources: Resources) -> Estimate | None:
-    """Hours and dollars of one run; None for CPU machines, of which no figure is known."""
-    if not resources.gpus:
+class Estimator:
+    """Estimates cells on machines; asks tables, runs and catalog once."""
+
+    def __init__(self, resources: Resources | None):
+        """`resources` None: this machine."""
+        self.resources = resources
+        self.measured: dict[Arm, list[tuple[str, Speed]]] = measured_speeds()
+        self.prices: dict[str, Price] = node_prices(resources) if resources else {}
+
+    def estimate(self, cell: Cell) -> Estimate | None:
+        """Hours and dollars of what is left of the cell's run; None where no throughput is known."""
+        found = self._speed(cell)
+        if found is None:
+            return None
+        kind, speed = found
+        hours = max(0, cell.agent_steps - reached(cell.run)) / speed.sps / 3600
+        if self.resources is None:
+            return Estimate(hours, 0.0, 0.0, speed.sps, speed.basis, speed.stands_for)
+        if self.resources.max_runtime_hours is not None:
+            hours = min(hours, self.resources.max_runtime_hours)
+        if (price := self.prices.get(kind)) is None:
+            return Estimate(hours, None, None, speed.sps, speed.basis, speed.stands_for)
+        low, high = (hours * dollars for dollars in price_range(price, self.resources))
+        return Estimate(hours, low, high, speed.sps, speed.basis, speed.stands_for, price.source)
+
+    def _speed(self, cell: Cell) -> tuple[str, Speed] | None:
+        """The first kind of machine that a throughput is known for, and the throughput."""
+        if self.resources is None:
+            kind = cpu_name()
+            speed = measured_speed(cell, kind, 0, self.measured) or expected_speed(cell, kind, 0)
+            return (kind, speed) if speed else None
+        gpus, nodes = self.resources.gpus, self.resources.nodes
+        for kind in self.resources.accelerators if gpus else []:
+            speed = measured_speed(cell, kind, gpus * nodes, self.measured) or expected_speed(cell, kind, gpus, nodes)
+            if speed:
+                return kind, speed
         return None
-    speed = _per_node(L4_STEPS_PER_SECOND, resources.gpus) * resources.nodes
-    if cell.config.cortex.pattern == "X" and cell.config.cortex.mem_len == 0:
-        speed *= MEMORYLESS_SPEEDUP
-    hours = cell.agent_steps / speed / 3600
-    if resources.max_runtime_hours is not None:
-        hours = min(hours, resources.max_runtime_hours)
-    low, high = price_range(resources)
-    return Estimate(hours, hours * low, hours * high)
 
 
-def price_range(resources: Resources) -> tuple[float, float]:
-    """Dollars per hour of one run's machines: at usual spot prices where spot is allowed, and on demand."""
-    on_demand = _per_node(L4_DOLLARS_PER_HOUR, resources.gpus) * resources.nodes
-    return on_demand * SPOT_SHARE if resources.uses_spot else on_demand, on_demand
+def price_range(price: Price, resources: Resources) -> tuple[float, float]:
+    """Dollars per hour of one run's machines: at spot prices where spot is allowed, and on demand."""
+    low = price.spot if resources.uses_spot else price.on_demand
+    return low * resources.nodes, price.on_demand * resources.nodes
 
 
-def total(estimates: list[Estimate | None]) -> Estimate | None:
+def reached(run: str) -> int:
+    """Agent steps that the run has behind it."""
+    lines = last_metrics(Run.named(run))
+    return lines[-1].get("agent_steps", 0) if lines else 0
+
+
+def total(estimates: Sequence[Estimate | None]) -> Estimate | None:
     """The sum; None if one is not known."""
     known = [one for one in estimates if one is not None]
     if len(known) < len(estimates):
         return None
-    return Estimate(*(sum(getattr(one, key) for one in known) for key in ("hours", "dollars_low", "dollars_high")))
+    lows, highs = [one.dollars_low for one in known], [one.dollars_high for one in known]
+    return Estimate(
+        sum(one.hours for one in known),
+        None if None in lows else sum(low for low in lows if low is not None),
+        None if None in highs else sum(high for high in highs if high is not None),
+        speed_basis="; ".join(_bases(known)),
+        price_basis="; ".join(dict.fromkeys(one.price_basis for one in known if one.price_basis)),
+    )
 
 
-def _per_node(table: dict[int, float], gpus: int) -> float:
-    """The figure for a node of `gpus` GPUs: from the table, else in proportion to its nearest smaller entry."""
-    known = max(size for size in table if size <= gpus)
-    return table[known] * gpus / known
+def _bases(estimates: Sequence[Estimate]) -> Iterator[str]:
+    """Every figure once, with the patterns that it stands for besides its own."""
+    patterns: dict[str, dict[str, None]] = {}
+    for one in estimates:
+        patterns.setdefault(one.speed_basis, {})[one.stands_for] = None
+    for basis, stands_for in patterns.items():
+        others = " and ".join(pattern for pattern in stands_for if pattern)
+        yield f"{basis}, in place of {others}" if others else basis

@@ -9,17 +9,18 @@ from typing import Any
 from rich.console import Console
 
 from memexp.config import UsageError, check_run_name, parse_count, parse_words
-from memexp.launch import LaunchError
 from memexp.launch.cell import Cell, recipe_cells
-from memexp.launch.code import find_code
+from memexp.launch.cloud import check_budget, submit_due, tasks_of, write_out
 from memexp.launch.expand import check_exclusions, expand
 from memexp.launch.local import Outcome, default_jobs, run_here
 from memexp.launch.matrix import Matrix, Seeds, load_matrix, naming
 from memexp.launch.plan import Plan, make_plan, print_plan
 from memexp.launch.recipe import all_recipes, split_target
 from memexp.launch.resources import Resources
-from memexp.launch.sky_task import check_infra, dump, make_task, render, validate
-from memexp.launch.submit import connect, submit
+from memexp.launch.sky_task import check_infra
+
+MACHINES = ("nodes", "cpus", "spot", "infra", "bucket", "max_runtime_hours", "heartbeat_timeout_seconds")
+"""Options that change a matrix file's resources, and mean nothing with --local (as --gpus does)."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class Options:
     skip_git_check: bool = False
     confirm: bool = False
     infra: str | None = None
+    bucket: str | None = None
+    budget: float | None = None
+    retry_failed: bool = False
     dry_run: bool = False
     dump_config: str | None = None
     render: Path | None = None
@@ -79,8 +83,8 @@ def send(
 def check_options(options: Options) -> None:
     """Raises UsageError for options that contradict one another."""
     if options.local:
-        cloud = ("nodes", "cpus", "spot", "infra", "git_ref", "max_runtime_hours", "heartbeat_timeout_seconds")
-        for option in options.given(*cloud, "dump_config", "render", "confirm"):
+        cloud = (*MACHINES, "git_ref", "dump_config", "render", "confirm", "budget", "retry_failed")
+        for option in options.given(*cloud):
             raise UsageError(f"{option} has no meaning with --local")
     else:
         for option in options.given("jobs", "nproc"):
@@ -105,8 +109,9 @@ def read_target(words: Sequence[str], options: Options) -> tuple[str, list[Cell]
 
 def machines(resources: Resources, options: Options) -> Resources:
     """`resources` with what the options say in their place."""
-    names = ("gpus", "nodes", "cpus", "spot", "infra", "max_runtime_hours", "heartbeat_timeout_seconds")
-    return resources.but(**{name: getattr(options, name) for name in names})
+    for place in [*resources.regions, resources.infra]:
+        check_infra(place, "resources:")
+    return resources.but(**{name: getattr(options, name) for name in ("gpus", *MACHINES)})
 
 
 def _is_file_name(word: str) -> bool:
@@ -202,38 +207,17 @@ def _tell(outcome: Outcome, console: Console) -> None:
 def _to_cloud(
     plan: Plan, resources: Resources, options: Options, console: Console, notes: Console, confirm: Any
 ) -> int:
-    code = find_code(options.git_ref)
-    tasks = {run.cell.run: make_task(run.cell, resources, code) for run in plan.runs}
-    if note := validate(list(tasks.values())):
+    tasks, code, note = tasks_of(plan, resources, options)
+    if note:
         notes.print(note, highlight=False)
-    if options.dump_config:
-        console.file.write(dump(list(tasks.values()), options.dump_config) + "\n" * (options.dump_config == "json"))
+    if options.dump_config or options.render:
+        write_out(tasks, code, options, console, notes)
         return 0
-    if options.render:
-        paths = render(list(tasks.values()), options.render)
-        notes.print(f"{len(paths)} tasks written into {options.render}", highlight=False, soft_wrap=True)
-        return 0
-    if options.dry_run:
-        if code.problems:
-            notes.print(f"note: {'; '.join(code.problems)}", highlight=False, soft_wrap=True)
-        return _show(plan, options, console)
-    return _submit(plan, [tasks[cell.run] for cell in plan.due], options, console, confirm)
-
-
-def _submit(plan: Plan, tasks: list[dict[str, Any]], options: Options, console: Console, confirm: Any) -> int:
-    if not tasks:
-        print_plan(plan, console)
-        console.print("nothing to launch")
-        return 0
-    code = find_code(options.git_ref)
-    if not options.skip_git_check:
-        code.require()
-    sky = connect()
-    if not code.repository:
-        raise LaunchError("the checkout has no git remote that nodes could fetch the code from; nothing was submitted")
-    print_plan(plan, console)
-    if options.confirm and not confirm(f"Submit {len(tasks)} runs?"):
-        raise LaunchError("nothing was submitted")
-    sent = submit(sky, tasks, lambda line: console.print(line, highlight=False, soft_wrap=True))
-    console.print(f"{len(sent)} of {len(tasks)} runs submitted; `sky jobs queue` shows them", highlight=False)
+    if not options.dry_run:
+        check_budget(plan, options.budget)
+        return submit_due(plan, tasks, code, resources, options, console, confirm)
+    if code.problems:
+        notes.print(f"note: {'; '.join(code.problems)}", highlight=False, soft_wrap=True)
+    _show(plan, options, console)
+    check_budget(plan, options.budget)
     return 0

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.launch.cell import Cell
-from memexp.launch.state import is_locked
-from memexp.launch.status import duration, last_metrics
+from memexp.launch.notify import notify
+from memexp.launch.state import is_locked, last_metrics
+from memexp.launch.status import duration
 from memexp.runs import Run
 
 POLL_S = 0.1
@@ -163,11 +164,13 @@ class _Launch:
         name, outcome = job.cell.run, job.run.exit
         if job.process.returncode == 0:
             self.outcome.done.append(name)
+            notify("done", name, tell=self.say)
             return "done"
         if self.stopping or (outcome and outcome.status == "preempted"):
             self.outcome.stopped.append(name)
             return "stopped"
         self.outcome.failed.append((name, last_line(job.run)))
+        notify("failed", name, last_line(job.run), self.say)
         return f"failed (exit code {job.process.returncode})"
 
     def show(self) -> None:

@@ -1,7 +1,7 @@
 """The plan of a launch: which runs, how each stands, what is left to do and what that costs. Touches nothing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from memexp.config import UsageError, count_name
 from memexp.launch.cell import Cell
-from memexp.launch.cost import SOURCE, Estimate, estimate, total
+from memexp.launch.cost import Estimate, Estimator, total
 from memexp.launch.resources import Resources
 from memexp.launch.state import State, state_of
 from memexp.ppo.config import RESUMABLE
@@ -69,8 +69,8 @@ class Plan:
             "counts": self.counts,
             "resources": self.resources.model_dump() if self.resources else None,
             "machine_hours": cost and cost.hours,
-            "dollars": cost and [cost.dollars_low, cost.dollars_high],
-            "estimate": SOURCE if cost else None,
+            "dollars": [cost.dollars_low, cost.dollars_high] if cost and cost.dollars_high is not None else None,
+            "estimate": cost and {"speed": cost.speed_basis, "price": cost.price_basis or None},
             "runs": [_as_dict(run) for run in self.runs],
         }
 
@@ -96,6 +96,7 @@ def make_plan(name: str, cells: Sequence[Cell], resources: Resources | None) -> 
     Raises UsageError for a run that exists as another experiment.
     """
     runs = []
+    estimator = Estimator(resources)
     for cell in cells:
         run = Run.named(cell.run)
         try:
@@ -103,13 +104,28 @@ def make_plan(name: str, cells: Sequence[Cell], resources: Resources | None) -> 
         except (OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError) as error:
             why = f"its config.yaml cannot be read ({type(error).__name__})"
             raise UsageError(f"run '{run.name}' exists but {why}: give the new run another name") from None
-        runs.append(PlannedRun(cell, state_of(run), estimate(cell, resources) if resources else None))
+        runs.append(PlannedRun(cell, state_of(run), estimator.estimate(cell)))
     return Plan(name, runs, resources)
 
 
 def print_plan(plan: Plan, console: Console) -> None:
     """The plan as a table of arms, the runs by state, and what is due takes."""
-    table = Table("environment", "arm", "steps", "seeds", "state", box=box.SIMPLE_HEAD, title=None)
+    table = Table(
+        "environment",
+        "arm",
+        "steps",
+        "seeds",
+        "steps/s",
+        "h/run",
+        "$/run",
+        "state",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    for column in table.columns[:2]:
+        column.overflow = "fold"
+    for column in table.columns[4:7]:
+        column.justify = "right"
     for row in _arms(plan):
         table.add_row(*row)
     console.print(table)
@@ -118,11 +134,27 @@ def print_plan(plan: Plan, console: Console) -> None:
     console.print(f"{number}: {states}; {len(plan.due)} to launch", highlight=False, soft_wrap=True)
     if plan.resources:
         console.print(f"each on {describe(plan.resources)}", highlight=False, soft_wrap=True)
+    for line in _cost_lines(plan):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _cost_lines(plan: Plan) -> Iterator[str]:
+    """Hours and dollars of what is due, and where the figures come from."""
     if cost := plan.cost:
-        dollars = "$" + " to $".join(dict.fromkeys(f"{d:,.0f}" for d in (cost.dollars_low, cost.dollars_high)))
-        console.print(f"{cost.hours:,.1f} machine hours, {dollars} ({SOURCE})", highlight=False, soft_wrap=True)
+        yield f"{cost.hours:,.1f} machine hours" + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+        yield f"  steps/s: {cost.speed_basis}"
+        if cost.price_basis and plan.resources:
+            yield f"  prices: {cost.price_basis}"
+        elif plan.resources and not plan.resources.is_own:
+            yield "  prices: none is known for these machines"
     elif plan.due and plan.resources:
-        console.print("hours and dollars: no figure is known for these machines", highlight=False, soft_wrap=True)
+        yield "hours and dollars: no figure is known for these machines"
+
+
+def _dollars(cost: Estimate, decimals: int) -> str:
+    """'430-1,434'; nothing where not known, or free."""
+    bounds = [one for one in (cost.dollars_low, cost.dollars_high) if one]
+    return "-".join(dict.fromkeys(f"{one:,.{decimals}f}" for one in bounds))
 
 
 def _arms(plan: Plan) -> list[tuple[str, ...]]:
@@ -133,7 +165,11 @@ def _arms(plan: Plan) -> list[tuple[str, ...]]:
     for (env, arm, steps), runs in groups.items():
         states = Counter(run.state for run in runs)
         seeds = ranges([run.cell.config.seed for run in runs])
-        rows.append((env, arm, count_name(steps), seeds, ", ".join(f"{n} {state}" for state, n in states.items())))
+        costs = [run.estimate for run in runs if run.estimate]
+        cost = max(costs, key=lambda one: one.hours, default=None)  # that of a run that has not begun, if there is one
+        figures = (f"{cost.sps:,.0f}", f"{cost.hours:.2f}", _dollars(cost, 1)) if cost else ("", "", "")
+        state = ", ".join(f"{n} {state}" for state, n in states.items())
+        rows.append((env, arm, count_name(steps), seeds, *figures, state))
     return rows
 
 
@@ -153,8 +189,8 @@ def describe(resources: Resources) -> str:
     kinds = f"{resources.gpus}x {' or '.join(resources.accelerators)}" if resources.gpus else "CPUs"
     market = {True: "spot only", False: "on demand", None: "spot first" if resources.uses_spot else "on demand"}
     parts = [f"{resources.nodes} nodes of {kinds}" if resources.nodes > 1 else kinds, market[resources.spot]]
-    if resources.infra:
-        parts.append(f"in {resources.infra}")
+    if places := [place for place in resources.places if place]:
+        parts.append(f"in {' or '.join(places)}")
     if resources.max_runtime_hours:
         parts.append(f"at most {resources.max_runtime_hours:g} h")
     return ", ".join(parts)

@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from memexp.config import Config
 
-NO_SPOT = ("slurm", "k8s", "kubernetes", "ssh")
-"""Infrastructures that sell no spot instances."""
+OWN = ("slurm", "k8s", "kubernetes", "ssh")
+"""Infrastructures of one's own: they sell no spot instances, and an hour has no price."""
+SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
+"""Environment variables that are handed over as SkyPilot secrets, in memory alone."""
 
 
 class Resources(Config):
@@ -25,16 +27,50 @@ class Resources(Config):
     """Kinds of GPU that will do, in the order of preference."""
     infra: str | None = None
     """SkyPilot infrastructure ("aws", "gcp/us-central1", "k8s", "slurm/mycluster"); None: the cheapest enabled one."""
+    regions: list[str] = Field(default=[])
+    """Infrastructures with region that will do ("aws/us-east-1", "gcp/us-central1"); empty: all. `infra` pins one."""
     max_runtime_hours: float | None = Field(default=None, gt=0)
     """The run is stopped after this many hours, summed over its restarts; None: never."""
     heartbeat_timeout_seconds: int = Field(default=1800, gt=0)
     """A run that wrote no metrics for this long is restarted."""
     bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/]+(/[^\s/]+)*$")
-    """Bucket that run directories are kept in ("s3://mybucket/memexp"); None: the node's own disk."""
+    """Bucket that run directories are kept in ("s3://mybucket/memexp"); None: the node's own disk,
+    which a recovery on another node does not find again."""
+    home: str | None = Field(default=None, pattern=r"^[/~]")
+    """Folder of run directories that all nodes see (a cluster's shared file system), in place of a bucket."""
+    envs: dict[str, str] = Field(default={})
+    """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}); secrets are taken from the environment."""
+
+    @field_validator("envs")
+    @classmethod
+    def _no_secret_is_written(cls, envs: dict[str, str]) -> dict[str, str]:
+        for name in envs:
+            if not name.isidentifier():
+                raise ValueError(f"'{name}' is no name of an environment variable")
+            if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD")):
+                hint = "set it where you type memexp launch" if name in SECRETS else "hand it to SkyPilot as a secret"
+                raise ValueError(f"'{name}' looks like a secret, which would stand in files and logs: {hint}")
+        return envs
+
+    @model_validator(mode="after")
+    def _one_place_for_runs(self) -> "Resources":
+        if self.bucket and self.home:
+            raise ValueError("bucket and home contradict each other: run directories are in one place")
+        return self
+
+    @property
+    def places(self) -> list[str | None]:
+        """Where the run may be placed: the pinned infrastructure, the regions, or (None) anywhere."""
+        return [self.infra] if self.infra else [*self.regions] or [None]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether all machines are one's own."""
+        return all((place or "").partition("/")[0].lower() in OWN for place in self.places)
 
     @model_validator(mode="after")
     def _spot_is_sold_there(self) -> "Resources":
-        if self.spot and self.infra and self.infra.partition("/")[0].lower() in NO_SPOT:
+        if self.spot and self.infra and self.is_own:
             raise ValueError(f"spot: {self.infra} has no spot instances; leave spot away")
         return self
 
@@ -42,7 +78,7 @@ class Resources(Config):
     def uses_spot(self) -> bool:
         """Whether spot instances come first."""
         if self.spot is None:
-            return self.gpus > 0 and (self.infra or "").partition("/")[0].lower() not in NO_SPOT
+            return self.gpus > 0 and not self.is_own
         return self.spot
 
     def but(self, **changes: Any) -> "Resources":

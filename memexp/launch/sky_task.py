@@ -1,10 +1,14 @@
 """A cell as a SkyPilot task: devops/skypilot/task.yaml with name, machines, environment and words filled in."""
 
 import copy
+import hashlib
+import importlib.metadata
 import itertools
 import json
+import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +19,7 @@ from memexp.config import UsageError, did_you_mean, read_yaml
 from memexp.launch import LaunchError
 from memexp.launch.cell import Cell
 from memexp.launch.code import CHECKOUT, Code
-from memexp.launch.cost import price_range
+from memexp.launch.prices import Price
 from memexp.launch.resources import Resources
 
 TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
@@ -23,7 +27,9 @@ MOUNT = "/mnt/memexp"
 """Where a node finds the bucket of run directories."""
 
 
-def make_task(cell: Cell, resources: Resources, code: Code) -> dict[str, Any]:
+def make_task(
+    cell: Cell, resources: Resources, code: Code, prices: Mapping[str, Price] | None = None
+) -> dict[str, Any]:
     """The task that trains `cell`; contains no secret."""
     task = copy.deepcopy(_template())
     task["name"] = cell.run
@@ -36,31 +42,30 @@ def make_task(cell: Cell, resources: Resources, code: Code) -> dict[str, Any]:
         "MEMEXP_REPOSITORY": code.repository,
         "MEMEXP_COMMIT": code.commit,
         "MEMEXP_RUN": cell.run,
-        "MEMEXP_HOME": MOUNT if resources.bucket else "",
+        "MEMEXP_HOME": MOUNT if resources.bucket else resources.home or "",
         "MEMEXP_HEARTBEAT_SECONDS": str(resources.heartbeat_timeout_seconds),
         "MEMEXP_MAX_RUNTIME_HOURS": f"{resources.max_runtime_hours:g}" if resources.max_runtime_hours else "",
+        "MEMEXP_PRICES": json.dumps({kind: price.as_dict(resources) for kind, price in (prices or {}).items()}),
+        **resources.envs,
     }
     if resources.bucket:
         task["file_mounts"] = {MOUNT: {"source": resources.bucket, "mode": "MOUNT_CACHED"}}
-    task["run"] = task["run"].replace("{words}", shlex.join(_arguments(cell, resources)))
+    task["run"] = task["run"].replace("{words}", shlex.join(cell.arguments))
     return task
 
 
-def _arguments(cell: Cell, resources: Resources) -> list[str]:
-    """The cell's words, and what an hour costs where that is known."""
-    words = list(cell.arguments)
-    if resources.gpus and "labels.price_per_hour" not in cell.words:
-        words.append(f"labels.price_per_hour={price_range(resources)[0]:g}")
-    return words
+def sent_along(task: dict[str, Any], code: Code) -> dict[str, Any]:
+    """The task with the snapshot of its code as workdir, in place of a clone."""
+    envs = {**task["envs"], "MEMEXP_REPOSITORY": "", "MEMEXP_COMMIT": code.commit}
+    return {**task, "workdir": code.workdir, "envs": envs}
 
 
 def _candidates(resources: Resources) -> Iterable[dict[str, Any]]:
-    """Kinds of GPU x markets, spot first; SkyPilot takes the cheapest that can be had."""
+    """Places x kinds of GPU x markets, spot first; SkyPilot takes the cheapest that can be had."""
     markets = [True, False] if resources.spot is None and resources.uses_spot else [resources.uses_spot]
-    infra = {"infra": resources.infra} if resources.infra else {}
     kinds = [{"accelerators": f"{kind}:{resources.gpus}"} for kind in resources.accelerators]
-    for spot, kind in itertools.product(markets, kinds if resources.gpus else [{}]):
-        yield {**infra, **kind, "use_spot": spot}
+    for spot, place, kind in itertools.product(markets, resources.places, kinds if resources.gpus else [{}]):
+        yield {**({"infra": place} if place else {}), **kind, "use_spot": spot}
 
 
 @cache
@@ -73,16 +78,30 @@ def _template() -> dict[str, Any]:
 def validate(tasks: Sequence[dict[str, Any]]) -> str | None:
     """Have SkyPilot's own Task class judge the tasks, one of each shape; tasks that differ in words alone are alike.
 
-    Returns why they could not be judged (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
+    What it has once found right is remembered: importing it takes two seconds. Returns why they could not be judged
+    (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
     """
     try:
-        import sky
-    except ImportError:
+        version = importlib.metadata.version("skypilot")
+    except importlib.metadata.PackageNotFoundError:
         return "not validated: SkyPilot is not installed (pip install 'memexp[cloud]')"
     shapes = {json.dumps({**task, "name": "", "envs": "", "run": ""}): task for task in tasks}
-    for task in shapes.values():
-        to_sky(sky, task)
+    unknown = {_seen(shape, version): task for shape, task in shapes.items() if not _seen(shape, version).exists()}
+    if unknown:
+        import sky
+
+        for mark, task in unknown.items():
+            to_sky(sky, task)
+            with suppress(OSError):  # without a cache the next launch asks again
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
     return None
+
+
+def _seen(shape: str, version: str) -> Path:
+    """The file that is there once this version of SkyPilot has found a task of this shape right."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "memexp" / "tasks" / hashlib.sha256(f"{version} {shape}".encode()).hexdigest()[:32]
 
 
 def to_sky(sky: Any, task: dict[str, Any], secrets: dict[str, str] | None = None) -> Any:
@@ -96,11 +115,11 @@ def to_sky(sky: Any, task: dict[str, Any], secrets: dict[str, str] | None = None
     return made
 
 
-def check_infra(infra: str | None) -> None:
+def check_infra(infra: str | None, where: str = "--infra") -> None:
     """Raises UsageError for an infrastructure that SkyPilot does not know, with the nearest one it does."""
     name = (infra or "*").partition("/")[0].lower()
     if name not in INFRA:
-        raise UsageError(f"--infra {infra}: unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
+        raise UsageError(f"{where} {infra}: unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
 
 
 INFRA = ("*", "aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "runpod", "vast", "vsphere", "cudo", "fluidstack")

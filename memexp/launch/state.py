@@ -1,13 +1,20 @@
 """How a run stands, from its directory: new, running, done, failed, or started and waiting to be resumed."""
 
 import fcntl
+import json
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from memexp.runs import Exit, Run
 
-State = Literal["new", "running", "done", "failed", "preempted", "cancelled", "interrupted"]
-"""'interrupted': started, but no process works on it and nothing says how it ended (killed, or the machine died)."""
+State = Literal[
+    "new", "pending", "running", "recovering", "done", "failed", "preempted", "cancelled", "interrupted"
+]  # fmt: skip
+"""'pending' and 'recovering' are SkyPilot's word. 'interrupted': started, but no process works on it and nothing says
+how it ended (killed, or the machine died)."""
+
+TAIL = 1 << 16
+"""Bytes read from the end of metrics.jsonl: the last lines."""
 
 
 def state_of(run: Run) -> State:
@@ -41,3 +48,22 @@ def is_locked(run: Run) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def last_metrics(run: Run) -> list[dict[str, Any]]:
+    """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
+    try:
+        with open(run.path / "metrics.jsonl", "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return []
+    parsed = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:  # cut by the seek, or torn by a crash
+            continue
+        if isinstance(record, dict):
+            parsed.append(record)
+    return parsed

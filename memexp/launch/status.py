@@ -1,29 +1,24 @@
 """How runs stand, read from their directories: state, agent steps, return, rate and time left."""
 
-import json
-import os
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.live import Live
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from memexp.config import UsageError, count_name, did_you_mean
+from memexp.launch import ledger
 from memexp.launch.expand import expand
 from memexp.launch.matrix import load_matrix
-from memexp.launch.state import State, end_of, is_locked, state_of
+from memexp.launch.starts import last_error, spent, starts_of
+from memexp.launch.state import State, end_of, last_metrics, state_of
+from memexp.launch.throughput import rate_of
 from memexp.runs import Run, RunInfo, find_runs, runs_dir
-
-TAIL = 1 << 16
-"""Bytes read from the end of metrics.jsonl: the last lines."""
-WATCH_S = 2.0
-"""Seconds between two looks of --watch."""
-FOLLOW_S = 0.5
-"""Seconds between two looks of --follow."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,17 @@ class Status:
     eta_s: float | None = None
     """Seconds left at that rate, of a run that runs."""
     reason: str | None = None
-    """Why it ended as it did."""
+    """Why it ended as it did; of a run that failed, the last line that names an error."""
+    job: int | None = None
+    """Number of its managed job."""
+    recoveries: int | None = None
+    """How often SkyPilot has recovered it."""
+    hours: float | None = None
+    """Hours of machines so far, over all starts."""
+    spent: float | None = None
+    """Dollars so far, over all starts; None where a price is not known."""
+    projected: float | None = None
+    """Dollars when it is done: what is spent, and what is left at the measured rate and the present price."""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -60,8 +65,9 @@ def status_of(run: Run) -> Status:
     if info is None:
         return Status(run.name, state, reason="run.json is damaged")
     steps = lines[-1].get("agent_steps", 0) if lines else outcome.agent_steps if outcome else 0
-    sps = lines[-1].get("sps") if lines else None
     left = max(0, info.total_timesteps - steps)
+    rate = rate_of(run) or (lines[-1].get("sps") if lines else None)
+    hours, dollars = spent(run) if starts_of(run) else (None, None)
     return Status(
         run.name,
         state,
@@ -72,10 +78,19 @@ def status_of(run: Run) -> Status:
         steps,
         info.total_timesteps,
         next((line["episode/return"] for line in reversed(lines) if line.get("episode/return") is not None), None),
-        sps,
-        left / sps if sps and state == "running" else None,
-        outcome.reason if outcome else None,
+        lines[-1].get("sps") if lines else None,
+        left / rate if rate and state == "running" else None,
+        (outcome.reason if outcome else None) or (last_error(run) if state == "failed" else None),
+        hours=hours,
+        spent=dollars,
+        projected=_projected(dollars, left if state != "done" else 0, rate, info.price_per_hour),
     )
+
+
+def _projected(dollars: float | None, left: int, rate: float | None, price: float | None) -> float | None:
+    if dollars is None or not left:
+        return dollars
+    return dollars + left / rate / 3600 * price if rate and price is not None else None
 
 
 def info_of(run: Run) -> RunInfo | None:
@@ -92,32 +107,16 @@ def matrix_of(run: Run) -> str | None:
     return info.matrix if info else None
 
 
-def last_metrics(run: Run) -> list[dict[str, Any]]:
-    """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
-    try:
-        with open(run.path / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return []
-    parsed = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:  # cut by the seek, or torn by a crash
-            continue
-        if isinstance(record, dict):
-            parsed.append(record)
-    return parsed
-
-
 def find_targets(targets: Sequence[str]) -> list[Run]:
-    """The runs that `targets` (run names, matrix names, matrix files) stand for; without targets, all there are.
+    """The runs that `targets` (run names, matrix names, matrix files) stand for; without targets, all there are
+    and all that were submitted from here.
 
     A matrix file stands for all its cells, also those that have no directory yet, and for all runs of its name.
     Raises UsageError for a target that is none of these.
     """
     known = find_runs()
+    there = {run.name for run in known}
+    known += [Run.named(name) for name in ledger.read() if name not in there]
     if not targets:
         return known
     runs: dict[str, Run] = {}
@@ -134,7 +133,8 @@ def find_targets(targets: Sequence[str]) -> list[Run]:
 
 def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     """The runs among `known` that belong to matrix `name`. Raises UsageError where none does."""
-    matrices = {run.name: matrix_of(run) for run in known}
+    submitted = ledger.read()
+    matrices = {run.name: matrix_of(run) or (s.matrix if (s := submitted.get(run.name)) else None) for run in known}
     found = [run for run in known if matrices[run.name] == name]
     if not found:
         names = [*matrices, *(matrix for matrix in matrices.values() if matrix)]
@@ -143,9 +143,14 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     return found
 
 
-def status_table(statuses: Sequence[Status], todo: Mapping[str, str] | None = None) -> Table:
-    """The statuses as a table, one row a run; with `todo`, run -> what to do about its arm, in a last column."""
-    table = Table("run", "state", "agent steps", "return", "steps/s", "left", box=box.SIMPLE_HEAD)
+def status_view(statuses: Sequence[Status], todo: Mapping[str, str] | None = None) -> Group:
+    """The statuses as a table, one row a run; below it what has failed and why, and the totals.
+
+    With `todo`, run -> what to do about its arm, in a last column.
+    """
+    paid = any(s.spent is not None or s.projected is not None for s in statuses)
+    headers = ("run", "state", "agent steps", "return", "steps/s", "left", *(("spent", "projected") if paid else ()))
+    table = Table(*headers, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.columns[0].overflow = "fold"
     for column in table.columns[2:]:
         column.justify = "right"
@@ -155,14 +160,28 @@ def status_table(statuses: Sequence[Status], todo: Mapping[str, str] | None = No
         total = f" / {count_name(s.total_timesteps)}" if s.total_timesteps else ""
         table.add_row(
             s.run,
-            s.state,
+            f"{s.state} {s.recoveries}" if s.state == "recovering" else s.state,
             f"{s.agent_steps:,}{total}",
             "" if s.episode_return is None else f"{s.episode_return:.3f}",
             f"{s.sps:,.0f}" if s.sps else "",
             duration(s.eta_s),
+            *((_money(s.spent), _money(s.projected)) if paid else ()),
             *([todo.get(s.run, "")] if todo is not None else []),
         )
-    return table
+    failed = [Text(f"failed: {s.run}: {s.reason}") for s in statuses if s.state == "failed" and s.reason]
+    return Group(table, *failed, *([Text(totals(statuses))] if paid else []))
+
+
+def totals(statuses: Sequence[Status]) -> str:
+    """'3 done, 1 running; 12.5 h, $37.50 spent, $84 projected' (of the runs of which it is known)."""
+    states = ", ".join(f"{number} {state}" for state, number in Counter(s.state for s in statuses).items())
+    hours = sum(s.hours or 0.0 for s in statuses)
+    spent, projected = sum(s.spent or 0.0 for s in statuses), sum(s.projected or s.spent or 0.0 for s in statuses)
+    return f"{states}; {hours:,.1f} h, ${spent:,.2f} spent, ${projected:,.2f} projected"
+
+
+def _money(dollars: float | None) -> str:
+    return "" if dollars is None else f"${dollars:,.2f}"
 
 
 def duration(seconds: float | None) -> str:
@@ -201,31 +220,3 @@ def find_matrix(target: str) -> tuple[str, list[Run]]:
 
 def damaged_runs() -> list[Run]:
     return [run for run in find_runs() if info_of(run) is None]
-
-
-def watch_table(targets: Sequence[str]) -> None:
-    """Show the table of `targets` until Ctrl-C."""
-    with Live(status_table([]), refresh_per_second=4) as live:
-        try:
-            while True:
-                live.update(status_table([status_of(run) for run in find_targets(targets)]))
-                time.sleep(WATCH_S)
-        except KeyboardInterrupt:
-            return
-
-
-def log_lines(run: Run, follow: bool) -> Iterator[str]:
-    """The lines of the run's log; with `follow`, more as they come, until no process works on the run.
-
-    Raises UsageError where there is no log (only `memexp launch --local` keeps one).
-    """
-    path = run.path / "log.txt"
-    if not path.exists():
-        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
-    with open(path, encoding="utf-8", errors="replace") as file:
-        while True:
-            running = is_locked(run)  # asked before reading: what was written until then is read
-            yield from file
-            if not (follow and running):
-                return
-            time.sleep(FOLLOW_S)

@@ -1,5 +1,6 @@
 """Where a run came from: commit, uncommitted changes, packages, command line, host and devices. No secrets."""
 
+import json
 import os
 import platform
 import socket
@@ -9,18 +10,18 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+CHECKOUT = Path(__file__).parents[2]
+CODE_FILE = ".memexp_code.json"
+"""In code that was sent to a node without its git history: {commit, dirty, diff}."""
 MAX_DIFF = 1_000_000
 """Characters of the uncommitted changes that are kept."""
 
 
 def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
     """A JSON-ready record. The environment's variables are left out: they may hold keys."""
-    diff = _git("diff", "HEAD")
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
-        "diff": diff[:MAX_DIFF] if diff else None,
+        **code(),
         "argv": argv,
         "python": platform.python_version(),
         "packages": dict(sorted((d.name, d.version) for d in distributions() if d.name)),
@@ -29,6 +30,19 @@ def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "device": device,
         "world_size": world_size,
+    }
+
+
+def code(checkout: Path = CHECKOUT) -> dict[str, Any]:
+    """Commit and uncommitted changes of the code that runs: the checkout's, or as the launch that sent it wrote."""
+    if (record := checkout / CODE_FILE).exists():
+        sent = json.loads(record.read_text())
+        return {**sent, "diff": sent["diff"][:MAX_DIFF] if sent["diff"] else None}
+    diff = _git("diff", "HEAD")
+    return {
+        "commit": _git("rev-parse", "HEAD"),
+        "dirty": bool(_git("status", "--porcelain")),
+        "diff": diff[:MAX_DIFF] if diff else None,
     }
 
 

@@ -1,8 +1,7 @@
 """What nodes run is a commit that they can fetch, named without credentials; anything else is said."""
 
-import subprocess
-
 import pytest
+from helpers.checkouts import checkout_at, commit, git
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError
@@ -11,24 +10,7 @@ from memexp.launch.code import find_code, public_url
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout with one pushed commit."""
-    git(tmp_path, "init", "--quiet", "--bare", "remote.git")
-    git(tmp_path, "clone", "--quiet", "remote.git", "work")
-    work = tmp_path / "work"
-    (work / "a.txt").write_text("one")
-    commit(work)
-    git(work, "push", "--quiet", "origin", "HEAD")
-    return work
-
-
-def git(folder, *words):
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
-    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
-
-
-def commit(work):
-    git(work, "add", ".")
-    git(work, "commit", "--quiet", "-m", "a commit")
+    return checkout_at(tmp_path)
 
 
 def test_pushed_code_has_no_problem(checkout):

@@ -1,16 +1,13 @@
 """The plan tells what is left to do, what it costs, and refuses a name that stands for another experiment."""
 
 import fcntl
-import json
 
 import pytest
 
 from memexp.config import UsageError
 from memexp.launch.cell import default_name, recipe_cells
-from memexp.launch.cost import estimate, price_range
 from memexp.launch.plan import make_plan
 from memexp.launch.recipe import find_recipe
-from memexp.launch.resources import Resources
 from memexp.launch.state import state_of
 from memexp.runs import Exit, Run, RunInfo
 
@@ -79,30 +76,3 @@ def test_a_run_without_a_name_is_called_after_its_words_whatever_their_order():
     names = {default_name(TMAZE, dict(pairs)) for pairs in ([("a", "1"), ("b.c", "x/y")], [("b.c", "x/y"), ("a", "1")])}
     assert names == {"tmaze.a-1.c-x-y"}
     assert default_name(find_recipe("cvc_random_maps_train.train"), {}) == "cvc-random-maps"
-
-
-def test_the_founding_cost_is_what_its_author_measured():
-    cell = recipe_cells(find_recipe("cvc_random_maps_train.train"), {"pattern": "AgSA", "run": "a"})[0]
-    cost = estimate(cell, Resources(gpus=8, spot=True))
-    assert cost is not None
-    assert cost.hours == pytest.approx(2e9 / 258e3 / 3600)
-    assert (cost.dollars_low, cost.dollars_high) == (pytest.approx(cost.hours * 3), pytest.approx(cost.hours * 10))
-    memoryless = recipe_cells(find_recipe("cvc_random_maps_train.train"), {"run": "b"})[0]
-    fast = estimate(memoryless, Resources(gpus=8))
-    assert fast is not None
-    assert fast.hours == pytest.approx(1.43, abs=0.01)
-
-
-def test_nothing_is_invented_for_machines_of_which_no_figure_is_known():
-    cell = recipe_cells(TMAZE, {"run": "a"})[0]
-    plan = make_plan("a", [cell], Resources(gpus=0)).as_dict()
-    assert plan["dollars"] is None
-    assert plan["machine_hours"] is None
-    assert json.loads(json.dumps(plan))["due"] == 1
-
-
-@pytest.mark.parametrize("gpus", [1, 2, 4, 6, 8, 16])
-def test_more_gpus_cost_more_and_spot_is_never_dearer(gpus: int):
-    low, high = price_range(Resources(gpus=gpus))
-    assert 0 < low < high < price_range(Resources(gpus=gpus + 1))[1]
-    assert price_range(Resources(gpus=gpus, spot=False)) == (high, high)

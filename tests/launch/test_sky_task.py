@@ -1,24 +1,23 @@
 """What is handed to SkyPilot: the founding commands as their author typed them are valid tasks, and carry no secret."""
 
 import json
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import yaml
 from helpers.commands import files_below, type_command
 
 from memexp.config import UsageError
-from memexp.launch import LaunchError
 from memexp.launch.cell import recipe_cells
 from memexp.launch.code import Code
 from memexp.launch.recipe import find_recipe
 from memexp.launch.resources import Resources
-from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, to_sky, validate
-from memexp.launch.submit import connect, submit
+from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, sent_along, to_sky, validate
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
@@ -115,7 +114,9 @@ def test_a_founding_command_is_a_valid_skypilot_task(words: list[str], capsys):
     assert kinds == {("L4", 8), ("A10G", 8)}
     assert {r.use_spot for r in task.resources} == {True, False}
     recovery = next(iter(task.resources)).job_recovery
-    assert (recovery["strategy"], recovery["max_restarts_on_errors"]) == ("EAGER_NEXT_REGION", 3)
+    assert recovery["strategy"] == "EAGER_NEXT_REGION"
+    # SkyPilot counts wrong words among errors: run.sh says which of them are worth another start.
+    assert (recovery["max_restarts_on_errors"], recovery["recover_on_exit_codes"]) == (0, [75])
     on_the_node = shlex.split(task.run.splitlines()[-1])
     assert words[0] in on_the_node
     assert {word for word in words if "=" in word and not word.startswith("--")} <= set(on_the_node)
@@ -192,6 +193,53 @@ def test_options_reach_the_task():
     assert "'pattern=[S]'" in task.run
 
 
+def test_regions_and_kinds_and_markets_are_all_candidates_and_infra_pins_one():
+    regions = ["aws/us-east-1", "gcp/us-central1"]
+    spread = Resources(gpus=8, regions=regions)
+    task = as_sky(make_task(cell(), spread, CODE))
+    assert {(str(r.cloud), r.region, *r.accelerators, r.use_spot) for r in task.resources} == {
+        (cloud, region, kind, spot)
+        for cloud, region in (("AWS", "us-east-1"), ("GCP", "us-central1"))
+        for kind in ("L4", "A10G")
+        for spot in (True, False)
+    }
+    pinned = as_sky(make_task(cell(), spread.but(infra="gcp"), CODE))
+    assert {(str(r.cloud), r.region) for r in pinned.resources} == {("GCP", None)}
+
+
+def test_an_unknown_region_of_a_matrix_file_is_named(capsys, tmp_path):
+    file = tmp_path / "m.yaml"
+    text = (ROOT / "experiments.yaml").read_text()
+    file.write_text(text.replace("{gpus: 8, spot: true}", "{gpus: 8, regions: [awz/us-east-1]}"))
+    typed = type_command(capsys, "launch", str(file), "--dry-run")
+    assert typed.code == 2
+    assert "unknown infrastructure 'awz'; did you mean 'aws'" in typed.err
+
+
+def test_a_shared_folder_stands_for_a_bucket_and_variables_reach_the_node():
+    shared = Resources(gpus=8, infra="slurm/mine", home="/shared/memexp", envs={"NCCL_SOCKET_IFNAME": "eth0"})
+    task = as_sky(make_task(cell(), shared, CODE))
+    assert (task.envs["MEMEXP_HOME"], task.envs["NCCL_SOCKET_IFNAME"]) == ("/shared/memexp", "eth0")
+    with pytest.raises(UsageError, match="contradict each other"):
+        shared.but(bucket="s3://a/b")
+
+
+def test_a_snapshot_is_sent_in_place_of_a_clone():
+    sent = sent_along(make_task(cell(), Resources(), CODE), Code("c0ffee", "", ("dirty",), "/tmp"))
+    task = as_sky(sent)
+    assert task.workdir == "/tmp"
+    assert (task.envs["MEMEXP_REPOSITORY"], task.envs["MEMEXP_COMMIT"]) == ("", "c0ffee")
+
+
+def test_rendering_twice_gives_the_same_files(capsys, tmp_path):
+    folder = tmp_path / "tasks"
+    for _ in range(2):
+        before = files_below(folder) if folder.exists() else None
+        assert type_command(capsys, "launch", str(ROOT / "experiments.yaml"), "--render", str(folder)).code == 0
+        assert before in (None, files_below(folder))
+    assert len(files_below(folder)) == 70
+
+
 def test_a_node_gets_every_word_as_it_was_typed():
     ugly = "a b'c\"d$HOME `id` \\ ${MEMEXP_RUN} {words} {{x}} #%s"
     asked = cell(**{"labels.hardware": ugly, "labels.arm": "two\nlines", "pattern": '["S"]'})
@@ -215,6 +263,19 @@ def test_what_skypilot_refuses_is_refused_with_its_reason():
     assert "nodes" not in task
 
 
+def test_what_skypilot_has_found_right_is_not_asked_for_again(monkeypatch):
+    asked = []
+    monkeypatch.setattr("memexp.launch.sky_task.to_sky", lambda sky, task: asked.append(task) or to_sky(sky, task))
+    one, other = (make_task(cell(run=name), Resources(), CODE) for name in ("a", "b"))
+    for tasks in ([one], [one, other], [one]):  # they differ in name and words alone
+        assert validate(tasks) is None
+    assert len(asked) == 1
+    for _ in range(2):
+        with pytest.raises(UsageError):
+            validate([one, {**one, "nodes": 1}])
+    assert len(asked) == 3  # what is refused is asked for every time
+
+
 @pytest.mark.parametrize("infra", [name for name in INFRA if name != "*"])
 def test_skypilot_knows_every_infrastructure_that_is_offered(infra: str):
     check_infra(f"{infra}/somewhere")
@@ -229,79 +290,15 @@ def test_an_unknown_infrastructure_is_answered_with_the_nearest():
 # Submission.
 
 
-def test_without_an_api_server_the_command_says_so_and_writes_nothing(capsys, tmp_path, monkeypatch):
-    monkeypatch.setenv("SKYPILOT_API_SERVER_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")
-    monkeypatch.chdir(tmp_path)
-    typed = type_command(capsys, "launch", *COMMANDS[0])
-    assert typed.code == 1
+def test_without_an_api_server_the_command_says_so_and_writes_nothing(tmp_path):
+    # A process of its own: SkyPilot remembers the address that it first asked.
+    endpoint = {"SKYPILOT_API_SERVER_ENDPOINT": "http://127.0.0.1:9", "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"}
+    command = [sys.executable, "-m", "memexp", "launch", *COMMANDS[0]]
+    environment = {**os.environ, **endpoint, "PYTHONPATH": str(ROOT)}
+    typed = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert typed.returncode == 1
     assert re.fullmatch(
-        r"memexp: no SkyPilot API server answers .*`sky api start` and `sky check`.*nothing was submitted\n", typed.err
+        r"memexp: no SkyPilot API server answers .*`sky api start` and `sky check`.*nothing was submitted\n",
+        typed.stderr,
     )
     assert files_below(tmp_path) == {}
-
-
-def fake_sky(*, clouds=("aws",), queue=(), refuses: Exception | None = None):
-    """SkyPilot's interface as far as `submit` uses it, with its real Task; requests are answered at once."""
-    import sky
-
-    launched = []
-
-    def launch(task, name):
-        if refuses:
-            raise refuses
-        launched.append((name, task))
-        return lambda: ([1], None)
-
-    jobs = SimpleNamespace(launch=launch, queue_v2=lambda refresh: lambda: (list(queue), len(queue), {}, 0))
-    return SimpleNamespace(
-        Task=sky.Task,
-        exceptions=sky.exceptions,
-        jobs=jobs,
-        launched=launched,
-        api_info=lambda: None,
-        enabled_clouds=lambda: lambda: list(clouds),
-        get=lambda request: request(),
-    )
-
-
-def job(name: str, status: str):
-    return SimpleNamespace(job_name=name, status=SimpleNamespace(value=status))
-
-
-def tasks(*names: str) -> list[dict]:
-    return [make_task(cell(run=name), Resources(), CODE) for name in names]
-
-
-def test_what_is_queued_running_or_done_is_not_submitted_again():
-    sky = fake_sky(queue=[job("a", "RUNNING"), job("b", "SUCCEEDED"), job("c", "FAILED"), job("e", "PENDING")])
-    told: list[str] = []
-    assert submit(sky, tasks("a", "b", "c", "d", "e"), told.append) == ["c", "d"]
-    assert [name for name, _ in sky.launched] == ["c", "d"]
-    assert len(told) == 5
-
-
-def test_the_wandb_key_is_handed_over_as_a_secret_at_submission_alone(monkeypatch):
-    monkeypatch.setenv("WANDB_API_KEY", "s3cr3t-key")
-    sky = fake_sky()
-    told: list[str] = []
-    submit(sky, tasks("a"), told.append)
-    ((_, task),) = sky.launched
-    assert {name: str(value.get_secret_value()) for name, value in task._secrets.items()} == {
-        "WANDB_API_KEY": "s3cr3t-key"
-    }
-    assert "s3cr3t" not in json.dumps(task.envs) + task.run + task.setup + "".join(told)
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"), [(NotImplementedError(""), "NotImplementedError"), (ValueError("no\n  quota"), "no quota")]
-)
-def test_a_refused_submission_is_one_clear_line(error: Exception, reason: str):
-    with pytest.raises(LaunchError, match=f"SkyPilot could not submit a: {reason}$"):
-        submit(fake_sky(refuses=error), tasks("a"), print)
-
-
-def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
-    monkeypatch.setattr("memexp.launch.submit._import_sky", lambda: fake_sky(clouds=()))
-    with pytest.raises(LaunchError, match=r"no cloud enabled: .*`sky check`.*nothing was submitted"):
-        connect()

@@ -1,0 +1,113 @@
+"""Ending runs and reading what they print, wherever they are: SkyPilot's jobs, and processes of this machine."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from memexp.config import UsageError
+from memexp.launch import LaunchError, ledger
+from memexp.launch.queue import ask, connect, read_queue, settle
+from memexp.launch.state import is_locked
+from memexp.launch.status import find_targets
+from memexp.runs import Run
+
+FOLLOW_S = 0.5
+"""Seconds between two looks of --follow."""
+END_S = 120.0
+"""Seconds that a run of this machine has for its last checkpoint."""
+
+
+def cancel(targets: Sequence[str], told: Callable[[str], None]) -> int:
+    """End the runs of `targets`, after a checkpoint; returns how many were ended. What is done stays as it is.
+
+    Raises UsageError for a target that does not exist, LaunchError where SkyPilot, or a run, does not do as it is told.
+    """
+    runs = find_targets(targets)
+    submitted = ledger.read()
+    names = [run.name for run in runs if run.name in submitted]
+    jobs = _cancel_jobs(names, told) if names else []
+    # A managed job is not ended behind SkyPilot's back, even where its trainer runs on this machine: it would recover.
+    here = [run for run in runs if run.name not in jobs and is_locked(run) and lock_holder(run)]
+    for run in here:
+        _cancel_here(run)
+        told(f"{run.name}: cancelled after a checkpoint")
+    return len(jobs) + len(here)
+
+
+def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> list[str]:
+    """Cancel the managed jobs of these names that have not ended; returns their names."""
+    sky = connect()
+    settle(sky, told)
+    queue = read_queue(sky)
+    jobs = [job for name in names if (job := queue.get(name)) and not job.ended]
+    if jobs:
+        numbers = [job.number for job in jobs]
+        ask(sky, "cancel the jobs", lambda: sky.jobs.cancel(job_ids=numbers))
+    for job in jobs:
+        told(f"{job.name}: cancelled (job {job.number})")
+    return [job.name for job in jobs]
+
+
+def _cancel_here(run: Run) -> None:
+    """Tell the process that holds the run's lock to stop, and wait for it."""
+    if (holder := lock_holder(run)) is None:
+        return
+    os.kill(holder, signal.SIGTERM)
+    end = time.monotonic() + END_S
+    while is_locked(run):
+        if time.monotonic() > end:
+            raise LaunchError(f"{run.name}: process {holder} was told to stop and has not ended within {END_S:.0f} s")
+        time.sleep(FOLLOW_S)
+    outcome = run.exit
+    if outcome and outcome.status == "preempted":
+        run.finish(outcome.model_copy(update={"status": "cancelled", "reason": "cancelled by `memexp cancel`"}))
+
+
+def lock_holder(run: Run) -> int | None:
+    """The process of this machine that holds the run's lock (Linux); None where none does."""
+    try:
+        inode = os.stat(run.lock).st_ino
+        with open("/proc/locks", encoding="ascii") as file:
+            lines = [line.split() for line in file]
+    except OSError:
+        return None
+    # 1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF
+    held = [int(words[4]) for words in lines if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)]
+    return next((pid for pid in held if pid > 0), None)
+
+
+def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> None:
+    """What a run printed: from its directory where that has a log, else from SkyPilot; with `follow`, until it ends.
+
+    Raises UsageError for what is no run, or has no log.
+    """
+    found = find_targets([target])
+    if [one.name for one in found] != [target]:
+        raise UsageError(f"'{target}' is a matrix: name one of its runs, such as {found[0].name}")
+    run = found[0]
+    if target in ledger.read() and (follow or not (run.path / "log.txt").exists()):
+        sky = connect()
+        job = read_queue(sky).get(target)
+        if job is not None and not (job.ended and (run.path / "log.txt").exists()):
+            sky.jobs.tail_logs(job_id=job.number, follow=follow)
+            return
+    for line in log_lines(run, follow):
+        write(line)
+
+
+def log_lines(run: Run, follow: bool) -> Iterator[str]:
+    """The lines of the run's log; with `follow`, more as they come, until no process works on the run.
+
+    Raises UsageError where there is no log.
+    """
+    path = run.path / "log.txt"
+    if not path.exists():
+        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while True:
+            running = is_locked(run)  # asked before reading: what was written until then is read
+            yield from file
+            if not (follow and running):
+                return
+            time.sleep(FOLLOW_S)

@@ -1,0 +1,62 @@
+"""What was submitted from here: $MEMEXP_HOME/launches.jsonl, one line a submission, written before SkyPilot is asked.
+
+It tells runs that have no directory yet, and what they were expected to take; SkyPilot's queue, not this file, says
+whether a run was really submitted.
+"""
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from memexp.runs import home
+
+
+class Submission(BaseModel):
+    """One run as it was submitted."""
+
+    run: str
+    matrix: str | None = None
+    env: str
+    arm: str
+    seed: int
+    total_timesteps: int
+    hours: float | None = None
+    """Expected; None where not known."""
+    dollars: list[float] | None = None
+    """Expected, at spot prices where spot is allowed and on demand."""
+    prices: dict[str, dict[str, float]] = {}
+    """Kind of GPU -> market -> dollars per hour of all nodes."""
+    time: str = ""
+
+
+def path() -> Path:
+    return home() / "launches.jsonl"
+
+
+def write(submissions: Iterable[Submission]) -> None:
+    """Add submissions, with the time. Only the owner may read the file."""
+    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    lines = "".join(one.model_copy(update={"time": time}).model_dump_json() + "\n" for one in submissions)
+    path().parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(descriptor, "a", encoding="utf-8") as file:
+        file.write(lines)
+
+
+def read() -> dict[str, Submission]:
+    """Run -> its newest submission; a damaged line is left out."""
+    try:
+        lines = path().read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return {}
+    found: dict[str, Submission] = {}
+    for line in lines:
+        try:
+            one = Submission.model_validate_json(line)
+        except ValidationError:
+            continue
+        found[one.run] = one
+    return found

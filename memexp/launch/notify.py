@@ -1,0 +1,57 @@
+"""Messages to a Slack or Discord channel when a run is done, has failed or is silent; off unless a webhook is set.
+
+The address in $MEMEXP_WEBHOOK_URL is a secret: whoever has it can write into the channel. It is never printed, nor
+written down; what goes wrong is told without it.
+"""
+
+import json
+import os
+import re
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from typing import Literal
+
+WEBHOOK = "MEMEXP_WEBHOOK_URL"
+TIMEOUT_S = 10.0
+TRIES = 2
+Event = Literal["done", "failed", "stalled"]
+
+
+def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None] = print) -> bool:
+    """Send one message; returns whether it arrived. Nothing is sent, or said, without a webhook; never raises."""
+    url = os.environ.get(WEBHOOK, "").strip()
+    if not url:
+        return False
+    text = f"{run} {event}" + (f": {details}" if details else "")
+    why = "the address is not http(s)"
+    for _ in range(TRIES if re.match(r"https?://", url) else 0):
+        try:
+            request = urllib.request.Request(url, payload(url, text), {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S):
+                return True
+        except urllib.error.HTTPError as error:
+            why = f"the server answered {error.code}"
+            if error.code < 500:
+                break
+        except (OSError, ValueError) as error:  # ValueError: a malformed address
+            why = type(error).__name__
+    tell(f"no message could be sent to {redacted(url)}: {why}")
+    return False
+
+
+def payload(url: str, text: str) -> bytes:
+    """The message as Discord's webhooks take it (`content`), or as Slack's and those that follow it do (`text`)."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    discord = re.search(r"(^|\.)discord(app)?\.com$", host) and not url.rstrip("/").endswith("/slack")
+    return json.dumps({"content": text[:2000]} if discord else {"text": text}).encode()
+
+
+def redacted(url: str) -> str:
+    """What may be shown of a webhook's address: scheme and host."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        return f"{parts.scheme}://{parts.hostname}/..." if parts.hostname else "the webhook"
+    except ValueError:
+        return "the webhook"

@@ -1,0 +1,224 @@
+"""Hours, dollars and steps/s before anything runs: from what was measured, and nothing is invented."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+
+import pytest
+from helpers.commands import type_command
+from helpers.synthetic_runs import write_run
+
+from memexp.launch.cell import recipe_cells
+from memexp.launch.cost import Estimate, Estimator, price_range, total
+from memexp.launch.plan import make_plan
+from memexp.launch.prices import table, table_price
+from memexp.launch.recipe import find_recipe
+from memexp.launch.resources import Resources
+from memexp.launch.throughput import (
+    TABLE,
+    Figure,
+    _read,
+    add_figure,
+    expected_speed,
+    figure_of,
+    is_hardware,
+    user_table,
+)
+
+CVC = find_recipe("cvc_random_maps_train.train")
+TMAZE = find_recipe("tmaze")
+
+
+def cell(recipe=CVC, run="a", **words):
+    return recipe_cells(recipe, {"run": run, **words})[0]
+
+
+def cost(asked, **resources) -> Estimate:
+    found = Estimator(Resources(**resources)).estimate(asked)
+    assert found is not None
+    return found
+
+
+def test_the_founding_cost_is_what_its_author_measured():
+    agsa = cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "2b"}), gpus=8, spot=True)
+    assert agsa.hours == pytest.approx(2e9 / 258e3 / 3600)
+    assert (agsa.dollars_low, agsa.dollars_high) == (pytest.approx(agsa.hours * 3), pytest.approx(agsa.hours * 10))
+    memoryless = cost(cell(**{"trainer.total_timesteps": "2b"}), gpus=8)
+    assert memoryless.hours == pytest.approx(1.43, abs=0.01)
+    assert memoryless.sps == 390_000
+
+
+def test_a_pattern_without_a_figure_takes_the_slowest_published_one_and_says_so():
+    lstm = cost(cell(pattern="S"), gpus=8)
+    assert (lstm.sps, lstm.stands_for) == (258_000, "S")
+    assert total([lstm]).speed_basis.endswith("in place of S")  # type: ignore[union-attr]
+
+
+def test_nothing_is_invented_for_machines_of_which_no_figure_is_known():
+    assert Estimator(Resources(gpus=0)).estimate(cell()) is None
+    assert Estimator(Resources(gpus=1, accelerators=["T4"])).estimate(cell()) is None
+    plan = make_plan("a", [cell()], Resources(gpus=0)).as_dict()
+    assert (plan["dollars"], plan["machine_hours"]) == (None, None)
+    assert json.loads(json.dumps(plan))["due"] == 1
+
+
+def test_machines_of_ones_own_take_time_and_no_dollars():
+    own = cost(cell(pattern="AgSA"), gpus=8, infra="slurm/mine")
+    assert own.hours > 0
+    assert own.dollars_high is None
+
+
+@pytest.mark.parametrize("gpus", [1, 2, 4, 6, 8, 16])
+def test_more_gpus_cost_more_and_spot_is_never_dearer(gpus: int):
+    price, more = table_price("L4", gpus), table_price("L4", gpus + 1)
+    assert price is not None
+    assert more is not None
+    low, high = price_range(price, Resources(gpus=gpus))
+    assert 0 < low < high < more.on_demand
+    assert price_range(price, Resources(gpus=gpus, spot=False)) == (high, high)
+    assert price_range(price, Resources(gpus=gpus, nodes=2)) == (2 * low, 2 * high)
+
+
+def test_tables_name_their_source_and_date():
+    assert all(figure.source and figure.date <= date.today() for figure in _read(TABLE))
+    assert table()["date"] <= date.today()
+    plan = make_plan("a", [cell(pattern="AgSA")], Resources(gpus=8)).as_dict()
+    assert "2026-01-01" in plan["estimate"]["speed"]
+    assert "2026-01-01" in plan["estimate"]["price"]
+
+
+def test_what_runs_have_measured_replaces_the_table(home):
+    asked = cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"})
+    for rate in (100.0, 200.0, 300.0):
+        name = f"seed{rate:g}"
+        write_run(home / "runs", "AgSA", 1, [0] * 4, env="cvc_random_maps", name=name, matrix=None,
+                  hardware="8x NVIDIA L4", columns={"sps": rate})  # fmt: skip
+    found = cost(asked, gpus=8)
+    assert found.sps == 200.0
+    assert found.speed_basis.startswith("measured in seed")
+    assert cost(asked, gpus=4).sps == 131_000  # another machine
+
+
+def test_what_is_left_of_a_run_is_what_it_costs(home):
+    whole = cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8)
+    write_run(home / "runs", "other", 1, [0] * 4, name="a", budget=1_000_000, reached=0.75, status=None)
+    assert cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8).hours == pytest.approx(
+        whole.hours / 4
+    )
+
+
+def test_a_figure_of_this_machine_goes_before_the_packages_and_replaces_its_own(home):
+    asked = cell(TMAZE, pattern="S")
+    assert Estimator(None).estimate(asked) is None
+    for sps in (1000.0, 2000.0):
+        add_figure(figure_of(asked.config, "cpu", 0, sps))
+    here = Estimator(None).estimate(asked)
+    assert here is not None
+    assert (here.sps, here.dollars_high) == (2000.0, 0.0)
+    assert len(_read(user_table())) == 1
+    figure = figure_of(cell(pattern="AgSA", num_layers="3").config, "NVIDIA L4", 8, 5e5)
+    assert (figure.hardware, figure.gpus) == ("L4", 8)
+    add_figure(figure)
+    assert cost(cell(pattern="AgSA", num_layers="3"), gpus=8).sps == 5e5
+
+
+def test_a_figure_is_scaled_to_other_numbers_of_gpus_from_the_nearest_below():
+    agsa = cell(pattern="AgSA")
+    speeds = {gpus: expected_speed(agsa, "L4", gpus) for gpus in (1, 2, 6, 8)}
+    assert [speeds[gpus].sps for gpus in (1, 2, 6, 8)] == [32e3, 64e3, 131e3 * 6 / 4, 258e3]  # type: ignore[union-attr]
+    assert expected_speed(agsa, "L4", 8, nodes=2).sps == 2 * 258e3  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "count", "same"),
+    [
+        ("8x NVIDIA L4", "L4", 8, True),
+        ("8x NVIDIA L40S", "L4", 8, False),
+        ("4x NVIDIA L4", "L4", 8, False),
+        ("1x NVIDIA A100-SXM4-80GB", "A100-80GB", 1, True),
+        ("1x NVIDIA H100 80GB HBM3", "H100", 1, True),
+        ("2-core CPU", "2-core CPU", 0, True),
+    ],
+)
+def test_hardware_is_recognised_by_its_name(name: str, kind: str, count: int, same: bool):
+    assert is_hardware(name, kind, count) == same
+
+
+def test_the_plan_shows_steps_hours_and_dollars_of_a_run_and_in_total(capsys):
+    typed = type_command(capsys, "launch", "cvc_random_maps_train.train", "--gpus=8", "--run=a", "--steps=2b",
+                         "pattern=AgSA", "--copies=3", "--dry-run")  # fmt: skip
+    assert typed.code == 0
+    row = next(line for line in typed.out.splitlines() if "0-2" in line)
+    assert {"258,000", "2.15", "6.5-21.5"} <= set(row.split())
+    assert "6.5 machine hours, $19-65" in typed.out
+
+
+@pytest.mark.slow
+def test_what_bench_measures_here_is_what_a_plan_for_this_machine_is_made_with(capsys):
+    words = ["tmaze", "pattern=S", "trainer.num_envs=16", "trainer.horizon=8"]
+    typed = type_command(capsys, "bench", *words, "--updates=2", "--json")
+    assert typed.code == 0
+    found = json.loads(typed.out)
+    assert (found["env"], found["pattern"], found["gpus"], found["source"]) == ("tmaze", "S", 0, "memexp bench")
+    (run,) = json.loads(type_command(capsys, "launch", *words, "run=a", "--local", "--dry-run", "--json").out)["runs"]
+    assert run["estimate"]["sps"] == found["sps"] > 0
+
+
+# The budget.
+
+
+@pytest.mark.parametrize(("budget", "code"), [("10", 1), ("21.53", 1), ("21.54", 0), ("500", 0)])
+def test_a_budget_refuses_what_may_cost_more(capsys, budget: str, code: int):
+    words = ["cvc_random_maps_train.train", "--gpus=8", "--run=a", "--steps=2b", "pattern=AgSA"]
+    typed = type_command(capsys, "launch", *words, "--dry-run", "--budget", budget)
+    assert typed.code == code
+    assert ("may cost up to $21.53" in typed.err) == bool(code)
+
+
+def test_a_budget_refuses_what_nobody_knows_the_cost_of(capsys):
+    typed = type_command(capsys, "launch", "tmaze", "--infra=slurm/x", "--run=a", "--dry-run", "--budget=10")
+    assert typed.code == 1
+    assert "no price is known of these machines" in typed.err
+
+
+# SkyPilot's catalog.
+
+CATALOG = """InstanceType,AcceleratorName,AcceleratorCount,vCPUs,MemoryGiB,GpuInfo,Price,SpotPrice,Region,AvailabilityZone,Arch
+g6.48xlarge,L4,8.0,192.0,768.0,"{'Gpus': [{'Name': 'L4', 'Manufacturer': 'NVIDIA', 'Count': 8.0, 'MemoryInfo': {'SizeInMiB': 22888}}], 'TotalGpuMemoryInMiB': 183104}",13.35,4.25,us-east-1,us-east-1a,x86_64
+g6.48xlarge,L4,8.0,192.0,768.0,"{'Gpus': [{'Name': 'L4', 'Manufacturer': 'NVIDIA', 'Count': 8.0, 'MemoryInfo': {'SizeInMiB': 22888}}], 'TotalGpuMemoryInMiB': 183104}",15.0,4.75,eu-west-1,eu-west-1a,x86_64
+"""  # noqa: E501
+
+
+@pytest.mark.slow
+def test_prices_are_taken_from_skypilots_catalog_where_it_is_there(tmp_path):
+    import sky.catalog.common as common
+
+    folder = tmp_path / ".sky" / "catalogs" / common.constants.CATALOG_SCHEMA_VERSION / "aws"
+    folder.mkdir(parents=True)
+    (folder / "vms.csv").write_text(CATALOG)
+    command = [
+        sys.executable,
+        "-m",
+        "memexp",
+        "launch",
+        "cvc_random_maps_train.train",
+        "--gpus=8",
+        "--run=a",
+        "--dry-run",
+    ]
+    environment = {**os.environ, "HOME": str(tmp_path), "MEMEXP_PRICES_FROM": "catalog"}
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, text=True, check=True)
+    plan = json.loads(done.stdout)
+    assert plan["estimate"]["price"] == "SkyPilot's catalog of aws"
+    low, high = plan["dollars"]
+    assert (low / plan["machine_hours"], high / plan["machine_hours"]) == (pytest.approx(4.25), pytest.approx(13.35))
+
+
+def test_a_wrong_table_is_named(home):
+    home.mkdir()
+    user_table().write_text("- {hardware: L4, gpu: 8}\n")
+    with pytest.raises(ValueError, match=r"throughput.yaml: .*gpu"):
+        expected_speed(cell(), "L4", 8)
+    assert Figure.model_fields["date"].is_required()

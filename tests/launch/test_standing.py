@@ -1,0 +1,234 @@
+"""Where runs stand: SkyPilot's queue and the run directories as one table, with dollars; cancelling and logs."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+from helpers.commands import type_command
+from helpers.sky import FakeSky
+from helpers.synthetic_runs import write_run
+
+from memexp.launch import ledger
+from memexp.launch.ledger import Submission
+from memexp.launch.merge import price_of
+from memexp.launch.queue import Job
+from memexp.launch.starts import add_start
+from memexp.runs import Exit, Run
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
+PRICES = {"L4": {"spot": 3.0, "on_demand": 10.0}}
+
+
+@pytest.fixture
+def sky(monkeypatch) -> FakeSky:
+    sky = FakeSky()
+    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: sky)
+    return sky
+
+
+def submitted(*names: str) -> None:
+    """The ledger after a launch of these runs."""
+    common = {"matrix": "m", "env": "maze", "arm": "S", "seed": 0, "total_timesteps": 1000}
+    ledger.write(Submission(run=name, **common, hours=2.0, dollars=[6.0, 20.0], prices=PRICES) for name in names)
+
+
+def rows(capsys, *targets: str) -> dict[str, dict]:
+    typed = type_command(capsys, "status", *targets, "--json")
+    assert typed.code == 0, typed.err
+    return {row["run"]: row for row in json.loads(typed.out)}
+
+
+@pytest.mark.parametrize(
+    ("status", "recoveries", "state"),
+    [
+        ("PENDING", 0, "pending"),
+        ("SUBMITTED", 0, "pending"),
+        ("STARTING", 0, "pending"),
+        ("STARTING", 1, "recovering"),
+        ("RUNNING", 0, "running"),
+        ("RECOVERING", 2, "recovering"),
+        ("SUCCEEDED", 0, "done"),
+        ("CANCELLING", 0, "cancelled"),
+        ("CANCELLED", 0, "cancelled"),
+        ("FAILED_NO_RESOURCE", 0, "failed"),
+    ],
+)
+def test_skypilots_word_is_one_of_ours(sky, capsys, status: str, recoveries: int, state: str):
+    submitted("a")
+    sky.add("a", status, recovery_count=recoveries)
+    row = rows(capsys, "m")["a"]
+    assert (row["state"], row["recoveries"], row["job"]) == (state, recoveries, 1)
+    assert (row["env"], row["total_timesteps"]) == ("maze", 1000)
+
+
+def test_directory_and_queue_are_one_row(sky, capsys, home):
+    submitted("a")
+    sky.add("a", "RUNNING")
+    write_run(home / "runs", "S", 0, [0.1] * 10, name="a", budget=1000, reached=0.5, status=None)
+    row = rows(capsys)["a"]
+    assert (row["state"], row["agent_steps"], row["episode_return"]) == ("running", 500, 0.1)
+    assert row["eta_s"] == pytest.approx(0.5)
+
+
+def test_a_run_that_is_done_is_done_whatever_the_queue_says(sky, capsys, home):
+    submitted("a")
+    sky.add("a", "RECOVERING")
+    write_run(home / "runs", "S", 0, [0.1], name="a", budget=1000)
+    assert rows(capsys)["a"]["state"] == "done"
+
+
+def test_a_failed_run_says_why_below_its_name(sky, capsys, home):
+    submitted("a", "b")
+    sky.add("a", "FAILED", failure_reason="see the logs")
+    sky.add("b", "FAILED_NO_RESOURCE", failure_reason="no L4 anywhere")
+    write_run(home / "runs", "S", 0, [0.1], name="a", budget=1000, reached=0.5, status=None)
+    (home / "runs" / "a" / "log.txt").write_text("fine\nCUDAOutOfMemoryError: 80 GiB\nbye\n")
+    Run.named("a").finish(Exit(status="failed"))
+    found = rows(capsys)
+    assert (found["a"]["reason"], found["b"]["reason"]) == ("CUDAOutOfMemoryError: 80 GiB", "no L4 anywhere")
+    assert "no L4 anywhere" in type_command(capsys, "status").out
+
+
+def test_dollars_are_summed_over_starts_and_projected_at_the_measured_rate(sky, capsys, home):
+    submitted("a")
+    sky.add("a", "RUNNING", recovery_count=1)
+    write_run(home / "runs", "S", 0, [0.1] * 10, name="a", budget=7_200_000, reached=0.5, status=None,
+              price_per_hour=3.0, columns={"sps": 1000.0})  # fmt: skip
+    for number, (seconds, price) in enumerate([(3600, 10.0), (1800, 3.0)]):
+        add_start(Run.named("a"), 0, price_per_hour=price)
+        (home / "runs" / "a" / "starts" / f"{number:03d}.seconds").write_text(str(seconds))
+    row = rows(capsys)["a"]
+    assert (row["hours"], row["spent"]) == (1.5, 11.5)
+    assert row["projected"] == pytest.approx(11.5 + 3.0)  # 3.6 million steps at 1,000/s are an hour
+    shown = type_command(capsys, "status").out
+    assert "1 running; 1.5 h, $11.50 spent, $14.50 projected" in " ".join(shown.split())
+
+
+def test_without_a_run_directory_the_queue_tells_the_hours_and_the_launch_the_price(sky, capsys):
+    submitted("a", "b")
+    sky.add("a", "RUNNING", job_duration=1800.0, cluster_resources="1x(gpus=L4:8)[spot]")
+    sky.add("b", "PENDING")
+    found = rows(capsys)
+    assert (found["a"]["hours"], found["a"]["spent"], found["a"]["projected"]) == (0.5, 1.5, 7.5)
+    assert (found["b"]["spent"], found["b"]["projected"]) == (0.0, 6.0)
+
+
+def test_the_dearest_price_counts_where_the_machine_is_not_known():
+    prices = {**PRICES, "A10G": {"spot": 5.0, "on_demand": 16.0}}
+    assert price_of(Job(1, "a", "RUNNING", machine="1x(gpus=A10G:8)[Spot]"), prices) == 5.0
+    assert price_of(Job(1, "a", "RUNNING", machine="1x(gpus=L4:8)"), prices) == 10.0
+    assert price_of(None, prices) == 16.0
+    assert price_of(None, {}) is None
+
+
+def test_runs_of_this_machine_alone_do_not_ask_skypilot(capsys, home, monkeypatch):
+    monkeypatch.setattr("memexp.launch.merge.connect", lambda: pytest.fail("SkyPilot was asked"))
+    write_run(home / "runs", "S", 0, [0.1], name="a")
+    assert rows(capsys)["a"]["state"] == "done"
+
+
+def test_a_server_that_does_not_answer_leaves_the_directories_and_a_line(sky, capsys):
+    def unreachable():
+        raise ConnectionError
+
+    sky.api_info = unreachable  # type: ignore[method-assign]
+    submitted("a")
+    typed = type_command(capsys, "status", "--json")
+    assert typed.code == 0
+    assert typed.err.startswith("memexp: SkyPilot's queue is not known: no SkyPilot API server answers")
+    assert json.loads(typed.out)[0]["state"] == "new"
+
+
+def test_watching_keeps_the_table_until_ctrl_c_and_does_not_ask_skypilot_every_time(sky, capsys, monkeypatch):
+    looks = []
+
+    def look_again(seconds):
+        looks.append(seconds)
+        if len(looks) == 3:
+            raise KeyboardInterrupt
+
+    asked = []
+    queue = sky.jobs.queue_v2
+    sky.jobs.queue_v2 = lambda **words: asked.append(words) or queue(**words)
+    monkeypatch.setattr("memexp.launch.merge.time.sleep", look_again)
+    submitted("a")
+    sky.add("a", "PENDING")
+    typed = type_command(capsys, "status", "--watch")
+    assert typed.code == 0
+    assert "pending" in typed.out
+    assert (len(looks), len(asked)) == (3, 1)
+
+
+# Cancelling.
+
+
+def test_a_matrix_is_cancelled_by_the_names_of_its_runs(sky, capsys):
+    submitted("a", "b", "c")
+    for name, status in {"x": "RUNNING", "a": "RUNNING", "b": "SUCCEEDED", "c": "PENDING"}.items():
+        sky.add(name, status)
+    typed = type_command(capsys, "cancel", "m")
+    assert (typed.code, sky.cancelled) == (0, [2, 4])
+    assert typed.out.splitlines()[-1] == "2 runs cancelled"
+
+
+def test_cancelling_what_does_not_exist_is_wrong_usage(sky, capsys):
+    submitted("a")
+    assert type_command(capsys, "cancel", "b").code == 2
+    assert sky.cancelled == []
+
+
+HOLDER = """
+import fcntl, json, pathlib, signal, sys
+run = pathlib.Path(sys.argv[1])
+lock = open(run / "lock", "a")
+fcntl.flock(lock, fcntl.LOCK_EX)
+def stop(number, frame):
+    (run / "exit.json").write_text(json.dumps({"status": "preempted", "agent_steps": 7}))
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_a_run_of_this_machine_is_told_to_stop_and_counts_as_cancelled(capsys, home):
+    run = write_run(home / "runs", "S", 0, [0.1], name="a", status=None)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        typed = type_command(capsys, "cancel", "a")
+        assert (typed.code, process.wait(10)) == (0, 75)
+    outcome = run.exit
+    assert outcome is not None
+    assert (outcome.status, outcome.agent_steps) == ("cancelled", 7)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_managed_job_is_cancelled_by_skypilot_even_where_its_trainer_runs_on_this_machine(sky, capsys, home):
+    """Its end by a signal would be taken for a preemption, and the job recovered."""
+    submitted("a")
+    sky.add("a", "RUNNING")
+    run = write_run(home / "runs", "S", 0, [0.1], name="a", status=None)
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(run.path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        assert type_command(capsys, "cancel", "a").out.splitlines()[-1] == "1 run cancelled"
+        assert (process.poll(), sky.cancelled) == (None, [1])
+        process.terminate()
+
+
+# Logs.
+
+
+def test_logs_come_from_the_directory_where_it_has_them_and_else_from_skypilot(sky, capsys, home):
+    submitted("a", "b")
+    sky.add("a", "RUNNING")
+    sky.add("b", "SUCCEEDED")
+    assert type_command(capsys, "logs", "a", "--follow").code == 0
+    assert sky.tails == [(1, True)]
+    (home / "runs" / "b").mkdir(parents=True)
+    (home / "runs" / "b" / "log.txt").write_text("what it said\n")
+    assert type_command(capsys, "logs", "b", "--follow").out == "what it said\n"
+    assert len(sky.tails) == 1
