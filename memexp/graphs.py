@@ -1,5 +1,6 @@
 """CUDA graphs: a step that always enqueues the same kernels on the same memory is captured once, then replayed."""
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import torch
@@ -11,8 +12,8 @@ WARM_UP = 3
 class Replayed:
     """`function()`, captured on the call after WARM_UP and replayed from then on; on the CPU simply called.
 
-    Inside another graph's capture it is called as well. If the capture fails it goes on being called, and `problem`
-    says why.
+    Inside another graph's capture it is called as well. If the capture fails it goes on being called; a warning and
+    `problem` say why.
     """
 
     def __init__(
@@ -53,3 +54,4 @@ class Replayed:
             self._graph = graph
         except Exception as error:  # whatever cannot be captured can still be called
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"no CUDA graph, steps are called one by one: {self.problem}", stacklevel=3)

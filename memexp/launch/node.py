@@ -18,9 +18,9 @@ from memexp.config import UsageError, parse_words
 from memexp.launch.notify import notify
 from memexp.launch.starts import End, Market, Word, add_end, add_start, end_of_start, last_error, spent, starts_of
 from memexp.launch.state import end_of, last_metrics
-from memexp.runs import Run
+from memexp.runs import RESTART, Run
 
-DONE, FAILED, WRONG_USAGE, RESTART = 0, 1, 2, 75
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
 UNFIT = 78
 """What run.sh ends with where no node of this kind will do (77: where another may)."""
 MAX_RESTARTS = 3
