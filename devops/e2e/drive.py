@@ -193,10 +193,10 @@ def follow_the_recovery(first: str, second: str, third: str) -> None:
     """One run recovers, one ends by itself, and the cancelled one is launched again and cancelled while it trains."""
     again = memexp("launch", "e2e.yaml", "--skip-git-check").splitlines()[-1]
     expect(again.startswith("1 of "), f"launched again: {again}")
-    wait_for("the first run starts again", lambda: (HOME / "runs" / first / "starts" / "001.json").exists())
     wait_for("the third run trains", lambda: steps(third) > 0)
     memexp("cancel", third)
     wait_for("the third run is cancelled", state_is(third, "cancelled"))
+    wait_for("the first run starts again", lambda: (HOME / "runs" / first / "starts" / "001.json").exists())
     wait_for("the first run has all its steps", lambda: steps(first) >= STEPS)
     row = wait_for("status says done", state_is(first, "done"))
     expect(row["recoveries"] >= 1, f"SkyPilot counts {row['recoveries']} recoveries")
