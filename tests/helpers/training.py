@@ -66,8 +66,11 @@ def stop_after(updates: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, output: IO[bytes] | None = None) -> None:
-    """Wait until `condition()` holds while the process lives."""
+    """Wait until `condition()` holds while the process lives; five minutes at most."""
+    end = time.monotonic() + 300
     while not condition():
+        if time.monotonic() > end:
+            process.kill()
         assert process.poll() is None, (output or process.stdout).read().decode()
         time.sleep(0.02)
 

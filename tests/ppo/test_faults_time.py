@@ -100,8 +100,12 @@ def test_the_time_of_a_resumed_run_goes_on_where_its_checkpoint_was(monkeypatch)
 LONG_UPDATE = """
 import time
 from memexp.ppo.trainer import Trainer
+from memexp.runs import Run
 real = Trainer.train_step
 def take_long_in_the_fourth_update(self):
+    last = Run.named("long").checkpoints / f"{self.agent_steps:015d}" / "manifest.json"
+    while self.updates and not last.exists():  # no checkpoint is begun while another is being written
+        time.sleep(0.01)
     if self.updates == 3:
         print("the fourth update", flush=True)
         time.sleep(1000)
