@@ -101,7 +101,8 @@ def test_steps_and_seeds_are_those_of_the_first_rung(launch):
     assert "15 runs" in typed.out
 
 
-def test_the_founding_matrix_has_pilots_of_its_own(capsys, home):
+def test_the_founding_matrix_has_pilots_of_its_own(capsys, home, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")  # names are not broken
     typed = type_command(capsys, "launch", "pilots", "experiments.yaml", "--local", "--dry-run")
     assert typed.code == 0, typed.err
     assert "cvc_random_maps, rung 1 of 3" in typed.out

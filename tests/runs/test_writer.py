@@ -108,7 +108,7 @@ def test_nothing_but_checkpoints_is_ever_removed(beside, tmp_path):
 
 
 def test_it_ignores_the_signals_of_its_trainer_and_dies_with_it(writer):
-    (process,) = [child for child in psutil.Process().children() if "scribe.py" in " ".join(child.cmdline())]
+    process = psutil.Process(writer._process.pid)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         process.send_signal(number)
     assert answers(writer) == []
