@@ -58,10 +58,10 @@ class Status:
 
 def status_of(run: Run) -> Status:
     """The run's status; touches nothing."""
-    state = state_of(run)
-    if not run.exists():
-        return Status(run.name, state)
-    info, outcome, lines = info_of(run), end_of(run), last_metrics(run)
+    state, outcome = state_of(run), end_of(run)
+    if not run.exists():  # not begun, or failed before it could say what it is
+        return Status(run.name, state, reason=outcome.reason if outcome else None)
+    info, lines = info_of(run), last_metrics(run)
     if info is None:
         return Status(run.name, state, reason="run.json is damaged")
     steps = lines[-1].get("agent_steps", 0) if lines else outcome.agent_steps if outcome else 0

@@ -22,7 +22,7 @@ from memexp.ppo.evaluate import evaluate_all
 from memexp.ppo.profile import Profiler
 from memexp.ppo.progress import Progress
 from memexp.ppo.saving import DiskFullError, Saver
-from memexp.ppo.start import write_start
+from memexp.ppo.start import LAST_WORD_S, write_start
 from memexp.ppo.stop import Stop, Stopped
 from memexp.ppo.trainer import Trainer
 from memexp.ppo.watch import Watch, explain, report_failure, report_leaving
@@ -33,8 +33,6 @@ from memexp.runs.writer import LockedError, Writer
 
 MARGIN_S = 2.0
 """Seconds of the warning time that are left for the process to end."""
-LAST_WORD_S = 5.0
-"""Seconds that exit.json is waited for."""
 APART_S = 10.0
 """Seconds that the disk may take when another rank has failed: torchrun kills the others after 30."""
 RECENT_TURNS = 20

@@ -1,8 +1,10 @@
-"""What a run writes before its first update: run.json, config.yaml, provenance, levels to compare returns with."""
+"""What a run writes before its first update: run.json, config.yaml, provenance, levels to compare returns with; or
+exit.json, where it does not come so far."""
 
 import itertools
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -13,9 +15,13 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.progress import counting
 from memexp.ppo.reference import Reference, reference
 from memexp.ppo.trainer import Trainer
-from memexp.runs import Run, RunInfo
+from memexp.ppo.watch import report_failure
+from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.provenance import provenance
+from memexp.runs.writer import Writer
 
+LAST_WORD_S = 5.0
+"""Seconds that exit.json is waited for."""
 _LEVELS = {"random_return", "random_funnel", "ceiling_return", "memoryless_return", "oracle_return"}
 """Fields of RunInfo that are measured before the first update."""
 
@@ -44,6 +50,25 @@ def write_start(run: Run, trainer: Trainer, ranks: Ranks, argv: list[str], say: 
             **_levels(run, config, trainer.env.ceiling_return, say),
         )
     )
+
+
+def record_failure(run: Run, ranks: Ranks, error: Exception) -> None:
+    """exit.json of a run that failed before its first update (the error goes on), unless another process works on it.
+
+    The other ranks are told.
+    """
+    reason = f"before the first update: {type(error).__name__}: {error}"
+    report_failure(ranks, reason)
+    if not ranks.is_first:
+        return
+    with suppress(OSError, RuntimeError):  # what is told is the error, not that it cannot be written down
+        last = run.last_metrics() or {}
+        reached, took = last.get("agent_steps", 0), last.get("wall_s", 0.0)
+        writer = Writer(run.lock)
+        Run(run.path, writer).finish(Exit(status="failed", reason=reason, agent_steps=reached, wall_s=took))
+        for _ in writer.finish(LAST_WORD_S):
+            pass
+        writer.leave()
 
 
 def _levels(run: Run, config: TrainConfig, ceiling: float | None, say: Callable[[str], None]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import join, leave
 from memexp.ppo.memory import keep_freed_memory
 from memexp.ppo.session import Session
+from memexp.ppo.start import record_failure
 from memexp.runs import Exit, Run
 from memexp.runs.identity import refuse_another_experiment
 from memexp.runs.wandb_sink import resolve_mode
@@ -32,8 +33,14 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if outcome and outcome.status == "completed":
         return outcome
     ranks = join(config.trainer.device, 2 * config.trainer.rank_timeout_seconds)
-    session = Session(config, run.path, ranks, argv or [])
-    outcome = session.play()
+    session = None
+    try:
+        session = Session(config, run.path, ranks, argv or [])
+        outcome = session.play()
+    except Exception as error:
+        if session or not isinstance(error, UsageError):  # else the words are wrong: nothing has begun
+            record_failure(run, ranks, error)
+        raise
     if session.together:  # else leaving would wait for ranks that do not come
         leave()
     return outcome

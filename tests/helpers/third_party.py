@@ -32,15 +32,15 @@ class Counting(gymnasium.Env):
 
 
 class Going(Counting):
-    """Goes wrong in its third step as `how` says."""
+    """Goes wrong in its third step (or step `at`) as `how` says."""
 
-    def __init__(self, how: str, length: int = 5):
+    def __init__(self, how: str, length: int = 5, at: int = 3):
         super().__init__(length)
-        self.how = how
+        self.how, self.at = how, at
 
     def step(self, action: Any):
         obs, reward, terminated, truncated, info = super().step(action)
-        if self.t == 3:
+        if self.t == self.at:
             if self.how == "crash":
                 raise ZeroDivisionError("the wheel came off")
             if self.how == "die":

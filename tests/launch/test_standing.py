@@ -91,6 +91,14 @@ def test_a_failed_run_says_why_below_its_name(sky, capsys, home):
     assert "no L4 anywhere" in type_command(capsys, "status").out
 
 
+def test_a_run_that_failed_before_it_said_what_it_is_says_why(sky, capsys):
+    submitted("a")
+    Run.named("a").path.mkdir(parents=True)
+    Run.named("a").finish(Exit(status="failed", reason="the wheel came off"))
+    row = rows(capsys)["a"]
+    assert (row["state"], row["reason"], row["arm"]) == ("failed", "the wheel came off", "S")
+
+
 def test_dollars_are_summed_over_starts_and_projected_at_the_measured_rate(sky, capsys, home):
     submitted("a")
     sky.add("a", "RUNNING", recovery_count=1)

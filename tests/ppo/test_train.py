@@ -12,8 +12,11 @@ from helpers.training import start_process, stop_after, tiny, tiny_assembly, tin
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
+from memexp.envs.base import WorldError
+from memexp.launch.state import state_of
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
+from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.stop import Stop
 from memexp.ppo.train import train
@@ -40,6 +43,43 @@ def test_a_run_leaves_everything_that_the_contract_names():
     assert run.info.num_actions == 3
     assert run.episodes().height == sum(line["episode/count"] for line in lines)
     assert run.config["trainer"]["num_envs"] == 16
+
+
+@pytest.mark.parametrize("place", ["warm-up", "random level"])
+def test_a_run_that_fails_before_its_first_update_says_so_in_exit_json(place):
+    world = {"name": "any", "id": "module:helpers.third_party:Going", "backend": "serial", "options": {"how": "crash"}}
+    if place == "random level":  # its worlds warm up for no step, and crash where the random policy plays
+        world["max_steps"] = 1
+        world["options"] = {"how": "crash", "at": 1}
+    config = TrainConfig.model_validate({**tiny(run="early").model_dump(), "env": world})
+    with pytest.raises(WorldError, match="the wheel came off"):
+        train(config)
+    run = Run.named("early")
+    assert run.exit.status == "failed"
+    assert run.exit.reason.startswith("before the first update: WorldError: ")
+    assert "the wheel came off" in run.exit.reason
+    assert state_of(run) == "failed"
+
+
+def test_a_run_whose_environment_turns_out_never_to_end_has_failed():
+    world = {"name": "any", "id": "module:helpers.third_party:Endless", "backend": "serial"}
+    config = TrainConfig.model_validate({**tiny(run="endless").model_dump(), "env": world})
+    with pytest.raises(UsageError, match="say when to cut them"):
+        train(config)
+    assert Run.named("endless").exit.status == "failed"
+    with pytest.raises(UsageError, match="num_envs"):
+        train(tiny(run="wrong", trainer__num_envs=9))
+    assert not Run.named("wrong").path.exists()
+
+
+def test_a_run_that_cannot_begin_leaves_the_word_of_the_process_that_works_on_it():
+    world = {"name": "any", "id": "module:helpers.third_party:Going", "backend": "serial", "options": {"how": "crash"}}
+    config = TrainConfig.model_validate({**tiny(run="busy").model_dump(), "env": world})
+    holder = Writer(Run.named("busy").lock)
+    with pytest.raises(WorldError):
+        train(config)
+    holder.leave()
+    assert Run.named("busy").exit is None
 
 
 def test_every_line_says_where_its_time_went():
