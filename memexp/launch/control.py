@@ -4,14 +4,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError, ledger
 from memexp.launch.queue import ask, connect, read_queue, settle
 from memexp.launch.state import is_locked
 from memexp.launch.status import find_targets
-from memexp.runs import Run
+from memexp.runs import Run, scribe
 
+LOCKS = Path("/proc/locks")
+"""Locks that processes of this machine hold (Linux)."""
 FOLLOW_S = 0.5
 """Seconds between two looks of --follow."""
 END_S = 120.0
@@ -28,7 +32,7 @@ def cancel(targets: Sequence[str], told: Callable[[str], None]) -> int:
     names = [run.name for run in runs if run.name in submitted]
     jobs = _cancel_jobs(names, told) if names else []
     # A managed job is not ended behind SkyPilot's back, even where its trainer runs on this machine: it would recover.
-    here = [run for run in runs if run.name not in jobs and is_locked(run) and lock_holder(run)]
+    here = [run for run in runs if run.name not in jobs and is_locked(run) and trainer_of(run)]
     for run in here:
         _cancel_here(run)
         told(f"{run.name}: cancelled after a checkpoint")
@@ -50,31 +54,48 @@ def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> list[str]
 
 
 def _cancel_here(run: Run) -> None:
-    """Tell the process that holds the run's lock to stop, and wait for it."""
-    if (holder := lock_holder(run)) is None:
+    """Tell the run's trainer to stop, and wait for it."""
+    if (trainer := trainer_of(run)) is None:
         return
-    os.kill(holder, signal.SIGTERM)
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(trainer, signal.SIGTERM)
     end = time.monotonic() + END_S
     while is_locked(run):
         if time.monotonic() > end:
-            raise LaunchError(f"{run.name}: process {holder} was told to stop and has not ended within {END_S:.0f} s")
+            raise LaunchError(f"{run.name}: process {trainer} was told to stop and has not ended within {END_S:.0f} s")
         time.sleep(FOLLOW_S)
     outcome = run.exit
     if outcome and outcome.status == "preempted":
         run.finish(outcome.model_copy(update={"status": "cancelled", "reason": "cancelled by `memexp cancel`"}))
 
 
-def lock_holder(run: Run) -> int | None:
-    """The process of this machine that holds the run's lock (Linux); None where none does."""
+def trainer_of(run: Run) -> int | None:
+    """The process of this machine that trains the run; None where none does, or it is another user's (Linux).
+
+    It holds the run's lock itself, or the process that writes for it does.
+    """
+    import psutil
+
     try:
-        inode = os.stat(run.lock).st_ino
-        with open("/proc/locks", encoding="ascii") as file:
-            lines = [line.split() for line in file]
+        inode = str(os.stat(run.lock).st_ino)
+        lines = [line.split() for line in LOCKS.read_text(encoding="ascii").splitlines()]
     except OSError:
         return None
     # 1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF
-    held = [int(words[4]) for words in lines if words[1] == "FLOCK" and words[5].rpartition(":")[2] == str(inode)]
-    return next((pid for pid in held if pid > 0), None)
+    pids = [int(words[4]) for words in lines if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode]
+    with suppress(psutil.Error):
+        for holder in [psutil.Process(pid) for pid in pids if pid > 0 and _has_open(pid, run.lock)]:
+            return holder.ppid() if str(scribe.__file__) in holder.cmdline() else holder.pid
+    return None
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    """Whether a process has this very file open: files of other file systems may have its number."""
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with suppress(OSError):
+            if descriptor.samefile(file):
+                return True
+    return False
 
 
 def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> None:

@@ -1,6 +1,7 @@
 """Where runs stand: SkyPilot's queue and the run directories as one table, with dollars; cancelling and logs."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,13 +10,14 @@ import pytest
 from helpers.commands import type_command
 from helpers.sky import FakeSky
 from helpers.synthetic_runs import write_run
+from helpers.training import start_process, tiny, wait_for
 
-from memexp.launch import ledger
+from memexp.launch import control, ledger
 from memexp.launch.ledger import Submission
 from memexp.launch.merge import price_of
 from memexp.launch.queue import Job
 from memexp.launch.starts import add_start
-from memexp.runs import Exit, Run
+from memexp.runs import RESTART, Exit, Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 PRICES = {"L4": {"spot": 3.0, "on_demand": 10.0}}
@@ -212,6 +214,27 @@ def test_a_run_of_this_machine_is_told_to_stop_and_counts_as_cancelled(capsys, h
     assert outcome is not None
     assert (outcome.status, outcome.agent_steps) == ("cancelled", 7)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_real_trainer_whose_writer_holds_the_lock_is_told_to_stop(capsys):
+    run = Run.named("real")
+    with start_process(tiny(run="real", trainer__total_timesteps=10**9)) as process:
+        wait_for(lambda: (run.path / "metrics.jsonl").exists(), process)
+        typed = type_command(capsys, "cancel", "real")
+        assert (typed.code, process.wait(30)) == (0, RESTART)
+    assert run.exit is not None
+    assert run.exit.status == "cancelled"
+
+
+def test_a_lock_of_another_file_with_the_same_number_is_nobodys(home, monkeypatch):
+    run = write_run(home / "runs", "S", 0, [0.1], name="a", status=None)
+    run.lock.touch()
+    locks = home / "locks"
+    locks.write_text(f"1: FLOCK  ADVISORY  WRITE {os.getpid()} fe:00:{run.lock.stat().st_ino} 0 EOF\n")
+    monkeypatch.setattr("memexp.launch.control.LOCKS", locks)
+    assert control.trainer_of(run) is None
+    with open(run.lock):
+        assert control.trainer_of(run) == os.getpid()
 
 
 def test_a_managed_job_is_cancelled_by_skypilot_even_where_its_trainer_runs_on_this_machine(sky, capsys, home):
