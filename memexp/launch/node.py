@@ -6,6 +6,7 @@ python -m memexp.launch.node stalled SECONDS               tells the channel
 python -m memexp.launch.node end NUMBER CODE STOPPED       prints the exit code for SkyPilot, tells the channel
 """
 
+import http.client
 import json
 import os
 import re
@@ -85,6 +86,8 @@ def kind_of(name: str, kinds: Sequence[str] | dict) -> str | None:
 
 METADATA = os.environ.get("MEMEXP_METADATA", "http://169.254.169.254")
 """Where clouds tell an instance about itself."""
+NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
+"""What asking there may raise."""
 
 
 def market_here() -> Market | None:
@@ -98,13 +101,13 @@ def market_here() -> Market | None:
     try:
         preemptible = "/computeMetadata/v1/instance/scheduling/preemptible"
         return "spot" if ask(preemptible, **{"Metadata-Flavor": "Google"}) == "TRUE" else "on_demand"
-    except (OSError, ValueError):
+    except NO_ANSWER:
         pass
     try:
         token = ask("/latest/api/token", "PUT", **{"X-aws-ec2-metadata-token-ttl-seconds": "60"})
         cycle = ask("/latest/meta-data/instance-life-cycle", **{"X-aws-ec2-metadata-token": token})
         return "spot" if cycle == "spot" else "on_demand"
-    except (OSError, ValueError):
+    except NO_ANSWER:
         return None
 
 

@@ -4,6 +4,7 @@ The address in $MEMEXP_WEBHOOK_URL is a secret: whoever has it can write into th
 written down; what goes wrong is told without it.
 """
 
+import http.client
 import json
 import os
 import re
@@ -35,7 +36,7 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
             why = f"the server answered {error.code}"
             if error.code < 500:
                 break
-        except (OSError, ValueError) as error:  # ValueError: a malformed address
+        except (OSError, ValueError, http.client.HTTPException) as error:  # a malformed address, or answer
             why = type(error).__name__
     tell(f"no message could be sent to {redacted(url)}: {why}")
     return False

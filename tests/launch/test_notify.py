@@ -1,6 +1,7 @@
 """Messages to a channel, received by a real HTTP server: done, failed and stalled, in the channel's format."""
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -8,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from memexp.launch import node
-from memexp.launch.notify import notify, payload, redacted
+from memexp.launch.notify import TRIES, notify, payload, redacted
 from memexp.launch.starts import add_start
 from memexp.runs import Exit, Run
 
@@ -91,6 +92,7 @@ def test_a_server_that_stumbles_is_asked_once_more(channel):
         "s3cr3t",
         "http://[s3cr3t",
         "http://user:s3cr3t@127.0.0.1:9/x",
+        "http://127.0.0.1:9/s3cr3t with a space",
     ],
 )
 def test_what_goes_wrong_is_told_without_the_address(monkeypatch, url: str):
@@ -99,6 +101,23 @@ def test_what_goes_wrong_is_told_without_the_address(monkeypatch, url: str):
     assert not notify("done", "a", tell=told.append)
     assert len(told) == 1
     assert "s3cr3t" not in told[0] + redacted(url)
+
+
+def test_a_server_that_speaks_another_language_is_told(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("MEMEXP_WEBHOOK_URL", f"http://127.0.0.1:{server.getsockname()[1]}/s3cr3t")
+        thread = threading.Thread(target=lambda: [answer(server.accept()[0]) for _ in range(TRIES)], daemon=True)
+        thread.start()
+        told: list[str] = []
+        assert not notify("done", "a", tell=told.append)
+        thread.join()
+    assert told == ["no message could be sent to http://127.0.0.1/...: BadStatusLine"]
+
+
+def answer(connection: socket.socket) -> None:
+    with connection:
+        connection.recv(4096)
+        connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
 
 
 def test_a_refusal_is_told_with_its_code_and_without_the_address(channel):
