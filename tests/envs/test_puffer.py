@@ -183,6 +183,15 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
         act(env)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["m:f(a=1).g(b=2)", "m:f(a=1)(b=2)", "m:f(1)", "m:f(**{'a': 1})", "m:f(a=open('x'))", "m:f(a=1"],
+)
+def test_a_wrapper_that_is_not_one_call_with_keywords_is_refused(text):
+    with pytest.raises(UsageError, match=r"is not MODULE:CALLABLE\(keyword=value, ...\)"):
+        envs.make(COUNTING, 2, wrappers=[text])
+
+
 CHILD = (
     "import sys, torch; from memexp import envs;"
     f"env = envs.make('{COUNTING}', 4, backend='multiprocessing', workers=2); env.reset();"

@@ -115,14 +115,16 @@ def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
 def _wrap(env: Any, text: str) -> Any:
     """`text` is MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...), values as Python writes them."""
     place, bracket, inside = text.partition("(")
-    options = {}
+    options: dict[str, Any] = {}
     try:
         if bracket:
             call = ast.parse(f"f({inside}", mode="eval").body
-            assert isinstance(call, ast.Call)
-            assert not call.args
-            options = {str(word.arg): ast.literal_eval(word.value) for word in call.keywords}
-    except (SyntaxError, ValueError, AssertionError):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
+                raise ValueError("it is not one call with keywords")
+            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
+            if len(options) < len(call.keywords):
+                raise ValueError("it has ** in it")
+    except (SyntaxError, ValueError):
         raise UsageError(f"wrapper '{text}' is not MODULE:CALLABLE(keyword=value, ...)") from None
     wrapper = _find(place, f"wrapper '{text}'")
     return _call(lambda **words: wrapper(env, **words), options, f"wrapper '{text}'")
