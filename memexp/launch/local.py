@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from memexp.launch.cell import Cell
 from memexp.launch.notify import notify
-from memexp.launch.state import is_locked, last_metrics
+from memexp.launch.state import end_of, is_locked, last_metrics
 from memexp.launch.status import duration
 from memexp.runs import Run
 
@@ -161,12 +161,12 @@ class _Launch:
             self.say(f"{job.cell.run}: {self._note(job)} after {took}")
 
     def _note(self, job: Job) -> str:
-        name, outcome = job.cell.run, job.run.exit
+        name, outcome = job.cell.run, end_of(job.run)
         if job.process.returncode == 0:
             self.outcome.done.append(name)
             notify("done", name, tell=self.say)
             return "done"
-        if self.stopping or (outcome and outcome.status == "preempted"):
+        if self.stopping or (outcome and outcome.status in ("preempted", "cancelled")):
             self.outcome.stopped.append(name)
             return "stopped"
         self.outcome.failed.append((name, last_line(job.run)))

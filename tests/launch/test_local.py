@@ -112,6 +112,14 @@ def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
     assert not (run.path / "log.txt").exists()
 
 
+@pytest.mark.parametrize("status", ["preempted", "cancelled"])
+def test_a_run_that_was_told_to_stop_by_somebody_else_is_stopped_and_has_not_failed(status, monkeypatch):
+    script = f"""echo '{{"status": "{status}"}}' > '{Run.named("told").path}/exit.json'; exit 75"""
+    monkeypatch.setattr(local, "_command", lambda cell, processes: ["sh", "-c", script])
+    outcome = run_here([cell("told")], jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.stopped, outcome.failed) == (["told"], [])
+
+
 def test_an_error_of_the_launch_itself_leaves_no_process_behind(monkeypatch):
     started = []
 
