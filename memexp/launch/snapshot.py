@@ -20,12 +20,15 @@ from memexp.launch.code import CHECKOUT, Code
 from memexp.runs import home
 from memexp.runs.provenance import CODE_FILE
 
+DIFF = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+"""What `git apply` reads, whatever the user's own settings are."""
+
 
 def with_snapshot(code: Code, ref: str | None, checkout: Path = CHECKOUT) -> Code:
     """`code` with a snapshot of `ref` (None: of the checkout as it is) below $MEMEXP_HOME, made unless it is there."""
     if not code.commit:
         return code
-    diff = b"" if ref else _git(checkout, "diff", "HEAD", "--binary")
+    diff = b"" if ref else _git(checkout, *DIFF, "HEAD")
     name = f"{code.commit[:10]}-{hashlib.sha256(diff).hexdigest()[:10]}"
     folder = (home() / "snapshots" / name).resolve()
     if not folder.exists():

@@ -37,6 +37,15 @@ def test_a_snapshot_holds_the_changed_files_and_the_provenance_names_the_change(
     assert not (folder / ".git").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("diff.noprefix", "true"), ("color.ui", "always"), ("diff.external", "cat")]
+)
+def test_the_users_own_settings_of_git_change_no_snapshot(checkout, key, value):
+    git(checkout, "config", key, value)
+    (checkout / "a.txt").write_text("two\n")
+    assert (snapshot(checkout) / "a.txt").read_text() == "two\n"
+
+
 def test_what_git_does_not_know_stays_here(checkout):
     (checkout / ".env").write_text("KEY=s3cr3t")
     (checkout / "a.txt").write_text("two\n")
