@@ -33,7 +33,7 @@ class Resources(Config):
     """The run is stopped after this many hours, summed over its restarts; None: never."""
     heartbeat_timeout_seconds: int = Field(default=1800, gt=0)
     """A run that wrote no metrics for this long is restarted."""
-    bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/]+(/[^\s/]+)*$")
+    bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/@?]+(/[^\s/?]+)*$")
     """Bucket that run directories are kept in ("s3://mybucket/memexp"); None: the node's own disk,
     which a recovery on another node does not find again."""
     home: str | None = Field(default=None, pattern=r"^[/~]")
@@ -47,7 +47,7 @@ class Resources(Config):
         for name in envs:
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is no name of an environment variable")
-            if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSWORD")):
+            if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSW", "WEBHOOK")):
                 hint = "set it where you type memexp launch" if name in SECRETS else "hand it to SkyPilot as a secret"
                 raise ValueError(f"'{name}' looks like a secret, which would stand in files and logs: {hint}")
         return envs

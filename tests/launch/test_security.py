@@ -137,11 +137,27 @@ def test_yaml_is_loaded_safely_everywhere():
 
 
 @pytest.mark.parametrize(
-    "name", ["WANDB_API_KEY", "MEMEXP_WEBHOOK_URL", "GITHUB_TOKEN", "aws_secret_access_key", "a b", "A;B"]
+    "name",
+    [
+        "WANDB_API_KEY",
+        "MEMEXP_WEBHOOK_URL",
+        "GITHUB_TOKEN",
+        "aws_secret_access_key",
+        "DB_PASSWD",
+        "SLACK_WEBHOOK",
+        "a b",
+        "A;B",
+    ],
 )
 def test_a_secret_among_the_variables_of_a_matrix_file_is_refused(name: str):
     with pytest.raises(UsageError, match=r"looks like a secret|is no name"):
         Resources.parse({"envs": {name: "x"}})
+
+
+@pytest.mark.parametrize("bucket", ["s3://id:s3cr3t@bucket/runs", "https://account.blob.core.windows.net/c?sig=s3cr3t"])
+def test_a_bucket_with_credentials_in_its_address_is_refused(bucket: str):
+    with pytest.raises(UsageError, match="bucket"):
+        Resources.parse({"bucket": bucket})
 
 
 # Secrets.
