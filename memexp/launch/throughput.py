@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from memexp.config import Config, UsageError, read_yaml
+from memexp.envs.config import ThirdParty
 from memexp.launch.cell import Cell
 from memexp.launch.state import last_metrics
 from memexp.ppo.config import TrainConfig
@@ -91,13 +92,13 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
 
 def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
     """What `memexp bench` measured, as a figure of today; a GPU is called as SkyPilot calls it, where that is known."""
-    pattern = config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
+    pattern = _pattern_of(config)
     kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
     kind = next((kind for kind in kinds if is_hardware(f"1x {device}", kind, 1)), device) if gpus else cpu_name()
     return Figure(
         hardware=kind,
         gpus=gpus,
-        env=config.env.name,
+        env=_env_of(config),
         pattern=pattern,
         mem_len=config.cortex.mem_len if "X" in pattern else None,
         num_layers=config.cortex.num_layers,
@@ -106,6 +107,16 @@ def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure
         source="memexp bench",
         date=date.today(),
     )
+
+
+def _pattern_of(config: TrainConfig) -> str:
+    """The pattern as figures call it, also where it is a list of layers."""
+    return config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
+
+
+def _env_of(config: TrainConfig) -> str:
+    """The environment as figures call it; other people's by their id, for each has a speed of its own."""
+    return config.env.id if isinstance(config.env, ThirdParty) else config.env.name
 
 
 def cpu_name() -> str:
@@ -119,21 +130,21 @@ def expected_speed(cell: Cell, kind: str, gpus: int, nodes: int = 1) -> Speed | 
     Other numbers of GPUs are in proportion to the nearest smaller figure; nodes add up.
     """
     rows = [one for one in figures() if one.hardware == kind]
-    pattern, mem_len = cell.config.cortex.pattern, cell.config.cortex.mem_len
+    pattern, mem_len = _pattern_of(cell.config), cell.config.cortex.mem_len
     same = [one for one in rows if one.pattern == pattern and one.mem_len in (None, mem_len)]
     pool = same or [one for one in rows if one.pattern == STAND_IN]
     if not pool:
         return None
     best = max(pool, key=lambda one: (_likeness(one, cell), one.gpus <= gpus, -abs(one.gpus - gpus)))
     sps = best.sps * (gpus / best.gpus if gpus and best.gpus else 1) * nodes
-    stands = "" if same else pattern if isinstance(pattern, str) else "-".join(pattern)
+    stands = "" if same else pattern
     size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
     return Speed(sps, f"{best.pattern} on {size}, {best.source} ({best.date})", stands)
 
 
 def _likeness(figure: Figure, cell: Cell) -> int:
     cortex = cell.config.cortex
-    wanted = {"env": cell.config.env.name, "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
+    wanted = {"env": _env_of(cell.config), "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
     return sum(getattr(figure, key) == value for key, value in wanted.items())
 
 

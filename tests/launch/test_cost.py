@@ -124,6 +124,18 @@ def test_a_figure_of_this_machine_goes_before_the_packages_and_replaces_its_own(
     assert cost(cell(pattern="AgSA", num_layers="3"), gpus=8).sps == 5e5
 
 
+def test_a_figure_belongs_to_one_environment_of_other_peoples_and_to_a_list_of_patterns_too(home):
+    recipe = find_recipe("any")
+    for env, sps in {"gym:CartPole-v1": 9000.0, "gym:Slow-v0": 90.0}.items():
+        for pattern in ("S", '["S", "X"]'):
+            add_figure(figure_of(cell(recipe, env=env, pattern=pattern, num_layers="2").config, "cpu", 0, sps))
+    assert len(_read(user_table())) == 4
+    for pattern in ("S", '["S", "X"]'):
+        estimate = Estimator(None).estimate(cell(recipe, env="gym:Slow-v0", pattern=pattern, num_layers="2"))
+        assert estimate is not None
+        assert (estimate.sps, estimate.stands_for) == (90.0, "")
+
+
 def test_a_figure_is_scaled_to_other_numbers_of_gpus_from_the_nearest_below():
     agsa = cell(pattern="AgSA")
     speeds = {gpus: expected_speed(agsa, "L4", gpus) for gpus in (1, 2, 6, 8)}
