@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from memexp.launch.cell import Cell
 from memexp.launch.prices import Price, node_prices
 from memexp.launch.resources import Resources
-from memexp.launch.state import last_metrics
+from memexp.launch.state import reached
 from memexp.launch.throughput import Arm, Speed, cpu_name, expected_speed, measured_speed, measured_speeds
 from memexp.runs import Run
 
@@ -42,7 +42,7 @@ class Estimator:
         if found is None:
             return None
         kind, speed = found
-        hours = max(0, cell.agent_steps - reached(cell.run)) / speed.sps / 3600
+        hours = max(0, cell.agent_steps - reached(Run.named(cell.run))) / speed.sps / 3600
         if self.resources is None:
             return Estimate(hours, 0.0, 0.0, speed.sps, speed.basis, speed.stands_for)
         if self.resources.max_runtime_hours is not None:
@@ -70,12 +70,6 @@ def price_range(price: Price, resources: Resources) -> tuple[float, float]:
     """Dollars per hour of one run's machines: at spot prices where spot is allowed, and on demand."""
     low = price.spot if resources.uses_spot else price.on_demand
     return low * resources.nodes, price.on_demand * resources.nodes
-
-
-def reached(run: str) -> int:
-    """Agent steps that the run has behind it."""
-    lines = last_metrics(Run.named(run))
-    return lines[-1].get("agent_steps", 0) if lines else 0
 
 
 def total(estimates: Sequence[Estimate | None]) -> Estimate | None:

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from memexp.launch.cell import Cell
 from memexp.launch.notify import notify
-from memexp.launch.state import end_of, is_locked, last_metrics
+from memexp.launch.state import end_of, is_locked, last_metrics, reached
 from memexp.launch.status import duration
 from memexp.runs import Run
 
@@ -120,7 +120,7 @@ class _Launch:
 
     def expect(self, cells: Sequence[Cell]) -> None:
         self.count = len(cells)
-        self.total = sum(cell.agent_steps - _steps(Run.named(cell.run)) for cell in cells)
+        self.total = sum(cell.agent_steps - reached(Run.named(cell.run)) for cell in cells)
         self.progress.update(self.overall, total=len(cells))
 
     def start(self, cell: Cell) -> None:
@@ -145,7 +145,7 @@ class _Launch:
             start_new_session=True,  # Ctrl-C reaches the run through us alone
         )
         task = self.progress.add_task(cell.run, total=cell.agent_steps, note="")
-        before = _steps(run)
+        before = reached(run)
         self.jobs.append(Job(cell, run, process, log, slot, task, steps_before=before, steps=before))
 
     def collect(self) -> None:
@@ -154,7 +154,7 @@ class _Launch:
             self.jobs.remove(job)
             self.slots.append(job.slot)
             job.log.close()
-            self.gained += min(_steps(job.run), job.cell.agent_steps) - job.steps_before
+            self.gained += min(reached(job.run), job.cell.agent_steps) - job.steps_before
             self.finished += 1
             self.progress.remove_task(job.task)
             took = duration(time.monotonic() - job.started)
@@ -259,11 +259,6 @@ def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
         own = [gpus[(slot * processes + rank) % len(gpus)] for rank in range(processes)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
     return environment
-
-
-def _steps(run: Run) -> int:
-    lines = last_metrics(run)
-    return lines[-1].get("agent_steps", 0) if lines else 0
 
 
 def _describe(line: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from memexp.config import UsageError, parse_words
 from memexp.launch.notify import notify
 from memexp.launch.starts import End, Market, Word, add_end, add_start, end_of_start, last_error, spent, starts_of
-from memexp.launch.state import end_of, last_metrics
+from memexp.launch.state import end_of, reached
 from memexp.runs import RESTART, Run
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -109,11 +109,6 @@ def market_here() -> Market | None:
         return "spot" if cycle == "spot" else "on_demand"
     except NO_ANSWER:
         return None
-
-
-def reached(run: Run) -> int:
-    lines = last_metrics(run)
-    return lines[-1].get("agent_steps", 0) if lines else 0
 
 
 def judge(run: Run, number: int, code: int, stopped: bool) -> End:

@@ -50,6 +50,12 @@ def is_locked(run: Run) -> bool:
     return False
 
 
+def reached(run: Run) -> int:
+    """Agent steps that the run has behind it, by its last line of metrics."""
+    lines = last_metrics(run)
+    return lines[-1].get("agent_steps", 0) if lines else 0
+
+
 def last_metrics(run: Run) -> list[dict[str, Any]]:
     """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
     try:
