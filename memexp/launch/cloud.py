@@ -11,7 +11,7 @@ from memexp.launch import LaunchError, ledger
 from memexp.launch.code import Code, find_code
 from memexp.launch.plan import Plan, print_plan
 from memexp.launch.prices import node_prices
-from memexp.launch.queue import connect, require_cloud
+from memexp.launch.queue import INSTEAD, connect, require_cloud
 from memexp.launch.resources import Resources
 from memexp.launch.sky_task import dump, make_task, render, sent_along, validate
 from memexp.launch.snapshot import with_snapshot
@@ -69,7 +69,7 @@ def submit_due(
         return 0
     if not options.skip_git_check:
         code.require()
-    sky = connect()
+    sky = connect(INSTEAD)
     require_cloud(sky)
     if not (resources.bucket or resources.home):
         console.print("note: no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")

@@ -55,7 +55,7 @@ class Look:
             self._queue = read_queue(connect())
             self.problem = None
         except LaunchError as error:
-            self.problem = str(error).replace("; nothing was submitted", "").replace(", or add --local to run here", "")
+            self.problem = str(error)
         self._asked = time.monotonic()
 
 

@@ -37,40 +37,38 @@ class Job:
         return self.status in ENDED
 
 
-def connect() -> Any:
+INSTEAD = ", or add --local to run here; nothing was submitted"
+"""What a launch adds to the reason why it cannot submit."""
+
+
+def connect(instead: str = "") -> Any:
     """The `sky` module, once it is known that an API server answers (none is started here).
 
-    Raises LaunchError that says what is missing and what to type.
+    Raises LaunchError that says what is missing and what to type, then `instead`.
     """
-    sky = _import_sky()
+    sky = _import_sky(instead)
     try:
         sky.api_info()
     except Exception as error:
         raise LaunchError(
-            f"no SkyPilot API server answers ({type(error).__name__}): run `sky api start` and `sky check`, "
-            "or add --local to run here; nothing was submitted"
+            f"no SkyPilot API server answers ({type(error).__name__}): run `sky api start` and `sky check`{instead}"
         ) from None
     return sky
 
 
-def _import_sky() -> Any:
+def _import_sky(instead: str) -> Any:
     try:
         import sky
         import sky.jobs
     except ImportError:
-        raise LaunchError(
-            "SkyPilot is not installed: pip install 'memexp[cloud]', or add --local to run here"
-        ) from None
+        raise LaunchError(f"SkyPilot is not installed: pip install 'memexp[cloud]'{instead}") from None
     return sky
 
 
 def require_cloud(sky: Any) -> None:
     """Raises LaunchError unless a cloud is enabled."""
     if not ask(sky, "list the enabled clouds", lambda: sky.client.sdk.enabled_clouds()):
-        raise LaunchError(
-            "SkyPilot has no cloud enabled: set up credentials and run `sky check`, "
-            "or add --local to run here; nothing was submitted"
-        )
+        raise LaunchError(f"SkyPilot has no cloud enabled: set up credentials and run `sky check`{INSTEAD}")
 
 
 def read_queue(sky: Any) -> dict[str, Job]:

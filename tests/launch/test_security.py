@@ -174,7 +174,7 @@ def test_no_secret_is_in_anything_that_was_written_printed_or_listed_as_a_proces
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: sky)
+    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
     words = ["tmaze", "pattern=S", "trainer.total_timesteps=1k", "trainer.num_envs=16", "trainer.horizon=8"]
     words += ["evaluation.random_episodes=4", "run=a"]
     said = ""

@@ -26,7 +26,7 @@ PRICES = {"L4": {"spot": 3.0, "on_demand": 10.0}}
 @pytest.fixture
 def sky(monkeypatch) -> FakeSky:
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: sky)
+    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
     return sky
 
 

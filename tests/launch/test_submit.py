@@ -153,7 +153,7 @@ def test_a_refusal_gives_the_reason_that_the_queue_knows_and_counts_what_was_sub
 
 
 def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: FakeSky(clouds=()))
+    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: FakeSky(clouds=()))
     with pytest.raises(LaunchError, match=r"no cloud enabled: .*`sky check`.*nothing was submitted"):
         require_cloud(connect())
 
@@ -195,7 +195,7 @@ resources: {gpus: 8, bucket: "s3://mine/memexp"}
 def sky(monkeypatch, tmp_path) -> FakeSky:
     """A matrix file `small.yaml` here, and a server."""
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda: sky)
+    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(MATRIX)
     return sky
