@@ -262,9 +262,13 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _receive(orders: BinaryIO, received: Any) -> None:
+    """Hand orders on until there are no more; one that a dying trainer tore is dropped."""
     for line in orders:
-        order = json.loads(line)
-        received.put((order, orders.read(order["size"])))
+        order = json.loads(line) if line.endswith(b"\n") else {"size": 1}
+        data = orders.read(order["size"])
+        if len(data) < order["size"]:
+            break
+        received.put((order, data))
     received.put(None)
 
 
