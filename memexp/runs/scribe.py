@@ -235,7 +235,7 @@ def _lock(path: str) -> int | None:
 
 def main(orders: BinaryIO, answers: BinaryIO) -> None:
     """Serve one trainer until it closes `orders`. The first line is {"parent", "lock", "patience"}; the first answer
-    says whether the lock is ours: {"locked": true or false}."""
+    says whether the lock is ours: {"locked": true or false}, with an "error" where there can be none."""
 
     def tell(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
@@ -243,7 +243,12 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
 
     terms = json.loads(orders.readline())
     _die_with(terms["parent"])
-    if terms["lock"] and _lock(terms["lock"]) is None:
+    try:
+        locked = not terms["lock"] or _lock(terms["lock"]) is not None
+    except OSError as error:
+        tell({"locked": False, "error": str(error)})
+        return
+    if not locked:
         tell({"locked": False})
         return
     tell({"locked": True})

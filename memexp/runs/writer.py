@@ -43,7 +43,10 @@ class Answer:
 
 
 class Writer:
-    """Orders file operations; `lock`: held while the writer lives. Raises LockedError where another process has it."""
+    """Orders file operations; `lock`: held while the writer lives.
+
+    Raises LockedError where another process has it, OSError where there can be no lock.
+    """
 
     def __init__(self, lock: Path | None = None, patience: float = PATIENCE_S):
         self._process = subprocess.Popen(
@@ -64,9 +67,10 @@ class Writer:
         assert self._process.stdout
         first = self._process.stdout.readline()
         os.set_blocking(self._process.stdout.fileno(), False)
-        if not first or not json.loads(first)["locked"]:
+        told = json.loads(first) if first else {"error": "the process that writes files ended"}
+        if "error" in told or not told["locked"]:
             self.leave()
-            raise LockedError(f"{lock} is held by another process" if first else "the process that writes files ended")
+            raise OSError(told["error"]) if "error" in told else LockedError(f"{lock} is held by another process")
 
     def append(self, path: Path, data: bytes) -> None:
         """Whole `data` at the end of a file."""

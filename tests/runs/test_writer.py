@@ -57,6 +57,12 @@ def test_one_process_holds_the_lock_until_it_leaves(writer, tmp_path):
     Writer(tmp_path / "lock").leave()
 
 
+def test_a_lock_that_cannot_be_had_is_not_said_to_be_held_by_another_process(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(OSError, match="runs"):
+        Writer(tmp_path / "runs" / "mine" / "lock")
+
+
 def test_what_fails_is_tried_again_and_then_given_up_and_lines_are_kept_for_later(writer, tmp_path):
     (tmp_path / "lines").mkdir()  # in the way
     writer.append(tmp_path / "lines", b"first\n")
