@@ -58,7 +58,7 @@ class Writer:
         )
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._open: dict[int, tuple[str | None, float]] = {}  # orders without an answer: group, when they were given
-        self._next = 0
+        self._next = self._groups = 0
         self._rest = b""  # a line of answers that has not arrived whole
         self._lock = threading.Lock()
         threading.Thread(target=self._send, daemon=True, name="orders").start()
@@ -83,6 +83,11 @@ class Writer:
     def sync(self, path: Path) -> None:
         """What was appended to `path` is on the disk before any later order."""
         self.order("sync", path)
+
+    def new_group(self) -> str:
+        """A name for orders of which the later ones are pointless when one fails."""
+        self._groups += 1
+        return str(self._groups)
 
     def order(self, do: str, path: Path, data: bytes = b"", group: str | None = None, **options: Any) -> int:
         """Have `scribe.OPERATIONS[do]` done after everything ordered before; returns the order's number.

@@ -14,10 +14,12 @@ import torch
 from helpers import flaky_fs
 from helpers.training import start_process, tiny, wait_for
 
-from memexp.ppo.checkpoint import CheckpointError, load_latest
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name_of
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.saving import Saver
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
+from memexp.runs.writer import Writer
 
 ENDLESS = {"trainer__total_timesteps": 10**8, "evaluation__random_episodes": 0}
 SOON = "from memexp.ppo import saving; saving.STUCK_S = 0.5"
@@ -186,6 +188,11 @@ def unfinish(folder):
     (folder / "unfinished").touch()
 
 
+def barely_begin(folder):
+    empty(folder)
+    (folder / ".unfinished.17.tmp").touch()
+
+
 DAMAGE = {
     "weights cut": (lambda c: cut(c / "weights.safetensors"), "weights.safetensors is damaged"),
     "a bit flipped": (lambda c: flip(c / "rank-00000.pt"), "rank-00000.pt is damaged"),
@@ -229,10 +236,27 @@ def test_where_no_checkpoint_can_be_read_the_run_fails_and_nothing_is_deleted(tw
     assert Run.named("damaged").metrics() == metrics
 
 
-def test_a_run_whose_first_checkpoint_was_not_finished_begins_anew(two_checkpoints, capsys):
+@pytest.mark.parametrize("leave", [unfinish, barely_begin])
+def test_a_run_whose_first_checkpoint_was_not_finished_begins_anew(leave, two_checkpoints, capsys):
     config, folders = two_checkpoints
     for folder in folders:
-        unfinish(folder)
+        leave(folder)
     assert train(config).status == "completed"
     assert "going on from 0 agent steps" in capsys.readouterr().out
     assert sum(1 for _ in itertools.chain(*(Path(f).glob("unfinished") for f in folders))) == 0
+
+
+def test_a_checkpoint_that_was_given_up_can_be_written_once_the_disk_is_well_again(tmp_path):
+    """The run's last state has no later checkpoint to stand in for it."""
+    ranks, writer, said = Ranks(0, 1, torch.device("cpu")), Writer(patience=0.1), []
+    saver, point = Saver(tmp_path, ranks, writer, said.append), Checkpoint(10, {"w": torch.zeros(1)}, {}, {})
+    (tmp_path / name_of(10) / "shared.pt").mkdir(parents=True)  # in the way
+    saver.begin(point)
+    assert saver.wait(60)
+    assert (saver.busy, saver.saved) == (False, None)
+    (tmp_path / name_of(10) / "shared.pt").rmdir()
+    saver.begin(point)
+    assert saver.wait(60)
+    assert (saver.busy, saver.saved) == (False, 10)
+    writer.leave()
+    assert load_latest(tmp_path, ranks)[1] == []
