@@ -62,7 +62,7 @@ def replace(path: Path | str, data: bytes) -> None:
             _write(file, data)
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
