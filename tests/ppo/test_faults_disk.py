@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from helpers import flaky_fs
@@ -135,10 +136,15 @@ def small_disk(tmp_path):
     unmount(place)
 
 
-def fill(place, leave):
-    """Leave so many bytes free, then return the file that takes the rest."""
+def fill(place, leave, process):
+    """Leave so many bytes free, then return the file that takes the rest; the trainer writes nothing meanwhile."""
+    writing = [process, *psutil.Process(process.pid).children(recursive=True)]
+    for one in writing:
+        one.send_signal(signal.SIGSTOP)
     filler = place / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(place).free - leave))
+    for one in writing:
+        one.send_signal(signal.SIGCONT)
     return filler
 
 
@@ -148,11 +154,12 @@ def test_a_full_disk_ends_the_run_with_a_clear_error_and_the_last_checkpoint_who
     leave, minutes, file, small_disk, monkeypatch
 ):
     monkeypatch.setenv("MEMEXP_HOME", str(small_disk))
-    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **ENDLESS)
+    never_in_a_hurry = {"trainer__preemption_seconds": 10**6}  # or there is a checkpoint after every slow update
+    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **never_in_a_hurry, **ENDLESS)
     run = Run.named("full")
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
-    filler = fill(small_disk, leave)
+    filler = fill(small_disk, leave, process)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 1, output
     said = re.findall(r"no space is left for (\S+): it needs [\d,]+ bytes, [\d,]+ are free", output)
