@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -268,7 +269,8 @@ class Session:
         if speaks:
             steps = self.trainer.agent_steps
             self.run.finish(Exit(status=status, reason=reason, agent_steps=steps, wall_s=self.wall_s()))
-            for _ in self.writer.finish(LAST_WORD_S):
-                pass
+            with suppress(RuntimeError):  # the writer has ended: the process must end all the same
+                for _ in self.writer.finish(LAST_WORD_S):
+                    pass
         print(f"memexp: {self.run.name} {status}: {reason}", file=sys.stderr, flush=True)
         os._exit(RESTART if status == "preempted" else 1)
