@@ -86,6 +86,7 @@ class DeviceWorlds:
         for name, tensor in self._pool.block.tensors.items():
             if name not in ("rewards", "terminated", "final_obs"):
                 self._live.tensors[name].copy_(tensor)
+        self._live.tensors["terminated"].zero_()
         for order in orders:
             roster.note(order.w, order.task)
         self._start(self._pool.length)

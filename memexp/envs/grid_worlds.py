@@ -141,6 +141,7 @@ class HostWorlds:
         """Begin every world's first episode."""
         self._roster.restart()
         self._left.clear()
+        self.state.terminated[:] = False
         self._begin(np.arange(self._roster.num_envs))
         return self._outcome()
 

@@ -1,12 +1,11 @@
 """Encoders for what other people's environments show: numbers of unknown scale, names, maps, images, and all of them.
 
 Each is a module `[..., *shape] -> [..., d_out]` with a method `note(obs, total)`, which takes observations into running
-statistics; `total` adds a tensor up over ranks. Statistics change only there, so that between two calls
-the acting and the learning pass see the same numbers.
+statistics; `total` adds a tensor up over ranks. Statistics change only there, so that between two calls the acting and
+the learning pass see the same numbers.
 """
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,6 @@ from torch import Tensor, nn
 from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
 
 Total = Callable[[Tensor], Tensor]
-
-
-class Noting(Protocol):
-    """What `build_general` returns."""
-
-    def note(self, obs: Tensor, total: Total) -> None: ...
-
-
 GeneralSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
 
 
@@ -53,7 +44,7 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         variance = torch.where(self.count > 1, self.squares / self.count.clamp(min=1), 1.0)
-        scale = (variance + 1e-8).rsqrt().float().clamp(max=1e3)  # what never changed is 0, whatever comes
+        scale = (variance + 1e-8).rsqrt().float().clamp(max=1e3)  # what has never changed is 0 until it does
         return ((x.float() - self.mean.float()) * scale).clamp(-10, 10)
 
     def note(self, x: Tensor, total: Total) -> None:

@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -37,20 +38,26 @@ def measure(config: TrainConfig, updates: int, tell: Callable[[float], None] | N
     keep_freed_memory()
     ranks = join(config.trainer.device)
     try:
-        trainer = Trainer(config, ranks)
-        trainer.train_step()
-        rates = []
-        for _ in range(updates):
-            before, begun = trainer.agent_steps, time.perf_counter()
-            trainer.train_step()
-            if ranks.device.type == "cuda":
-                torch.cuda.synchronize(ranks.device)
-            rates.append((trainer.agent_steps - before) / (time.perf_counter() - begun))
-            if tell and ranks.is_first:
-                tell(rates[-1])
+        with closing(Trainer(config, ranks)) as trainer:
+            _turn(trainer)
+            rates = []
+            for _ in range(updates):
+                rates.append(_turn(trainer))
+                if tell and ranks.is_first:
+                    tell(rates[-1])
         on_gpu = ranks.device.type == "cuda"
         name = torch.cuda.get_device_name(ranks.device) if on_gpu else "cpu"
         sps, gpus = statistics.median(rates), ranks.world_size * on_gpu
         return Throughput(name, gpus, sps, min(rates), max(rates), updates)
     finally:
         leave()
+
+
+def _turn(trainer: Trainer) -> float:
+    """One update and what a run has to do after each; agent steps per second of all ranks."""
+    before, begun, device = trainer.agent_steps, time.perf_counter(), trainer.ranks.device
+    trainer.train_step()
+    trainer.pop_episodes()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return (trainer.agent_steps - before) / (time.perf_counter() - begun)

@@ -89,20 +89,20 @@ def image(checkpoint: Checkpoint, ranks: Ranks) -> Image:
     return Image(name_of(checkpoint.agent_steps), files, json.dumps(manifest, indent=2).encode(), sizes)
 
 
-def write(folder: Path, made: Image, keep: Iterable[str], ranks: Ranks, writer: Writer) -> int:
-    """Order this rank's files of a checkpoint below `folder`; returns the number of the last order.
+def write(folder: Path, made: Image, keep: Iterable[str], ranks: Ranks, writer: Writer) -> tuple[str, int]:
+    """Order this rank's files of a checkpoint below `folder`; returns the orders' group and the last one's number.
 
     The first rank declares it whole once all ranks' files are there, and removes every checkpoint but it and `keep`.
     """
-    final = folder / made.name
-    writer.order("replace", final / _UNFINISHED, group=made.name)
+    final, group = folder / made.name, writer.new_group()
+    writer.order("replace", final / _UNFINISHED, group=group)
     for name, data in made.files.items():
-        last = writer.order("replace", final / name, data, group=made.name)
+        last = writer.order("replace", final / name, data, group=group)
     if ranks.is_first:
         manifest = final / _MANIFEST
         options = {"needs": made.sizes, "marker": _UNFINISHED, "keep": list(keep)}
-        last = writer.order("commit", manifest, made.manifest, made.name, **options)
-    return last
+        last = writer.order("commit", manifest, made.manifest, group, **options)
+    return group, last
 
 
 def load_latest(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str]]:
@@ -158,7 +158,7 @@ def _existing(folder: Path) -> list[tuple[Path, bool]]:
 def _is_finished(path: Path) -> bool:
     if (path / _MANIFEST).exists():
         return True
-    return not (path / _UNFINISHED).exists() and any(path.iterdir())
+    return not (path / _UNFINISHED).exists() and any(path.glob("[!.]*"))  # with a dot begins what is being written
 
 
 def _load_or_say(path: Path, ranks: Ranks) -> tuple[Checkpoint | None, str | None]:

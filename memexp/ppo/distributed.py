@@ -1,6 +1,7 @@
 """The ranks of one run: who am I, and the few reductions that the trainer needs. All are no-ops for one rank."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ from torch.distributed.rendezvous import rendezvous
 
 from memexp.config import UsageError
 
-START_HOURS = 6
-"""For how long ranks wait for the first one, which measures reference levels before a run begins."""
+START_S = 6 * 3600.0
+"""Seconds for which ranks wait for the first one, which measures reference levels before a run begins."""
 
 
 class RankLostError(RuntimeError):
@@ -65,14 +66,17 @@ class Ranks:
         return values
 
     def wait_for_first(self) -> None:
-        """Go on once the first rank has come here, however long that takes."""
+        """Go on once the first rank has come here, however long that takes. Signals are heard meanwhile."""
         if self.store is None:
             return
-        if self.is_first:
-            self.store.set("begun", "")
-        else:
-            with _together():
-                self.store.wait(["begun"], timedelta(hours=START_HOURS))
+        end = time.monotonic() + START_S
+        with _together():
+            if self.is_first:
+                self.store.set("begun", "")
+            while not self.store.check(["begun"]):
+                if time.monotonic() > end:
+                    raise RuntimeError("timed out waiting for the first rank to begin the run")
+                time.sleep(0.1)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ because episodes may be longer than a segment, memory forgotten at random steps,
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -77,7 +77,12 @@ def doctor(config: TrainConfig) -> DoctorReport:
         torch.set_num_threads(config.trainer.threads)
     ranks = join(config.trainer.device)
     called = config.trainer.model_copy(update={"graph": False})  # a graph would not hear of ends that are made up
-    trainer = Trainer(config.model_copy(update={"trainer": called}), ranks)
+    with closing(Trainer(config.model_copy(update={"trainer": called}), ranks)) as trainer:
+        return _examine(trainer)
+
+
+def _examine(trainer: Trainer) -> DoctorReport:
+    config, ranks = trainer.config, trainer.ranks
     shake(trainer.policy)
     sharpen(trainer)
     gaps, outside, entropy, resets, samples = [], 0.0, 0.0, 0, 0

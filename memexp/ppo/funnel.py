@@ -1,6 +1,7 @@
 """`memexp funnel`: reference players side by side, milestone by milestone. It shows where exploration ends."""
 
 from collections.abc import Sequence
+from contextlib import closing
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -24,9 +25,9 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
     world: Config = override(ENVIRONMENTS[name](), parse_words(pairs))
-    sample = envs.build(world, 1)
-    for player in players:
-        make_player(sample, player, seed)  # a wrong name is told before any player is measured
+    with closing(envs.build(world, 1)) as sample:
+        for player in players:
+            make_player(sample, player, seed)  # a wrong name is told before any player is measured
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
     columns += TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:

@@ -8,8 +8,6 @@ import torch
 from torch import Tensor
 
 from memexp.envs.base import VecEnv
-from memexp.policy.actions import log_prob as log_prob
-from memexp.policy.actions import sample as sample
 from memexp.policy.model import Policy, State
 from memexp.ppo.timing import Stopwatch
 from memexp.spaces import ContinuousActions

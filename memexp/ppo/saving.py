@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint
@@ -17,6 +18,18 @@ class DiskFullError(OSError):
     """No space is left for the run; the message names the file, the bytes that it needs and those that are free."""
 
 
+class Pending(NamedTuple):
+    """A checkpoint that is being written."""
+
+    agent_steps: int
+    group: str
+    """Of its orders."""
+    last: int
+    """Number of the last of them."""
+    began: float
+    """Monotonic seconds."""
+
+
 class Saver:
     """One rank's checkpoints and what the disk says about them, and about everything else that `writer` writes."""
 
@@ -29,7 +42,7 @@ class Saver:
         self.failed = 0
         """Attempts to write something that failed since then."""
         self._saved_at = time.monotonic()
-        self._pending: tuple[int, int, float] | None = None  # agent steps, last order, when it was begun
+        self._pending: Pending | None = None
         self._kept: list[str] = []
         self._next_alarm = STUCK_S
 
@@ -46,8 +59,8 @@ class Saver:
         """Copy `point` and have it written; every rank calls this at the same moment, none while one is `busy`."""
         began = time.monotonic()
         made = checkpoints.image(point, self._ranks)
-        last = checkpoints.write(self._folder, made, self._kept, self._ranks, self._writer)
-        self._pending = point.agent_steps, last, began
+        group, last = checkpoints.write(self._folder, made, self._kept, self._ranks, self._writer)
+        self._pending = Pending(point.agent_steps, group, last, began)
 
     def look(self) -> None:
         """Take note of what became of orders. Raises DiskFullError."""
@@ -61,7 +74,7 @@ class Saver:
     def remove_unfinished(self) -> None:
         """Free the space that the checkpoint under way takes."""
         if self._pending:
-            self._writer.order("remove", self._folder / checkpoints.name_of(self._pending[0]))
+            self._writer.order("remove", self._folder / checkpoints.name_of(self._pending.agent_steps))
             self._pending = None
 
     def metrics(self) -> dict[str, float]:
@@ -85,9 +98,9 @@ class Saver:
             self._next_alarm = STUCK_S
 
     def _note_done(self, answer: Answer) -> None:
-        if self._pending is None or self._pending[1] != answer.number:
+        if self._pending is None or self._pending.last != answer.number:
             return
-        self.saved, _, began = self._pending
+        self.saved, began = self._pending.agent_steps, self._pending.began
         if self.failed:
             self._say(f"the checkpoint of {self.saved} agent steps is written, after {self.failed} failures")
         self.took_s, self._saved_at, self.failed = answer.at - began, began, 0
@@ -99,6 +112,5 @@ class Saver:
         if self.failed & (self.failed - 1) == 0:  # the 1st, 2nd, 4th, 8th, ...
             ending = "it is tried again" if answer.retried else "given up"
             self._say(f"cannot write: {answer.error}; {ending}, training goes on")
-        pending = self._pending and checkpoints.name_of(self._pending[0])
-        if not answer.retried and answer.group is not None and answer.group == pending:
+        if self._pending and answer.group == self._pending.group and not answer.retried:
             self._pending = None

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,6 +85,8 @@ class Session:
                 try:
                     self._start(progress.say)
                     return self._recorded(progress) if self.ranks.is_first else self._loop(lambda line: None)
+                except Stopped:
+                    return self._give_up("before the first update")
                 except RankLostError as error:
                     self.together = False
                     return self._finish(*explain(self.ranks, error, self.stop.asked))
@@ -115,8 +118,10 @@ class Session:
                 say(problem)
             if problems:
                 say(f"going on from {self.trainer.agent_steps} agent steps")
-            write_start(self.run, self.trainer, self.ranks, self.argv, say)
-        self.ranks.wait_for_first()
+        with self.stop.at_once(True):
+            if self.ranks.is_first:
+                write_start(self.run, self.trainer, self.ranks, self.argv, say)
+            self.ranks.wait_for_first()
 
     def _restore(self, restored: Checkpoint | None) -> None:
         """Carry on from a checkpoint, if there is one, and forget what was written after it."""
@@ -127,7 +132,7 @@ class Session:
             self.evaluated_at = session["evaluated_at"]
             self.last_line = (self.wall_s(), self.trainer.agent_steps)
             self.saver.resume_from(self.trainer.agent_steps)
-        if self.ranks.is_first and self.run.exists():
+        if self.ranks.is_first:
             self.run.rewind(self.trainer.agent_steps, self.part)
 
     def _loop(self, record: Callable[[dict[str, Any]], None]) -> Exit:
@@ -139,9 +144,7 @@ class Session:
                 return self._finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
             return self._finish("preempted", "told to stop by a signal")
         except Stopped:
-            self.together = False
-            report_leaving(self.ranks)
-            return self._finish("preempted", "told to stop by a signal, within an update")
+            return self._give_up("within an update")
         except RankLostError:
             raise
         except Exception as error:
@@ -224,6 +227,12 @@ class Session:
             return max(0.0, self.stop.left_s(hyper.preemption_seconds) - MARGIN_S)
         return hyper.exit_seconds if self.together else min(hyper.exit_seconds, APART_S)
 
+    def _give_up(self, when: str) -> Exit:
+        """Leave at once, with what was under way; the other ranks have signals of their own."""
+        self.together = False
+        report_leaving(self.ranks)
+        return self._finish("preempted", f"told to stop by a signal, {when}")
+
     def _fail(self, error: Exception) -> Exit:
         """Say what went wrong, here and to the other ranks."""
         if not isinstance(error, FloatingPointError | DiskFullError | WorldError):
@@ -258,7 +267,8 @@ class Session:
         if speaks:
             steps = self.trainer.agent_steps
             self.run.finish(Exit(status=status, reason=reason, agent_steps=steps, wall_s=self.wall_s()))
-            for _ in self.writer.finish(LAST_WORD_S):
-                pass
+            with suppress(RuntimeError):  # the writer has ended: the process must end all the same
+                for _ in self.writer.finish(LAST_WORD_S):
+                    pass
         print(f"memexp: {self.run.name} {status}: {reason}", file=sys.stderr, flush=True)
         os._exit(RESTART if status == "preempted" else 1)

@@ -10,7 +10,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(BaseException):
-    """The update that was under way is given up: it would not have ended in time."""
+    """What was under way is given up: it would not have ended in time."""
 
 
 class Stop:
@@ -35,9 +35,11 @@ class Stop:
 
     @contextmanager
     def at_once(self, yes: bool) -> Iterator[None]:
-        """Within, a signal raises Stopped at once if `yes`; else it is only noted."""
+        """Within, a signal raises Stopped at once if `yes`, as does one that came before; else it is only noted."""
         self._at_once = yes
         try:
+            if yes and self.asked:
+                raise Stopped
             yield
         finally:
             self._at_once = False

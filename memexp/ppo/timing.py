@@ -52,10 +52,11 @@ class Stopwatch:
 
 def gpu_use(device: torch.device) -> dict[str, float]:
     """gpu/utilization (per cent of the last moment in which kernels ran) and gpu/memory_gb (most allocated so far, 1e9
-    bytes); empty on a CPU, without the first where the driver's library (`nvidia-ml-py`) is missing."""
+    bytes); empty on a CPU, without the first where the driver's library (`nvidia-ml-py`) is missing or cannot tell (of
+    a part of a GPU)."""
     if device.type != "cuda":
         return {}
     use = {"gpu/memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
-    with suppress(ModuleNotFoundError, RuntimeError):
+    with suppress(Exception):  # the library's own errors, which have no class in common with others
         use["gpu/utilization"] = float(torch.cuda.utilization(device))
     return use

@@ -130,6 +130,7 @@ class Learner:
         policy, value, entropy = self._parts[:3]
         loss = policy + self.config.value_coefficient * value - self.config.entropy_coefficient * entropy
         self.gradients.of(loss / (self._batch["returns"].numel() * self.ranks.world_size))
+        self._parts = self._parts.detach()  # or the next pass, even one in a capture, would find what is left of this
 
     def _both(self) -> None:
         self._forward()

@@ -62,7 +62,7 @@ def replace(path: Path | str, data: bytes) -> None:
             _write(file, data)
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
@@ -235,7 +235,7 @@ def _lock(path: str) -> int | None:
 
 def main(orders: BinaryIO, answers: BinaryIO) -> None:
     """Serve one trainer until it closes `orders`. The first line is {"parent", "lock", "patience"}; the first answer
-    says whether the lock is ours: {"locked": true or false}."""
+    says whether the lock is ours: {"locked": true or false}, with an "error" where there can be none."""
 
     def tell(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
@@ -243,7 +243,12 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
 
     terms = json.loads(orders.readline())
     _die_with(terms["parent"])
-    if terms["lock"] and _lock(terms["lock"]) is None:
+    try:
+        locked = not terms["lock"] or _lock(terms["lock"]) is not None
+    except OSError as error:
+        tell({"locked": False, "error": str(error)})
+        return
+    if not locked:
         tell({"locked": False})
         return
     tell({"locked": True})
@@ -262,9 +267,13 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _receive(orders: BinaryIO, received: Any) -> None:
+    """Hand orders on until there are no more; one that a dying trainer tore is dropped."""
     for line in orders:
-        order = json.loads(line)
-        received.put((order, orders.read(order["size"])))
+        order = json.loads(line) if line.endswith(b"\n") else {"size": 1}
+        data = orders.read(order["size"])
+        if len(data) < order["size"]:
+            break
+        received.put((order, data))
     received.put(None)
 
 

@@ -43,7 +43,10 @@ class Answer:
 
 
 class Writer:
-    """Orders file operations; `lock`: held while the writer lives. Raises LockedError where another process has it."""
+    """Orders file operations; `lock`: held while the writer lives.
+
+    Raises LockedError where another process has it, OSError where there can be no lock.
+    """
 
     def __init__(self, lock: Path | None = None, patience: float = PATIENCE_S):
         self._process = subprocess.Popen(
@@ -55,7 +58,7 @@ class Writer:
         )
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._open: dict[int, tuple[str | None, float]] = {}  # orders without an answer: group, when they were given
-        self._next = 0
+        self._next = self._groups = 0
         self._rest = b""  # a line of answers that has not arrived whole
         self._lock = threading.Lock()
         threading.Thread(target=self._send, daemon=True, name="orders").start()
@@ -64,9 +67,10 @@ class Writer:
         assert self._process.stdout
         first = self._process.stdout.readline()
         os.set_blocking(self._process.stdout.fileno(), False)
-        if not first or not json.loads(first)["locked"]:
+        told = json.loads(first) if first else {"error": "the process that writes files ended"}
+        if "error" in told or not told["locked"]:
             self.leave()
-            raise LockedError(f"{lock} is held by another process" if first else "the process that writes files ended")
+            raise OSError(told["error"]) if "error" in told else LockedError(f"{lock} is held by another process")
 
     def append(self, path: Path, data: bytes) -> None:
         """Whole `data` at the end of a file."""
@@ -79,6 +83,11 @@ class Writer:
     def sync(self, path: Path) -> None:
         """What was appended to `path` is on the disk before any later order."""
         self.order("sync", path)
+
+    def new_group(self) -> str:
+        """A name for orders of which the later ones are pointless when one fails."""
+        self._groups += 1
+        return str(self._groups)
 
     def order(self, do: str, path: Path, data: bytes = b"", group: str | None = None, **options: Any) -> int:
         """Have `scribe.OPERATIONS[do]` done after everything ordered before; returns the order's number.

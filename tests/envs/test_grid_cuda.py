@@ -65,6 +65,11 @@ def test_a_run_carries_on_from_the_cpu_on_the_device_and_back():
 
 
 @pytest.mark.slow
+def test_worlds_on_the_device_can_be_begun_anew_just_after_their_episodes_have_ended():
+    assert tell("anew")["episodes"] == 2
+
+
+@pytest.mark.slow
 def test_a_curriculum_gives_the_device_the_tasks_that_it_gives_the_cpu():
     told = tell("curriculum")
     assert told["episodes"] >= 15

@@ -98,6 +98,19 @@ def moves() -> dict[str, int]:
     return {"episodes": len(same_episodes(*others)["return"])}
 
 
+def anew() -> dict[str, int]:
+    """Begun anew by worlds that have all just ended an episode, and that stay at the first step of the next."""
+    cpu, device = (
+        envs.make("cvc_random_maps", 1, where, seed=5, **BRIEF | {"max_steps": 1}) for where in ("cpu", "cuda")
+    )
+    cpu.reset()
+    device.reset()
+    step_both(cpu, device, 1, 3)
+    equal(cpu.desync(), device.desync(), "observations out of phase")
+    step_both(cpu, device, 2, 4)
+    return {"episodes": len(same_episodes(cpu, device)["return"])}
+
+
 def curriculum() -> dict[str, int]:
     """Tasks that are planned while others are played, some of them only when they begin."""
     schedules = [Planned(CurriculumConfig(kind="learning_progress"), 7, 4) for _ in range(2)]
@@ -123,7 +136,7 @@ def main() -> None:
     if what == "replay":
         told = {Path(file).stem: replay(Path(file), device=True) for file in words}
     else:
-        told = {"same": same, "moves": moves, "curriculum": curriculum}[what](*words)
+        told = {"same": same, "moves": moves, "anew": anew, "curriculum": curriculum}[what](*words)
     print(json.dumps(told))
 
 

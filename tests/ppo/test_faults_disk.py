@@ -9,15 +9,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from helpers import flaky_fs
 from helpers.training import start_process, tiny, wait_for
 
-from memexp.ppo.checkpoint import CheckpointError, load_latest
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name_of
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.saving import Saver
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
+from memexp.runs.writer import Writer
 
 ENDLESS = {"trainer__total_timesteps": 10**8, "evaluation__random_episodes": 0}
 SOON = "from memexp.ppo import saving; saving.STUCK_S = 0.5"
@@ -133,10 +136,15 @@ def small_disk(tmp_path):
     unmount(place)
 
 
-def fill(place, leave):
-    """Leave so many bytes free, then return the file that takes the rest."""
+def fill(place, leave, process):
+    """Leave so many bytes free, then return the file that takes the rest; the trainer writes nothing meanwhile."""
+    writing = [process, *psutil.Process(process.pid).children(recursive=True)]
+    for one in writing:
+        one.send_signal(signal.SIGSTOP)
     filler = place / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(place).free - leave))
+    for one in writing:
+        one.send_signal(signal.SIGCONT)
     return filler
 
 
@@ -146,11 +154,12 @@ def test_a_full_disk_ends_the_run_with_a_clear_error_and_the_last_checkpoint_who
     leave, minutes, file, small_disk, monkeypatch
 ):
     monkeypatch.setenv("MEMEXP_HOME", str(small_disk))
-    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **ENDLESS)
+    never_in_a_hurry = {"trainer__preemption_seconds": 10**6}  # or there is a checkpoint after every slow update
+    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **never_in_a_hurry, **ENDLESS)
     run = Run.named("full")
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
-    filler = fill(small_disk, leave)
+    filler = fill(small_disk, leave, process)
     output = process.communicate(timeout=60)[0].decode()
     assert process.returncode == 1, output
     said = re.findall(r"no space is left for (\S+): it needs [\d,]+ bytes, [\d,]+ are free", output)
@@ -184,6 +193,11 @@ def empty(folder):
 def unfinish(folder):
     (folder / "manifest.json").unlink()
     (folder / "unfinished").touch()
+
+
+def barely_begin(folder):
+    empty(folder)
+    (folder / ".unfinished.17.tmp").touch()
 
 
 DAMAGE = {
@@ -229,10 +243,27 @@ def test_where_no_checkpoint_can_be_read_the_run_fails_and_nothing_is_deleted(tw
     assert Run.named("damaged").metrics() == metrics
 
 
-def test_a_run_whose_first_checkpoint_was_not_finished_begins_anew(two_checkpoints, capsys):
+@pytest.mark.parametrize("leave", [unfinish, barely_begin])
+def test_a_run_whose_first_checkpoint_was_not_finished_begins_anew(leave, two_checkpoints, capsys):
     config, folders = two_checkpoints
     for folder in folders:
-        unfinish(folder)
+        leave(folder)
     assert train(config).status == "completed"
     assert "going on from 0 agent steps" in capsys.readouterr().out
     assert sum(1 for _ in itertools.chain(*(Path(f).glob("unfinished") for f in folders))) == 0
+
+
+def test_a_checkpoint_that_was_given_up_can_be_written_once_the_disk_is_well_again(tmp_path):
+    """The run's last state has no later checkpoint to stand in for it."""
+    ranks, writer, said = Ranks(0, 1, torch.device("cpu")), Writer(patience=0.1), []
+    saver, point = Saver(tmp_path, ranks, writer, said.append), Checkpoint(10, {"w": torch.zeros(1)}, {}, {})
+    (tmp_path / name_of(10) / "shared.pt").mkdir(parents=True)  # in the way
+    saver.begin(point)
+    assert saver.wait(60)
+    assert (saver.busy, saver.saved) == (False, None)
+    (tmp_path / name_of(10) / "shared.pt").rmdir()
+    saver.begin(point)
+    assert saver.wait(60)
+    assert (saver.busy, saver.saved) == (False, 10)
+    writer.leave()
+    assert load_latest(tmp_path, ranks)[1] == []

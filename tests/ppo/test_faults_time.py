@@ -145,3 +145,21 @@ def test_sigterm_lets_a_short_update_end_and_saves_it():
     assert (
         run.exit.agent_steps == run.metrics()[-1]["agent_steps"] == max(int(p.name) for p in run.checkpoints.iterdir())
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_sigterm_gives_up_the_measuring_of_levels_and_the_run_begins_anew(ranks):
+    sizes = {"run": "levels", "trainer__preemption_seconds": 3}
+    process, run = start_process(tiny(**sizes, evaluation__random_episodes=10**7), ranks), Run.named("levels")
+    wait_for(lambda: (run.path / "provenance.json").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0].decode()
+    assert process.returncode == (RESTART if ranks == 1 else 1), output
+    assert run.exit.status == "preempted"
+    assert run.exit.reason.startswith("told to stop by a signal, before the first update")
+    process = start_process(tiny(**sizes, **ENDLESS))
+    wait_for(lambda: len(run.metrics()) >= 1, process)
+    assert run.status == "started"
+    process.kill()
+    process.communicate()

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from memexp import envs
-from memexp.policy.actions import Categorical
-from memexp.ppo.rollout import Actor, Dice, Segments, collect, log_prob, sample
+from memexp.policy.actions import Categorical, log_prob, sample
+from memexp.ppo.rollout import Actor, Dice, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
 

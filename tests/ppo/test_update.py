@@ -1,11 +1,13 @@
 """Minibatches, normalisation and the clipped objective."""
 
 import torch
+from helpers.training import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memexp.ppo.config import TrainerConfig
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.trainer import Trainer
 from memexp.ppo.update import losses, minibatches, normalise
 
 CPU = torch.device("cpu")
@@ -79,3 +81,11 @@ def test_the_value_clip_takes_the_worse_of_both_errors():
     zero, one = torch.zeros(1, 1), torch.ones(1, 1)
     parts = losses(torch.zeros(1, 1, 2), zero, one, zero, zero, one, config)
     assert abs(parts[1].item() - 0.5 * 0.9**2) < 1e-6
+
+
+def test_nothing_of_a_backward_pass_is_left_for_the_capture_of_the_next_as_a_cuda_graph():
+    """A parameter's gradient is added up on the stream of the first pass that is still held; a capture may use none but
+    its own."""
+    trainer = Trainer(tiny(), Ranks(0, 1, torch.device("cpu")))
+    trainer.train_step()
+    assert not trainer.learner._parts.requires_grad

@@ -1,8 +1,10 @@
 """Files written by another process: in order, whole or not at all, tried again, never waited for."""
 
+import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -53,6 +55,12 @@ def test_one_process_holds_the_lock_until_it_leaves(writer, tmp_path):
         Writer(tmp_path / "lock")
     writer.leave()
     Writer(tmp_path / "lock").leave()
+
+
+def test_a_lock_that_cannot_be_had_is_not_said_to_be_held_by_another_process(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(OSError, match="runs"):
+        Writer(tmp_path / "runs" / "mine" / "lock")
 
 
 def test_what_fails_is_tried_again_and_then_given_up_and_lines_are_kept_for_later(writer, tmp_path):
@@ -120,6 +128,21 @@ def test_it_ignores_the_signals_of_its_trainer_and_dies_with_it(writer):
     done = subprocess.run([process.exe(), "-c", program], capture_output=True, text=True, check=False)
     psutil.wait_procs([psutil.Process(pid) for pid in [int(done.stdout)] if psutil.pid_exists(pid)], timeout=30)
     assert not psutil.pid_exists(int(done.stdout))
+
+
+@pytest.mark.parametrize("torn", [b'{"id": 2, "do": "repl', b"", b"hal"])
+def test_an_order_that_a_dying_trainer_tore_is_not_carried_out(torn, tmp_path):
+    """A trainer that is killed closes its end before the system kills the writer."""
+
+    def order(number, data):
+        header = {"id": number, "do": "replace", "path": str(tmp_path / "file"), "group": None, "options": {}}
+        return json.dumps({**header, "size": len(data)}).encode() + b"\n"
+
+    said = json.dumps({"parent": os.getpid(), "lock": None, "patience": 1}).encode() + b"\n"
+    said += order(1, b"whole") + b"whole" + (torn if torn.startswith(b"{") else order(2, b"half of it") + torn)
+    done = subprocess.run([sys.executable, "-I", "-S", scribe.__file__], input=said, capture_output=True, check=True)
+    assert [json.loads(line).get("done") for line in done.stdout.splitlines()[1:]] == [1]
+    assert (tmp_path / "file").read_bytes() == b"whole"
 
 
 def test_a_writer_that_was_killed_is_an_error_and_not_silence(tmp_path):
