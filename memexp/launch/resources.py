@@ -10,6 +10,9 @@ OWN = ("slurm", "k8s", "kubernetes", "ssh")
 """Infrastructures of one's own: they sell no spot instances, and an hour has no price."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
 """Environment variables that are handed over as SkyPilot secrets, in memory alone."""
+_WORDS = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
+TASK_VARIABLES = tuple(f"MEMEXP_{word}" for word in _WORDS)
+"""Environment variables that every task sets itself."""
 
 
 class Resources(Config):
@@ -47,6 +50,8 @@ class Resources(Config):
         for name in envs:
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is no name of an environment variable")
+            if name in TASK_VARIABLES:
+                raise ValueError(f"'{name}' is the launcher's own: it follows from the run")
             if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSW", "WEBHOOK")):
                 hint = "set it where you type memexp launch" if name in SECRETS else "hand it to SkyPilot as a secret"
                 raise ValueError(f"'{name}' looks like a secret, which would stand in files and logs: {hint}")

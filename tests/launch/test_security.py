@@ -154,6 +154,11 @@ def test_a_secret_among_the_variables_of_a_matrix_file_is_refused(name: str):
         Resources.parse({"envs": {name: "x"}})
 
 
+def test_a_variable_that_the_task_sets_itself_is_refused():
+    with pytest.raises(UsageError, match="'MEMEXP_RUN' is the launcher's own"):
+        Resources.parse({"envs": {"MEMEXP_RUN": "another"}})
+
+
 @pytest.mark.parametrize("bucket", ["s3://id:s3cr3t@bucket/runs", "https://account.blob.core.windows.net/c?sig=s3cr3t"])
 def test_a_bucket_with_credentials_in_its_address_is_refused(bucket: str):
     with pytest.raises(UsageError, match="bucket"):
