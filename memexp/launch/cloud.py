@@ -51,7 +51,7 @@ def check_budget(plan: Plan, budget: float | None) -> None:
     if cost is None or cost.dollars_high is None:
         unknown = "price" if cost else "throughput"
         raise LaunchError(f"--budget {budget:g}: no {unknown} is known of these machines; nothing was submitted")
-    if not cost.dollars_high <= budget:  # also where the budget is no number
+    if cost.dollars_high > budget:
         raise LaunchError(
             f"--budget {budget:g}: the runs may cost up to ${cost.dollars_high:,.2f}; nothing was submitted "
             "(--select and --seeds take fewer runs, --steps shorter ones)"

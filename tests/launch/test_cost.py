@@ -181,7 +181,7 @@ def test_what_bench_measures_here_is_what_a_plan_for_this_machine_is_made_with(c
 # The budget.
 
 
-@pytest.mark.parametrize(("budget", "code"), [("10", 1), ("21.53", 1), ("21.54", 0), ("500", 0), ("nan", 1)])
+@pytest.mark.parametrize(("budget", "code"), [("10", 1), ("21.53", 1), ("21.54", 0), ("500", 0)])
 def test_a_budget_refuses_what_may_cost_more(capsys, budget: str, code: int):
     words = ["cvc_random_maps_train.train", "--gpus=8", "--run=a", "--steps=2b", "pattern=AgSA"]
     typed = type_command(capsys, "launch", *words, "--dry-run", "--budget", budget)
