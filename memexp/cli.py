@@ -315,13 +315,15 @@ def report(
     if watch:
         if out or md or figures or as_json:
             raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
+        from memexp.reports import verdict_table
         from memexp.watch import watch as keep_watching
 
-        return keep_watching(target, _verdicts, Console())
+        return keep_watching(target, verdict_table, Console())
     from memexp.analysis.answer import answer_of
     from memexp.analysis.load import load
+    from memexp.reports import runs_of, verdict_table, write_reports
 
-    name, runs, notes = _runs_of(target)
+    name, runs, notes = runs_of(target)
     environments, more = load(runs, name)
     notes += more
     found = answer_of(environments, notes, name)
@@ -329,77 +331,12 @@ def report(
         print(json.dumps(found, indent=2))
     written = []
     if out or md or figures or not as_json:
-        written = _write_report(environments, found, out, md, figures, page=not as_json)
+        written = write_reports(environments, found, out, md, figures, page=not as_json)
     if not as_json:
-        Console().print(_verdicts(found))
+        Console().print(verdict_table(found))
         for path in written:
             print(path)
     return None
-
-
-def _runs_of(target: str) -> tuple[str, list[Any], list[str]]:
-    """The name and the runs of a report's target, and notes on those that cannot be read."""
-    if not target.startswith("wandb:"):
-        from memexp.launch.status import find_matrix
-
-        return *find_matrix(target), []
-    from rich.progress import track
-    from wandb import Error
-
-    from memexp.runs.wandb_source import wandb_runs
-
-    notes = Console(stderr=True)
-    try:
-        return wandb_runs(
-            target.removeprefix("wandb:"),
-            lambda runs: track(runs, "reading W&B", console=notes, transient=True, disable=not notes.is_terminal),
-        )
-    except (Error, ValueError) as error:
-        if isinstance(error, UsageError):
-            raise
-        raise LaunchError(f"cannot read {target}: {' '.join(str(error).split())}") from None
-
-
-def _write_report(
-    environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
-) -> list[Path]:
-    """Write what was asked for, and the page in any case where `page`; returns the paths."""
-    from memexp.analysis.figures.files import save_figures
-    from memexp.analysis.report import write_markdown, write_report
-    from memexp.analysis.words import file_name
-    from memexp.runs import home
-
-    if page and not out:
-        out = home() / "reports" / f"{file_name(found['matrix'])}.html"
-    wanted = [
-        (path, write) for path, write in ((out, write_report), (md, write_markdown), (figures, save_figures)) if path
-    ]
-    for path, write in wanted:
-        try:
-            write(environments, found, path)
-        except OSError as error:
-            raise LaunchError(f"cannot write {path}: {error.strerror}") from None
-    return [path for path, _ in wanted]
-
-
-def _verdicts(found: dict[str, Any]) -> Any:
-    """The answer's verdicts as a short table."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
-    for name, environment in found["environments"].items():
-        memory, arms = environment["memory"], environment["arms"].values()
-        effect = "" if memory["effect"] is None else f"{memory['effect']:+.2f} [{_bounds(memory['ci'])}]"
-        learned = sum(arm["learning"]["verdict"] == "learned" for arm in arms)
-        converged = sum(arm["convergence"]["verdict"] == "converged" for arm in arms)
-        shares = [f"{number} of {len(arms)} arms" for number in (learned, converged)]
-        table.add_row(name, memory["verdict"].replace("_", " "), effect, *shares)
-    return table
-
-
-def _bounds(interval: Sequence[float | None] | None) -> str:
-    return ", ".join("?" if bound is None else f"{bound:+.2f}" for bound in interval or (None, None))
 
 
 @app.command()
