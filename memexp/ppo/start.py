@@ -52,12 +52,13 @@ def write_start(run: Run, trainer: Trainer, ranks: Ranks, argv: list[str], say: 
     )
 
 
-def record_failure(run: Run, ranks: Ranks, error: Exception) -> None:
-    """exit.json of a run that failed before its first update (the error goes on), unless another process works on it.
+def record_failure(run: Run, ranks: Ranks, error: Exception, updates: int) -> None:
+    """exit.json of a run that failed outside its updates, of which it had made so many (the error goes on), unless
+    another process works on it.
 
     The other ranks are told.
     """
-    reason = f"before the first update: {type(error).__name__}: {error}"
+    reason = f"{f'after update {updates}' if updates else 'before the first update'}: {type(error).__name__}: {error}"
     report_failure(ranks, reason)
     if not ranks.is_first:
         return

@@ -39,7 +39,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         outcome = session.play()
     except Exception as error:
         if session or not isinstance(error, UsageError):  # else the words are wrong: nothing has begun
-            record_failure(run, ranks, error)
+            record_failure(run, ranks, error, session.trainer.updates if session else 0)
         raise
     if session.together:  # else leaving would wait for ranks that do not come
         leave()

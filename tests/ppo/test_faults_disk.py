@@ -18,6 +18,7 @@ from helpers.training import start_process, tiny, wait_for
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name_of
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.saving import Saver
+from memexp.ppo.session import Session
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
 from memexp.runs.writer import Writer
@@ -229,6 +230,23 @@ def test_a_checkpoint_that_is_not_whole_is_named_and_the_one_before_is_used(dama
     assert said in output
     assert f"going on from {int(older.name)} agent steps" in output
     assert [line["agent_steps"] for line in Run.named("damaged").metrics()] == [128 * (i + 1) for i in range(6)]
+
+
+def test_a_run_whose_writer_was_killed_has_failed_and_says_so(monkeypatch):
+    real = Session._update_and_measure
+
+    def lose_the_writer(self: Session):
+        if self.trainer.updates == 2:
+            self.writer._process.kill()
+            self.writer._process.wait()
+        return real(self)
+
+    monkeypatch.setattr(Session, "_update_and_measure", lose_the_writer)
+    with pytest.raises(RuntimeError, match="the process that writes files ended"):
+        train(tiny(run="silenced"))
+    outcome = Run.named("silenced").exit
+    assert outcome.status == "failed"
+    assert "the process that writes files ended (-9)" in outcome.reason
 
 
 def test_where_no_checkpoint_can_be_read_the_run_fails_and_nothing_is_deleted(two_checkpoints):
