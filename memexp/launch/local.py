@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from memexp.launch.cell import Cell
 from memexp.launch.notify import notify
-from memexp.launch.state import end_of, is_locked, last_metrics, reached
+from memexp.launch.state import end_of, is_locked, last_metrics, log_lines, reached
 from memexp.launch.status import duration
 from memexp.runs import Run
 
@@ -268,6 +268,5 @@ def _describe(line: dict[str, Any]) -> str:
 
 def last_line(run: Run) -> str:
     """The last words of the run's log."""
-    text = (run.path / "log.txt").read_bytes()[-4096:].decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "it left no word"
+    lines = log_lines(run)
+    return lines[-1].strip() if lines else "it left no word"

@@ -14,6 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
+from memexp.launch.state import log_lines
 from memexp.runs import Run
 from memexp.runs.directory import write_atomically
 
@@ -100,11 +101,7 @@ _ERROR = r"\s*(memexp: |preflight: (?!warning)|[\w.]*(Error|Exception)\b)"
 
 def last_error(run: Run) -> str:
     """The last line of the run's log that names an error; else nothing."""
-    try:
-        text = (run.path / "log.txt").read_bytes()[-65536:].decode(errors="replace")
-    except OSError:
-        return ""
-    named = [line.strip() for line in text.splitlines() if re.match(_ERROR, line)]
+    named = [line.strip() for line in log_lines(run, 65536) if re.match(_ERROR, line)]
     return named[-1][:500] if named else ""
 
 

@@ -3,6 +3,8 @@
 import fcntl
 import json
 import os
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Literal
 
 from memexp.runs import Exit, Run
@@ -58,18 +60,36 @@ def reached(run: Run) -> int:
 
 def last_metrics(run: Run) -> list[dict[str, Any]]:
     """The last lines of metrics.jsonl, oldest first; the file may be long and is not read whole."""
-    try:
-        with open(run.path / "metrics.jsonl", "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-            lines = file.read().splitlines()
-    except FileNotFoundError:
-        return []
+    return records(tail(run.path / "metrics.jsonl", TAIL).splitlines())
+
+
+def records(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The lines that are JSON objects; one that was cut, or torn by a crash, is left out."""
     parsed = []
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:  # cut by the seek, or torn by a crash
+        except ValueError:
             continue
         if isinstance(record, dict):
             parsed.append(record)
     return parsed
+
+
+def log_lines(run: Run, size: int = 4096) -> list[str]:
+    """The lines of the log's last `size` bytes that are not blank; none where it cannot be read."""
+    try:
+        text = tail(run.path / "log.txt", size).decode(errors="replace")
+    except OSError:
+        return []
+    return [line for line in text.splitlines() if line.strip()]
+
+
+def tail(path: Path, size: int) -> bytes:
+    """The last `size` bytes of a file, which is not read whole; nothing where it is not there."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - size))
+            return file.read()
+    except FileNotFoundError:
+        return b""

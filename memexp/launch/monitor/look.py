@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from memexp.launch.monitor.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, Metrics
-from memexp.launch.state import end_of, is_locked
+from memexp.launch.state import end_of, is_locked, log_lines
 from memexp.launch.status import info_of
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.directory import ExitStatus
@@ -254,11 +254,8 @@ class Watch:
 
     def _last_words(self) -> str | None:
         """The last line of its log, where it keeps one."""
-        try:
-            lines = (self.place.run.path / "log.txt").read_bytes()[-4096:].decode(errors="replace").split("\n")
-        except OSError:
-            return None
-        return next((line.strip() for line in reversed(lines) if line.strip()), None)
+        lines = log_lines(self.place.run)
+        return lines[-1].strip() if lines else None
 
 
 def _means(records: Iterable[dict[str, Any]]) -> dict[str, float]:

@@ -1,12 +1,13 @@
 """A run's metrics, read as they grow: each look reads only what was appended since the last one."""
 
-import json
 from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from memexp.launch.state import records
 
 STEPS, WALL, RETURN, COUNT, EVAL = "agent_steps", "wall_s", "episode/return", "episode/count", "eval/return"
 GAP = "consistency/max_logprob_gap"
@@ -63,15 +64,15 @@ class Metrics:
         lines = data.splitlines()
         block = _columns_fast(data) if len(lines) >= MANY else None
         if block is None or len(block) != len(lines):
-            records = _records(lines)
-            block = _columns(records)
+            found = records(lines)
+            block = _columns(found)
         else:  # what is not kept of every line is taken from the last ones alone
             scored = np.flatnonzero(~np.isnan(block[:, COLUMNS.index(RETURN)]))[-RECENT:]
             wanted = sorted({*scored.tolist(), *range(max(0, len(lines) - RECENT), len(lines))})
-            records = _records(lines[number] for number in wanted)
+            found = records(lines[number] for number in wanted)
         self._blocks.append(block)
-        self.recent.extend(records[-RECENT:])
-        self.scored.extend(record for record in records if record.get(RETURN) is not None)
+        self.recent.extend(found[-RECENT:])
+        self.scored.extend(record for record in found if record.get(RETURN) is not None)
 
     def column(self, name: str) -> np.ndarray:
         """One of COLUMNS over all lines, float64 [lines]; NaN where a line lacks it."""
@@ -94,23 +95,10 @@ def _columns_fast(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _columns(records: Iterable[dict[str, Any]]) -> np.ndarray:
-    rows = [[_number(record.get(name)) for name in COLUMNS] for record in records]
+def _columns(found: Iterable[dict[str, Any]]) -> np.ndarray:
+    rows = [[_number(record.get(name)) for name in COLUMNS] for record in found]
     return np.array(rows, dtype=np.float64).reshape(-1, len(COLUMNS))
 
 
 def _number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else np.nan
-
-
-def _records(lines: Iterable[bytes]) -> list[dict[str, Any]]:
-    """The lines that are JSON objects; what a crash tore is left out."""
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(record, dict):
-            records.append(record)
-    return records
