@@ -6,12 +6,12 @@ whether a run was really submitted.
 
 import os
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
 from memexp.runs import home
+from memexp.runs.provenance import utc_now
 
 
 class Submission(BaseModel):
@@ -38,7 +38,7 @@ def path() -> Path:
 
 def write(submissions: Iterable[Submission]) -> None:
     """Add submissions, with the time. Only the owner may read the file."""
-    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = utc_now()
     lines = "".join(one.model_copy(update={"time": time}).model_dump_json() + "\n" for one in submissions)
     path().parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

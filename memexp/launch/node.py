@@ -9,7 +9,6 @@ python -m memexp.launch.node end NUMBER CODE STOPPED       prints the exit code 
 import http.client
 import json
 import os
-import re
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ from collections.abc import Sequence
 
 from memexp.config import UsageError, parse_words
 from memexp.launch.notify import notify
+from memexp.launch.resources import is_kind
 from memexp.launch.starts import End, Market, Word, add_end, add_start, end_of_start, last_error, spent, starts_of
 from memexp.launch.state import end_of, reached
 from memexp.runs import RESTART, Run
@@ -79,8 +79,7 @@ def machine_price(names: list[str], nodes: int) -> tuple[str | None, float | Non
 
 def kind_of(name: str, kinds: Sequence[str] | dict) -> str | None:
     """SkyPilot's kind of GPU among `kinds` that a driver's name stands for: 'NVIDIA A100-SXM4-80GB' -> 'A100-80GB'."""
-    words = set(re.split(r"[^A-Za-z0-9]+", name.upper()))
-    fitting = [kind for kind in kinds if set(re.split(r"[^A-Za-z0-9]+", kind.upper())) <= words]
+    fitting = [kind for kind in kinds if is_kind(name, kind)]
     return max(fitting, key=len, default=None)
 
 

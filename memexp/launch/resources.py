@@ -1,5 +1,6 @@
 """What a run is given: machines, time, and where they are."""
 
+import re
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -90,3 +91,9 @@ class Resources(Config):
         """A copy in which the `changes` that are not None replace what was there. Raises UsageError."""
         changed = {key: value for key, value in changes.items() if value is not None}
         return type(self).parse({**self.model_dump(), **changed})
+
+
+def is_kind(name: str, kind: str) -> bool:
+    """Whether a driver's name of a GPU has every word of SkyPilot's kind: 'NVIDIA A100-SXM4-80GB' is an 'A100-80GB'."""
+    words, wanted = (set(re.split(r"[^A-Z0-9]+", text.upper())) for text in (name, kind))
+    return wanted <= words

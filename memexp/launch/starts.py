@@ -8,7 +8,6 @@ A recovery is another start; what a run has cost is the sum over all of them.
 """
 
 import re
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from memexp.launch.state import log_lines
 from memexp.runs import Run
 from memexp.runs.directory import write_atomically
+from memexp.runs.provenance import utc_now
 
 Market = Literal["spot", "on_demand"]
 Word = Literal["done", "time is up", "wrong usage", "preempted", "cancelled", "hung", "error", "failed"]
@@ -64,7 +64,7 @@ def end_of_start(run: Run, number: int) -> End | None:
 
 def add_start(run: Run, agent_steps: int, **known: str | float | None) -> Start:
     """Record that the run starts once more."""
-    time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    time = utc_now()
     files = [int(file.name[:3]) for file in folder(run).glob("[0-9][0-9][0-9].json")]
     start = Start(number=max(files, default=-1) + 1, time=time, agent_steps=agent_steps, **known)  # type: ignore[arg-type]
     write_atomically(folder(run) / f"{start.number:03d}.json", start.model_dump_json(indent=2).encode())

@@ -17,6 +17,7 @@ import yaml
 from memexp.config import Config, UsageError, read_yaml
 from memexp.envs.config import ThirdParty
 from memexp.launch.cell import Cell
+from memexp.launch.resources import is_kind
 from memexp.launch.state import last_metrics
 from memexp.ppo.config import TrainConfig
 from memexp.runs import Run, find_runs, home
@@ -185,7 +186,4 @@ def is_hardware(name: str, kind: str, count: int) -> bool:
     if not count:
         return name == kind
     match = re.fullmatch(r"(\d+)x (.+)", name)
-    if not match or int(match[1]) != count:
-        return False
-    words = set(re.split(r"[^A-Z0-9]+", match[2].upper()))
-    return set(re.split(r"[^A-Z0-9]+", kind.upper())) <= words
+    return match is not None and int(match[1]) == count and is_kind(match[2], kind)

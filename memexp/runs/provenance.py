@@ -17,10 +17,15 @@ MAX_DIFF = 1_000_000
 """Characters of the uncommitted changes that are kept."""
 
 
+def utc_now() -> str:
+    """The time, ISO 8601, UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
 def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
     """A JSON-ready record. The environment's variables are left out: they may hold keys."""
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "time": utc_now(),
         **code(),
         "argv": argv,
         "python": platform.python_version(),
