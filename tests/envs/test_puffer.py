@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import gymnasium
 import numpy as np
 import psutil
 import pytest
@@ -15,6 +16,8 @@ from helpers import third_party
 from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import WorldError
+from memexp.envs.config import ThirdParty
+from memexp.envs.puffer import source
 from memexp.spaces import ContinuousActions, MultiDiscreteActions
 
 COUNTING = "module:helpers.third_party:Counting"
@@ -318,3 +321,20 @@ def test_waiting_for_workers_takes_no_longer_than_they_need(make):
     for _ in range(200):
         act(env)
     assert time.monotonic() - started < 60
+
+
+@pytest.mark.parametrize(
+    "given, reward_range, threshold, ceiling",
+    [
+        (3.0, (0, 1), 475, 3.0),
+        (None, (0, 1), 475, 1.0),
+        (None, (0, float("inf")), 475, 475),
+        (None, None, 475, 475),
+        (None, None, None, None),
+    ],
+)
+def test_the_ceiling_is_what_the_user_the_reward_range_or_the_registry_says(given, reward_range, threshold, ceiling):
+    env = third_party.Counting()
+    env.reward_range = reward_range
+    env.spec = gymnasium.envs.registration.EnvSpec("Counting-v0", reward_threshold=threshold)
+    assert source.ceiling(ThirdParty(id=COUNTING, ceiling_return=given), env) == ceiling

@@ -61,7 +61,7 @@ def ceiling(config: ThirdParty, env: Any) -> float | None:
     episode), else what Gymnasium's registry calls solved; None where nobody says."""
     if config.ceiling_return is not None:
         return config.ceiling_return
-    _, high = getattr(getattr(env, "unwrapped", env), "reward_range", (None, None))
+    _, high = getattr(getattr(env, "unwrapped", env), "reward_range", None) or (None, None)
     if high is not None and abs(high) < float("inf"):
         return float(high)
     return getattr(getattr(env, "spec", None), "reward_threshold", None)
