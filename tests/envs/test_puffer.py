@@ -324,7 +324,7 @@ def test_waiting_for_workers_takes_no_longer_than_they_need(make):
 
 
 @pytest.mark.parametrize(
-    "given, reward_range, threshold, ceiling",
+    ("given", "reward_range", "threshold", "ceiling"),
     [
         (3.0, (0, 1), 475, 3.0),
         (None, (0, 1), 475, 1.0),
