@@ -89,7 +89,7 @@ def start_process(config: TrainConfig, ranks: int = 1, before: str = "", **envir
     before: Python that is run first.
     """
     program = (
-        f"import os, sys; from memexp.cli import exit_of; from memexp.ppo.config import TrainConfig; {before}\n"
+        f"import os, sys; from memexp.cli.running import exit_of; from memexp.ppo.config import TrainConfig; {before}\n"
         "config = TrainConfig.model_validate_json(sys.argv[1]); sys.exit(exit_of(config, []))"
     )
     if ranks == 1:
