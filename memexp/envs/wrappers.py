@@ -1,4 +1,4 @@
-"""Wrappers that take from an environment what would make memory superfluous, or give what makes it so.
+"""Wrappers that take from an environment what would make memory superfluous or learning slow, or give what does.
 
 For `env.wrappers`: `memexp.envs.wrappers:hide(columns=[1, 3])`.
 """
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import gymnasium
 import numpy as np
+
+from memexp.config import UsageError
 
 
 def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
@@ -21,6 +23,17 @@ def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
 def hide_velocities(env: gymnasium.Env) -> gymnasium.Env:
     """CartPole that shows positions and angles alone: how fast they change must be remembered."""
     return hide(env, (1, 3))
+
+
+def only_actions(env: gymnasium.Env, actions: Sequence[int]) -> gymnasium.Env:
+    """The environment with these of its discrete actions, renumbered from 0: MiniGrid's mazes need turns and steps
+    (0, 1, 2) and never its other four."""
+    space = env.action_space
+    assert isinstance(space, gymnasium.spaces.Discrete)
+    kept = [int(action) for action in actions]
+    if not kept or not all(space.contains(action) for action in kept):
+        raise UsageError(f"only_actions(actions={kept}): the environment's actions are {space}")
+    return gymnasium.wrappers.TransformAction(env, lambda n: kept[n], gymnasium.spaces.Discrete(len(kept)))
 
 
 def fully_observed(env: gymnasium.Env) -> gymnasium.Env:

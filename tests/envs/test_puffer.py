@@ -313,6 +313,17 @@ def test_a_wrapper_hides_what_memory_would_have_to_keep(make):
     assert torch.equal(hidden.reset(), plain.reset()[:, [0, 2]])
 
 
+def test_a_wrapper_leaves_actions_out(make):
+    env = make("gym:CartPole-v1", 2, wrappers=["memexp.envs.wrappers:only_actions(actions=[1])"])
+    plain = make("gym:CartPole-v1", 2)
+    assert env.num_actions == 1
+    env.reset(), plain.reset()
+    for _ in range(5):
+        assert torch.equal(act(env, 0)[0], act(plain, 1)[0])
+    with pytest.raises(UsageError, match="actions are Discrete"):
+        make("gym:CartPole-v1", 2, wrappers=["memexp.envs.wrappers:only_actions(actions=[2])"])
+
+
 def test_waiting_for_workers_takes_no_longer_than_they_need(make):
     """A smoke test of the waiting loop: many steps, each of which would hang for ever if a signal were lost."""
     env = make(COUNTING, 4, backend="multiprocessing", workers=2)
