@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
 
+NOTED_AT_ONCE = 1 << 20
+"""Rows of which statistics are taken at a time."""
+
 Total = Callable[[Tensor], Tensor]
 GeneralSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
 
@@ -49,10 +52,11 @@ class RunningNorm(nn.Module):
 
     def note(self, x: Tensor, total: Total) -> None:
         """Take in x `[..., size]` of all ranks (Chan et al. 1983, equation 2.1)."""
-        x = x.reshape(-1, x.shape[-1]).double()
-        count = total(x.new_tensor(float(len(x))))
-        mean = total(x.sum(0)) / count
-        squares = total((x - mean).square().sum(0))
+        x = x.reshape(-1, x.shape[-1])
+        portions = x.split(NOTED_AT_ONCE)  # pixels in float64 are eight times an observation
+        count = total(self.count.new_tensor(float(len(x))))
+        mean = total(sum(part.double().sum(0) for part in portions)) / count  # type: ignore[arg-type]
+        squares = total(sum((part.double() - mean).square().sum(0) for part in portions))  # type: ignore[arg-type]
         both = self.count + count
         self.squares += squares + (mean - self.mean).square() * (self.count * count / both)
         self.mean += (mean - self.mean) * (count / both)

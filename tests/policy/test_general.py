@@ -1,5 +1,8 @@
 """Encoders for other people's observations: statistics that change only when told to, and every shape through."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,6 +46,20 @@ def test_what_never_changed_says_nothing_and_what_is_far_off_is_bounded():
     norm = RunningNorm(2)
     norm.note(torch.tensor([[1.0, 0.0], [1.0, 2.0]]), alone)
     assert norm(torch.tensor([[1.0, 1e9]])).tolist() == [[0, 10]]
+
+
+def test_noting_many_pixels_takes_no_memory_to_speak_of():
+    noting = """if True:
+        import resource, torch
+        from memexp.policy.general import RunningNorm
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before, norm = peak(), RunningNorm(3)
+        norm.note(torch.ones(1, 3, dtype=torch.uint8).expand(20_000_000, 3), lambda mine: mine)
+        print((peak() - before) // 1024, norm.mean.tolist(), norm.count.item())"""
+    said = subprocess.run([sys.executable, "-c", noting], capture_output=True, text=True, check=True).stdout
+    megabytes, rest = said.split(maxsplit=1)
+    assert int(megabytes) < 300  # as float64 they are 480
+    assert rest.split() == ["[1.0,", "1.0,", "1.0]", "20000000.0"]
 
 
 SPACES = {
