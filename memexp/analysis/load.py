@@ -4,154 +4,26 @@ Nothing is dropped silently: what is left out, cut or doubled stands in the `not
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import yaml
 
+from memexp.analysis.seeds import FINAL_SHARE as FINAL_SHARE
+from memexp.analysis.seeds import Arm, Environment, Seed
+from memexp.analysis.words import short_count
 from memexp.config import UsageError
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.wandb_source import WandbRun
 
-FINAL_SHARE = 0.1
-"""The final window: this last share of the budget's agent steps."""
 REACHED = 0.95
 """A run counts at a budget when it got this far of it."""
 KEEP = 0.8
-"""Curves are compared at the largest budget that this share of the (arm, seed) cells reached."""
+"""Curves are compared at the largest budget that this share of the (arm, seed) cells reached or still head for."""
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
 FUNNEL = "env/funnel/"
-
-
-@dataclass(frozen=True, eq=False)
-class Seed:
-    """One run's measurements, columns of equal length [updates]; NaN where a value is missing."""
-
-    run: str
-    info: RunInfo
-    status: str
-    reason: str
-    precision: str
-    provenance: dict[str, Any]
-    agent_steps: np.ndarray
-    returns: np.ndarray
-    """Mean return of the episodes that ended in the update; NaN where none did."""
-    counts: np.ndarray
-    evals: np.ndarray
-    gaps: np.ndarray
-    wall_s: np.ndarray
-    entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Entropy of the policy, nats."""
-    funnel: dict[str, np.ndarray] = field(default_factory=dict)
-    """Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel."""
-    config: dict[str, Any] = field(default_factory=dict)
-    """The full config; empty where it cannot be read."""
-
-    @property
-    def reached(self) -> int:
-        """Agent steps of the last update."""
-        return int(self.agent_steps[-1]) if len(self.agent_steps) else 0
-
-    @property
-    def max_gap(self) -> float | None:
-        """Largest consistency/max_logprob_gap over all updates; None where it was never measured."""
-        measured = self.gaps[~np.isnan(self.gaps)]
-        return float(measured.max()) if len(measured) else None
-
-    @property
-    def rate(self) -> float | None:
-        """Agent steps per second of wall-clock, over the whole run; a clock that restarts at a resume is added up."""
-        wall = self.wall_s[~np.isnan(self.wall_s)]
-        seconds = float(np.diff(wall, prepend=0.0).clip(min=0).sum()) if len(wall) else 0.0
-        return self.reached / seconds if seconds > 0 else None
-
-    def trailing_mean(self, at: np.ndarray, window: float) -> np.ndarray:
-        """Episode-weighted mean return over the agent steps (at - window, at]; NaN where no episode ended there."""
-        return self.trailing(self.returns, at, window)
-
-    def trailing(self, values: np.ndarray, at: np.ndarray, window: float) -> np.ndarray:
-        """The same of any column of episode means."""
-        weight = np.where(np.isnan(values), 0.0, self.counts)
-        total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])
-        episodes = np.concatenate([[0.0], np.cumsum(weight)])
-        first = np.searchsorted(self.agent_steps, at - window, side="right")
-        last = np.searchsorted(self.agent_steps, at, side="right")
-        count = episodes[last] - episodes[first]
-        return np.divide(total[last] - total[first], count, out=np.full(len(count), np.nan), where=count > 0)
-
-    def final(self, budget: int) -> float:
-        """Mean return over the last tenth of `budget` agent steps, weighted by episodes; NaN where none ended.
-
-        The window ends with the update that reaches the budget, which is a little beyond it.
-        """
-        if len(self.agent_steps) == 0:
-            return math.nan
-        last = min(int(np.searchsorted(self.agent_steps, budget)), len(self.agent_steps) - 1)
-        return float(self.trailing_mean(self.agent_steps[last : last + 1], FINAL_SHARE * budget)[0])
-
-
-@dataclass(eq=False)
-class Arm:
-    """One architecture (or its twin) in one environment."""
-
-    name: str
-    info: RunInfo
-    budget: int
-    seeds: list[Seed] = field(default_factory=list)
-    """The runs that count, one for each seed, cut at the budget."""
-    partial: list[Seed] = field(default_factory=list)
-    """Runs that did not reach the budget: running, failed or stopped."""
-
-    @property
-    def remembers(self) -> bool:
-        """False for a memory-ablated twin, and for a pattern of X and X^ that attends to 0 steps before."""
-        columns = [self.info.pattern] if isinstance(self.info.pattern, str) else self.info.pattern
-        only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
-        return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
-
-    @cached_property
-    def finals(self) -> np.ndarray:
-        """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
-        return np.array([seed.final(self.budget) for seed in self.seeds])
-
-    @cached_property
-    def worst(self) -> Seed | None:
-        """The run with the largest gap between acting and learning, relative to what its precision allows."""
-        measured = [seed for seed in (*self.seeds, *self.partial) if seed.max_gap is not None]
-        return max(measured, key=lambda seed: (seed.max_gap or 0.0) / MAX_GAP[seed.precision], default=None)
-
-    @property
-    def consistent(self) -> bool | None:
-        """Whether no run exceeds the gap that its precision allows; None where no run measured it."""
-        worst = self.worst
-        return None if worst is None or worst.max_gap is None else worst.max_gap <= MAX_GAP[worst.precision]
-
-
-@dataclass(eq=False)
-class Environment:
-    """One environment of the matrix: its arms and the levels that returns are read against."""
-
-    name: str
-    budget: int
-    """Agent steps at which the arms are compared."""
-    random_returns: np.ndarray
-    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
-    ceiling: float | None
-    arms: dict[str, Arm]
-    notes: list[str]
-    memoryless: float | None = None
-    """Mean return of a scripted player that sees the present observation alone."""
-    oracle: float | None = None
-    """Mean return of a scripted player that sees the whole state."""
-
-    @property
-    def seeds(self) -> list[Seed]:
-        return [seed for arm in self.arms.values() for seed in (*arm.seeds, *arm.partial)]
 
 
 def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environment], list[str]]:
@@ -184,15 +56,15 @@ def read_seed(run: Run | WandbRun) -> Seed:
     columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
     exit = _or(None, lambda: run.exit)
-    config = _or({}, lambda: dict(run.config))
-    precision = _or("float32", lambda: config["trainer"]["precision"])
+    config = {key: value for key, value in _or({}, lambda: dict(run.config)).items() if isinstance(value, dict)}
+    precision = str(config.get("trainer", {}).get("precision"))
     return Seed(
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
         reason=exit.reason if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
-        provenance=_or({}, lambda: dict(run.provenance)),
+        provenance=_provenance(run),
         agent_steps=columns["agent_steps"],
         returns=columns["episode/return"],
         counts=np.where(np.isnan(counts), 1.0, counts),
@@ -205,6 +77,13 @@ def read_seed(run: Run | WandbRun) -> Seed:
     )
 
 
+def _provenance(run: Run | WandbRun) -> dict[str, Any]:
+    """What provenance.json says; entries of another type than the report knows count as missing."""
+    record = _or({}, lambda: dict(run.provenance))
+    kinds = {"commit": str, "argv": list, "packages": dict}
+    return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))}
+
+
 def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarray]:
     """Milestone -> shares, in the funnel's order, which run.json keeps."""
     measured = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
@@ -213,13 +92,20 @@ def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarr
 
 
 def common_budget(seeds: Sequence[Seed]) -> int:
-    """The agent steps to compare at: the largest budget that at least 80 % of the (arm, seed) cells reached."""
+    """The agent steps to compare at: the largest budget that at least 80 % of the (arm, seed) cells reached.
+
+    Runs under way count for the budget that they are planned for: beside a short trial run they are waited for, not
+    judged at its steps.
+    """
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
-    reached = {
-        budget: {(s.info.arm, s.info.seed) for s in seeds if s.reached >= REACHED * budget} for budget in budgets
-    }
+    reached = {budget: {(s.info.arm, s.info.seed) for s in seeds if _heads_for(s, budget)} for budget in budgets}
     most = len(reached[budgets[0]])
     return max((b for b in budgets if most and len(reached[b]) >= KEEP * most), default=budgets[-1])
+
+
+def _heads_for(seed: Seed, budget: int) -> bool:
+    under_way = seed.status == "running" and seed.info.total_timesteps >= budget
+    return under_way or seed.reached >= REACHED * budget
 
 
 def _environment(name: str, seeds: list[Seed]) -> Environment:
@@ -232,6 +118,11 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
+    if unmeasured := [arm for arm in arms.values() if arm.seeds and arm.consistent is None]:
+        names = ", ".join(arm.name for arm in unmeasured)
+        notes.append(
+            f"{names}: acting and learning were never compared (consistency/max_logprob_gap), taken as consistent"
+        )
     measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
     random = {number: value for number, value in measured if math.isfinite(value)}
     random_returns = np.array([random[number] for number in sorted(random)])
@@ -273,7 +164,8 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
                 notes.append(f"{best.run}: failed ({best.reason or 'no reason given'}) past the budget, used")
     for status, count in Counter(seed.status for seed in arm.partial).items():
         stopped = [seed for seed in arm.partial if seed.status == status]
-        why = next((f": {seed.reason}" for seed in stopped if seed.reason), "")
+        short = f": ended at {short_count(max(s.reached for s in stopped))} of {short_count(budget)} agent steps"
+        why = next((f": {seed.reason}" for seed in stopped if seed.reason), short if status == "completed" else "")
         notes.append(f"{name}: {count} {status} ({_names(stopped)}), not counted{why}")
     return arm
 

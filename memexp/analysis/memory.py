@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.comparison import Comparison
-from memexp.analysis.convergence import best_windows
+from memexp.analysis.convergence import TOLERANCE, best_windows, projected_changes
 from memexp.analysis.learning import Learning
 from memexp.analysis.levels import memory_span
 from memexp.analysis.load import Arm, Environment
@@ -123,6 +123,8 @@ def _unproven(environment: Environment, scale: Scale) -> str:
     arms = [arm for arm in _memoryless(environment) if len(arm.seeds) >= MIN_SEEDS]
     if unsure := [arm.name for arm in arms if not _surely_short(arm, scale)]:
         return f"these seeds cannot exclude that {', '.join(unsure)} would get {SOLVED:.0%} of the way without"
+    if rising := [arm.name for arm in arms if _about_to_solve(arm, scale)]:
+        return f"{_list(rising)} still rises and would get {SOLVED:.0%} of the way in another third of the steps"
     if few := [arm.name for arm in arms if (1 - SOLVING_RATE) ** len(arm.seeds) > ALPHA]:
         return f"the few seeds of {', '.join(few)} cannot exclude that {SOLVING_RATE:.0%} of the runs solve it without"
     return ""
@@ -142,11 +144,18 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list
             f"{scale.words}: memory may be what the rest takes."
         )
     beyond = [pair for pair in pairs if pair.beyond]
-    if beyond and not any(_at_the_top(arm, scale, len(solvers)) for arm in solvers):
+    ahead = [pair.arm.name for pair in pairs if _pulls_ahead(pair, scale)]
+    at_the_top = any(_at_the_top(arm, scale, len(solvers)) for arm in solvers)
+    if beyond and not at_the_top:
         far = ", ".join(f"{pair.arm.name} {pair.reach}" for pair in beyond)
         return "undecided", (
             f"Memory adds nothing, but the task's memory span of {memory_span(environment)} steps is beyond what "
             f"training could connect ({far}): a longer horizon or mem_len first."
+        )
+    if ahead and not at_the_top:
+        return "undecided", (
+            f"Memory adds nothing yet, but {_list(ahead)} still gains on its twin: in another third of the steps "
+            f"it would be more than {SMALLEST_EFFECT:g} ahead."
         )
     text = f"Without memory {_list(f'{a.name} gets {normalized(a, scale):.0%}' for a in solvers)} {scale.words}"
     hurt = [pair.arm.name for pair in pairs if pair.hurts(scale)]
@@ -168,6 +177,20 @@ def _surely_short(arm: Arm, scale: Scale) -> bool:
         return False
     gap = contrast((SOLVED, scale.top), (1 - SOLVED, scale.random), (-1.0, arm.finals))
     return gap.p_above() <= level(len(arm.seeds))
+
+
+def _about_to_solve(arm: Arm, scale: Scale) -> bool:
+    """Whether the arm surely rises, and would solve with another third of the budget at the slope of the last one."""
+    change = contrast((1.0, projected_changes(arm)))
+    rises = change.p_above() <= level(len(arm.seeds)) and change.estimate > TOLERANCE * scale.span
+    return rises and float(arm.finals.mean()) + change.estimate >= scale.solved
+
+
+def _pulls_ahead(pair: Pair, scale: Scale) -> bool:
+    """Whether memory surely gains on the twin, and would matter after another third of the budget at these slopes."""
+    lead = contrast((1.0, projected_changes(pair.arm)), (-1.0, projected_changes(pair.twin)))
+    gains = lead.p_above() <= level(pair.seeds) and lead.estimate > TOLERANCE * scale.span
+    return gains and pair.final.estimate + lead.estimate > SMALLEST_EFFECT * scale.span
 
 
 def _at_the_top(arm: Arm, scale: Scale, claims: int) -> bool:

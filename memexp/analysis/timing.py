@@ -44,11 +44,14 @@ def arrival(arm: Arm, threshold: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_reached(seed: Seed, threshold: float, budget: int) -> float | None:
-    """Agent steps at which the trailing mean first reaches `threshold`; None where it never does within the budget."""
+    """Agent steps at which the trailing mean first reaches `threshold`; None where it never does within the budget.
+
+    The first window must be full: the very first episodes that end are the short ones, which may be those that succeed.
+    """
     # The run ends after the update that reaches the budget, a little beyond it.
     at = seed.agent_steps[: int(np.searchsorted(seed.agent_steps, budget)) + 1]
     with np.errstate(invalid="ignore"):
-        there = seed.trailing_mean(at, WINDOW * budget) >= threshold
+        there = (seed.trailing_mean(at, WINDOW * budget) >= threshold) & (at >= WINDOW * budget)
     return float(at[there][0]) if there.any() else None
 
 

@@ -1,6 +1,8 @@
 """Numbers and verdicts as words, the same in the page, the appendix, the pictures and the terminal."""
 
 import re
+from collections.abc import Iterable
+from itertools import chain, count
 from typing import Any
 
 VERDICT_WORDS = {
@@ -45,8 +47,8 @@ def dollars(amount: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """+0.98; '?' where not known."""
-    return "?" if value is None else f"{value:+.{digits}f}"
+    """+0.98, never -0.00; '?' where not known."""
+    return "?" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
 def interval(ends: list[float | None] | None, digits: int = 2) -> str:
@@ -72,6 +74,15 @@ def short_count(count: float) -> str:
 def counted(number: int, noun: str) -> str:
     """'1 seed', '4 seeds'."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def file_names(texts: Iterable[str]) -> dict[str, str]:
+    """A name of its own for each text: those that `file_name` makes alike are numbered."""
+    names: dict[str, str] = {}
+    for text in texts:
+        name, taken = file_name(text), set(names.values())
+        names[text] = next(one for one in chain([name], (f"{name}-{n}" for n in count(2))) if one not in taken)
+    return names
 
 
 def file_name(text: str) -> str:

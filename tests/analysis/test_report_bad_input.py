@@ -114,3 +114,46 @@ def test_a_damaged_run_json_is_named_beside_the_answer_about_the_others(tmp_path
     (tmp_path / "broken" / "run.json").write_text("{")
     typed = type_command(capsys, "report", str(tmp_path), "--json")
     assert json.loads(typed.out)["notes"] == ["broken: run.json cannot be read (ValidationError)"]
+
+
+def test_a_run_without_metrics_is_named_with_how_far_it_got(tmp_path, ask):
+    runs = write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
+    (runs[0].path / "metrics.jsonl").unlink()
+    found = ask()
+    assert found["arms"]["S"]["seeds"] == 4
+    note = "S: 1 completed (world_S.s0), not counted: ended at 0 of 100k agent steps"
+    assert note in found["notes"]
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "provenance.json", "exit.json"])
+@pytest.mark.parametrize("text", ["[1, 2]", "7", '"text"', '{"trainer": {"precision": [1]}, "cortex": 3, "env": 3}'])
+def test_a_file_beside_run_json_that_says_nonsense_counts_as_missing(tmp_path, ask, file, text):
+    for run in write_matrix(tmp_path, {"X": GOOD, "X~": HALF, "X2": GOOD, "X2~": HALF}, pattern="X"):
+        (run.path / file).write_text(text)
+    assert ask()["memory"]["verdict"] == "required"
+
+
+def test_provenance_of_other_types_is_shown_as_text(tmp_path, ask):
+    odd = '{"commit": 3, "packages": ["a"], "argv": "x", "device": {"a": 1}, "host": [1]}'
+    for run in write_matrix(tmp_path, {"S": GOOD, "S~": HALF}):
+        (run.path / "provenance.json").write_text(odd)
+    assert ask()["memory"]["verdict"] == "required"
+
+
+def test_runs_that_never_measured_the_gap_are_named(tmp_path, ask):
+    write_matrix(tmp_path, {"S": GOOD, "S~": HALF}, gap=None)
+    found = ask()
+    assert found["arms"]["S"]["consistent"] is None
+    assert (
+        "S, S~: acting and learning were never compared (consistency/max_logprob_gap), taken as consistent"
+        in (found["notes"])
+    )
+
+
+@pytest.mark.filterwarnings("error")
+def test_returns_a_millionth_apart_around_a_thousand_are_drawn_and_judged(tmp_path, ask):
+    for arm, finals in (("S", GOOD), ("S~", HALF)):
+        for seed, final in enumerate(finals):
+            curve = 1000 + 1e-6 * rising(final)
+            write_run(tmp_path, arm, seed, curve, random_return=1000 + 1e-9 * seed, ceiling_return=1000 + 1e-6)
+    assert ask()["memory"]["verdict"] == "required"
