@@ -48,8 +48,10 @@ def _measured_knobs(environment: Environment) -> list[Suggestion]:
 def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, Any]) -> list[str]:
     """Sentences, the most useful first: what would turn 'undecided' into a verdict."""
     steps = []
-    arms = environment.arms
-    unfinished = [seed for arm in arms.values() for seed in arm.partial]
+    arms, plans = environment.arms, judged["sequential"]["per_arm"]
+    # What can change no verdict is neither waited for nor repeated.
+    going_on = [arm for name, arm in arms.items() if plans[name]["action"] in ("run", "wait")]
+    unfinished = [seed for arm in going_on for seed in arm.partial]
     if running := [seed for seed in unfinished if seed.status == "running"]:
         steps.append(f"wait for the {_count(running, 'run')} that {_is(running)} not finished: {_names(running)}")
     if ended := [seed for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
@@ -58,16 +60,7 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
     if not any(arm.remembers for arm in arms.values()):
         steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
-    plans = judged["sequential"]["per_arm"]
-    few = {name: len(arm.seeds) for name, arm in arms.items() if len(arm.seeds) < MIN_SEEDS and plans[name]["target"]}
-    for have in sorted(set(few.values())):
-        names = [name for name, seeds in few.items() if seeds == have]
-        missing = DEFAULT_SEEDS - have
-        steps.append(
-            f"run {missing} more {'seed' if missing == 1 else 'seeds'} of arm{'' if len(names) == 1 else 's'} "
-            f"{', '.join(names)} (--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that "
-            "can decide"
-        )
+    steps += _first_seeds(environment, plans)
     for name, arm in arms.items():
         if arm.remembers and f"{name}~" not in arms:
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
@@ -78,6 +71,21 @@ def next_runs(environment: Environment, scale: Scale | None, judged: dict[str, A
         steps += _more_seeds(scale, judged)
     nobody = all(arm["learning"]["state"] == "not_learned" for arm in judged["arms"].values())
     return _knob_steps(judged["knobs"]) + steps if nobody else steps + _knob_steps(judged["knobs"])
+
+
+def _first_seeds(environment: Environment, plans: dict[str, Any]) -> list[str]:
+    """New seeds of arms that have too few for any verdict, arms that lack as many together."""
+    lacking: dict[tuple[int, int], list[str]] = {}
+    for name, arm in environment.arms.items():
+        known = {seed.info.seed for seed in arm.partial}
+        new = [number for number in plans[name]["seeds"] if number not in known]
+        if new and len(arm.seeds) < MIN_SEEDS:
+            lacking.setdefault((len(arm.seeds), len(new)), []).append(name)
+    return [
+        f"run {new} more {'seed' if new == 1 else 'seeds'} of arm{'' if len(names) == 1 else 's'} {', '.join(names)} "
+        f"(--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that can decide"
+        for (have, new), names in sorted(lacking.items())
+    ]
 
 
 def _knob_steps(knobs: list[dict[str, Any]]) -> list[str]:
@@ -116,8 +124,9 @@ def _more_seeds(scale: Scale | None, judged: dict[str, Any]) -> list[str]:
             sentences.append(f"run {seeds} of arms {name} and {entry['twin']} (--seeds {target}) to decide")
         elif entry["verdict"] == "undecided":
             sentences.append(f"arms {name} and {entry['twin']}: {pair[0]['because']}")
-    solved = any((arm["final"]["normalized"] or 0) >= SOLVED for arm in judged["arms"].values())
-    if not solved and not judged["knobs"]:
+    finals = [arm["final"]["normalized"] for arm in judged["arms"].values() if arm["seeds"]]
+    solved = any((final or 0) >= SOLVED for final in finals)
+    if finals and not solved and not judged["knobs"]:
         steps = count_name(2 * judged["budget"])
         sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
     return sentences

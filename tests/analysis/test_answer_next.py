@@ -1,0 +1,49 @@
+"""What to run next says the same as the plan of each arm: run, wait or stop."""
+
+from helpers.synthetic_runs import rising, write_matrix, write_run
+
+from memexp.analysis.answer import answer
+from memexp.runs import find_runs
+
+GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
+HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
+
+
+def judged(folder):
+    return answer(find_runs(folder), "test")["environments"]["world"]
+
+
+def test_a_matrix_whose_runs_are_all_under_way_only_asks_to_wait(tmp_path):
+    for arm in ("S", "S~"):
+        for seed in range(5):
+            write_run(tmp_path, arm, seed, rising(0.9), reached=0.3, status=None)
+    found = judged(tmp_path)
+    assert [sentence.split(" for")[0] for sentence in found["next"]] == ["wait"]
+    assert found["sequential"]["per_arm"]["S"]["action"] == "wait"
+
+
+def test_seeds_that_nobody_runs_yet_are_asked_for_beside_those_to_wait_for(tmp_path):
+    for arm in ("S", "S~"):
+        for seed in range(2):
+            write_run(tmp_path, arm, seed, rising(0.9), reached=0.3, status=None)
+    found = judged(tmp_path)
+    assert found["next"][1].startswith("run 3 more seeds of arms S, S~ (--seeds 5)")
+
+
+def test_failed_runs_are_asked_for_again_once_and_not_as_new_seeds(tmp_path):
+    for arm in ("S", "S~"):
+        for seed in range(5):
+            write_run(tmp_path, arm, seed, rising(0.9), reached=0.3, status="failed")
+    found = judged(tmp_path)
+    assert [sentence.split(":")[0] for sentence in found["next"]] == ["launch the matrix again"]
+    assert found["sequential"]["per_arm"]["S"]["seeds"] == [0, 1, 2, 3, 4]
+
+
+def test_runs_that_can_change_no_verdict_are_neither_waited_for_nor_launched_again(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
+    write_run(tmp_path, "S", 5, rising(0.9), reached=0.3, status=None)
+    write_run(tmp_path, "S~", 5, rising(0.5), reached=0.3, status="failed")
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "required"
+    assert found["sequential"]["per_arm"]["S"]["action"] == "stop"
+    assert found["next"] == []
