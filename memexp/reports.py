@@ -1,6 +1,5 @@
 """What `memexp report` reads and writes: runs of a target, files that were asked for, verdicts as a table."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from memexp.analysis.words import file_name
+from memexp.analysis.words import file_name, interval, number
 from memexp.config import UsageError
 from memexp.launch import LaunchError
 from memexp.launch.status import find_matrix
@@ -62,13 +61,9 @@ def verdict_table(found: dict[str, Any]) -> Table:
     table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
     for name, environment in found["environments"].items():
         memory, arms = environment["memory"], environment["arms"].values()
-        effect = "" if memory["effect"] is None else f"{memory['effect']:+.2f} [{_bounds(memory['ci'])}]"
+        effect = "" if memory["effect"] is None else f"{number(memory['effect'])} {interval(memory['ci'])}"
         learned = sum(arm["learning"]["verdict"] == "learned" for arm in arms)
         converged = sum(arm["convergence"]["verdict"] == "converged" for arm in arms)
         shares = [f"{number} of {len(arms)} arms" for number in (learned, converged)]
         table.add_row(name, memory["verdict"].replace("_", " "), effect, *shares)
     return table
-
-
-def _bounds(interval: Sequence[float | None] | None) -> str:
-    return ", ".join("?" if bound is None else f"{bound:+.2f}" for bound in interval or (None, None))

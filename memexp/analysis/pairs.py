@@ -21,6 +21,7 @@ from memexp.analysis.statistics import (
     probability_of_improvement,
     t_quantile,
 )
+from memexp.analysis.words import interval, number
 from memexp.runs import MAX_GAP
 
 SMALLEST_EFFECT = 0.1
@@ -89,7 +90,7 @@ class Pair:
     def span(self, scale: Scale) -> str:
         """The effect in words: '+0.45 [+0.40, +0.50]'."""
         low, high = (self.final / scale.span).interval()
-        return f"{self.final.estimate / scale.span:+.2f} [{low:+.2f}, {high:+.2f}]"
+        return f"{number(self.final.estimate / scale.span)} {interval([low, high])}"
 
 
 def find_pairs(

@@ -13,7 +13,7 @@ from memexp.analysis.figures.files import save_figures
 from memexp.analysis.figures.style import spread
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
-from memexp.analysis.words import duration, short_count
+from memexp.analysis.words import duration, file_names, interval, number, short_count
 from memexp.runs import find_runs
 
 KINDS = ("learning", "finals", "effects", "profiles", "times")
@@ -172,3 +172,14 @@ def test_labels_keep_their_order_and_distance_inside_the_picture():
 def test_counts_and_durations_are_written_as_people_say_them():
     assert [short_count(n) for n in (0, 950, 96_000, 1_500_000, 2e9)] == ["0", "950", "96k", "1.5m", "2b"]
     assert [duration(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18 s", "12 min", "3.44 h"]
+
+
+def test_environments_whose_names_differ_in_signs_alone_keep_their_own_pictures():
+    names = file_names(["a/b", "a b", "环", "境", "a-b-2"])
+    assert names["a/b"] == "a-b"
+    assert len(set(names.values())) == 5
+
+
+def test_small_effects_have_no_negative_zero():
+    assert number(-0.004) == "+0.00"
+    assert interval([-0.001, 0.5]) == "[+0.00, +0.50]"

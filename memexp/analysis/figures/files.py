@@ -11,7 +11,7 @@ from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.learning import LEARNING
 from memexp.analysis.figures.style import STYLE, figure_of
 from memexp.analysis.load import Environment
-from memexp.analysis.words import file_name, title_of
+from memexp.analysis.words import file_names, title_of
 
 OVERVIEW_COLUMNS = 3
 
@@ -24,13 +24,14 @@ def save_figures(environments: dict[str, Environment], answer: dict[str, Any], f
     files = []
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": "memexp", "svg.fonttype": "path"}):
         files += _save(overview(list(environments.values()), answer), folder / "answer")
+        stems = file_names(environments)
         for name, environment in environments.items():
             judged = answer["environments"][name]
             for picture in PICTURES:
                 if picture.shown(environment, judged):
                     figure = figure_of(picture, environment, judged, top=0.3)
                     figure.text(0.02, 0.98, f"{name}: {picture.title.lower()}", va="top", fontweight="bold")
-                    files += _save(figure, folder / f"{file_name(name)}-{picture.name}")
+                    files += _save(figure, folder / f"{stems[name]}-{picture.name}")
     return files
 
 

@@ -18,17 +18,17 @@ from memexp.analysis.figures.style import (
     styled,
 )
 from memexp.analysis.load import Environment
-from memexp.analysis.scale import SOLVED
+from memexp.analysis.scale import SOLVED, find_scale
 from memexp.analysis.words import short_count
 
 
 def draw_profiles(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
     """Share of an arm's seeds whose final score is at least x (Agarwal et al. 2021, arXiv:2108.13264, section 4)."""
-    span = _span(judged)
+    scale = find_scale(environment)
     for arm, color, dash in styled(environment):
-        if not arm.seeds:
+        if not arm.seeds or scale is None:
             continue
-        scores = np.sort((arm.finals - judged["random_return"]) / span)
+        scores = np.sort([scale.normalize(final) for final in arm.finals])
         shares = 1 - np.arange(len(scores) + 1) / len(scores)
         face = "none" if dash == "--" else color
         left = min(0.0, scores[0]) - 0.05
@@ -75,19 +75,13 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
     label_ends(ax, lines)
 
 
-def _span(judged: dict[str, Any]) -> float:
-    return (judged["solved_return"] - judged["random_return"]) / SOLVED
-
-
 def _has_scale(environment: Environment, judged: dict[str, Any]) -> bool:
     return judged["solved_return"] is not None and any(arm.seeds for arm in environment.arms.values())
 
 
 def _alt_profiles(environment: Environment, judged: dict[str, Any]) -> str:
     solved = [
-        f"{arm.name} {int((arm.finals >= judged['solved_return']).sum())} of {len(arm.seeds)}"
-        for arm in environment.arms.values()
-        if arm.seeds
+        f"{name} {arm['solved']['seeds']} of {arm['seeds']}" for name, arm in judged["arms"].items() if arm["seeds"]
     ]
     what = f"Performance profiles in {environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond"
     return f"{what}: {', '.join(solved)}."

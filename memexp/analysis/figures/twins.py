@@ -66,7 +66,7 @@ def draw_effects(ax: Axes, environment: Environment, judged: dict[str, Any]) -> 
             if ends[0] is not None:
                 ax.plot(ends, [row, row], color=color, lw=width, alpha=fade, solid_capstyle="butt")
         ax.scatter([entry["effect"]], [row], s=46, color=color, alpha=fade, zorder=3)
-        text = f"{entry['effect']:+.2f} {interval(entry['ci'])}"
+        text = f"{number(entry['effect'])} {interval(entry['ci'])}"
         ax.text(1.03, row, text, transform=place, va="center", fontsize=9.5, alpha=fade)
     low, high = ax.dataLim.intervalx
     ax.set_xlim(min(low, -0.2) - 0.05, max(high, 0.2) + 0.05)

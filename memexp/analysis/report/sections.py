@@ -111,10 +111,16 @@ def _more(memory: dict[str, Any]) -> list[str]:
     ratio = memory["oracle_ratio"] if memory["verdict"] != "undecided" else None
     if ratio and ratio["estimate"] is not None:
         found.append(
-            f"Memory brings {ratio['estimate']:.0%} {interval(ratio['ci'])} of what full sight would bring beyond "
+            f"Memory brings {ratio['estimate']:.0%}{_percent(ratio['ci'])} of what full sight would bring beyond "
             "a policy without memory."
         )
-    return found + [one["reason"] for one in memory["shortest"] if one.get("reason")]
+    return found + [f"Arms {', '.join(one['arms'])}: {one['reason']}." for one in memory["shortest"]]
+
+
+def _percent(ends: list[float | None]) -> str:
+    """' (95 % interval 59% to 67%)'; nothing where it is not known."""
+    low, high = ends
+    return "" if low is None or high is None else f" (95 % interval {low:.0%} to {high:.0%})"
 
 
 def _knobs(knobs: list[dict[str, Any]]) -> dict[str, Any]:
