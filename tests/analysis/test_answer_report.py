@@ -10,7 +10,7 @@ from helpers.synthetic_runs import rising, write_matrix, write_run
 
 from memexp.analysis.answer import answer_of
 from memexp.analysis.figures.files import save_figures
-from memexp.analysis.figures.style import spread
+from memexp.analysis.figures.style import LONGEST, shortened, spread
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
 from memexp.analysis.words import duration, file_names, interval, number, short_count
@@ -183,3 +183,13 @@ def test_environments_whose_names_differ_in_signs_alone_keep_their_own_pictures(
 def test_small_effects_have_no_negative_zero():
     assert number(-0.004) == "+0.00"
     assert interval([-0.001, 0.5]) == "[+0.00, +0.50]"
+
+
+def test_a_long_name_is_shortened_in_pictures_and_whole_in_the_page(tmp_path):
+    page = page_of(write_matrix(tmp_path, {"xl" * 20: [0.9] * 4, "xl" * 20 + "~": [0.5] * 4}), tmp_path)
+    assert "xl" * 20 in page
+    assert len(shortened("xl" * 20)) == LONGEST
+    svgs = "".join(re.findall(r"<svg viewBox.*?</svg>", page, flags=re.S))
+    drawn = [text for text in re.findall(r">([^<>]+)<", svgs) if "xl" in text]
+    assert drawn
+    assert not [text for text in drawn if "xl" * 20 in text]

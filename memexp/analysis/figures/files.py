@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.learning import LEARNING
-from memexp.analysis.figures.style import STYLE, figure_of
+from memexp.analysis.figures.style import STYLE, figure_of, shortened
 from memexp.analysis.load import Environment
 from memexp.analysis.words import file_names, title_of
 
@@ -30,7 +30,7 @@ def save_figures(environments: dict[str, Environment], answer: dict[str, Any], f
             for picture in PICTURES:
                 if picture.shown(environment, judged):
                     figure = figure_of(picture, environment, judged, top=0.3)
-                    figure.text(0.02, 0.98, f"{name}: {picture.title.lower()}", va="top", fontweight="bold")
+                    figure.text(0.02, 0.98, f"{shortened(name)}: {picture.title.lower()}", va="top", fontweight="bold")
                     files += _save(figure, folder / f"{stems[name]}-{picture.name}")
     return files
 
@@ -49,7 +49,7 @@ def overview(environments: Sequence[Environment], answer: dict[str, Any]) -> Fig
         ax = figure.add_axes((left / width, up / total, 3.4 / width, height / total))
         judged = answer["environments"][environment.name]
         LEARNING.draw(ax, environment, judged)
-        ax.set_title(title_of(environment.name, judged), fontsize=15, fontweight="bold", pad=12)
+        ax.set_title(title_of(shortened(environment.name), judged), fontsize=15, fontweight="bold", pad=12)
     figure.text(0.01, 0.02, "dashed, ~ : the same network with its memory ablated", fontsize=10)
     return figure
 

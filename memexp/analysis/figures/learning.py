@@ -16,6 +16,7 @@ from memexp.analysis.figures.style import (
     label_ends,
     label_room,
     levels,
+    shortened,
     styled,
 )
 from memexp.analysis.load import Arm, Environment
@@ -32,7 +33,7 @@ def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
             seen = steps <= seed.reached
             ax.plot(steps[seen], line[seen], color=color, lw=0.8, ls=":", alpha=0.8)
         if arm.seeds and np.isfinite(end := _draw_arm(ax, arm, color, dash)):
-            lines.append((end, arm.name, color, dash))
+            lines.append((end, shortened(arm.name), color, dash))
     known = levels(judged)
     _limits(ax, [value for _, value in known])
     low, high = ax.get_ylim()

@@ -8,6 +8,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from memexp.analysis.figures.style import (
     INK,
+    LETTER,
     QUIET,
     Picture,
     Size,
@@ -15,6 +16,7 @@ from memexp.analysis.figures.style import (
     label_ends,
     label_room,
     legend,
+    shortened,
     styled,
 )
 from memexp.analysis.load import Environment
@@ -62,7 +64,7 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
         censored = took["agent_steps"]["censored"]
         if censored:
             ax.plot([arm.budget], [unsolved[-1]], "|", color=color, ms=9, mew=1.6, clip_on=False)
-        label = f"{arm.name}  {len(arm.seeds) - censored} of {len(arm.seeds)}"
+        label = f"{shortened(arm.name)}  {len(arm.seeds) - censored} of {len(arm.seeds)}"
         lines.append((unsolved[-1], label, color, dash))
     ax.set_xlim(0, environment.budget)
     ax.set_ylim(-0.02, 1.04)
@@ -98,7 +100,7 @@ def _alt_times(environment: Environment, judged: dict[str, Any]) -> str:
 
 
 def _size(environment: Environment) -> Size:
-    room = label_room([f"{name}  5 of 5" for name in environment.arms])
+    room = label_room(list(environment.arms)) + LETTER * len("  5 of 5")
     return Size(width=5.6 - 0.72 - room, height=max(2.2, 0.19 * len(environment.arms)), left=0.72, right=room, top=0.26)
 
 

@@ -39,6 +39,10 @@ STYLE: dict[Any, Any] = {
 }
 QUIET = (0, (2, 3))
 """Dots of lines that are levels, not measurements."""
+LONGEST = 25
+"""Letters of a name in a picture."""
+LETTER = 0.074
+"""Inches that a letter of 9.5 points takes."""
 Draw = Callable[[Axes, Environment, dict[str, Any]], None]
 
 
@@ -117,9 +121,15 @@ def levels(judged: dict[str, Any]) -> list[tuple[str, float]]:
     return [(name, value) for name, value in known if value is not None]
 
 
+def shortened(name: str) -> str:
+    """`name`, the middle of one that is longer than there is room for left out."""
+    half = (LONGEST - 1) // 2
+    return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
+
+
 def label_room(labels: Sequence[str]) -> float:
-    """Inches to the right of axes that labels of 9.5 points need."""
-    return 0.32 + min(1.9, 0.074 * max((len(label) for label in labels), default=0))
+    """Inches beside axes that names of 9.5 points need, long ones shortened."""
+    return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
 
 
 def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
@@ -159,12 +169,16 @@ def grid(ax: Axes, axis: Any) -> None:
 
 def legend(ax: Axes) -> None:
     """What each line is, to the right of the axes."""
-    ax.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9.5, borderaxespad=0, handlelength=1.8)
+    lines, names = ax.get_legend_handles_labels()
+    names = [shortened(name) for name in names]
+    ax.legend(
+        lines, names, loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9.5, borderaxespad=0, handlelength=1.8
+    )
 
 
 def rows_of_text(ax: Axes, names: Sequence[str]) -> None:
     """Rows from the top down, named on the left, without an axis line."""
-    ax.set_yticks(range(len(names)), names)
+    ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)

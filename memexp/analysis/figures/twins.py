@@ -118,8 +118,8 @@ EFFECTS = Picture(
     "effects",
     "With memory minus without",
     "Each architecture minus its own memory-ablated twin: difference of mean final returns, 95 % (thin) and 90 % "
-    f"interval. Shaded: within {SMALLEST_EFFECT:g}, too small to matter; 'not needed' asks for the 90 % interval to "
-    "lie below its end. Pale: left out of the verdict.",
+    f"interval. Shaded: within {SMALLEST_EFFECT:g}, too small to matter: for 'not needed' an effect must surely end "
+    "below its upper end. Pale: left out of the verdict.",
     draw_effects,
     _alt_effects,
     _size_effects,
