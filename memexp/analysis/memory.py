@@ -147,7 +147,7 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list
     ahead = [pair.arm.name for pair in pairs if _pulls_ahead(pair, scale)]
     at_the_top = any(_at_the_top(arm, scale, len(solvers)) for arm in solvers)
     if beyond and not at_the_top:
-        far = ", ".join(f"{pair.arm.name} {pair.reach}" for pair in beyond)
+        far = ", ".join(f"{pair.arm.name} {pair.reach or 'unknown'}" for pair in beyond)
         return "undecided", (
             f"Memory adds nothing, but the task's memory span of {memory_span(environment)} steps is beyond what "
             f"training could connect ({far}): a longer horizon or mem_len first."

@@ -43,7 +43,7 @@ class Pair:
     reach: int | None
     """Agent steps that training could connect."""
     beyond: bool
-    """Whether the task asks for a longer memory than that."""
+    """Whether the task asks for a longer memory than that, or for any where the reach is not known."""
     excluded: str = ""
     """Why it takes no part in the verdict; empty where it does."""
     p_holm: float = 1.0
@@ -118,7 +118,7 @@ def find_pairs(
                 best=compare(best_windows(arm), best_windows(twin)),
                 informative=any(learned[member].verdict == "learned" for member in (name, twin.name)),
                 reach=far,
-                beyond=span is not None and far is not None and span > far,
+                beyond=bool(span) and (far is None or span > far),
                 excluded=_why_excluded(arm, twin),
             )
     _adjust([pair for pair in pairs.values() if not pair.excluded])

@@ -57,6 +57,14 @@ def test_a_null_result_beyond_the_reach_is_undecided_unless_the_twin_is_at_the_c
     assert top["memory_span"] == 100
 
 
+def test_a_null_result_of_an_unknown_reach_is_undecided_where_the_task_asks_for_memory():
+    arms = {"S": [0.82, 0.83, 0.81, 0.82, 0.84], "S~": [0.84, 0.82, 0.81, 0.83, 0.82]}
+    for span, verdict in ((None, "not_needed"), (0, "not_needed"), (20, "undecided")):
+        found = judge(environment(arms, random=np.zeros(5), memory_span=span))["memory"]
+        assert found["verdict"] == verdict
+    assert "(S unknown)" in found["reason"]
+
+
 def test_an_effect_beyond_the_reach_is_an_effect():
     found = judge(environment({"S": GOOD, "S~": HALF}, random=np.zeros(5), memory_span=100, config=config()))
     assert found["memory"]["verdict"] == "required"
