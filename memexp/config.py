@@ -30,13 +30,18 @@ class UsageError(ValueError):
     """What the user typed is wrong: the message names the wrong word and the nearest right one (exit code 2)."""
 
 
+LISTED = 30
+"""Most options that are listed where none is near."""
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """'; did you mean 'x'?' for the option nearest to `word`, else the list of options, else nothing."""
     options = sorted({str(option) for option in options})
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if near:
         return f"; did you mean '{near[0]}'?"
-    return f"; known: {', '.join(options)}" if options else ""
+    more = f" and {len(options) - LISTED} more" if len(options) > LISTED else ""
+    return f"; known: {', '.join(options[:LISTED])}{more}" if options else ""
 
 
 _COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)([kmbKMB]?)$")

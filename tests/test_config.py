@@ -220,3 +220,9 @@ def test_yaml_may_merge_what_an_anchor_names(tmp_path):
     file = tmp_path / "matrix.yaml"
     file.write_text("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\n")
     assert read_yaml(file)["b"] == {"x": 1, "y": 3}
+
+
+def test_a_list_of_what_is_known_ends_before_it_is_tiresome():
+    text = did_you_mean("qqq", [f"{number:03}" for number in range(100)])
+    assert text.startswith("; known: 000, 001")
+    assert text.endswith(", 029 and 70 more")

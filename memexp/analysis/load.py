@@ -45,7 +45,9 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
         seeds = [seed for seed in seeds if seed.info.matrix == matrix]
     elif len(matrices) > 1:
         names = sorted(name or "(no matrix)" for name in matrices)
-        raise UsageError(f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one of them")
+        raise UsageError(
+            f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one behind it: {matrix}/{names[-1]}"
+        )
     names = sorted({seed.info.env for seed in seeds})
     return {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}, notes
 

@@ -137,9 +137,12 @@ def of_matrix(known: Sequence[Run], name: str) -> list[Run]:
     matrices = {run.name: matrix_of(run) or (s.matrix if (s := submitted.get(run.name)) else None) for run in known}
     found = [run for run in known if matrices[run.name] == name]
     if not found:
-        names = [*matrices, *(matrix for matrix in matrices.values() if matrix)]
-        where = "" if names else f": there are no runs in {runs_dir()}"
-        raise UsageError(f"no run and no matrix is called '{name}'{where}{did_you_mean(name, names)}")
+        named = {matrix for matrix in matrices.values() if matrix}
+        where = "" if matrices else f": there are no runs in {runs_dir()}"
+        hint = did_you_mean(name, [*matrices, *named])
+        if hint.startswith("; known") and named:
+            hint = did_you_mean(name, named)  # not every run of them
+        raise UsageError(f"no run and no matrix is called '{name}'{where}{hint}")
     return found
 
 
@@ -194,7 +197,8 @@ def duration(seconds: float | None) -> str:
 
 
 def find_matrix(target: str) -> tuple[str, list[Run]]:
-    """(name, runs that exist) of a matrix file, a matrix, a run or a folder of runs. Raises UsageError for no run.
+    """(name, runs that exist) of a matrix file, a matrix, a run, a folder of runs, or FOLDER/MATRIX where it holds
+    those of several. Raises UsageError for no run.
 
     A file stands for its matrix's name: runs launched with other seeds or steps than it lists now belong to it.
     Runs whose run.json is damaged may belong to any matrix: they are added, so that the answer names them.
@@ -212,6 +216,9 @@ def find_matrix(target: str) -> tuple[str, list[Run]]:
         matrices = {matrix_of(run) for run in runs if info_of(run)}
         only = matrices.pop() if len(matrices) == 1 else None
         return only or Path(target).resolve().name, runs
+    folder = Path(target).parent
+    if folder != Path() and (copied := find_runs(folder)):
+        return Path(target).name, of_matrix(copied, Path(target).name)
     known = find_runs()
     if one := [run for run in known if run.name == target]:
         return target, one

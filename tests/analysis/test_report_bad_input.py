@@ -157,3 +157,18 @@ def test_returns_a_millionth_apart_around_a_thousand_are_drawn_and_judged(tmp_pa
             curve = 1000 + 1e-6 * rising(final)
             write_run(tmp_path, arm, seed, curve, random_return=1000 + 1e-9 * seed, ceiling_return=1000 + 1e-6)
     assert ask()["memory"]["verdict"] == "required"
+
+
+def test_a_folder_of_several_matrices_says_how_to_name_one_and_takes_it(tmp_path, capsys):
+    for matrix, arm in (("one", "S"), ("two", "X")):
+        write_matrix(tmp_path / "copied", {arm: [0.9]}, matrix=matrix)
+    line = refused(capsys, str(tmp_path / "copied"))
+    assert line == "memexp: 'copied' holds runs of several matrices (one, two); name one behind it: copied/two\n"
+    typed = type_command(capsys, "report", str(tmp_path / "copied" / "two"), "--json")
+    assert list(json.loads(typed.out)["environments"]["world"]["arms"]) == ["X"]
+    assert "did you mean 'two'?" in refused(capsys, str(tmp_path / "copied" / "twoo"))
+
+
+def test_a_name_like_no_other_is_answered_with_the_matrices_and_not_with_every_run(home, capsys):
+    write_arm(home / "runs", "S", [0.9] * 40, matrix="memory-needed")
+    assert refused(capsys, "zzz") == "memexp: no run and no matrix is called 'zzz'; known: memory-needed\n"
