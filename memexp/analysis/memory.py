@@ -124,7 +124,8 @@ def _unproven(environment: Environment, scale: Scale) -> str:
     if unsure := [arm.name for arm in arms if not _surely_short(arm, scale)]:
         return f"these seeds cannot exclude that {', '.join(unsure)} would get {SOLVED:.0%} of the way without"
     if rising := [arm.name for arm in arms if _about_to_solve(arm, scale)]:
-        return f"{_list(rising)} still rises and would get {SOLVED:.0%} of the way in another third of the steps"
+        verb = "rises" if len(rising) == 1 else "rise"
+        return f"{_list(rising)} still {verb} and would get {SOLVED:.0%} of the way in another third of the steps"
     if few := [arm.name for arm in arms if (1 - SOLVING_RATE) ** len(arm.seeds) > ALPHA]:
         return f"the few seeds of {', '.join(few)} cannot exclude that {SOLVING_RATE:.0%} of the runs solve it without"
     return ""
@@ -153,9 +154,10 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: list
             f"training could connect ({far}): a longer horizon or mem_len first."
         )
     if ahead and not at_the_top:
+        verb = "gains" if len(ahead) == 1 else "gain"
         return "undecided", (
-            f"Memory adds nothing yet, but {_list(ahead)} still gains on its twin: in another third of the steps "
-            f"it would be more than {SMALLEST_EFFECT:g} ahead."
+            f"Memory adds nothing yet, but {_list(ahead)} still {verb} on the twin: in "
+            f"another third of the steps the lead would be more than {SMALLEST_EFFECT:g}."
         )
     text = f"Without memory {_list(f'{a.name} gets {normalized(a, scale):.0%}' for a in solvers)} {scale.words}"
     hurt = [pair.arm.name for pair in pairs if pair.hurts(scale)]

@@ -41,7 +41,7 @@ def test_an_arm_that_begins_to_pull_ahead_of_its_twin_does_not_show_that_memory_
     assert memory["verdict"] == "not_needed"
     found = judge(environment({"S": climbing(low, 0.2), "S~": flat(low[::-1])}, random=np.zeros(5)))
     assert found["memory"]["verdict"] == "undecided"
-    assert "S still gains on its twin" in found["memory"]["reason"]
+    assert "S still gains on the twin" in found["memory"]["reason"]
     assert any(sentence.startswith("train longer") for sentence in found["next"])
 
 
