@@ -13,6 +13,7 @@ from memexp.analysis.figures.files import save_figures
 from memexp.analysis.figures.style import LONGEST, shortened, spread
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
+from memexp.analysis.report.sections import spent_words
 from memexp.analysis.words import duration, file_names, interval, number, short_count
 from memexp.runs import find_runs
 
@@ -193,3 +194,10 @@ def test_a_long_name_is_shortened_in_pictures_and_whole_in_the_page(tmp_path):
     drawn = [text for text in re.findall(r">([^<>]+)<", svgs) if "xl" in text]
     assert drawn
     assert not [text for text in drawn if "xl" * 20 in text]
+
+
+def test_dollars_are_a_lower_bound_where_the_price_of_some_arms_is_not_known(tmp_path):
+    write_matrix(tmp_path, {"S": [0.9]}, price_per_hour=36.0)
+    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "2 min, $1.00"
+    write_matrix(tmp_path, {"S~": [0.9]})
+    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "3 min, at least $1.00"

@@ -182,10 +182,11 @@ def _hours_left(arm: Arm) -> float | None:
 
 
 def spent_words(arms: list[Arm]) -> str:
-    """'3.2 machine hours, $4.10' over all runs."""
+    """'3.2 h, $4.10' over all runs; 'at least $4.10' where the price of some is not known."""
     hours = {arm.name: spent_hours(arm) for arm in arms}
     prices = [price for arm in arms if (price := dollars_for(arm, hours[arm.name])) is not None]
-    return duration(sum(hours.values())) + (f", {dollars(sum(prices))}" if prices else "")
+    least = "at least " if len(prices) < sum(spent > 0 for spent in hours.values()) else ""
+    return duration(sum(hours.values())) + (f", {least}{dollars(sum(prices))}" if prices else "")
 
 
 def _needed(judged: dict[str, Any]) -> str:
