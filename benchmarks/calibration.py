@@ -109,21 +109,48 @@ def memory_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
             counts = Counter(memory_verdict(draw_world(truth, rng, n)) for _ in range(rounds))
             cells.append(percent(sum(counts[word] for word in truth.watched), rounds))
         yield [truth.name, " / ".join(truth.watched), *cells]
-    yield from collapse_rows(rounds, seeds)
+    yield from rising_rows(rounds, seeds)
 
 
-def collapse_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
-    """The twin solves as the architecture does, but loses it again in six of ten seeds."""
-    cells = []
-    for n in seeds:
-        rng, wrong = stream("collapse", n), 0
-        for _ in range(rounds):
-            rise = 0.95 / (1 + np.exp(-(np.arange(UPDATES) - 15) / 3))
-            kept, lost = curves(rng, rise, n, 0.03, 0.03), curves(rng, rise, n, 0.03, 0.03)
-            lost[rng.random(n) < 0.6, 40:] -= 0.6
-            wrong += memory_verdict(environment({"A": kept, "A~": lost}, 1.0, RANDOM(rng, n))) in WRONG
-        cells.append(percent(wrong, rounds))
-    yield ["the twin solves, then collapses", " / ".join(WRONG), *cells]
+def solving(t: np.ndarray) -> np.ndarray:
+    """A curve over the share of the budget that is at .95 after half of it."""
+    return 0.95 / (1 + np.exp(-(t - 0.25) / 0.05))
+
+
+def straight(end: float, third: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A straight curve to `end` that gains `third` in every third of the budget, from no less than 0."""
+    return lambda t: np.maximum(end - 3 * third * (1 - t), 0)
+
+
+Shape = Callable[[np.ndarray], np.ndarray]
+RISING: list[tuple[str, Shape, Shape, tuple[str, ...]]] = [
+    ("the twin solves, then six of ten seeds collapse", solving, solving, WRONG),
+    ("the twin ends at .62, rising by .2 a third", solving, straight(0.65, 0.2), ("required",)),
+    (
+        "a lead of .03 that grows by .15 a third (true of these steps, not of more)",
+        straight(0.9, 0.15),
+        straight(0.85, 0.0),
+        ("not_needed",),
+    ),
+    ("power: solved v .5 that still rises, .05 a third", solving, straight(0.5, 0.05), ("required",)),
+    ("power: both solve at the same pace", solving, solving, ("not_needed",)),
+]
+
+
+def rising_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
+    """Whole curves, sd .03 between seeds and autocorrelated noise of .03: one pair."""
+    share = (np.arange(UPDATES) + 1) / UPDATES
+    for name, with_memory, without, watched in RISING:
+        cells = []
+        for n in seeds:
+            rng, seen = stream(name, n), 0
+            for _ in range(rounds):
+                kept, twin = (curves(rng, shape(share), n, 0.03, 0.03) for shape in (with_memory, without))
+                if "collapse" in name:
+                    twin[rng.random(n) < 0.6, 40:] -= 0.6
+                seen += memory_verdict(environment({"A": kept, "A~": twin}, 1.0, RANDOM(rng, n))) in watched
+            cells.append(percent(seen, rounds))
+        yield [name, " / ".join(watched), *cells]
 
 
 LEARNING: list[tuple[str, Draw, str]] = [
