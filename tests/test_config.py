@@ -1,6 +1,8 @@
 """Words become typed values, overrides reach exactly the key they name, and mistakes name the nearest right word."""
 
 import re
+import tomllib
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -226,3 +228,13 @@ def test_a_list_of_what_is_known_ends_before_it_is_tiresome():
     text = did_you_mean("qqq", [f"{number:03}" for number in range(100)])
     assert text.startswith("; known: 000, 001")
     assert text.endswith(", 029 and 70 more")
+
+
+def test_an_installed_copy_has_every_file_that_the_package_reads():
+    root = Path(__file__).parent.parent
+    settings = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    package = root / "memexp"
+    taken = {file for pattern in settings["package-data"]["memexp"] for file in package.glob(pattern)}
+    others = {file for file in package.rglob("*.*") if file.suffix not in (".py", ".pyc", ".nbi", ".nbc")}
+    assert others - taken == set()
+    assert others
