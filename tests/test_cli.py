@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers.commands import files_below, type_command
-from helpers.synthetic_runs import write_matrix
+from helpers.synthetic_runs import rising, write_matrix, write_run
 from typer.testing import CliRunner
 
 from memexp.cli import app, main
@@ -260,6 +260,13 @@ def test_a_report_may_be_about_one_run(capsys, home):
     write_matrix(home / "runs", {"S": [1.0, 1.0]})
     (environment,) = json.loads(type_command(capsys, "report", "world_S.s0", "--json").out)["environments"].values()
     assert environment["arms"]["S"]["runs"] == ["world_S.s0"]
+
+
+def test_a_report_is_about_the_matrix_where_a_run_has_the_same_name(capsys, home):
+    write_matrix(home / "runs", {"S": [1.0, 1.0]})
+    write_run(home / "runs", "S", 0, rising(1.0), name="test", matrix=None)
+    (environment,) = json.loads(type_command(capsys, "report", "test", "--json").out)["environments"].values()
+    assert environment["arms"]["S"]["runs"] == ["world_S.s0", "world_S.s1"]
 
 
 @pytest.mark.parametrize("matrix", ["../../outside", "/outside", "a/b", "..."])

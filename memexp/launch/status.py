@@ -200,7 +200,8 @@ def find_matrix(target: str) -> tuple[str, list[Run]]:
     """(name, runs that exist) of a matrix file, a matrix, a run, a folder of runs, or FOLDER/MATRIX where it holds
     those of several. Raises UsageError for no run.
 
-    A file stands for its matrix's name: runs launched with other seeds or steps than it lists now belong to it.
+    A matrix goes before a run of the same name. A file stands for its matrix's name: runs launched with other seeds or
+    steps than it lists now belong to it.
     Runs whose run.json is damaged may belong to any matrix: they are added, so that the answer names them.
     """
     if target.endswith((".yaml", ".yml")):
@@ -220,7 +221,8 @@ def find_matrix(target: str) -> tuple[str, list[Run]]:
     if folder != Path() and (copied := find_runs(folder)):
         return Path(target).name, of_matrix(copied, Path(target).name)
     known = find_runs()
-    if one := [run for run in known if run.name == target]:
+    one = [run for run in known if run.name == target]
+    if one and not any(matrix_of(run) == target for run in known):
         return target, one
     return target, of_matrix(known, target) + damaged_runs()
 
