@@ -33,6 +33,11 @@ def play(env, steps):
         act(env)
 
 
+def play_from_reset(env, steps):
+    env.reset()
+    play(env, steps)
+
+
 @pytest.fixture
 def make():
     """`envs.make` whose worlds are closed at the end."""
@@ -186,6 +191,51 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
         act(env)
 
 
+CARELESS = "module:helpers.third_party:Careless"
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("old reset", "(float32, shape (3,)), not the two of (observation, info)"),
+        ("old step", "step() returned 4 values, not the five of (observation, reward, terminated, truncated, info)"),
+        ("wide", "reset() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space, Box("),
+        ("wide later", "step() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space"),
+        ("double", "(float64, shape (3,)), which is not in its observation_space, Box("),
+        ("nothing", "reset() showed None, which is not in its observation_space"),
+        ("no reward", "step() paid None, not a number"),
+        ("rewards", "step() paid [1. 1. 1.] (float64, shape (3,)), not a number"),
+        ("word", "step() paid much, not a number"),
+    ],
+)
+def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_one_line(make, how, message):
+    env = make(CARELESS, 2, options={"how": how})
+    with pytest.raises(WorldError) as caught:
+        play_from_reset(env, 3)
+    assert str(caught.value).startswith(f"{CARELESS}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["list", "array"])
+def test_lists_are_observations_and_arrays_of_one_number_are_rewards(make, how):
+    env, plain = make(CARELESS, 2, options={"how": how}), make(CARELESS, 2)
+    assert torch.equal(env.reset(), plain.reset())
+    for a, b in zip(act(env), act(plain), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_reset_that_raises_is_not_tried_again_without_its_seed(make):
+    env = make(CARELESS, 2, options={"raising": "reset"})
+    with pytest.raises(WorldError) as caught:
+        env.reset()
+    text = str(caught.value)
+    assert text.endswith("RuntimeError: the map is missing")
+    assert "third_party.py" in text
+    assert text.count("Traceback") == 1
+    assert "pufferlib" not in text
+
+
 @pytest.mark.parametrize(
     "text",
     ["m:f(a=1).g(b=2)", "m:f(a=1)(b=2)", "m:f(1)", "m:f(**{'a': 1})", "m:f(a=open('x'))", "m:f(a=1"],
@@ -298,6 +348,7 @@ def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hid"]}, "has no 'hid'; did you mean 'hide'"),
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hide(1, 3)"]}, "keyword=value"),
         ("gym:CartPole-v1", {"workers": 3, "backend": "multiprocessing"}, "env.workers=3 does not divide the 2 worlds"),
+        (CARELESS, {"options": {"raising": "init"}}, r"RuntimeError: no licence found \(.*third_party.py, line \d+\)"),
         ("pettingzoo:no_such_v1", {}, "there is no module 'no_such_v1'"),
     ],
 )

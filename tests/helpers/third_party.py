@@ -52,6 +52,41 @@ class Going(Counting):
         return obs, reward, terminated, truncated, info
 
 
+class Careless(Counting):
+    """Does not keep Gymnasium's interface, as `how` says; `raising` raises in __init__ or in reset."""
+
+    def __init__(self, how: str = "", raising: str = ""):
+        super().__init__()
+        self.how, self.raising = how, raising
+        if raising == "init":
+            raise RuntimeError("no licence found")
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        obs, info = super().reset(seed=seed)
+        if self.raising == "reset":
+            raise RuntimeError("the map is missing")
+        return obs if self.how == "old reset" else (obs, info)
+
+    def _obs(self, action: int) -> Any:
+        obs = super()._obs(action)
+        changed = {
+            "wide": np.zeros(4, np.float32),
+            "wide later": np.zeros(4 if self.t == 2 else 3, np.float32),
+            "double": obs.astype(np.float64),
+            "nothing": None,
+            "list": obs.tolist(),
+        }
+        return changed.get(self.how, obs)
+
+    def step(self, action: Any):
+        obs, reward, terminated, truncated, info = super().step(action)
+        paid = {"no reward": None, "rewards": np.ones(3), "array": np.array([reward]), "word": "much"}
+        reward = paid.get(self.how, reward)
+        if self.how == "old step":
+            return obs, reward, terminated, info
+        return obs, reward, terminated, truncated, info
+
+
 class Endless(Counting):
     """Never ends."""
 

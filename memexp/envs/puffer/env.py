@@ -112,7 +112,7 @@ class ThirdPartyEnv(VecEnv):
         obs, reward, terminated, truncated, _, infos, _, _ = self._vec.recv()
         for info in infos:
             if "error" in info:
-                raise WorldError(f"{self._config.id} raised an error of its own:\n{info['error']}")
+                raise WorldError(info["error"])
         if not np.isfinite(reward).all():
             self._refuse_numbers("the reward", reward)
         for columns in self._floats:

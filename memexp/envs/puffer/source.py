@@ -7,6 +7,7 @@ import inspect
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import distributions
@@ -109,7 +110,14 @@ def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
     try:
         return make(**options)
     except Exception as error:
-        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}") from error
+        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Where the environment's own code raised it, or nothing where that was not its own code."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    others = (__file__, str(Path(str(gymnasium.__file__)).parent))
+    return "" if frame.filename.startswith(others) else f" ({frame.filename}, line {frame.lineno})"
 
 
 def _wrap(env: Any, text: str) -> Any:

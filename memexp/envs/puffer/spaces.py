@@ -90,10 +90,11 @@ def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
     if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim == 1 and (leaf.start >= 0).all():
         return tuple(int(n) for n in leaf.start + leaf.nvec)
     part = f"'{path}' of the observation" if path else "the observation"
+    leave = 'leaves it out, such as gymnasium.wrappers:FilterObservation(filter_keys=["..."]), or '
+    way = f"{leave if path else ''}encodes it"
     raise UsageError(
         f"{name}: {part} is {type(leaf).__name__}, which no encoder reads (Box, Discrete, MultiDiscrete, "
-        "MultiBinary, Dict and Tuple can be read): put a wrapper around it that leaves it out or encodes it "
-        f"""(env.wrappers, such as gymnasium.wrappers:FilterObservation(filter_keys=["..."]))"""
+        f"MultiBinary, Dict and Tuple can be read): put a wrapper around it that {way} (env.wrappers)"
     )
 
 

@@ -19,6 +19,7 @@ from memexp.config import UsageError
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
+from memexp.envs.puffer.promises import BrokenPromiseError, Promises
 
 ACT, LAST = 0, 1
 """Places of the two observations."""
@@ -49,11 +50,13 @@ class World(PufferEnv):
 
     def __init__(self, config: ThirdParty, stream: int, number: int, row: int, board: Board, buf: Any = None):
         self._stream, self._number, self._row, self._board = stream, number, row, board
+        self._name = config.id
         env = source.make_one(config)
         self._limit = source.step_limit(config, env)
         self.ceiling = source.ceiling(config, env)
         self.observation, self.action = _spaces(env, config.id)
-        self._inner = _emulate(env)
+        self._promises = None if source.is_parallel(env) else Promises(spaces.without_constants(env))
+        self._inner = _emulate(self._promises or env)
         shown = self._inner.single_observation_space
         self.single_observation_space = gymnasium.spaces.Box(
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
@@ -83,8 +86,11 @@ class World(PufferEnv):
     def _guarded(self, do: Any, *arguments: Any) -> list[dict[str, str]]:
         try:
             do(*arguments)
-        except Exception as error:
-            return [{"error": own_traceback(error)}]
+        except Exception as raised:
+            error = (self._promises and self._promises.failure) or raised
+            if isinstance(error, BrokenPromiseError):
+                return [{"error": f"{self._name}: {error}"}]
+            return [{"error": f"{self._name} raised an error of its own:\n{own_traceback(error)}"}]
         return []
 
     def _reset(self) -> None:
@@ -170,7 +176,6 @@ def _emulate(env: Any) -> Any:
     if source.is_parallel(env):
         boxed = isinstance(env.observation_space(env.possible_agents[0]), gymnasium.spaces.Box)
         return PettingZooPufferEnv(env=env if boxed else spaces.ParallelAsBytes(env))
-    env = spaces.without_constants(env)
     boxed = isinstance(env.observation_space, gymnasium.spaces.Box)
     return GymnasiumPufferEnv(env=env if boxed else spaces.GymnasiumAsBytes(env))
 

@@ -1,0 +1,92 @@
+"""Gymnasium's interface, as an environment must keep it; what breaks it is told in one line."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+
+class BrokenPromiseError(Exception):
+    """The message says what the environment returned and what was to be returned."""
+
+
+class Promises(gymnasium.Wrapper):
+    """An environment held to Gymnasium's interface.
+
+    PufferLib resets an environment again, without its seed, where the first reset raised: here that is the end, and
+    `failure` what was raised.
+    """
+
+    def __init__(self, env: gymnasium.Env):
+        super().__init__(env)
+        self._looked = False
+        self.failure: Exception | None = None
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        if self.failure:
+            raise BrokenPromiseError("reset() has failed before")
+        try:
+            return self._reset(seed)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
+        result = self.env.reset(seed=seed)
+        if not (isinstance(result, tuple) and len(result) == 2):
+            raise BrokenPromiseError(f"reset() returned {_short(result)}, not the two of (observation, info)")
+        obs, info = result
+        return self._checked(obs, "reset()"), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        result = self.env.step(action)
+        if not (isinstance(result, tuple) and len(result) == 5):
+            count = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
+            raise BrokenPromiseError(
+                f"step() returned {count}, not the five of (observation, reward, terminated, truncated, info)"
+            )
+        obs, reward, terminated, truncated, info = result
+        return self._checked(obs, "step()"), _number(reward), terminated, truncated, info
+
+    def _checked(self, obs: Any, where: str) -> Any:
+        """The observation; its first one is looked at closely, later ones for their shape only."""
+        space = self.observation_space
+        boxed = isinstance(space, gymnasium.spaces.Box)
+        shown = _or(lambda: np.asarray(obs, space.dtype), obs) if boxed and not isinstance(obs, np.ndarray) else obs
+        if boxed and np.shape(shown) != space.shape:
+            self._refuse(obs, where)
+        if not self._looked:
+            self._looked = True
+            if not _or(lambda: space.contains(shown), False):
+                self._refuse(obs, where)
+        return shown
+
+    def _refuse(self, obs: Any, where: str) -> None:
+        raise BrokenPromiseError(
+            f"{where} showed {_short(obs)}, which is not in its observation_space, {_short(self.observation_space)}"
+        )
+
+
+def _number(reward: Any) -> float:
+    if isinstance(reward, int | float):
+        return float(reward)
+    array = np.asarray(reward)
+    if array.size != 1 or array.dtype.kind not in "biuf":
+        raise BrokenPromiseError(f"step() paid {_short(reward)}, not a number")
+    return float(array.item())
+
+
+def _or(do: Callable[[], Any], otherwise: Any) -> Any:
+    """What `do` returns, or `otherwise` where it cannot."""
+    try:
+        return do()
+    except Exception:
+        return otherwise
+
+
+def _short(value: Any) -> str:
+    """A value in half a line."""
+    kind = f" ({value.dtype}, shape {value.shape})" if isinstance(value, np.ndarray) else ""
+    text = " ".join(str(value).split())
+    return (text if len(text) <= 80 else f"{text[:77]}...") + kind
