@@ -267,6 +267,11 @@ def _describe(line: dict[str, Any]) -> str:
 
 
 def last_line(run: Run) -> str:
-    """The last words of the run's log."""
+    """The last words of the run's log, or its own reason where those say nothing."""
     lines = log_lines(run)
+    if lines and set(lines[-1]) <= {"=", "\n"}:  # of several processes: torchrun's summary, which knows no reason
+        ended = end_of(run)
+        if ended and ended.status == "failed":
+            return ended.reason
+        lines = [line for line in lines if any(map(str.isalpha, line))]
     return lines[-1].strip() if lines else "it left no word"

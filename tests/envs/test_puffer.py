@@ -281,6 +281,16 @@ def test_no_worker_outlives_the_process_that_started_it(how, then):
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_workers_leave_it_to_the_trainer_what_a_signal_to_all_processes_means(make, number):
+    env = make(COUNTING, 4, backend="multiprocessing", workers=2)
+    env.reset()
+    for process in env._vec.processes:
+        os.kill(process.pid, number)
+    play(env, 50)
+    assert all(process.is_alive() for process in env._vec.processes)
+
+
 def test_workers_end_with_their_worlds(make):
     env = make(COUNTING, 4, backend="multiprocessing", workers=2)
     env.reset()

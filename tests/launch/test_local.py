@@ -96,6 +96,16 @@ def test_a_run_that_fails_is_listed_with_its_last_words_and_the_others_go_on(cap
     assert last_line(Run.named("bad")) in line
 
 
+@pytest.mark.parametrize("reason", ["update 5: the worker died", None])
+def test_the_last_words_of_several_processes_are_the_runs_own_reason_or_what_killed_one(reason):
+    run = Run.named("ranks")
+    run.path.mkdir(parents=True)
+    (run.path / "log.txt").write_text(f"memexp FAILED\n  traceback : Signal 9 (SIGKILL)\n{'=' * 60}\n")
+    if reason:
+        (run.path / "exit.json").write_text(json.dumps({"status": "failed", "reason": reason}))
+    assert last_line(run) == (reason or "traceback : Signal 9 (SIGKILL)")
+
+
 def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
     import fcntl
 

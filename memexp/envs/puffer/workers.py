@@ -97,12 +97,9 @@ class Workers(pufferlib.vector.Multiprocessing):
 
 def _stop(processes: list[Any], driver: World) -> None:
     for process in processes:
-        process.terminate()
+        process.kill()
     for process in processes:
-        process.join(2)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        process.join()
     driver.close()
 
 
@@ -121,14 +118,16 @@ _settled: set[int] = set()
 def _settle_in() -> None:
     """Make this process a worker, once: signals, threads and end as its parent needs them.
 
-    Ctrl-C reaches workers too, but the trainer decides when to stop. A forked worker has the trainer's handlers, which
-    would swallow the signal that ends it, and its threads' locks. It ends with its parent, even if that is killed.
+    Ctrl-C, and a SIGTERM to the whole group (of a machine that is taken away, of torchrun), reach workers too, but the
+    trainer decides when to stop: it still needs them for the update whose checkpoint it writes. SIGTERM gets a handler
+    that does nothing, since being ignored would be inherited by programs that environments start. A worker ends with
+    its parent, even if that is killed.
     """
     parent = multiprocessing.parent_process()
     if os.getpid() in _settled or parent is None:
         return
     _settled.add(os.getpid())
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
