@@ -335,3 +335,10 @@ def test_the_costs_of_patterns_are_plain_numbers_for_scripts(capsys):
 
 def test_main_returns_the_exit_code():
     assert main(["launch", "tmase"]) == 2
+
+
+def test_doctor_says_what_an_environment_did_wrong_without_a_traceback_of_its_own(capsys):
+    words = ["env=module:helpers.third_party:Careless", "options={how: old step}", "run=wrong"]
+    typed = type_command(capsys, "doctor", "any", *words)
+    assert (typed.code, typed.out) == (1, "")
+    assert re.fullmatch("memexp: .*step\\(\\) returned 4 values, .*\n", typed.err)

@@ -39,9 +39,13 @@ def exit_of(config: Any, argv: list[str]) -> int:
 def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
     """Check that the policy that acts is the policy that learns, and the environment and the device besides."""
     config, _ = config_of(words)
+    from memexp.envs.base import WorldError
     from memexp.ppo.doctor import doctor as examine
 
-    report = examine(config)
+    try:
+        report = examine(config)
+    except WorldError as error:
+        return fail(str(error), FAILED)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
