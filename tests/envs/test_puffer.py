@@ -201,7 +201,7 @@ CARELESS = "module:helpers.third_party:Careless"
         ("old step", "step() returned 4 values, not the five of (observation, reward, terminated, truncated, info)"),
         ("wide", "reset() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space, Box("),
         ("wide later", "step() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space"),
-        ("double", "(float64, shape (3,)), which is not in its observation_space, Box("),
+        ("complex", "(complex64, shape (3,)), which is not in its observation_space, Box("),
         ("nothing", "reset() showed None, which is not in its observation_space"),
         ("no reward", "step() paid None, not a number"),
         ("rewards", "step() paid [1. 1. 1.] (float64, shape (3,)), not a number"),
@@ -217,12 +217,16 @@ def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_on
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("how", ["list", "array"])
-def test_lists_are_observations_and_arrays_of_one_number_are_rewards(make, how):
+@pytest.mark.parametrize("how", ["list", "array", "double"])
+def test_lists_and_doubles_are_observations_and_arrays_of_one_number_are_rewards(make, how):
     env, plain = make(CARELESS, 2, options={"how": how}), make(CARELESS, 2)
     assert torch.equal(env.reset(), plain.reset())
     for a, b in zip(act(env), act(plain), strict=True):
         assert torch.equal(a, b)
+
+
+def test_numbers_outside_the_bounds_of_their_space_are_observations(make):
+    assert (make(CARELESS, 2, options={"how": "outside"}).reset() == 1e6).all()
 
 
 def test_a_reset_that_raises_is_not_tried_again_without_its_seed(make):

@@ -58,6 +58,8 @@ class Careless(Counting):
     def __init__(self, how: str = "", raising: str = ""):
         super().__init__()
         self.how, self.raising = how, raising
+        if how == "outside":
+            self.observation_space = spaces.Box(-1, 1, (3,), np.float32)
         if raising == "init":
             raise RuntimeError("no licence found")
 
@@ -73,6 +75,8 @@ class Careless(Counting):
             "wide": np.zeros(4, np.float32),
             "wide later": np.zeros(4 if self.t == 2 else 3, np.float32),
             "double": obs.astype(np.float64),
+            "outside": np.full(3, 1e6, np.float32),
+            "complex": obs.astype(np.complex64),
             "nothing": None,
             "list": obs.tolist(),
         }

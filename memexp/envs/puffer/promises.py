@@ -1,7 +1,7 @@
 """Gymnasium's interface, as an environment must keep it; what breaks it is told in one line."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -50,19 +50,23 @@ class Promises(gymnasium.Wrapper):
         return self._checked(obs, "step()"), _number(reward), terminated, truncated, info
 
     def _checked(self, obs: Any, where: str) -> Any:
-        """The observation; its first one is looked at closely, later ones for their shape only."""
+        """The observation, in a Box's own dtype. Its first one is looked at closely, later ones for their shape only;
+        that numbers stay within a Box's bounds is left to the environment: bounds are often guesses."""
         space = self.observation_space
-        boxed = isinstance(space, gymnasium.spaces.Box)
-        shown = _or(lambda: np.asarray(obs, space.dtype), obs) if boxed and not isinstance(obs, np.ndarray) else obs
-        if boxed and np.shape(shown) != space.shape:
+        if isinstance(space, gymnasium.spaces.Box):
+            obs = self._array(obs, space, where)
+        elif not self._looked and not _or(lambda: space.contains(obs), False):
             self._refuse(obs, where)
-        if not self._looked:
-            self._looked = True
-            if not _or(lambda: space.contains(shown), False):
-                self._refuse(obs, where)
-        return shown
+        self._looked = True
+        return obs
 
-    def _refuse(self, obs: Any, where: str) -> None:
+    def _array(self, obs: Any, space: gymnasium.spaces.Box, where: str) -> np.ndarray:
+        array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
+        if array is None or array.shape != space.shape or not np.can_cast(array.dtype, space.dtype, "same_kind"):
+            self._refuse(obs, where)
+        return array.astype(space.dtype, copy=False)
+
+    def _refuse(self, obs: Any, where: str) -> NoReturn:
         raise BrokenPromiseError(
             f"{where} showed {_short(obs)}, which is not in its observation_space, {_short(self.observation_space)}"
         )
