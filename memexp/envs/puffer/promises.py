@@ -20,6 +20,7 @@ class Promises(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
+        self.observation_space = _unbounded(env.observation_space)
         self._looked = False
         self.failure: Exception | None = None
 
@@ -50,8 +51,7 @@ class Promises(gymnasium.Wrapper):
         return self._checked(obs, "step()"), _number(reward), terminated, truncated, info
 
     def _checked(self, obs: Any, where: str) -> Any:
-        """The observation, in a Box's own dtype. Its first one is looked at closely, later ones for their shape only;
-        that numbers stay within a Box's bounds is left to the environment: bounds are often guesses."""
+        """The observation, in a Box's own dtype. The first is looked at closely, later ones for their shape."""
         space = self.observation_space
         if isinstance(space, gymnasium.spaces.Box):
             obs = self._array(obs, space, where)
@@ -70,6 +70,13 @@ class Promises(gymnasium.Wrapper):
         raise BrokenPromiseError(
             f"{where} showed {_short(obs)}, which is not in its observation_space, {_short(self.observation_space)}"
         )
+
+
+def _unbounded(space: gymnasium.Space) -> gymnasium.Space:
+    """The space, where it is a Box of floats without its bounds: they are often guesses, and nothing here uses them."""
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == "f":
+        return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
+    return space
 
 
 def _number(reward: Any) -> float:
