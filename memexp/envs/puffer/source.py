@@ -92,7 +92,7 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry)
             near = near if near.startswith("; did") else ""  # hundreds are known
-            why = f"{_line(error)}; gym:MODULE:ID imports MODULE first"
+            why = f"{_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
     return _call(gymnasium.make, {"id": plain, "disable_env_checker": True, **options}, f"gym:{name}")
 
