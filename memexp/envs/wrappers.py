@@ -28,10 +28,9 @@ def hide_velocities(env: gymnasium.Env) -> gymnasium.Env:
 def only_actions(env: gymnasium.Env, actions: Sequence[int]) -> gymnasium.Env:
     """The environment with these of its discrete actions, renumbered from 0: MiniGrid's mazes need turns and steps
     (0, 1, 2) and never its other four."""
-    space = env.action_space
-    assert isinstance(space, gymnasium.spaces.Discrete)
     kept = [int(action) for action in actions]
-    if not kept or not all(space.contains(action) for action in kept):
+    space = env.action_space
+    if not (isinstance(space, gymnasium.spaces.Discrete) and kept and all(map(space.contains, kept))):
         raise UsageError(f"only_actions(actions={kept}): the environment's actions are {space}")
     return gymnasium.wrappers.TransformAction(env, lambda n: kept[n], gymnasium.spaces.Discrete(len(kept)))
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
 
-NOTED_AT_ONCE = 1 << 20
-"""Rows of which statistics are taken at a time."""
+NOTED_AT_ONCE = 1 << 22
+"""Numbers of which statistics are taken at a time: in float64, pixels take eight times their room."""
 
 Total = Callable[[Tensor], Tensor]
 GeneralSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
@@ -53,7 +53,7 @@ class RunningNorm(nn.Module):
     def note(self, x: Tensor, total: Total) -> None:
         """Take in x `[..., size]` of all ranks (Chan et al. 1983, equation 2.1)."""
         x = x.reshape(-1, x.shape[-1])
-        portions = x.split(NOTED_AT_ONCE)  # pixels in float64 are eight times an observation
+        portions = x.split(max(1, NOTED_AT_ONCE // x.shape[-1]))
         count = total(self.count.new_tensor(float(len(x))))
         mean = total(sum(part.double().sum(0) for part in portions)) / count  # type: ignore[arg-type]
         squares = total(sum((part.double() - mean).square().sum(0) for part in portions))  # type: ignore[arg-type]
