@@ -57,7 +57,7 @@ def shortest_memory(environment: Environment, scale: Scale | None) -> list[dict[
 
 
 def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm], values: list[int]) -> dict[str, Any]:
-    """`members` by ascending memory. The effect of each is its mean above the memoryless arms' of the sweep, pooled."""
+    """`members` by ascending memory. Effects are means above the different memoryless arms' of the sweep."""
     names = {arm.name for arm in members}
     twins = [environment.arms[f"{name}~"] for name in names if f"{name}~" in environment.arms]
     base_arms = [a for a in (*twins, *members) if not a.remembers and a.seeds and a.consistent is not False]
@@ -65,7 +65,8 @@ def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm]
     entry |= {"values": values, "effects": None, "estimate": None, "at_least": None, "at_most": None}
     if not base_arms:
         return {**entry, "reason": "no memoryless arm to measure the effect from"}
-    base = np.concatenate([arm.finals for arm in base_arms])
+    # Twins that differ in mem_len alone are one network: the same runs, which count once.
+    base = np.concatenate(list({arm.finals.tobytes(): arm.finals for arm in base_arms}.values()))
     best = max(members, key=lambda arm: arm.finals.mean())
     entry["effects"] = [float(arm.finals.mean() - base.mean()) / scale.span for arm in members]
     alpha = level(min(len(arm.seeds) for arm in members), len(members))

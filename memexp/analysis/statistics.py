@@ -62,10 +62,11 @@ def t_quantile(probability: float, df: float) -> float:
 def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
     """sum of weight * mean(group), groups independent with variances of their own (Welch 1947, Biometrika 34).
 
-    A group is the values of its seeds [n], or one number that is known exactly.
+    A group is the values of its seeds [n], or one number that is known exactly. Groups that are equal number by number
+    and count in the same direction are the same runs under two names, and one group.
     """
     estimate, size, variances, degrees = 0.0, 0.0, [], []
-    for weight, group in terms:
+    for weight, group in _merged(terms):
         estimate += weight * float(np.mean(group))
         size = max(size, abs(weight) * float(np.max(np.abs(group))))
         if isinstance(group, np.ndarray):
@@ -81,6 +82,17 @@ def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
         return Contrast(estimate, 0.0, float(sum(degrees)) or 1.0)
     df = total**2 / float((variances**2 / np.array(degrees)).sum()) if np.isfinite(total) else 1.0
     return Contrast(estimate, total**0.5, df)
+
+
+def _merged(terms: Sequence[tuple[float, np.ndarray | float]]) -> list[tuple[float, np.ndarray | float]]:
+    """The terms, the weights of those that are the same group added."""
+    weights: dict[tuple[bool, bytes], float] = {}
+    groups: dict[tuple[bool, bytes], np.ndarray | float] = {}
+    for weight, group in terms:
+        key = (weight > 0, np.asarray(group).tobytes())
+        weights[key] = weights.get(key, 0.0) + weight
+        groups[key] = group
+    return [(weights[key], group) for key, group in groups.items()]
 
 
 def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -94,6 +94,18 @@ def test_a_sweep_whose_lengths_are_all_enough_says_at_most_the_shortest_and_nois
     assert "no tested length is surely enough" in found["reason"]
 
 
+def test_identical_twins_of_a_sweep_are_one_arm_without_memory(tmp_path):
+    """The effect is that above all different memoryless runs: three times the same do not weigh three times."""
+    near = [0.94, 0.95, 0.955, 0.945, 0.95]
+    for mem_len, name in ((0, "X0"), (4, "X4"), (8, "X8")):
+        values = near if mem_len else [0.1, 0.3, 0.2, 0.15, 0.25]
+        write_arm(tmp_path, name, values, pattern="X", mem_len=mem_len)
+        if mem_len:
+            write_arm(tmp_path, f"{name}~", [0.5, 0.6, 0.55, 0.45, 0.65], pattern="X", mem_len=mem_len)
+    (found,) = judged(tmp_path)["memory"]["shortest"]
+    assert found["effects"] == pytest.approx([0.2 - 0.375, 0.948 - 0.375, 0.948 - 0.375], abs=0.002)
+
+
 def test_a_sweep_without_an_effect_names_no_length(tmp_path):
     (found,) = sweep(tmp_path, {4: HALF, 8: HALF[::-1]})
     assert found["estimate"] is None

@@ -38,6 +38,15 @@ def test_a_contrast_with_an_exact_number_is_the_one_sample_t_test():
     )
 
 
+def test_the_same_runs_under_two_names_are_no_more_seeds_than_once():
+    """Twins of X with several mem_len are one network: the same runs, number by number."""
+    x, y, z = np.array([1.0, 2.0, 4.0, 4.5]), np.array([1.5, 2.0, 2.5, 4.0]), np.array([0.0, 0.2, 0.1, 1.0])
+    twice = contrast((0.5, x), (-0.5, z), (0.5, y), (-0.5, z.copy()))
+    once = contrast((0.5, x), (0.5, y), (-1, z))
+    assert (twice.estimate, twice.se, twice.df) == pytest.approx((once.estimate, once.se, once.df))
+    assert contrast((1, x), (-1, x.copy())).se > 0  # two arms that agree by chance still have a spread
+
+
 def test_seeds_without_spread_give_a_certain_contrast_and_a_single_seed_an_unknown_one():
     certain = contrast((1, np.ones(5)), (-1, np.zeros(5)))
     assert certain.interval() == (1.0, 1.0)
