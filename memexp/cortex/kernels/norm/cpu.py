@@ -33,5 +33,7 @@ def _norm_row(x, weight, eps, centred, y):
     for j in range(len(x)):
         square += (x[j] - mean) * (x[j] - mean)
     scale = real(1.0) / real(math.sqrt(square * share + eps))
+    for j in range(len(x)):  # one product a loop: two could be multiplied in either order, by where the arrays lie
+        y[j] = (x[j] - mean) * scale
     for j in range(len(x)):
-        y[j] = (x[j] - mean) * scale * weight[j]
+        y[j] *= weight[j]
