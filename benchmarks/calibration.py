@@ -117,14 +117,17 @@ def solving(t: np.ndarray) -> np.ndarray:
     return 0.95 / (1 + np.exp(-(t - 0.25) / 0.05))
 
 
-def straight(end: float, third: float) -> Callable[[np.ndarray], np.ndarray]:
+Shape = Callable[[np.ndarray], np.ndarray]
+
+
+def straight(end: float, third: float) -> Shape:
     """A straight curve to `end` that gains `third` in every third of the budget, from no less than 0."""
     return lambda t: np.maximum(end - 3 * third * (1 - t), 0)
 
 
-Shape = Callable[[np.ndarray], np.ndarray]
+COLLAPSE = "the twin solves, then six of ten seeds collapse"
 RISING: list[tuple[str, Shape, Shape, tuple[str, ...]]] = [
-    ("the twin solves, then six of ten seeds collapse", solving, solving, WRONG),
+    (COLLAPSE, solving, solving, WRONG),
     ("the twin ends at .62, rising by .2 a third", solving, straight(0.65, 0.2), ("required",)),
     (
         "a lead of .03 that grows by .15 a third (true of these steps, not of more)",
@@ -146,7 +149,7 @@ def rising_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
             rng, seen = stream(name, n), 0
             for _ in range(rounds):
                 kept, twin = (curves(rng, shape(share), n, 0.03, 0.03) for shape in (with_memory, without))
-                if "collapse" in name:
+                if name == COLLAPSE:
                     twin[rng.random(n) < 0.6, 40:] -= 0.6
                 seen += memory_verdict(environment({"A": kept, "A~": twin}, 1.0, RANDOM(rng, n))) in watched
             cells.append(percent(seen, rounds))

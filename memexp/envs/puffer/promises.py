@@ -51,7 +51,7 @@ class Promises(gymnasium.Wrapper):
         return self._checked(obs, "step()"), _number(reward), terminated, truncated, info
 
     def _checked(self, obs: Any, where: str) -> Any:
-        """The observation, in a Box's own dtype. The first is looked at closely, later ones for their shape."""
+        """The observation, in a Box's own dtype; of another space, the first one alone is looked at."""
         space = self.observation_space
         if isinstance(space, gymnasium.spaces.Box):
             obs = self._array(obs, space, where)
@@ -62,9 +62,13 @@ class Promises(gymnasium.Wrapper):
 
     def _array(self, obs: Any, space: gymnasium.spaces.Box, where: str) -> np.ndarray:
         array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
-        if array is None or array.shape != space.shape or not np.can_cast(array.dtype, space.dtype, "same_kind"):
+        if array is None or array.shape != space.shape:
             self._refuse(obs, where)
-        return array.astype(space.dtype, copy=False)
+        if array.dtype == space.dtype:
+            return array
+        if not np.can_cast(array.dtype, space.dtype, "same_kind"):
+            self._refuse(obs, where)
+        return array.astype(space.dtype)
 
     def _refuse(self, obs: Any, where: str) -> NoReturn:
         raise BrokenPromiseError(
