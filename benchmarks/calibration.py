@@ -20,11 +20,11 @@ from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import binned_curves, convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import learning
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS
 from memexp.analysis.memory import memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import iqm_difference, iqm_interval
 from memexp.analysis.survival import median_time
 from memexp.analysis.truths import (

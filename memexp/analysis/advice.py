@@ -4,9 +4,9 @@ from typing import Any
 
 from memexp.analysis.funnel import arm_funnel, random_funnel
 from memexp.analysis.knobs.suggest import Suggestion, suggest
-from memexp.analysis.load import Environment
 from memexp.analysis.remaining import DEFAULT_SEEDS
 from memexp.analysis.scale import MIN_SEEDS, SOLVED, Scale
+from memexp.analysis.seeds import Environment
 from memexp.config import count_name
 
 

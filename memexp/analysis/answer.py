@@ -10,10 +10,11 @@ from memexp.analysis import advice
 from memexp.analysis.convergence import convergence, solved_seeds
 from memexp.analysis.learning import Learning, learning
 from memexp.analysis.levels import levels, memory_span
-from memexp.analysis.load import Arm, Environment, load
+from memexp.analysis.load import load
 from memexp.analysis.memory import memory
 from memexp.analysis.remaining import remaining
 from memexp.analysis.scale import Scale, find_scale, normalized
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import iqm, iqm_interval
 from memexp.analysis.timing import time_to_solve
 from memexp.runs import Run

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import stats
 
 from memexp.analysis.forecast import HORIZON, Forecast, forecast
-from memexp.analysis.load import FINAL_SHARE, Arm, Seed
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.scale import SOLVED, Scale
+from memexp.analysis.seeds import FINAL_SHARE, Arm, Seed
 from memexp.analysis.statistics import Contrast, contrast
 
 TOLERANCE = 0.05

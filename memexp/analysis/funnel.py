@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from memexp.analysis.load import FINAL_SHARE, Arm, Environment
+from memexp.analysis.seeds import FINAL_SHARE, Arm, Environment
 
 
 def random_funnel(environment: Environment) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memexp.analysis.load import Environment
+from memexp.analysis.seeds import Environment
 
 
 def levels(environment: Environment, solved: float | None) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-from memexp.analysis.seeds import FINAL_SHARE as FINAL_SHARE
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.analysis.words import short_count
 from memexp.config import UsageError

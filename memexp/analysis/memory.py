@@ -12,11 +12,11 @@ from memexp.analysis.comparison import Comparison
 from memexp.analysis.convergence import TOLERANCE, best_windows, projected_changes
 from memexp.analysis.learning import Learning
 from memexp.analysis.levels import memory_span
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import ALPHA, MIN_SEEDS, level
 from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, empty_entry, entry, find_pairs, oracle_ratio
 from memexp.analysis.reach import shortest_memory
 from memexp.analysis.scale import SOLVED, Scale, normalized, random_level, solves
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import contrast
 
 SOLVING_RATE = 0.55

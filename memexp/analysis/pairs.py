@@ -8,10 +8,10 @@ import numpy as np
 from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.learning import Learning
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.reach import reach
 from memexp.analysis.scale import Scale
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import (
     NO_INTERVAL,
     Interval,

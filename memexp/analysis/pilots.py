@@ -7,7 +7,8 @@ import numpy as np
 
 from memexp.analysis.funnel import arm_funnel
 from memexp.analysis.learning import SMALLEST_GAIN
-from memexp.analysis.load import FINAL_SHARE, Environment, Seed, load
+from memexp.analysis.load import load
+from memexp.analysis.seeds import FINAL_SHARE, Environment, Seed
 from memexp.analysis.words import share, short_count
 from memexp.runs import Run
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.scale import Scale
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import Contrast, contrast
 
 ENOUGH = 0.95

@@ -7,10 +7,10 @@ every number of seeds (`looks`). Stopping an arm never changes a verdict; runnin
 from itertools import count, islice
 from typing import Any
 
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import MIN_SEEDS
 from memexp.analysis.power import DESIGNS, POWER, seeds_needed
 from memexp.analysis.scale import SOLVED, Scale
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.timing import dollars_for, hours_for
 
 DEFAULT_SEEDS = DESIGNS[0]

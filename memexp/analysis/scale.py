@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Environment
 from memexp.analysis.looks import ALPHA as ALPHA
 from memexp.analysis.looks import MIN_SEEDS as MIN_SEEDS
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import contrast, iqm
 
 SOLVED = 0.75

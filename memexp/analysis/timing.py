@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Seed
 from memexp.analysis.scale import Scale
+from memexp.analysis.seeds import Arm, Seed
 from memexp.analysis.survival import logrank_p, median_time, survival_curve
 
 WINDOW = 0.05

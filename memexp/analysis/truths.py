@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from memexp.analysis.load import Arm, Environment, Seed
+from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.runs import RunInfo
 
 BUDGET = 100_000

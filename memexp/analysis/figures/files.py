@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.learning import LEARNING
 from memexp.analysis.figures.style import STYLE, figure_of, shortened
-from memexp.analysis.load import Environment
+from memexp.analysis.seeds import Environment
 from memexp.analysis.words import file_names, title_of
 
 OVERVIEW_COLUMNS = 3

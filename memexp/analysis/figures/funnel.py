@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from memexp.analysis.figures.style import INK, Picture, Size, grid, label_room, legend, rows_of_text, styled
 from memexp.analysis.funnel import arm_funnel, random_funnel
-from memexp.analysis.load import Environment
+from memexp.analysis.seeds import Environment
 from memexp.analysis.words import share
 
 FLOOR = 1e-4

@@ -19,7 +19,7 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.load import Arm, Environment
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
 from memexp.analysis.words import short_count
 

@@ -19,8 +19,8 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.load import Environment
 from memexp.analysis.scale import SOLVED, find_scale
+from memexp.analysis.seeds import Environment
 from memexp.analysis.words import short_count
 
 

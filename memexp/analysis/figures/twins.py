@@ -16,8 +16,8 @@ from memexp.analysis.figures.style import (
     rows_of_text,
     styled,
 )
-from memexp.analysis.load import Environment
 from memexp.analysis.memory import SMALLEST_EFFECT
+from memexp.analysis.seeds import Environment
 from memexp.analysis.statistics import iqm, iqm_interval
 from memexp.analysis.words import interval, number
 

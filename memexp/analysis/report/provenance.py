@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from memexp.analysis.load import Seed
+from memexp.analysis.seeds import Seed
 from memexp.analysis.words import counted, short_count
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from memexp.analysis.load import Arm, Environment
+from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.timing import dollars_for
 from memexp.analysis.words import counted, dollars, duration, interval, number, share, short_count, title_of
 from memexp.config import count_name
