@@ -217,6 +217,43 @@ def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_on
     assert "\n" not in str(caught.value)
 
 
+CARELESS_PAIR = "module:helpers.third_party:CarelessPair"
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("old reset", "not the two of (observations, infos)"),
+        (
+            "old step",
+            "step() returned 4 values, not the five of (observations, rewards, terminations, truncations, inf",
+        ),
+        ("one array", "reset() showed [[0. 0.] [0. 0.]] (float32, shape (2, 2)), not one observation for each agent"),
+        ("stranger", "reset() showed something to c, who is none of the possible_agents, ['a', 'b']"),
+        ("narrow later", "step() showed a [0.] (float32, shape (1,)), which is not in its observation_space, Box("),
+        ("no reward", "step() showed something to b, but its rewards are {'a': 1.0}"),
+        ("word", "step() paid b much, not a number"),
+        ("one number", "step() showed something to a, but its rewards are 1.0"),
+    ],
+)
+def test_an_environment_that_does_not_keep_pettingzoos_interface_is_told_so_in_one_line(make, how, message):
+    env = make(CARELESS_PAIR, 2, options={"how": how})
+    with pytest.raises(WorldError) as caught:
+        play_from_reset(env, 1)
+    assert str(caught.value).startswith(f"{CARELESS_PAIR}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", ["lists", "outside"])
+def test_agents_may_be_shown_lists_and_numbers_outside_the_bounds_of_their_space(make, how):
+    env, plain = make(CARELESS_PAIR, 2, options={"how": how}), make(CARELESS_PAIR, 2)
+    assert torch.equal(env.reset(), plain.reset())
+    for _ in range(5):
+        for a, b in zip(act(env), act(plain), strict=True):
+            assert torch.equal(a, b)
+
+
 @pytest.mark.parametrize("how", ["list", "array", "double"])
 def test_lists_and_doubles_are_observations_and_arrays_of_one_number_are_rewards(make, how):
     env, plain = make(CARELESS, 2, options={"how": how}), make(CARELESS, 2)

@@ -184,3 +184,35 @@ class Pair:
 
     def close(self) -> None:
         pass
+
+
+class CarelessPair(Pair):
+    """Does not keep PettingZoo's interface, as `how` says."""
+
+    def __init__(self, how: str = ""):
+        self.how = how
+
+    def observation_space(self, agent: str) -> spaces.Box:
+        return spaces.Box(-2, -1, (2,), np.float32) if self.how == "outside" else super().observation_space(agent)
+
+    def reset(self, seed: int | None = None, options: Any = None):
+        obs, infos = super().reset(seed)
+        return obs if self.how == "old reset" else (obs, infos)
+
+    def _obs(self) -> Any:
+        obs: Any = super()._obs()
+        if self.how == "one array":
+            return np.zeros((2, 2), np.float32)
+        if self.how == "stranger":
+            return obs | {"c": obs["a"]}
+        if self.how == "narrow later" and self.t:
+            return obs | {"a": np.zeros(1, np.float32)}
+        if self.how == "lists":
+            return {agent: one.tolist() for agent, one in obs.items()}
+        return obs
+
+    def step(self, actions: dict[str, int]):
+        obs, rewards, *rest, infos = super().step(actions)
+        paid: dict = {"no reward": {"a": 1.0}, "word": {"a": 1.0, "b": "much"}, "one number": 1.0}
+        given = obs, paid.get(self.how, rewards), *rest, infos
+        return given[:4] if self.how == "old step" else given

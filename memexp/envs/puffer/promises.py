@@ -1,4 +1,4 @@
-"""Gymnasium's interface, as an environment must keep it; what breaks it is told in one line."""
+"""The interfaces of Gymnasium and PettingZoo, as an environment must keep them; what breaks one is told in one line."""
 
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -20,60 +20,108 @@ class Promises(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        self.observation_space = _unbounded(env.observation_space)
-        self._looked = False
+        self._check = _Shown(env.observation_space)
+        self.observation_space = self._check.space
         self.failure: Exception | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if self.failure:
             raise BrokenPromiseError("reset() has failed before")
         try:
-            return self._reset(seed)
+            obs, info = _two(self.env.reset(seed=seed), "observation, info")
+            return self._check(obs, "reset() showed"), info
         except Exception as error:
             self.failure = error
             raise
 
-    def _reset(self, seed: int | None) -> tuple[Any, dict[str, Any]]:
-        result = self.env.reset(seed=seed)
-        if not (isinstance(result, tuple) and len(result) == 2):
-            raise BrokenPromiseError(f"reset() returned {_short(result)}, not the two of (observation, info)")
-        obs, info = result
-        return self._checked(obs, "reset()"), info
-
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        result = self.env.step(action)
-        if not (isinstance(result, tuple) and len(result) == 5):
-            count = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
-            raise BrokenPromiseError(
-                f"step() returned {count}, not the five of (observation, reward, terminated, truncated, info)"
-            )
-        obs, reward, terminated, truncated, info = result
-        return self._checked(obs, "step()"), _number(reward), terminated, truncated, info
+        obs, reward, *rest = _five(self.env.step(action), "observation, reward, terminated, truncated, info")
+        return self._check(obs, "step() showed"), _number(reward, "step() paid"), *rest
 
-    def _checked(self, obs: Any, where: str) -> Any:
-        """The observation, in a Box's own dtype; of another space, the first one alone is looked at."""
-        space = self.observation_space
-        if isinstance(space, gymnasium.spaces.Box):
-            obs = self._array(obs, space, where)
-        elif not self._looked and not _or(lambda: space.contains(obs), False):
-            self._refuse(obs, where)
+
+class ParallelPromises:
+    """A parallel environment held to PettingZoo's interface; what its agents see is the same space."""
+
+    failure: Exception | None = None
+
+    def __init__(self, env: Any):
+        self.env = env
+        self._check = _Shown(env.observation_space(env.possible_agents[0]))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.env, name)
+
+    def observation_space(self, agent: Any) -> gymnasium.Space:
+        return self._check.space
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
+        obs, infos = _two(self.env.reset(seed=seed), "observations, infos")
+        return self._checked(obs, "reset()"), infos
+
+    def step(self, actions: dict[Any, Any]) -> tuple[dict, dict, dict, dict, dict]:
+        what = "observations, rewards, terminations, truncations, infos"
+        obs, *told, infos = _five(self.env.step(actions), what)
+        obs = self._checked(obs, "step()")
+        for values, name in zip(told, ("rewards", "terminations", "truncations"), strict=True):
+            for agent in obs:
+                if not isinstance(values, dict) or agent not in values:
+                    raise BrokenPromiseError(f"step() showed something to {agent}, but its {name} are {_short(values)}")
+        rewards, terminated, truncated = told
+        paid = {agent: _number(rewards[agent], f"step() paid {agent}") for agent in obs}
+        return obs, paid, terminated, truncated, infos
+
+    def _checked(self, obs: Any, where: str) -> dict[Any, Any]:
+        if not isinstance(obs, dict):
+            raise BrokenPromiseError(f"{where} showed {_short(obs)}, not one observation for each agent in a dict")
+        for agent in obs:
+            if agent not in self.env.possible_agents:
+                raise BrokenPromiseError(
+                    f"{where} showed something to {agent}, who is none of the possible_agents, "
+                    f"{_short(self.env.possible_agents)}"
+                )
+        return {agent: self._check(one, f"{where} showed {agent}") for agent, one in obs.items()}
+
+
+class _Shown:
+    """Hands on what is shown, in a Box's own dtype; of another space, the first observation alone is looked at."""
+
+    def __init__(self, space: gymnasium.Space):
+        self.space = _unbounded(space)
+        self._looked = False
+
+    def __call__(self, obs: Any, what: str) -> Any:
+        if isinstance(self.space, gymnasium.spaces.Box):
+            return self._array(obs, self.space, what)
+        if not self._looked and not _or(lambda: self.space.contains(obs), False):
+            self._refuse(obs, what)
         self._looked = True
         return obs
 
-    def _array(self, obs: Any, space: gymnasium.spaces.Box, where: str) -> np.ndarray:
+    def _array(self, obs: Any, space: gymnasium.spaces.Box, what: str) -> np.ndarray:
         array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
         if array is None or array.shape != space.shape:
-            self._refuse(obs, where)
+            self._refuse(obs, what)
         if array.dtype == space.dtype:
             return array
         if not np.can_cast(array.dtype, space.dtype, "same_kind"):
-            self._refuse(obs, where)
+            self._refuse(obs, what)
         return array.astype(space.dtype)
 
-    def _refuse(self, obs: Any, where: str) -> NoReturn:
-        raise BrokenPromiseError(
-            f"{where} showed {_short(obs)}, which is not in its observation_space, {_short(self.observation_space)}"
-        )
+    def _refuse(self, obs: Any, what: str) -> NoReturn:
+        raise BrokenPromiseError(f"{what} {_short(obs)}, which is not in its observation_space, {_short(self.space)}")
+
+
+def _two(result: Any, what: str) -> tuple[Any, Any]:
+    if not (isinstance(result, tuple) and len(result) == 2):
+        raise BrokenPromiseError(f"reset() returned {_short(result)}, not the two of ({what})")
+    return result
+
+
+def _five(result: Any, what: str) -> tuple[Any, Any, Any, Any, Any]:
+    if not (isinstance(result, tuple) and len(result) == 5):
+        count = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
+        raise BrokenPromiseError(f"step() returned {count}, not the five of ({what})")
+    return result
 
 
 def _unbounded(space: gymnasium.Space) -> gymnasium.Space:
@@ -83,12 +131,12 @@ def _unbounded(space: gymnasium.Space) -> gymnasium.Space:
     return space
 
 
-def _number(reward: Any) -> float:
+def _number(reward: Any, what: str) -> float:
     if isinstance(reward, int | float):
         return float(reward)
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        raise BrokenPromiseError(f"step() paid {_short(reward)}, not a number")
+        raise BrokenPromiseError(f"{what} {_short(reward)}, not a number")
     return float(array.item())
 
 

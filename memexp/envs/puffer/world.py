@@ -19,7 +19,7 @@ from memexp.config import UsageError
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
-from memexp.envs.puffer.promises import BrokenPromiseError, Promises
+from memexp.envs.puffer.promises import BrokenPromiseError, ParallelPromises, Promises
 
 ACT, LAST = 0, 1
 """Places of the two observations."""
@@ -55,8 +55,9 @@ class World(PufferEnv):
         self._limit = source.step_limit(config, env)
         self.ceiling = source.ceiling(config, env)
         self.observation, self.action = _spaces(env, config.id)
-        self._promises = None if source.is_parallel(env) else Promises(spaces.without_constants(env))
-        self._inner = _emulate(self._promises or env)
+        parallel = source.is_parallel(env)
+        self._promises = ParallelPromises(env) if parallel else Promises(spaces.without_constants(env))
+        self._inner = _emulate(self._promises)
         shown = self._inner.single_observation_space
         self.single_observation_space = gymnasium.spaces.Box(
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
@@ -87,7 +88,7 @@ class World(PufferEnv):
         try:
             do(*arguments)
         except Exception as raised:
-            error = (self._promises and self._promises.failure) or raised
+            error = self._promises.failure or raised
             if isinstance(error, BrokenPromiseError):
                 return [{"error": f"{self._name}: {error}"}]
             return [{"error": f"{self._name} raised an error of its own:\n{own_traceback(error)}"}]
