@@ -53,6 +53,10 @@ class TrainerConfig(Config):
     """Weight of the value loss."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Global gradient norm is clipped here."""
+    grad_norm_growth: float | None = Field(default=None, gt=1)
+    """Global gradient norm is also clipped at this multiple of its usual size; None: not. A task that is solved leaves
+    hardly any gradients, and Adam would follow the next large one so far that the policy is lost. Where rewards are
+    rare, theirs are such gradients."""
     device: str = "auto"
     """"auto" takes a GPU where there is one; else "cpu", "cuda", "cuda:1"."""
     precision: Literal["float32", "bf16"] = "float32"

@@ -42,22 +42,38 @@ class Gradients:
         return nn.utils.get_total_norm(self._mine) if self._flat is None else self._flat.norm()
 
 
+MEMORY = 50
+"""Steps over which the usual size of a norm is measured."""
+
+
 class GuardedStep:
     """Steps of a fused optimiser with the gradients' norm clipped, none from the first norm that is not finite on.
+
+    The norm is clipped at `growth` times its usual size as well, the root mean square of those (clipped) before it.
+    Adam's second moments follow a thousand steps: after many of small gradients, one that is not moves each weight by
+    (1 - b1) / sqrt(1 - b2) = 3 times the step size at once, and by 30 while the first moments fade. The usual size may
+    still grow a hundredfold within 500 steps (by sqrt(1 + (growth^2 - 1) / MEMORY) a step, growth 1.5).
 
     Both happen on the device, within the optimiser's own pass over the weights: it divides gradients by `grad_scale`
     and leaves everything as it is where `found_inf` is 1 (made for loss scaling, and used by torch's GradScaler). The
     host need not look in between.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device):
-        self.optimizer = optimizer
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device, growth: float | None = None):
+        self.optimizer, self.growth = optimizer, growth
         self.stopped = torch.zeros((), device=device)
         """1 once a norm was not finite."""
+        self.usual = torch.zeros((), device=device)
+        """Usual size of a norm; 0 before the first one."""
 
     def step(self, norm: Tensor, largest: float) -> None:
         """One step with gradients of this norm, scaled down to `largest` where they exceed it."""
         torch.maximum(self.stopped, (~norm.isfinite()).float(), out=self.stopped)
-        self.optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1)  # type: ignore[attr-defined]
+        scale = ((norm + 1e-6) / largest).clamp(min=1)
+        if self.growth is not None:
+            usual = torch.where(self.usual > 0, self.usual, norm)
+            scale = torch.maximum(scale, (norm + 1e-12) / (self.growth * usual + 1e-12))
+            self.usual = (usual.square() + ((norm / scale).square() - usual.square()) / MEMORY).sqrt()
+        self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         self.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]
         self.optimizer.step()

@@ -111,6 +111,7 @@ class Trainer:
                 "dice": self.dice.generator.get_state(),
                 "shuffle": self.shuffle.get_state(),
                 "updates": self.updates,
+                "usual_norm": self.learner.guard.usual,
                 "tasks": self.tasks.state_dict(),
             },
             {"env": self.env.state_dict(), "state": self.actor.state, "resets": self.actor.resets},
@@ -123,6 +124,7 @@ class Trainer:
         self.optimizer.load_state_dict(shared["optimizer"])
         self.dice.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
         self.shuffle.set_state(shared["shuffle"].cpu())
+        self.learner.guard.usual.copy_(shared.get("usual_norm", 0))  # older checkpoints have none
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
         self.tasks.load_state_dict(shared["tasks"])
         obs = self.env.load_state_dict(checkpoint.mine["env"])

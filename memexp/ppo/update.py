@@ -58,7 +58,7 @@ class Learner:
     ):
         self.policy, self.config, self.ranks, self.cast = policy, config, ranks, cast
         self.gradients = Gradients(policy.parameters(), ranks)
-        self.guard = GuardedStep(optimizer, ranks.device)
+        self.guard = GuardedStep(optimizer, ranks.device, config.grad_norm_growth)
         self._batch: dict[str, Tensor] = {}
         self._parts = self._log_ratio = torch.empty(0)
         self._replayed = Replayed(self._both, ranks.device) if config.graph else None

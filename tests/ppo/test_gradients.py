@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
@@ -55,6 +56,30 @@ def test_a_guarded_step_is_that_of_clipped_gradients():
     for a, b in zip(mine.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize(("growth", "far"), [(None, (20, 40)), (1.5, (0, 3))])
+def test_a_large_gradient_after_many_small_ones_moves_weights_no_further_than_the_usual_size_may_grow(growth, far):
+    weight = nn.Parameter(torch.zeros(1))
+    guard = GuardedStep(torch.optim.AdamW([weight], 1.0, weight_decay=0, fused=True), CPU, growth)
+    for number in range(3000):
+        weight.grad = torch.tensor([1e-3 * (-1) ** number])
+        guard.step(weight.grad.norm(), 1.0)
+    before = weight.item()
+    for size in [1.0] + [0.0] * 50:
+        weight.grad = torch.tensor([size])
+        guard.step(weight.grad.norm(), 1.0)
+    assert far[0] < before - weight.item() < far[1]
+
+
+def test_the_usual_size_of_a_norm_grows_with_norms_that_stay_large():
+    weight = nn.Parameter(torch.zeros(1))
+    guard = GuardedStep(torch.optim.AdamW([weight], 1.0, fused=True), CPU, 1.5)
+    for size, steps in ((1e-3, 100), (0.1, 600)):
+        for _ in range(steps):
+            weight.grad = torch.tensor([size])
+            guard.step(weight.grad.norm(), 1.0)
+        assert guard.usual.item() == pytest.approx(size, rel=0.02)
 
 
 def test_from_a_norm_that_is_not_finite_on_no_step_touches_weights_or_the_optimisers_state():
