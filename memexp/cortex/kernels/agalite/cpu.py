@@ -210,10 +210,10 @@ def _read(alive, gate, phi_k, phi_q, K, s, K_now, s_now):
     one, match, total = real(1.0), real(0.0), real(0.0)
     for j in range(len(gate)):
         source, left = gate[j] * phi_k[j], alive * (one - gate[j])
-        K_new, s_new = source - left * K[j], source + left * s[j]
-        K_now[j], s_now[j] = K_new, s_new
-        match += K_new * phi_q[j]
-        total += s_new * phi_q[j]
+        K_now[j], s_now[j] = source - left * K[j], source + left * s[j]
+    for j in range(len(gate)):  # a loop that adds up writes nothing: it could add in either order, by where arrays lie
+        match += K_now[j] * phi_q[j]
+        total += s_now[j] * phi_q[j]
     return match, total
 
 
