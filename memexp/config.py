@@ -30,6 +30,9 @@ class UsageError(ValueError):
     """What the user typed is wrong: the message names the wrong word and the nearest right one (exit code 2)."""
 
 
+CORES = "MEMEXP_CORES"
+"""Environment variable: the cores that a run's processes may use together, where several runs share a machine."""
+
 LISTED = 30
 """Most options that are listed where none is near."""
 

@@ -37,8 +37,8 @@ def train(
         ),
         trainer=TrainerConfig(
             total_timesteps=1_000_000,
-            num_envs=32,
-            horizon=64,
+            num_envs=64,
+            horizon=32,
             num_minibatches=8,
             update_epochs=4,
             learning_rate=1e-3,

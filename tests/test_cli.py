@@ -68,6 +68,10 @@ WRONG = {
     "infrastructure": ("launch tmaze --infra awz", "did you mean 'aws'"),
     "spot on a cluster": ("launch tmaze --infra slurm/a --spot", "slurm/a has no spot"),
     "dump format": ("launch tmaze --dump-config xml", "json or yaml"),
+    "worlds that eight ranks cannot share": (
+        "launch tmaze --gpus 8 --dry-run trainer.num_envs=16",
+        "trainer.num_envs=16 does not give 8 ranks x trainer.num_minibatches=4 equal shares",
+    ),
     "json without a plan": ("launch tmaze --json", "--json needs --dry-run"),
     "cloud option here": ("launch tmaze --local --infra aws", "--infra has no meaning with --local"),
     "local option there": ("launch tmaze --jobs 2", "--jobs needs --local"),

@@ -14,7 +14,9 @@ from memexp.config import UsageError
 def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
     """The environment without these entries of its observation vector: CartPole's velocities are 1 and 3."""
     space = env.observation_space
-    assert isinstance(space, gymnasium.spaces.Box)
+    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
+    if not vector or not set(columns) < set(range(space.shape[0])):
+        raise UsageError(f"hide(columns={list(columns)}): the environment's observations are {space}")
     shown = np.setdiff1d(np.arange(space.shape[0]), columns)
     rest = gymnasium.spaces.Box(space.low[shown], space.high[shown], dtype=space.dtype.type)
     return gymnasium.wrappers.TransformObservation(env, lambda obs: obs[shown], rest)

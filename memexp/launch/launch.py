@@ -73,7 +73,13 @@ def launch(words: Sequence[str], options: Options, console: Console, notes: Cons
 def send(
     name: str, cells: list[Cell], resources: Resources, options: Options, console: Console, notes: Console, confirm: Any
 ) -> int:
-    """Plan the cells and do with them what the options say; returns the exit code."""
+    """Plan the cells and do with them what the options say; returns the exit code.
+
+    Raises UsageError for a run whose worlds cannot be shared out to its ranks.
+    """
+    ranks = _processes(options) if options.local else max(1, resources.gpus) * resources.nodes
+    for cell in cells:
+        cell.config.trainer.worlds_of(ranks)
     plan = make_plan(name, cells, None if options.local else resources)
     if options.local:
         return _show(plan, options, console) if options.dry_run else _run_local(plan, options, console)
@@ -183,12 +189,17 @@ def _show(plan: Plan, options: Options, console: Console) -> int:
     return 0
 
 
+def _processes(options: Options) -> int:
+    """Ranks of a run on this machine."""
+    return options.nproc or options.gpus or 1
+
+
 def _run_local(plan: Plan, options: Options, console: Console) -> int:
     print_plan(plan, console)
     if not plan.due:
         console.print("nothing to launch")
         return 0
-    processes = options.nproc or options.gpus or 1
+    processes = _processes(options)
     outcome = run_here(plan.due, options.jobs or default_jobs(processes), processes, console)
     _tell(outcome, console)
     return 0 if outcome.ok else 1

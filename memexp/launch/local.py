@@ -19,6 +19,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from memexp.config import CORES
 from memexp.launch.cell import Cell
 from memexp.launch.notify import notify
 from memexp.launch.state import end_of, is_locked, last_metrics, log_lines, reached
@@ -253,8 +254,10 @@ def _command(cell: Cell, processes: int) -> list[str]:
 
 def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
     """The environment of the job in `slot`: its share of the cores and of the GPUs."""
-    threads = str(max(1, (os.cpu_count() or 1) // (jobs * processes)))
+    cores = max(1, (os.cpu_count() or 1) // jobs)
+    threads = str(max(1, cores // processes))
     environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+    environment[CORES] = str(min(cores, int(os.environ.get(CORES, cores))))
     if gpus := visible_gpus():
         own = [gpus[(slot * processes + rank) % len(gpus)] for rank in range(processes)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))

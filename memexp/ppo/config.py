@@ -80,6 +80,18 @@ class TrainerConfig(Config):
     """Updates, from the third of the process on, whose traces and time split are written to the run's directory
     `profile/` (docs/performance.md); 0: none."""
 
+    def worlds_of(self, ranks: int) -> int:
+        """Worlds of one rank. Raises UsageError where that, or a minibatch's share of it, is no whole number."""
+        share, rest = divmod(self.num_envs, ranks)
+        if rest or share % self.num_minibatches:
+            most = self.num_envs // self.num_minibatches
+            sizes = ", ".join(str(size) for size in range(1, most + 1) if most % size == 0)
+            raise UsageError(
+                f"trainer.num_envs={self.num_envs} does not give {ranks} ranks x trainer.num_minibatches="
+                f"{self.num_minibatches} equal shares; numbers of ranks that it does: {sizes}"
+            )
+        return share
+
 
 class EvaluationConfig(Config):
     """Evaluation on held-out tasks, with the acting policy."""

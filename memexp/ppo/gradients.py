@@ -44,6 +44,7 @@ class Gradients:
 
 MEMORY = 50
 """Steps over which the usual size of a norm is measured."""
+LEAST = 1e-3
 
 
 class GuardedStep:
@@ -52,7 +53,8 @@ class GuardedStep:
     The norm is clipped at `growth` times its usual size as well, the root mean square of those (clipped) before it.
     Adam's second moments follow a thousand steps: after many of small gradients, one that is not moves each weight by
     (1 - b1) / sqrt(1 - b2) = 3 times the step size at once, and by 30 while the first moments fade. The usual size may
-    still grow a hundredfold within 500 steps (by sqrt(1 + (growth^2 - 1) / MEMORY) a step, growth 1.5).
+    still grow a hundredfold within 500 steps (by sqrt(1 + (growth^2 - 1) / MEMORY) a step, growth 1.5), and counts as
+    no less than LEAST of the largest norm allowed, so that steps without any gradient are no lasting brake.
 
     Both happen on the device, within the optimiser's own pass over the weights: it divides gradients by `grad_scale`
     and leaves everything as it is where `found_inf` is 1 (made for loss scaling, and used by torch's GradScaler). The
@@ -71,8 +73,8 @@ class GuardedStep:
         torch.maximum(self.stopped, (~norm.isfinite()).float(), out=self.stopped)
         scale = ((norm + 1e-6) / largest).clamp(min=1)
         if self.growth is not None:
-            usual = torch.where(self.usual > 0, self.usual, norm)
-            scale = torch.maximum(scale, (norm + 1e-12) / (self.growth * usual + 1e-12))
+            usual = torch.where(self.usual > 0, self.usual, norm).clamp(min=LEAST * largest)
+            scale = torch.maximum(scale, norm / (self.growth * usual))
             self.usual = (usual.square() + ((norm / scale).square() - usual.square()) / MEMORY).sqrt()
         self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         self.optimizer.found_inf = self.stopped  # type: ignore[attr-defined]

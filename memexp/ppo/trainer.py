@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from memexp import envs
-from memexp.config import UsageError
 from memexp.curriculum import schedule
 from memexp.envs.base import Episodes, concatenated, mix64
 from memexp.policy.model import Policy
@@ -27,14 +26,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, ranks: Ranks):
         self.config, self.ranks = config, ranks
         hyper = config.trainer
-        share, rest = divmod(hyper.num_envs, ranks.world_size)
-        if rest or share % hyper.num_minibatches:
-            most = hyper.num_envs // hyper.num_minibatches
-            sizes = ", ".join(str(size) for size in range(1, most + 1) if most % size == 0)
-            raise UsageError(
-                f"trainer.num_envs={hyper.num_envs} does not give {ranks.world_size} ranks x "
-                f"trainer.num_minibatches={hyper.num_minibatches} equal shares; numbers of ranks that it does: {sizes}"
-            )
+        share = hyper.worlds_of(ranks.world_size)
         self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
         self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
         torch.manual_seed(mix64(config.seed, 1) >> 1)

@@ -66,7 +66,8 @@ class Learner:
     def update(
         self, segments: Segments, advantages: Tensor, returns: Tensor, generator: torch.Generator
     ) -> dict[str, float]:
-        """All epochs and minibatches over the segments; returns METRICS and consistency/max_logprob_gap.
+        """All epochs and minibatches over the segments; returns METRICS and consistency/max_logprob_gap, and with
+        `grad_norm_growth` the usual size of a gradient's norm, loss/usual_grad_norm.
 
         advantages, returns `[N, T]`. The gap is the largest |log-probability now - log-probability when acting| in the
         first minibatch, before any gradient step: what acting and learning disagree by with the same weights (ideally
@@ -94,8 +95,10 @@ class Learner:
             self.guard.step(norm, config.max_grad_norm)
             lines.append(torch.cat([parts / count, norm[None] / self.ranks.world_size]))
         sums = self.ranks.sum(torch.stack(lines)) if lines else torch.zeros(0, len(METRICS), device=gap.device)
-        *table, (gap_, *_) = torch.cat([sums, gap.expand(1, len(METRICS))]).tolist()
-        return _means(table) | {"consistency/max_logprob_gap": gap_}
+        two = torch.stack([gap, self.guard.usual])[:, None].expand(2, len(METRICS))
+        *table, (gap_, *_), (usual, *_) = torch.cat([sums, two]).tolist()
+        usual_norm = {"loss/usual_grad_norm": usual} if config.grad_norm_growth else {}
+        return _means(table) | usual_norm | {"consistency/max_logprob_gap": gap_}
 
     def _plan(self, num_agents: int, generator: torch.Generator) -> Tensor:
         """Agents of every minibatch of every epoch. All are drawn, whether or not the update ends early: the stream of

@@ -109,6 +109,13 @@ def test_worlds_of_several_agents_are_no_gymnasium_environment():
         envs.make_gymnasium("cvc_random_maps", 2, **GRID)
 
 
+@pytest.mark.parametrize("make", [envs.make_puffer, envs.make_gymnasium])
+@pytest.mark.parametrize(("name", "knobs"), [("gym:CartPole-v1", {}), ("any", {"id": "gym:Pendulum-v1"})])
+def test_environments_of_others_are_not_exported_as_if_they_were_ours(make, name, knobs):
+    with pytest.raises(UsageError, match=f"^{name}: this environment is somebody else's"):
+        make(name, 2, **knobs)
+
+
 @pytest.mark.parametrize(("name", "knobs"), [("cvc_random_maps", GRID), ("tmaze", {"length": 2})])
 def test_a_world_passes_pettingzoos_checks(name, knobs):
     parallel_api_test(envs.make_pettingzoo(name, **knobs), num_cycles=50)

@@ -1,6 +1,7 @@
 """Other people's environments as worlds: episode ends, seeds, workers, agents that end early, and what goes wrong."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import torch
 from helpers import third_party
 
 from memexp import envs
-from memexp.config import UsageError
+from memexp.config import CORES, UsageError
 from memexp.envs.base import WorldError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source
+from memexp.envs.puffer.workers import number_of_workers
 from memexp.spaces import ContinuousActions, MultiDiscreteActions
 
 COUNTING = "module:helpers.third_party:Counting"
@@ -128,8 +130,9 @@ def test_an_environment_whose_episodes_never_end_is_refused(make, monkeypatch):
         play(env, 60)
 
 
-def test_agents_that_end_early_wait_for_their_world(make):
-    env = make("module:helpers.third_party:Pair", 2)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_agents_that_end_early_wait_for_their_world(make, backend):
+    env = make("module:helpers.third_party:Pair", 2, **backend)
     assert env.num_agents == 4
     assert env.reset().tolist() == [[0, 0], [0, 1]] * 2
     rows = []
@@ -161,8 +164,9 @@ def test_our_own_worlds_come_back_through_pettingzoo(make):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, backend):
-    env = make("module:helpers.third_party:Going", 2, options={"how": "crash"}, **backend)
+@pytest.mark.parametrize("name", ["Going", "CarelessPair"])
+def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, name, backend):
+    env = make(f"module:helpers.third_party:{name}", 2, options={"how": "crash"}, **backend)
     env.reset()
     with pytest.raises(WorldError) as caught:
         play(env, 3)
@@ -189,6 +193,27 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
     act(env)
     with pytest.raises(WorldError, match=f"{what} in world 5, episode 0"):
         act(env)
+
+
+def test_a_number_that_is_not_finite_at_the_very_start_is_refused_with_its_place_too(make):
+    with pytest.raises(WorldError, match=r"^[^\n]*: the observation is nan in world 5, episode 0 of seed 0$"):
+        make("module:helpers.third_party:Naming", 2, options={"shown": "nan"}, first_world=5).reset()
+
+
+def test_a_name_out_of_its_range_is_refused_with_its_place(make):
+    env = make("module:helpers.third_party:Naming", 2, options={"later": 4}, first_world=5)
+    env.reset()
+    act(env)
+    with pytest.raises(WorldError, match=r": 'name' of the observation is 4, not one of 0 to 3, in world 5, episode 0"):
+        act(env)
+
+
+@pytest.mark.parametrize("shown", ["list", "doubles"])
+def test_parts_of_observations_may_be_lists_doubles_and_outside_their_bounds(make, shown):
+    env = make("module:helpers.third_party:Naming", 2, options={"shown": shown})
+    plain = make("module:helpers.third_party:Naming", 2)
+    assert torch.equal(env.reset(), plain.reset())
+    assert torch.equal(act(env)[0], act(plain)[0])
 
 
 CARELESS = "module:helpers.third_party:Careless"
@@ -229,7 +254,10 @@ CARELESS_PAIR = "module:helpers.third_party:CarelessPair"
             "step() returned 4 values, not the five of (observations, rewards, terminations, truncations, inf",
         ),
         ("one array", "reset() showed [[0. 0.] [0. 0.]] (float32, shape (2, 2)), not one observation for each agent"),
-        ("stranger", "reset() showed something to c, who is none of the possible_agents, ['a', 'b']"),
+        ("stranger", "reset() showed something to c; possible_agents are ['a', 'b']"),
+        ("late", "reset() showed nothing to b; those who play are ['a', 'b']"),
+        ("dead unseen", "step() showed nothing to b; those who play are ['a', 'b']"),
+        ("live unseen", "step() showed nothing to b; those who play are ['a', 'b']"),
         ("narrow later", "step() showed a [0.] (float32, shape (1,)), which is not in its observation_space, Box("),
         ("no reward", "step() showed something to b, but its rewards are {'a': 1.0}"),
         ("word", "step() paid b much, not a number"),
@@ -239,7 +267,7 @@ CARELESS_PAIR = "module:helpers.third_party:CarelessPair"
 def test_an_environment_that_does_not_keep_pettingzoos_interface_is_told_so_in_one_line(make, how, message):
     env = make(CARELESS_PAIR, 2, options={"how": how})
     with pytest.raises(WorldError) as caught:
-        play_from_reset(env, 1)
+        play_from_reset(env, 2)
     assert str(caught.value).startswith(f"{CARELESS_PAIR}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -409,6 +437,14 @@ def test_what_cannot_be_made_is_told_in_one_line(name, knobs, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("columns", ["[1, 4]", "[-1]", "[0, 1, 2, 3]"])
+def test_a_wrapper_hides_no_columns_that_are_not_there_and_not_all(columns):
+    with pytest.raises(
+        UsageError, match=rf"hide\(columns={re.escape(columns)}\): the environment's observations are Box"
+    ):
+        envs.make("gym:CartPole-v1", 2, wrappers=[f"memexp.envs.wrappers:hide(columns={columns})"])
+
+
 def test_a_wrapper_hides_what_memory_would_have_to_keep(make):
     hidden = make("gym:CartPole-v1", 2, wrappers=["memexp.envs.wrappers:hide(columns=[1, 3])"])
     plain = make("gym:CartPole-v1", 2)
@@ -451,3 +487,14 @@ def test_the_ceiling_is_what_the_user_the_reward_range_or_the_registry_says(give
     env.reward_range = reward_range
     env.spec = gymnasium.envs.registration.EnvSpec("Counting-v0", reward_threshold=threshold)
     assert source.ceiling(ThirdParty(id=COUNTING, ceiling_return=given), env) == ceiling
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "workers"), [(None, 1, 4), ("16", 1, 4), ("4", 1, 2), ("2", 1, 0), ("8", 2, 2), (None, 4, 0)]
+)
+def test_workers_take_the_cores_that_are_left_to_the_run(monkeypatch, cores, ranks, workers):
+    monkeypatch.setattr(psutil, "cpu_count", lambda logical=True: 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    monkeypatch.delenv(CORES, raising=False) if cores is None else monkeypatch.setenv(CORES, cores)
+    assert number_of_workers(ThirdParty(id="gym:CartPole-v1"), 64) == workers

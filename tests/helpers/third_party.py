@@ -91,6 +91,28 @@ class Careless(Counting):
         return obs, reward, terminated, truncated, info
 
 
+class Naming(gymnasium.Env):
+    """Shows a name and a number; the name is `later` after two steps."""
+
+    def __init__(self, later: int = 0, shown: str = ""):
+        self.later, self.shown = later, shown
+        parts = {"name": spaces.MultiDiscrete([9, 4]), "place": spaces.Box(-1, 1, (2,), np.float32)}
+        self.observation_space, self.action_space = spaces.Dict(parts), spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        self.t = 0
+        return self._obs(), {}
+
+    def _obs(self) -> dict[str, Any]:
+        place = {"list": [0.5, 7.0], "doubles": np.array([0.5, 7.0]), "nan": np.array([0, np.nan], np.float32)}
+        name = np.array([8, self.later if self.t == 2 else 3])
+        return {"name": name, "place": place.get(self.shown, np.array([0.5, 7.0], np.float32))}
+
+    def step(self, action: Any):
+        self.t += 1
+        return self._obs(), 1.0, self.t == 4, False, {}
+
+
 class Endless(Counting):
     """Never ends."""
 
@@ -205,6 +227,8 @@ class CarelessPair(Pair):
             return np.zeros((2, 2), np.float32)
         if self.how == "stranger":
             return obs | {"c": obs["a"]}
+        if self.t == {"late": 0, "live unseen": 1, "dead unseen": 2}.get(self.how):
+            return {"a": obs["a"]}
         if self.how == "narrow later" and self.t:
             return obs | {"a": np.zeros(1, np.float32)}
         if self.how == "lists":
@@ -213,6 +237,8 @@ class CarelessPair(Pair):
 
     def step(self, actions: dict[str, int]):
         obs, rewards, *rest, infos = super().step(actions)
+        if self.how == "crash":
+            raise ZeroDivisionError("the wheel came off")
         paid: dict = {"no reward": {"a": 1.0}, "word": {"a": 1.0, "b": "much"}, "one number": 1.0}
         given = obs, paid.get(self.how, rewards), *rest, infos
         return given[:4] if self.how == "old step" else given

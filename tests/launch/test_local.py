@@ -10,6 +10,7 @@ import yaml
 from helpers.commands import files_below, type_command
 from rich.console import Console
 
+from memexp.config import CORES
 from memexp.launch import local
 from memexp.launch.cell import recipe_cells
 from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
@@ -187,7 +188,8 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
     assert (default_jobs(1), default_jobs(2), default_jobs(99)) == (4, 2, 1)
-    assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "2"
+    environment = local._environment(slot=0, jobs=4, processes=1)
+    assert (environment["OMP_NUM_THREADS"], environment[CORES]) == ("2", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "3"
 

@@ -82,6 +82,19 @@ def test_the_usual_size_of_a_norm_grows_with_norms_that_stay_large():
         assert guard.usual.item() == pytest.approx(size, rel=0.02)
 
 
+def test_a_thousand_steps_without_gradients_hold_back_those_that_follow_for_a_while_only():
+    weight = nn.Parameter(torch.zeros(1))
+    guard = GuardedStep(torch.optim.AdamW([weight], 1.0, fused=True), CPU, 1.5)
+    scales = []
+    for size, steps in ((0.0, 1000), (1.0, 600)):
+        for _ in range(steps):
+            weight.grad = torch.tensor([size])
+            guard.step(weight.grad.norm(), 1.0)
+            scales.append(guard.optimizer.grad_scale.item())
+    assert scales[1000] > 500
+    assert scales[-1] == pytest.approx(1)
+
+
 def test_from_a_norm_that_is_not_finite_on_no_step_touches_weights_or_the_optimisers_state():
     model = model_with_gradients()
     optimizer = torch.optim.AdamW(model.parameters(), 0.1, fused=True, weight_decay=0.1)

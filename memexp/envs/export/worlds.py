@@ -18,7 +18,7 @@ def observation_box(space: ObservationSpace) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(0, 255, (space.num_tokens, 3), np.uint8)
     if isinstance(space, VectorSpace):
         return gymnasium.spaces.Box(-np.inf, np.inf, (space.size,), np.float32)
-    raise UsageError("this environment is somebody else's: only memexp's own worlds are exported")
+    raise AssertionError(f"{space} is of none of this project's worlds")
 
 
 class Worlds:
@@ -27,6 +27,8 @@ class Worlds:
     def __init__(self, name: str, num_envs: int, seed: int, knobs: dict[str, Any]):
         self._name, self._num_envs, self._knobs = name, num_envs, knobs
         self._seed, self._resets = seed, 0
+        if name == "any" or ":" in name:
+            raise UsageError(f"{name}: this environment is somebody else's; only memexp's own worlds are exported")
         self._begun: Tensor | None = None  # first observations of episodes that nobody has acted in yet
         self.env: VecEnv = envs.make(name, num_envs, seed=seed, **knobs)
         self.observation_space = observation_box(self.env.observation)

@@ -1,6 +1,7 @@
 """Any Gymnasium or PettingZoo environment as a VecEnv."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import gymnasium
 import numpy as np
@@ -15,7 +16,7 @@ from memexp.envs.puffer import spaces
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
 from memexp.envs.puffer.world import ACT, LAST, World
-from memexp.spaces import ActionSpace, ImageSpace, StructSpace, VectorSpace
+from memexp.spaces import ActionSpace, CategoriesSpace, ImageSpace, Part, StructSpace, VectorSpace
 
 WARM_UP = 256
 """Most steps of random play that bring worlds out of phase."""
@@ -49,6 +50,7 @@ class ThirdPartyEnv(VecEnv):
         self.ceiling_return = driver.ceiling
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)
+        self._names = _name_columns(self.observation)
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_world)
         self._ends_by_itself = False
 
@@ -122,15 +124,22 @@ class ThirdPartyEnv(VecEnv):
             ends = terminated | truncated
             if ends.any() and not np.isfinite(shown[ends, LAST]).all():
                 self._refuse_numbers("the last observation of an episode", np.where(ends[:, None], shown[:, LAST], 0))
+        for what, columns, counts in self._names:
+            shown = columns(obs)
+            if (wrong := (shown < 0) | (shown >= counts)).any():
+                self._refuse(what, shown, wrong, counts)
         return obs, reward, terminated, truncated
 
     def _refuse_numbers(self, what: str, rows: np.ndarray) -> None:
-        rows = rows.reshape(self.num_agents, -1)
-        row = int(np.flatnonzero(~np.isfinite(rows).all(1))[0])
-        bad = rows[row][~np.isfinite(rows[row])][0]
-        world = row * self.num_envs // self.num_agents
+        self._refuse(what, rows, ~np.isfinite(rows))
+
+    def _refuse(self, what: str, shown: np.ndarray, wrong: np.ndarray, counts: np.ndarray | None = None) -> NoReturn:
+        """Raise WorldError for the first number of `shown` `[N, ...]` that is `wrong`; counts: of names, a column."""
+        place = tuple(np.argwhere(wrong)[0])
+        world = int(place[0]) * self.num_envs // self.num_agents
+        why = "" if counts is None else f", not one of 0 to {counts[place[-1]] - 1},"
         raise WorldError(
-            f"{self._config.id}: {what} is {bad} in world {self._first_world + world}, "
+            f"{self._config.id}: {what} is {shown[place]}{why} in world {self._first_world + world}, "
             f"episode {self._board.episode[world]} of seed {self._seed}"
         )
 
@@ -176,9 +185,19 @@ def _float_columns(space: Any, box: Any) -> list[Any]:
     """Functions that pick the floats `[N, 2, ...]` out of PufferLib's buffer."""
     if not isinstance(space, StructSpace):
         return [lambda obs: obs.reshape(*obs.shape[:2], -1)] if np.issubdtype(box.dtype, np.floating) else []
-    picks = []
-    for part in space.parts:
-        if part.dtype.startswith("float"):
-            end = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
-            picks.append(lambda obs, a=part.offset, b=end, d=part.dtype: np.ascontiguousarray(obs[..., a:b]).view(d))
-    return picks
+    return [_columns(part) for part in space.parts if part.dtype.startswith("float")]
+
+
+def _name_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
+    """For each part that consists of names: what it is called, the function that picks it, how many names there are."""
+    parts = [part for part in getattr(space, "parts", ()) if isinstance(part.space, CategoriesSpace)]
+    whole = len(getattr(space, "parts", ())) == 1
+    names = ["the observation" if whole else f"'{part.name}' of the observation" for part in parts]
+    columns = [(_columns(part), np.array(part.space.counts)) for part in parts]  # type: ignore[union-attr]
+    return [(name, *both) for name, both in zip(names, columns, strict=True)]
+
+
+def _columns(part: Part) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that picks the numbers `[N, 2, size]` of a part out of PufferLib's buffer `[N, 2, num_bytes]`."""
+    end = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
+    return lambda obs: np.ascontiguousarray(obs[..., part.offset : end]).view(part.dtype)

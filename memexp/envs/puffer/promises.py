@@ -1,7 +1,7 @@
 """The interfaces of Gymnasium and PettingZoo, as an environment must keep them; what breaks one is told in one line."""
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -21,7 +21,6 @@ class Promises(gymnasium.Wrapper):
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self._check = _Shown(env.observation_space)
-        self.observation_space = self._check.space
         self.failure: Exception | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -40,7 +39,11 @@ class Promises(gymnasium.Wrapper):
 
 
 class ParallelPromises:
-    """A parallel environment held to PettingZoo's interface; what its agents see is the same space."""
+    """A parallel environment held to PettingZoo's interface; what its agents see is the same space.
+
+    Every agent plays from the start, and a step shows and pays something to each that played before it, also to those
+    that end with it: PufferLib would take one that is missing for terminated, and its last reward for none.
+    """
 
     failure: Exception | None = None
 
@@ -51,17 +54,15 @@ class ParallelPromises:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
 
-    def observation_space(self, agent: Any) -> gymnasium.Space:
-        return self._check.space
-
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         obs, infos = _two(self.env.reset(seed=seed), "observations, infos")
-        return self._checked(obs, "reset()"), infos
+        return self._checked(obs, self.env.possible_agents, "reset()"), infos
 
     def step(self, actions: dict[Any, Any]) -> tuple[dict, dict, dict, dict, dict]:
+        playing = list(self.env.agents)
         what = "observations, rewards, terminations, truncations, infos"
         obs, *told, infos = _five(self.env.step(actions), what)
-        obs = self._checked(obs, "step()")
+        obs = self._checked(obs, playing, "step()")
         for values, name in zip(told, ("rewards", "terminations", "truncations"), strict=True):
             for agent in obs:
                 if not isinstance(values, dict) or agent not in values:
@@ -70,45 +71,61 @@ class ParallelPromises:
         paid = {agent: _number(rewards[agent], f"step() paid {agent}") for agent in obs}
         return obs, paid, terminated, truncated, infos
 
-    def _checked(self, obs: Any, where: str) -> dict[Any, Any]:
+    def _checked(self, obs: Any, playing: list[Any], where: str) -> dict[Any, Any]:
         if not isinstance(obs, dict):
             raise BrokenPromiseError(f"{where} showed {_short(obs)}, not one observation for each agent in a dict")
-        for agent in obs:
-            if agent not in self.env.possible_agents:
-                raise BrokenPromiseError(
-                    f"{where} showed something to {agent}, who is none of the possible_agents, "
-                    f"{_short(self.env.possible_agents)}"
-                )
+        known = self.env.possible_agents
+        for agent in [*obs, *playing]:
+            if agent not in obs:
+                raise BrokenPromiseError(f"{where} showed nothing to {agent}; those who play are {_short(playing)}")
+            if agent not in known:
+                raise BrokenPromiseError(f"{where} showed something to {agent}; possible_agents are {_short(known)}")
         return {agent: self._check(one, f"{where} showed {agent}") for agent, one in obs.items()}
 
 
 class _Shown:
-    """Hands on what is shown, in a Box's own dtype; of another space, the first observation alone is looked at."""
+    """Hands on what is shown, in a Box's own dtype; of another space, the first observation alone is looked at.
+
+    A Box's bounds are not looked at: they are often guesses, and nothing here uses them.
+    """
 
     def __init__(self, space: gymnasium.Space):
-        self.space = _unbounded(space)
+        self.space = space
         self._looked = False
 
     def __call__(self, obs: Any, what: str) -> Any:
         if isinstance(self.space, gymnasium.spaces.Box):
-            return self._array(obs, self.space, what)
-        if not self._looked and not _or(lambda: self.space.contains(obs), False):
-            self._refuse(obs, what)
+            fit = _array(obs, self.space)
+        else:
+            fit = obs if self._looked or _fits(obs, self.space) else None
+        if fit is None:
+            space = _short(self.space)
+            raise BrokenPromiseError(f"{what} {_short(obs)}, which is not in its observation_space, {space}")
         self._looked = True
-        return obs
+        return fit
 
-    def _array(self, obs: Any, space: gymnasium.spaces.Box, what: str) -> np.ndarray:
-        array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
-        if array is None or array.shape != space.shape:
-            self._refuse(obs, what)
-        if array.dtype == space.dtype:
-            return array
-        if not np.can_cast(array.dtype, space.dtype, "same_kind"):
-            self._refuse(obs, what)
-        return array.astype(space.dtype)
 
-    def _refuse(self, obs: Any, what: str) -> NoReturn:
-        raise BrokenPromiseError(f"{what} {_short(obs)}, which is not in its observation_space, {_short(self.space)}")
+def _fits(obs: Any, space: gymnasium.Space) -> bool:
+    """Whether it is an observation of this space."""
+    if isinstance(space, gymnasium.spaces.Box):
+        return _array(obs, space) is not None
+    if isinstance(space, gymnasium.spaces.Dict):
+        same = isinstance(obs, Mapping) and obs.keys() == space.keys()
+        return same and all(_fits(obs[key], part) for key, part in space.items())
+    if isinstance(space, gymnasium.spaces.Tuple):
+        same = isinstance(obs, tuple | list) and len(obs) == len(space)
+        return same and all(map(_fits, obs, space))
+    return _or(lambda: space.contains(obs), False)
+
+
+def _array(obs: Any, space: gymnasium.spaces.Box) -> np.ndarray | None:
+    """The observation in the Box's dtype; None where it is not of its shape or kind."""
+    array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
+    if array is None or array.shape != space.shape:
+        return None
+    if array.dtype == space.dtype:
+        return array
+    return array.astype(space.dtype) if np.can_cast(array.dtype, space.dtype, "same_kind") else None
 
 
 def _two(result: Any, what: str) -> tuple[Any, Any]:
@@ -122,13 +139,6 @@ def _five(result: Any, what: str) -> tuple[Any, Any, Any, Any, Any]:
         count = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
         raise BrokenPromiseError(f"step() returned {count}, not the five of ({what})")
     return result
-
-
-def _unbounded(space: gymnasium.Space) -> gymnasium.Space:
-    """The space, where it is a Box of floats without its bounds: they are often guesses, and nothing here uses them."""
-    if isinstance(space, gymnasium.spaces.Box) and space.dtype.kind == "f":
-        return gymnasium.spaces.Box(-np.inf, np.inf, space.shape, space.dtype.type)
-    return space
 
 
 def _number(reward: Any, what: str) -> float:

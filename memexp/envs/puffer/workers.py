@@ -15,7 +15,7 @@ import psutil
 import pufferlib.vector
 import torch
 
-from memexp.config import UsageError
+from memexp.config import CORES, UsageError
 from memexp.envs.base import WorldError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.world import Board, World
@@ -47,9 +47,9 @@ def make_vec(config: ThirdParty, stream: int, first: int, board: Board) -> Any:
 def number_of_workers(config: ThirdParty, num_envs: int) -> int:
     """Worker processes; 0: worlds run in this process.
 
-    As many as there are cores for this rank but one, which learns: a worker waits for its next step without sleeping,
-    so that on two cores it would take from the learner what it gives. Raises UsageError for a number that does not
-    share the worlds out evenly.
+    As many as there are cores for this rank (of those that CORES leaves to the run) but one, which learns: a worker
+    waits for its next step without sleeping, so that on two cores it would take from the learner what it gives. Raises
+    UsageError for a number that does not share the worlds out evenly.
     """
     if config.backend == "serial":
         return 0
@@ -58,7 +58,8 @@ def number_of_workers(config: ThirdParty, num_envs: int) -> int:
             raise UsageError(f"env.workers={config.workers} does not divide the {num_envs} worlds of this process")
         return config.workers
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = min(psutil.cpu_count(logical=False) or usable, usable) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    usable = min(psutil.cpu_count(logical=False) or usable, usable, int(os.environ.get(CORES, usable)))
+    cores = usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     spare = max(1, cores - 1)
     workers = max(count for count in range(1, spare + 1) if num_envs % count == 0)
     return workers if workers > 1 or config.backend == "multiprocessing" else 0

@@ -58,6 +58,7 @@ class World(PufferEnv):
         parallel = source.is_parallel(env)
         self._promises = ParallelPromises(env) if parallel else Promises(spaces.without_constants(env))
         self._inner = _emulate(self._promises)
+        self._inner.is_observation_checked = True  # as here, not against bounds and for NaN, whose place nobody learns
         shown = self._inner.single_observation_space
         self.single_observation_space = gymnasium.spaces.Box(
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
