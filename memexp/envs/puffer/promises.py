@@ -1,6 +1,6 @@
 """The interfaces of Gymnasium and PettingZoo, as an environment must keep them; what breaks one is told in one line."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any
 
 import gymnasium
@@ -50,6 +50,7 @@ class ParallelPromises:
     def __init__(self, env: Any):
         self.env = env
         self._check = _Shown(env.observation_space(env.possible_agents[0]))
+        self._known = frozenset(env.possible_agents)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.env, name)
@@ -64,9 +65,8 @@ class ParallelPromises:
         obs, *told, infos = _five(self.env.step(actions), what)
         obs = self._checked(obs, playing, "step()")
         for values, name in zip(told, ("rewards", "terminations", "truncations"), strict=True):
-            for agent in obs:
-                if not isinstance(values, dict) or agent not in values:
-                    raise BrokenPromiseError(f"step() showed something to {agent}, but its {name} are {_short(values)}")
+            for agent in _missing(obs, values if isinstance(values, dict) else {}):
+                raise BrokenPromiseError(f"step() showed something to {agent}, but its {name} are {_short(values)}")
         rewards, terminated, truncated = told
         paid = {agent: _number(rewards[agent], f"step() paid {agent}") for agent in obs}
         return obs, paid, terminated, truncated, infos
@@ -74,13 +74,16 @@ class ParallelPromises:
     def _checked(self, obs: Any, playing: list[Any], where: str) -> dict[Any, Any]:
         if not isinstance(obs, dict):
             raise BrokenPromiseError(f"{where} showed {_short(obs)}, not one observation for each agent in a dict")
-        known = self.env.possible_agents
-        for agent in [*obs, *playing]:
-            if agent not in obs:
-                raise BrokenPromiseError(f"{where} showed nothing to {agent}; those who play are {_short(playing)}")
-            if agent not in known:
-                raise BrokenPromiseError(f"{where} showed something to {agent}; possible_agents are {_short(known)}")
+        for agent in _missing(playing, obs):
+            raise BrokenPromiseError(f"{where} showed nothing to {agent}; those who play are {_short(playing)}")
+        for agent in _missing(obs, self._known):
+            known = _short(self.env.possible_agents)
+            raise BrokenPromiseError(f"{where} showed something to {agent}; possible_agents are {known}")
         return {agent: self._check(one, f"{where} showed {agent}") for agent, one in obs.items()}
+
+
+def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
+    return [agent for agent in agents if agent not in there]
 
 
 class _Shown:
