@@ -48,7 +48,11 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
             f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one behind it: {matrix}/{names[-1]}"
         )
     names = sorted({seed.info.env for seed in seeds})
-    return {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}, notes
+    found = {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}
+    arms = [arm.removesuffix("~") for environment in found.values() for arm in environment.arms]
+    for environment in found.values():
+        environment.architectures = tuple(dict.fromkeys(arms))
+    return found, notes
 
 
 def read_seed(run: Run | WandbRun) -> Seed:

@@ -134,6 +134,8 @@ class Environment:
     """Mean return of a scripted player that sees the present observation alone."""
     oracle: float | None = None
     """Mean return of a scripted player that sees the whole state."""
+    architectures: tuple[str, ...] = ()
+    """Those of the whole matrix, each with its twin under its own name: an architecture has one colour everywhere."""
 
     @property
     def seeds(self) -> list[Seed]:

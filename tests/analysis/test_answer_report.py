@@ -10,7 +10,7 @@ from helpers.synthetic_runs import rising, write_matrix, write_run
 
 from memexp.analysis.answer import answer_of
 from memexp.analysis.figures.files import save_figures
-from memexp.analysis.figures.style import LONGEST, shortened, spread
+from memexp.analysis.figures.style import LONGEST, shortened, spread, styled
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
 from memexp.analysis.report.sections import spent_words
@@ -201,3 +201,11 @@ def test_dollars_are_a_lower_bound_where_the_price_of_some_arms_is_not_known(tmp
     assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "2 min, $1.00"
     write_matrix(tmp_path, {"S~": [0.9]})
     assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "3 min, at least $1.00"
+
+
+def test_an_architecture_has_one_colour_in_all_environments(tmp_path):
+    for env, arm in (("first", "S"), ("first", "X"), ("second", "X")):
+        write_run(tmp_path, arm, 0, rising(0.9), env=env)
+    environments, _ = load(find_runs(tmp_path), "test")
+    colors = {(name, arm.name): color for name, one in environments.items() for arm, color, _ in styled(one)}
+    assert colors["first", "X"] == colors["second", "X"] != colors["first", "S"]

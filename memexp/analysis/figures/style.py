@@ -105,7 +105,8 @@ def svg_of(picture: Picture, environment: Environment, judged: dict[str, Any]) -
 
 def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     """Arm, colour, dash: one colour an architecture, its twin and other memoryless arms dashed."""
-    bases = list(dict.fromkeys(name.removesuffix("~") for name in environment.arms))
+    own = (name.removesuffix("~") for name in environment.arms)
+    bases = list(dict.fromkeys((*environment.architectures, *own)))
     return [
         (arm, COLORS[bases.index(name.removesuffix("~")) % len(COLORS)], "-" if arm.remembers else "--")
         for name, arm in environment.arms.items()
