@@ -32,7 +32,7 @@ def _target(arm: Arm, environment: Environment, scale: Scale | None, judged: dic
     memory, name = judged["memory"], arm.name.removesuffix("~")
     if arm.consistent is False:
         return None, "acts and learns with different log-probabilities: more seeds of it mean nothing"
-    if memory["verdict"] in ("required", "not_needed"):
+    if _is_final(environment, judged):
         return None, f"the environment's verdict is certain: {memory['verdict'].replace('_', ' ')}"
     if _nobody_learned(judged, name):
         return None, "neither it nor its twin learned: steps and knobs help, seeds do not"
@@ -101,7 +101,7 @@ def _until_answered(
     per_arm: dict[str, dict[str, Any]],
 ) -> dict[str, Any]:
     """Runs, agent steps, hours and dollars until the memory question is decided with 80 % probability."""
-    decided = judged["memory"]["verdict"] in ("required", "not_needed")
+    decided = _is_final(environment, judged)
     longer = 0 if decided else _more_steps(environment, judged)
     costs = {name: _cost(arm, per_arm[name], longer) for name, arm in environment.arms.items()}
     return {
@@ -112,6 +112,14 @@ def _until_answered(
         "per_arm": costs,
         "reason": _reason(judged, decided, not any(cost["agent_steps"] for cost in costs.values())),
     }
+
+
+def _is_final(environment: Environment, judged: dict[str, Any]) -> bool:
+    """Whether no further run can turn the verdict: 'helps' is final where a policy without memory solves it as well."""
+    arms = [name for name, arm in environment.arms.items() if not arm.remembers]
+    solved = any((judged["arms"][name]["final"]["normalized"] or 0.0) >= SOLVED for name in arms)
+    verdict = judged["memory"]["verdict"]
+    return verdict in ("required", "not_needed") or (verdict == "helps" and solved)
 
 
 def _more_steps(environment: Environment, judged: dict[str, Any]) -> int:

@@ -47,3 +47,19 @@ def test_runs_that_can_change_no_verdict_are_neither_waited_for_nor_launched_aga
     assert found["memory"]["verdict"] == "required"
     assert found["sequential"]["per_arm"]["S"]["action"] == "stop"
     assert found["next"] == []
+
+
+def test_help_is_a_final_answer_where_a_policy_without_memory_solves_it_too(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD, "S~": [0.80, 0.79, 0.82, 0.81, 0.80]})
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "helps"
+    assert found["until_answered"]["reason"] == "answered: helps"
+    assert found["sequential"]["per_arm"]["S"]["because"] == "the environment's verdict is certain: helps"
+    assert found["next"] == []
+
+
+def test_help_is_no_final_answer_where_nobody_solves_it_yet(tmp_path):
+    write_matrix(tmp_path, {"S": [0.70, 0.69, 0.71, 0.70, 0.72], "S~": HALF})
+    found = judged(tmp_path)
+    assert found["memory"]["verdict"] == "helps"
+    assert not found["until_answered"]["reason"].startswith("answered")
