@@ -43,7 +43,6 @@ def train(
             update_epochs=4,
             learning_rate=1e-3,
             gamma=0.99,
-            grad_norm_growth=1.5,
             advantage_clip=5,
             target_kl=0.03,
             threads=1,
