@@ -7,6 +7,7 @@ are turned into values by the annotation of the field or argument that they are 
 import difflib
 import inspect
 import itertools
+import os
 import re
 import types
 import typing
@@ -32,6 +33,15 @@ class UsageError(ValueError):
 
 CORES = "MEMEXP_CORES"
 """Environment variable: the cores that a run's processes may use together, where several runs share a machine."""
+
+
+def cores_left(most: int) -> int:
+    """How many of `most` cores CORES leaves to this run. Raises UsageError where that is no number above 0."""
+    given = os.environ.get(CORES, str(most))
+    if not given.isdecimal() or int(given) < 1:
+        raise UsageError(f"{CORES}={given} is not a number of cores")
+    return min(most, int(given))
+
 
 LISTED = 30
 """Most options that are listed where none is near."""

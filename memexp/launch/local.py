@@ -19,7 +19,7 @@ from typing import IO, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from memexp.config import CORES
+from memexp.config import CORES, cores_left
 from memexp.launch.cell import Cell
 from memexp.launch.notify import notify
 from memexp.launch.state import end_of, is_locked, last_metrics, log_lines, reached
@@ -257,7 +257,7 @@ def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
     cores = max(1, (os.cpu_count() or 1) // jobs)
     threads = str(max(1, cores // processes))
     environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
-    environment[CORES] = str(min(cores, int(os.environ.get(CORES, cores))))
+    environment[CORES] = str(cores_left(cores))
     if gpus := visible_gpus():
         own = [gpus[(slot * processes + rank) % len(gpus)] for rank in range(processes)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))

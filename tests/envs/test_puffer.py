@@ -498,3 +498,10 @@ def test_workers_take_the_cores_that_are_left_to_the_run(monkeypatch, cores, ran
     monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
     monkeypatch.delenv(CORES, raising=False) if cores is None else monkeypatch.setenv(CORES, cores)
     assert number_of_workers(ThirdParty(id="gym:CartPole-v1"), 64) == workers
+
+
+@pytest.mark.parametrize("cores", ["", "two", "0", "-1", "1.5"])
+def test_a_number_of_cores_that_is_none_is_refused(monkeypatch, cores):
+    monkeypatch.setenv(CORES, cores)
+    with pytest.raises(UsageError, match=f"^MEMEXP_CORES={re.escape(cores)} is not a number of cores"):
+        number_of_workers(ThirdParty(id="gym:CartPole-v1"), 64)

@@ -15,7 +15,7 @@ import psutil
 import pufferlib.vector
 import torch
 
-from memexp.config import CORES, UsageError
+from memexp.config import UsageError, cores_left
 from memexp.envs.base import WorldError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.world import Board, World
@@ -58,9 +58,8 @@ def number_of_workers(config: ThirdParty, num_envs: int) -> int:
             raise UsageError(f"env.workers={config.workers} does not divide the {num_envs} worlds of this process")
         return config.workers
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    usable = min(psutil.cpu_count(logical=False) or usable, usable, int(os.environ.get(CORES, usable)))
-    cores = usable // int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    spare = max(1, cores - 1)
+    cores = cores_left(min(psutil.cpu_count(logical=False) or usable, usable))
+    spare = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
     workers = max(count for count in range(1, spare + 1) if num_envs % count == 0)
     return workers if workers > 1 or config.backend == "multiprocessing" else 0
 
