@@ -14,10 +14,10 @@ from memexp.config import UsageError
 def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
     """The environment without these entries of its observation vector: CartPole's velocities are 1 and 3."""
     space = env.observation_space
-    vector = isinstance(space, gymnasium.spaces.Box) and len(space.shape) == 1
-    if not vector or not set(columns) < set(range(space.shape[0])):
+    length = space.shape[0] if space.shape else 0
+    if not (isinstance(space, gymnasium.spaces.Box) and space.shape == (length,) and set(columns) < set(range(length))):
         raise UsageError(f"hide(columns={list(columns)}): the environment's observations are {space}")
-    shown = np.setdiff1d(np.arange(space.shape[0]), columns)
+    shown = np.setdiff1d(np.arange(length), columns)
     rest = gymnasium.spaces.Box(space.low[shown], space.high[shown], dtype=space.dtype.type)
     return gymnasium.wrappers.TransformObservation(env, lambda obs: obs[shown], rest)
 
