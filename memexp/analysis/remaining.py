@@ -54,8 +54,12 @@ def _nobody_learned(judged: dict[str, Any], name: str) -> bool:
 
 def _may_become_required(pair: dict[str, Any], judged: dict[str, Any], name: str) -> bool:
     """Whether 'helps' may still turn into 'required': the arm solves, and no memoryless seed has yet."""
-    final = judged["arms"][name]["final"]["normalized"]
-    return pair["verdict"] == "helps" and "cannot exclude" in pair["reason"] and final is not None and final >= SOLVED
+    return pair["verdict"] == "helps" and "cannot exclude" in pair["reason"] and _solves(judged["arms"][name])
+
+
+def _solves(arm: dict[str, Any]) -> bool:
+    """Whether the arm of which these are the verdicts ends where a task counts as solved."""
+    return (arm["final"]["normalized"] or 0.0) >= SOLVED
 
 
 def _for_the_pair(
@@ -116,8 +120,7 @@ def _until_answered(
 
 def _is_final(environment: Environment, judged: dict[str, Any]) -> bool:
     """Whether no further run can turn the verdict: 'helps' is final where a policy without memory solves it as well."""
-    arms = [name for name, arm in environment.arms.items() if not arm.remembers]
-    solved = any((judged["arms"][name]["final"]["normalized"] or 0.0) >= SOLVED for name in arms)
+    solved = any(_solves(judged["arms"][name]) for name, arm in environment.arms.items() if not arm.remembers)
     verdict = judged["memory"]["verdict"]
     return verdict in ("required", "not_needed") or (verdict == "helps" and solved)
 
@@ -126,7 +129,7 @@ def _more_steps(environment: Environment, judged: dict[str, Any]) -> int:
     """Agent steps a run that are missing as well: as many again where no arm solves it and one still improves."""
     arms = judged["arms"].values()
     improving = any(arm["convergence"]["verdict"] == "improving" for arm in arms)
-    solved = any((arm["final"]["normalized"] or 0.0) >= SOLVED for arm in arms)
+    solved = any(map(_solves, arms))
     return environment.budget if improving and not solved else 0
 
 

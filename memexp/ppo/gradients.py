@@ -45,6 +45,7 @@ class Gradients:
 MEMORY = 50
 """Steps over which the usual size of a norm is measured."""
 LEAST = 1e-3
+"""Of the largest norm allowed: the usual size counts as no less."""
 
 
 class GuardedStep:

@@ -216,7 +216,16 @@ def test_parts_of_observations_may_be_lists_doubles_and_outside_their_bounds(mak
     assert torch.equal(act(env)[0], act(plain)[0])
 
 
-CARELESS = "module:helpers.third_party:Careless"
+CARELESS, CARELESS_PAIR = "module:helpers.third_party:Careless", "module:helpers.third_party:CarelessPair"
+
+
+def assert_told_in_one_line(make, name, how, message):
+    env = make(name, 2, options={"how": how})
+    with pytest.raises(WorldError) as caught:
+        play_from_reset(env, 3)
+    assert str(caught.value).startswith(f"{name}: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -234,15 +243,7 @@ CARELESS = "module:helpers.third_party:Careless"
     ],
 )
 def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_one_line(make, how, message):
-    env = make(CARELESS, 2, options={"how": how})
-    with pytest.raises(WorldError) as caught:
-        play_from_reset(env, 3)
-    assert str(caught.value).startswith(f"{CARELESS}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-CARELESS_PAIR = "module:helpers.third_party:CarelessPair"
+    assert_told_in_one_line(make, CARELESS, how, message)
 
 
 @pytest.mark.parametrize(
@@ -265,12 +266,7 @@ CARELESS_PAIR = "module:helpers.third_party:CarelessPair"
     ],
 )
 def test_an_environment_that_does_not_keep_pettingzoos_interface_is_told_so_in_one_line(make, how, message):
-    env = make(CARELESS_PAIR, 2, options={"how": how})
-    with pytest.raises(WorldError) as caught:
-        play_from_reset(env, 2)
-    assert str(caught.value).startswith(f"{CARELESS_PAIR}: ")
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert_told_in_one_line(make, CARELESS_PAIR, how, message)
 
 
 @pytest.mark.parametrize("how", ["lists", "outside"])

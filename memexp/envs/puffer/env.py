@@ -190,11 +190,12 @@ def _float_columns(space: Any, box: Any) -> list[Any]:
 
 def _name_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
     """For each part that consists of names: what it is called, the function that picks it, how many names there are."""
-    parts = [part for part in getattr(space, "parts", ()) if isinstance(part.space, CategoriesSpace)]
-    whole = len(getattr(space, "parts", ())) == 1
-    names = ["the observation" if whole else f"'{part.name}' of the observation" for part in parts]
-    columns = [(_columns(part), np.array(part.space.counts)) for part in parts]  # type: ignore[union-attr]
-    return [(name, *both) for name, both in zip(names, columns, strict=True)]
+    parts = space.parts if isinstance(space, StructSpace) else ()
+    return [
+        (spaces.called(part.name), _columns(part), np.array(part.space.counts))
+        for part in parts
+        if isinstance(part.space, CategoriesSpace)
+    ]
 
 
 def _columns(part: Part) -> Callable[[np.ndarray], np.ndarray]:

@@ -89,13 +89,18 @@ def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
         return (int(leaf.start + leaf.n),)
     if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim == 1 and (leaf.start >= 0).all():
         return tuple(int(n) for n in leaf.start + leaf.nvec)
-    part = f"'{path}' of the observation" if path else "the observation"
+    part = called(path or _ALL)
     leave = 'leaves it out, such as gymnasium.wrappers:FilterObservation(filter_keys=["..."]), or '
     way = f"{leave if path else ''}encodes it"
     raise UsageError(
         f"{name}: {part} is {type(leaf).__name__}, which no encoder reads (Box, Discrete, MultiDiscrete, "
         f"MultiBinary, Dict and Tuple can be read): put a wrapper around it that {way} (env.wrappers)"
     )
+
+
+def called(part: str) -> str:
+    """A part's name in a sentence."""
+    return part if part == _ALL else f"'{part}' of the observation"
 
 
 def _leaves(space: Any, dtype: np.dtype, offset: int, path: str) -> Iterator[tuple[str, spaces.Space, int]]:
