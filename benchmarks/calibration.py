@@ -7,27 +7,31 @@ is 0.7 % at 1,000 rounds. Deterministic: every row has a stream of its own.
 """
 
 import argparse
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from zlib import crc32
 
 import numpy as np
 from scipy.special import ndtri
 
+from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import binned_curves, convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import learning
-from memexp.analysis.looks import MIN_SEEDS
-from memexp.analysis.memory import memory
+from memexp.analysis.memory_verdict import memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import iqm_difference, iqm_interval
 from memexp.analysis.survival import median_time
-from memexp.analysis.truths import (
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from helpers.synthetic_truths import (
     BUDGET,
     Draw,
     bimodal,

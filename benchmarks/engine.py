@@ -46,7 +46,7 @@ def measure(case: str, vibes: int, repeats: int, seconds: float) -> dict[str, li
     from memexp.envs.grid import columns as col
     from memexp.envs.grid.compiled import num_cores
     from memexp.envs.grid.step import QUIET, step_worlds
-    from memexp.envs.grid_env import GridEnv
+    from memexp.envs.grid.vec_env import GridEnv
 
     torch.set_num_threads(1)
     knobs, worlds, *_ = CASES[case]
@@ -89,9 +89,9 @@ def measure_on_device(case: str, worlds: int, vibes: int, repeats: int, seconds:
 
     from memexp.envs import make
     from memexp.envs.grid import columns as col
+    from memexp.envs.grid.device_envs import DeviceWorlds
     from memexp.envs.grid.step import GIVEN
-    from memexp.envs.grid_device import DeviceWorlds
-    from memexp.envs.grid_env import GridEnv
+    from memexp.envs.grid.vec_env import GridEnv
 
     env = make(num_envs=worlds, num_vibes=vibes, device="cuda", **CASES[case][0])
     assert isinstance(env, GridEnv)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from memexp.launch.monitor.many import ManyRuns
-from memexp.launch.monitor.target import Target
+from memexp.launch.status.monitor.many import ManyRuns
+from memexp.launch.status.monitor.target import Target
 from memexp.runs import Run, RunInfo
 
 LINE = {f"env/statistic_{number}": number / 7 for number in range(30)}

@@ -41,7 +41,7 @@ from memexp.cortex.cost import cost
 from memexp.policy.encoder import build_encoder
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.memory import keep_freed_memory
+from memexp.ppo.malloc import keep_freed_memory
 from memexp.ppo.timing import Stopwatch
 from memexp.ppo.trainer import Trainer
 

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from memexp.config import UsageError
-from memexp.launch.recipe import all_recipes, find_recipe, resolve, split_target
+from memexp.launch.plan.recipe import all_recipes, find_recipe, resolve, split_target
 from memexp.ppo.config import TrainConfig
 
 CVC = "recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train"

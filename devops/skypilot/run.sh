@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh RECIPE KEY=VALUE...: trains one run on all GPUs of all nodes: checks, torchrun, a watch, an exit code.
 # Exit codes: 0 done (or its time is up), 2 wrong words (never restarted), 75 worth another start (preempted, hung, a sick
-# node, an error that the next start may not meet), 1 failed for good. memexp/launch/node.py decides.
+# node, an error that the next start may not meet), 1 failed for good. memexp/launch/cloud/node.py decides.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 here=devops/skypilot
@@ -45,7 +45,7 @@ end() {
   local code="$1"
   if [ -n "${number:-}" ]; then
     echo $(($(date +%s) - since)) >"$run_dir/starts/$(printf '%03d' "$number").seconds"
-    code="$("$python" -m memexp.launch.node end "$number" "$1" "$stopped")"
+    code="$("$python" -m memexp.launch.cloud.node end "$number" "$1" "$stopped")"
     [[ "$code" =~ ^[0-9]+$ ]] || code="$1"
   elif [ "$stopped" -eq 1 ] || [ "$code" -eq 77 ]; then
     code=75
@@ -53,10 +53,10 @@ end() {
   exit "$code"
 }
 
-"$python" -m memexp.launch.node check "$@" || exit
+"$python" -m memexp.launch.cloud.node check "$@" || exit
 words=()
 if [ "$rank" -eq 0 ]; then
-  mapfile -t words < <("$python" -m memexp.launch.node start)
+  mapfile -t words < <("$python" -m memexp.launch.cloud.node start)
   number="${words[0]:-}"
   words=("${words[@]:1}")
 fi

@@ -43,7 +43,7 @@ while kill -0 "$trainer" 2>/dev/null; do
   if [ "${silence:-0}" -gt 0 ] && [ $((now - beat)) -ge "$silence" ]; then
     echo "watch: no metrics for $((now - beat)) s; stopping so that the job is restarted" >&2
     touch "$run_dir/silent"
-    "$python" -m memexp.launch.node stalled "$((now - beat))"
+    "$python" -m memexp.launch.cloud.node stalled "$((now - beat))"
     kill -TERM "$trainer"
     for ((waited = 0; waited < grace; waited++)); do
       kill -0 "$trainer" 2>/dev/null || break

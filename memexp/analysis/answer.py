@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from memexp.analysis import advice
+from memexp.analysis import recommendations
 from memexp.analysis.convergence import convergence, solved_seeds
 from memexp.analysis.learning import Learning, learning
 from memexp.analysis.levels import levels, memory_span
 from memexp.analysis.load import load
-from memexp.analysis.memory import memory
-from memexp.analysis.remaining import remaining
+from memexp.analysis.memory_verdict import memory
 from memexp.analysis.scale import Scale, find_scale, normalized
 from memexp.analysis.seeds import Arm, Environment
+from memexp.analysis.sequential_plan import remaining
 from memexp.analysis.statistics import iqm, iqm_interval
 from memexp.analysis.timing import time_to_solve
 from memexp.runs import Run
@@ -58,8 +58,8 @@ def judge(environment: Environment) -> dict[str, Any]:
         "notes": environment.notes,
     }
     judged |= remaining(environment, scale, judged)
-    judged["knobs"] = advice.knobs(environment, scale, judged)
-    judged["next"] = advice.next_runs(environment, scale, judged)
+    judged["knobs"] = recommendations.knobs(environment, scale, judged)
+    judged["next"] = recommendations.next_runs(environment, scale, judged)
     return judged
 
 

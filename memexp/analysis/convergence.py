@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
+from memexp.analysis.alpha_spending import MIN_SEEDS, level
 from memexp.analysis.forecast import HORIZON, Forecast, forecast
-from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.scale import SOLVED, Scale
 from memexp.analysis.seeds import FINAL_SHARE, Arm, Seed
 from memexp.analysis.statistics import Contrast, contrast

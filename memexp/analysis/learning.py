@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from memexp.analysis.alpha_spending import MIN_SEEDS, level
 from memexp.analysis.convergence import projected_changes
-from memexp.analysis.looks import MIN_SEEDS, level
 from memexp.analysis.scale import Scale, random_level
 from memexp.analysis.seeds import FINAL_SHARE, Arm, Environment, Seed
 from memexp.analysis.statistics import Contrast, contrast, t_quantile

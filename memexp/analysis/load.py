@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from memexp.analysis.formatting import short_count
 from memexp.analysis.seeds import Arm, Environment, Seed
-from memexp.analysis.words import short_count
 from memexp.config import UsageError
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.wandb_source import WandbRun

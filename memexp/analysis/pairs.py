@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from memexp.analysis.alpha_spending import MIN_SEEDS, level
 from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
+from memexp.analysis.credit_horizon import reach
+from memexp.analysis.formatting import interval, number
 from memexp.analysis.learning import Learning
-from memexp.analysis.looks import MIN_SEEDS, level
-from memexp.analysis.reach import reach
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import (
@@ -21,7 +22,6 @@ from memexp.analysis.statistics import (
     probability_of_improvement,
     t_quantile,
 )
-from memexp.analysis.words import interval, number
 from memexp.runs import MAX_GAP
 
 SMALLEST_EFFECT = 0.1

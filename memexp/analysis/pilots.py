@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memexp.analysis.formatting import share, short_count
 from memexp.analysis.funnel import arm_funnel
 from memexp.analysis.learning import SMALLEST_GAIN
 from memexp.analysis.load import load
 from memexp.analysis.seeds import FINAL_SHARE, Environment, Seed
-from memexp.analysis.words import share, short_count
 from memexp.runs import Run
 
 

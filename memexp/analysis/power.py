@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import special
 
-from memexp.analysis.looks import level
+from memexp.analysis.alpha_spending import level
 from memexp.analysis.pairs import SMALLEST_EFFECT
 
 POWER = 0.8

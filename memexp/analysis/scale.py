@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memexp.analysis.looks import ALPHA as ALPHA
-from memexp.analysis.looks import MIN_SEEDS as MIN_SEEDS
+from memexp.analysis.alpha_spending import ALPHA as ALPHA
+from memexp.analysis.alpha_spending import MIN_SEEDS as MIN_SEEDS
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import contrast, iqm
 

@@ -29,13 +29,13 @@ def report(
     if watch:
         if out or md or figures or as_json:
             raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
-        from memexp.reports import verdict_table
-        from memexp.watch import watch as keep_watching
+        from memexp.cli.report_files import verdict_table
+        from memexp.cli.report_watch import watch as keep_watching
 
         return keep_watching(target, verdict_table, Console())
     from memexp.analysis.answer import answer_of
     from memexp.analysis.load import load
-    from memexp.reports import runs_of, verdict_table, write_reports
+    from memexp.cli.report_files import runs_of, verdict_table, write_reports
 
     name, runs, notes = runs_of(target)
     environments, more = load(runs, name)
@@ -63,13 +63,13 @@ def show(
 
     `patterns` says what stacks cost, at sizes of your own: d_hidden=64 num_layers=3 n_heads=4 mem_len=16 pattern=AgSA.
     """
-    from memexp.launch.listing import list_rows, pattern_table
+    from memexp.cli.listing import list_rows, pattern_table
 
     rows = list_rows(what, words or [])
     if knobs and what != "envs":
         raise UsageError(f"--knobs is for the list of envs, not of {what}")
     if knobs:
-        from memexp.launch.knobs import knob_list, knob_rows
+        from memexp.cli.knob_list import knob_list, knob_rows
 
         print(json.dumps(knob_rows(), indent=2)) if as_json else Console().print(knob_list(knob_rows()))
         return

@@ -67,7 +67,7 @@ def _pilots(words: list[str], options: Any) -> int:
     """Cheap runs that look for knobs with which an agent learns."""
     from memexp.analysis.knobs.suggest import suggest
     from memexp.analysis.pilots import judge_pilots
-    from memexp.launch.pilots import pilots
+    from memexp.launch.plan.pilots import pilots
 
     def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
         return [one.settings for one in suggest(env, knobs)]
@@ -86,8 +86,8 @@ def status(
     """Show how runs stand, here and in the cloud: state, agent steps, return, rate, time left and dollars."""
     if plan and watch:
         raise UsageError("--next judges the runs once; to keep judging them: memexp report MATRIX --watch")
-    from memexp.launch.merge import Look, watch_table
-    from memexp.launch.status import find_targets, status_view
+    from memexp.launch.status.cloud_status import Look, watch_table
+    from memexp.launch.status.status import find_targets, status_view
 
     if watch:
         return watch_table(targets or [], Console())
@@ -97,7 +97,7 @@ def status(
         print(f"memexp: SkyPilot's queue is not known: {look.problem}", file=sys.stderr)
     todo: dict[str, str] | None = None
     if plan:
-        from memexp.watch import plans
+        from memexp.cli.report_watch import plans
 
         todo = plans(find_targets(targets or []))
     if as_json:
@@ -116,14 +116,14 @@ def monitor(
     as_json: AsJson = False,
 ) -> None:
     """Watch a run or a matrix: progress, return, funnel, entropy, consistency, GPU, time split, checkpoint, alarms."""
-    from memexp.launch.monitor.screen import monitor as watch
+    from memexp.launch.status.monitor.screen import monitor as watch
 
     watch(target, once, as_json, Console(), Console(stderr=True))
 
 
 def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...", show_default=False)]) -> None:
     """End runs after a checkpoint, here and in the cloud; launching them again resumes them."""
-    from memexp.launch.control import cancel as end
+    from memexp.launch.status.control import cancel as end
 
     number = end(targets, print)
     print(f"{number} run{'s' * (number != 1)} cancelled")
@@ -134,6 +134,6 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more until the run ends.")] = False,
 ) -> None:
     """Print what a run printed, here or in the cloud."""
-    from memexp.launch.control import print_logs
+    from memexp.launch.status.control import print_logs
 
     print_logs(run, follow, lambda line: print(line, end="", flush=True))

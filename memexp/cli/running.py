@@ -61,7 +61,7 @@ def bench(
 ) -> None:
     """Measure how fast a recipe trains here; launches then plan with it. Under torchrun: all ranks together."""
     config, _ = config_of(words)
-    from memexp.launch.throughput import add_figure, figure_of
+    from memexp.launch.plan.throughput import add_figure, figure_of
     from memexp.ppo.bench import measure
 
     notes = Console(stderr=True)

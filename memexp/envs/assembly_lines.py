@@ -17,11 +17,11 @@ from memexp.envs.assembly_tasks import (
 from memexp.envs.base import TaskSource
 from memexp.envs.config import AssemblyLines
 from memexp.envs.grid import columns as col
+from memexp.envs.grid.cpu_envs import Ended, Prepared
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Game, Protocol, Station, build
-from memexp.envs.grid_env import GridEnv
-from memexp.envs.grid_worlds import Ended, Prepared
+from memexp.envs.grid.vec_env import GridEnv
 
 HEART_LIMIT = 15
 _NUMBER = {name: number for number, name in enumerate(RESOURCES)}

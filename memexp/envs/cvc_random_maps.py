@@ -9,11 +9,11 @@ from memexp.envs.base import TaskSource
 from memexp.envs.config import CVC_OBJECTS, CvcRandomMaps
 from memexp.envs.cvc_tasks import CARGO, RESOURCES, Task, sample_task
 from memexp.envs.grid import columns as col
+from memexp.envs.grid.cpu_envs import Ended, Prepared
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build
-from memexp.envs.grid_env import GridEnv
-from memexp.envs.grid_worlds import Ended, Prepared
+from memexp.envs.grid.vec_env import GridEnv
 
 VIBES = (
     "default", "charger", "carbon_a", "carbon_b", "oxygen_a", "oxygen_b", "germanium_a", "germanium_b",

@@ -9,15 +9,15 @@ from typing import Any
 from rich.console import Console
 
 from memexp.config import UsageError, check_run_name, parse_count, parse_words
-from memexp.launch.cell import Cell, recipe_cells
-from memexp.launch.cloud import check_budget, submit_due, tasks_of, write_out
-from memexp.launch.expand import check_exclusions, expand
+from memexp.launch.cloud.dispatch import check_budget, submit_due, tasks_of, write_out
+from memexp.launch.cloud.sky_task import check_infra
 from memexp.launch.local import Outcome, default_jobs, run_here
-from memexp.launch.matrix import Matrix, Seeds, load_matrix, naming
-from memexp.launch.plan import Plan, make_plan, print_plan
-from memexp.launch.recipe import all_recipes, split_target
-from memexp.launch.resources import Resources
-from memexp.launch.sky_task import check_infra
+from memexp.launch.plan.expand import check_exclusions, expand
+from memexp.launch.plan.matrix import Matrix, Seeds, load_matrix, naming
+from memexp.launch.plan.plan import Plan, make_plan, print_plan
+from memexp.launch.plan.recipe import all_recipes, split_target
+from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.run_spec import RunSpec, recipe_specs
 
 MACHINES = ("nodes", "cpus", "spot", "infra", "bucket", "max_runtime_hours", "heartbeat_timeout_seconds")
 """Options that change a matrix file's resources, and mean nothing with --local (as --gpus does)."""
@@ -71,7 +71,13 @@ def launch(words: Sequence[str], options: Options, console: Console, notes: Cons
 
 
 def send(
-    name: str, cells: list[Cell], resources: Resources, options: Options, console: Console, notes: Console, confirm: Any
+    name: str,
+    cells: list[RunSpec],
+    resources: Resources,
+    options: Options,
+    console: Console,
+    notes: Console,
+    confirm: Any,
 ) -> int:
     """Plan the cells and do with them what the options say; returns the exit code.
 
@@ -102,7 +108,7 @@ def check_options(options: Options) -> None:
     check_infra(options.infra)
 
 
-def read_target(words: Sequence[str], options: Options) -> tuple[str, list[Cell], Resources]:
+def read_target(words: Sequence[str], options: Options) -> tuple[str, list[RunSpec], Resources]:
     """The name, the cells and the machines of a launch. Raises UsageError."""
     if not words:
         raise UsageError("name a recipe or a matrix file; `memexp list recipes` shows the recipes")
@@ -146,7 +152,7 @@ def read_matrix(file: str, words: Sequence[str], options: Options) -> Matrix:
     return matrix.but(changes) if changes else matrix
 
 
-def _read_recipe(words: Sequence[str], options: Options) -> list[Cell]:
+def _read_recipe(words: Sequence[str], options: Options) -> list[RunSpec]:
     for option in options.given("select", "seeds", "scale"):
         raise UsageError(f"{option} is for a matrix file; a recipe takes seed=N, and --copies N for several seeds")
     recipe, rest = split_target(words)
@@ -156,7 +162,7 @@ def _read_recipe(words: Sequence[str], options: Options) -> list[Cell]:
         _set(pairs, "run", options.run, "--run")
     if options.steps is not None:
         _set(pairs, "trainer.total_timesteps", str(_parse_steps(options.steps)), "--steps")
-    return recipe_cells(recipe, pairs, options.copies or 1)
+    return recipe_specs(recipe, pairs, options.copies or 1)
 
 
 def _set(pairs: dict[str, str], key: str, value: str, option: str) -> None:

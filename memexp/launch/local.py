@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.config import CORES, cores_left
-from memexp.launch.cell import Cell
-from memexp.launch.notify import notify
-from memexp.launch.state import end_of, is_locked, last_metrics, log_lines, reached
-from memexp.launch.status import duration
+from memexp.launch.plan.run_spec import RunSpec
+from memexp.launch.status.notify import notify
+from memexp.launch.status.state import end_of, is_locked, last_metrics, log_lines, reached
+from memexp.launch.status.status import duration
 from memexp.runs import Run
 
 POLL_S = 0.1
@@ -38,7 +38,7 @@ SAY_S = 30.0
 class Job:
     """One running process and what it has reached."""
 
-    cell: Cell
+    cell: RunSpec
     run: Run
     process: subprocess.Popen[bytes]
     log: IO[bytes]
@@ -80,7 +80,7 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(listed.stdout.splitlines())] if listed.returncode == 0 else []
 
 
-def run_here(cells: Sequence[Cell], jobs: int, processes: int, console: Console) -> Outcome:
+def run_here(cells: Sequence[RunSpec], jobs: int, processes: int, console: Console) -> Outcome:
     """Train every cell, `jobs` at a time with `processes` ranks each (torchrun where more than one)."""
     launch = _Launch(jobs, processes, console)
     waiting = list(cells)
@@ -119,12 +119,12 @@ class _Launch:
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
         self.overall = self.progress.add_task("runs", total=0, note="")
 
-    def expect(self, cells: Sequence[Cell]) -> None:
+    def expect(self, cells: Sequence[RunSpec]) -> None:
         self.count = len(cells)
         self.total = sum(cell.agent_steps - reached(Run.named(cell.run)) for cell in cells)
         self.progress.update(self.overall, total=len(cells))
 
-    def start(self, cell: Cell) -> None:
+    def start(self, cell: RunSpec) -> None:
         run = Run.named(cell.run)
         if is_locked(run):
             self.outcome.left.append(cell.run)
@@ -247,7 +247,7 @@ def _signals(launch: _Launch) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _command(cell: Cell, processes: int) -> list[str]:
+def _command(cell: RunSpec, processes: int) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     return [sys.executable, *(torchrun if processes > 1 else []), "-m", "memexp", "train", *cell.arguments]
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex.kernels.linear import Linear
-from memexp.policy.bags import Layout, token_sums
-from memexp.policy.general import build_general
+from memexp.policy.gym_encoders import build_general
+from memexp.policy.token_embedding_bag import Layout, token_sums
 from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
 
 

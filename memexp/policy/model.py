@@ -9,7 +9,7 @@ from memexp.cortex.kernels.linear import Linear
 from memexp.policy.actions import Spread, build_actions
 from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
-from memexp.policy.general import Total
+from memexp.policy.gym_encoders import Total
 from memexp.spaces import ActionSpace, ContinuousActions, DiscreteActions, ObservationSpace
 
 State = dict[str, Tensor]

@@ -10,7 +10,7 @@ import torch
 
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import join, leave
-from memexp.ppo.memory import keep_freed_memory
+from memexp.ppo.malloc import keep_freed_memory
 from memexp.ppo.trainer import Trainer
 
 

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.pack import from_bytes, overlapping, share, to_bytes
+from memexp.ppo.resharding import from_bytes, overlapping, share, to_bytes
 from memexp.runs.writer import Writer
 
 KEEP = 2

@@ -16,7 +16,7 @@ from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.episodes import first_episodes
-from memexp.ppo.rollout import Dice
+from memexp.ppo.rollout import ActionNoise
 
 _EVALUATION = 0xE7A1
 """Stream of worlds that training never sees."""
@@ -29,10 +29,10 @@ def held_out_worlds(
     return envs.build(world, num_envs, device, mix64(seed, _EVALUATION), first, tasks=tasks or held_out_tasks(seed))
 
 
-def held_out_dice(seed: int, env: VecEnv, first: int, total: int) -> Dice:
+def held_out_noise(seed: int, env: VecEnv, first: int, total: int) -> ActionNoise:
     """What the policy samples with in a run's evaluation: the agents of `env`, number `first` and following of
     `total` over all ranks."""
-    return Dice(mix64(seed, _EVALUATION) >> 1, env.num_agents, first, total, env.device, env.actions.shape)
+    return ActionNoise(mix64(seed, _EVALUATION) >> 1, env.num_agents, first, total, env.device, env.actions.shape)
 
 
 @torch.no_grad()
@@ -48,13 +48,13 @@ def evaluate(
     if first < end:
         env = held_out_worlds(world, end - first, seed, str(ranks.device), first)
         n, agents = env.num_agents, env.num_agents // env.num_envs  # of one world
-        dice = held_out_dice(seed, env, first * agents, episodes * agents)
+        noise = held_out_noise(seed, env, first * agents, episodes * agents)
         state = policy.init_state(n, ranks.device)
 
         def choose(obs: Tensor, resets: Tensor) -> Tensor:
             nonlocal state
             logits, _, state = policy(obs, state, resets)
-            return policy.actions.sample(logits, dice.roll())
+            return policy.actions.sample(logits, noise.sample())
 
         with cast, closing(env):
             returns = first_episodes(env, choose)["return"]

@@ -12,7 +12,7 @@ from rich.text import Text
 from memexp import envs
 from memexp.config import Config, UsageError, did_you_mean, override, parse_words
 from memexp.envs.config import ENVIRONMENTS
-from memexp.envs.players import make_player
+from memexp.envs.scripted import make_player
 from memexp.ppo.reference import Reference, reference
 
 

@@ -17,8 +17,8 @@ from memexp.config import Config
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
 from memexp.envs.config import ThirdParty
-from memexp.envs.players import make_player
 from memexp.envs.puffer.source import fingerprint
+from memexp.envs.scripted import make_player
 from memexp.jit import digest_of
 from memexp.ppo.episodes import first_episodes
 from memexp.runs import home

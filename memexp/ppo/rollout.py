@@ -13,7 +13,7 @@ from memexp.ppo.timing import Stopwatch
 from memexp.spaces import ContinuousActions
 
 if TYPE_CHECKING:
-    from memexp.ppo.acting import Acting
+    from memexp.ppo.cuda_rollout import Acting
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Segments:
     log_probs: Tensor  # of the action taken, under the policy that took it
     values: Tensor
     rewards: Tensor
-    ends: Tensor  # bool: the episode ended with the step
+    dones: Tensor  # bool: the episode ended with the step
     start: State  # memory before the first step, [N, ...]
 
     @classmethod
@@ -45,7 +45,7 @@ class Segments:
             log_probs=room(torch.float32),
             values=room(torch.float32),
             rewards=room(torch.float32),
-            ends=room(torch.bool),
+            dones=room(torch.bool),
             start={},
         )
 
@@ -61,7 +61,7 @@ class Actor:
     """On a GPU: the step in one place of memory."""
 
 
-class Dice:
+class ActionNoise:
     """Uniform numbers for each agent of all ranks and step: which rank rolls for an agent does not matter.
 
     One number for an agent, or as many as an action of this `shape` has.
@@ -75,7 +75,7 @@ class Dice:
         self._size = (total, *shape)
         self._device = device
 
-    def roll(self) -> Tensor:
+    def sample(self) -> Tensor:
         """Uniform numbers in [0, 1), `[N, *shape]` for this rank's agents."""
         return torch.rand(self._size, generator=self.generator, device=self._device)[self._mine]
 
@@ -92,7 +92,7 @@ def collect(
     policy: Policy,
     env: VecEnv,
     actor: Actor,
-    dice: Dice,
+    noise: ActionNoise,
     out: Segments,
     gamma: float,
     cast: AbstractContextManager,
@@ -106,9 +106,9 @@ def collect(
     is told how long the worlds take: "engine" (not within a graph).
     """
     if actor.obs.is_cuda:
-        from memexp.ppo.acting import Acting
+        from memexp.ppo.cuda_rollout import Acting
 
-        actor.acting = actor.acting or Acting(policy, env, actor, dice, out, graph)
+        actor.acting = actor.acting or Acting(policy, env, actor, noise, out, graph)
         return actor.acting.collect(actor, gamma, cast, clock)
     out.start = actor.state
     with cast:
@@ -116,7 +116,7 @@ def collect(
             out.obs[:, t] = actor.obs
             out.resets[:, t] = actor.resets
             logits, out.values[:, t], actor.state = policy(actor.obs, actor.state, actor.resets)
-            actions = policy.actions.sample(logits, dice.roll())
+            actions = policy.actions.sample(logits, noise.sample())
             out.actions[:, t] = actions
             out.log_probs[:, t] = policy.actions.log_prob(logits, actions)
             with clock.part("engine"):
@@ -125,7 +125,7 @@ def collect(
                 reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
             out.rewards[:, t] = reward
             actor.resets = terminated | truncated
-            out.ends[:, t] = actor.resets
+            out.dones[:, t] = actor.resets
         _, last_values, _ = policy(actor.obs, actor.state, actor.resets)
     return last_values
 

@@ -22,11 +22,11 @@ from memexp.ppo.distributed import RankLostError, Ranks
 from memexp.ppo.evaluate import evaluate_all
 from memexp.ppo.profile import Profiler
 from memexp.ppo.progress import Progress
+from memexp.ppo.rank_watchdog import Watch, explain, report_failure, report_leaving
+from memexp.ppo.run_init import LAST_WORD_S, write_start
 from memexp.ppo.saving import DiskFullError, Saver
-from memexp.ppo.start import LAST_WORD_S, write_start
-from memexp.ppo.stop import Stop, Stopped
+from memexp.ppo.signals import Stop, Stopped
 from memexp.ppo.trainer import Trainer
-from memexp.ppo.watch import Watch, explain, report_failure, report_leaving
 from memexp.runs import RESTART, Exit, Run
 from memexp.runs.directory import ExitStatus
 from memexp.runs.wandb_sink import WandbSink

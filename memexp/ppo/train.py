@@ -6,9 +6,9 @@ from memexp.config import UsageError
 from memexp.ppo.checkpoint import CheckpointError
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import join, leave
-from memexp.ppo.memory import keep_freed_memory
+from memexp.ppo.malloc import keep_freed_memory
+from memexp.ppo.run_init import record_failure
 from memexp.ppo.session import Session
-from memexp.ppo.start import record_failure
 from memexp.runs import Exit, Run
 from memexp.runs.identity import refuse_another_experiment
 from memexp.runs.wandb_sink import resolve_mode

@@ -15,7 +15,7 @@ from memexp.ppo.advantage import gae
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.rollout import Actor, Dice, Segments, collect
+from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch, gpu_use
 from memexp.ppo.update import Learner
 
@@ -36,7 +36,7 @@ class Trainer:
         )
         n = self.env.num_agents
         mine = n, ranks.rank * n, ranks.world_size * n
-        self.dice = Dice(mix64(config.seed, 2) >> 1, *mine, ranks.device, self.env.actions.shape)
+        self.noise = ActionNoise(mix64(config.seed, 2) >> 1, *mine, ranks.device, self.env.actions.shape)
         self.shuffle = torch.Generator().manual_seed(mix64(config.seed, 3) >> 1)
         obs = self.env.desync()
         first = torch.ones(n, dtype=torch.bool, device=ranks.device)
@@ -63,7 +63,7 @@ class Trainer:
         with clock.part("rollout"):
             last_values = self.collect()
         with clock.part("update"):
-            advantages, returns = gae(s.rewards, s.values, s.ends, last_values, hyper.gamma, hyper.gae_lambda)
+            advantages, returns = gae(s.rewards, s.values, s.dones, last_values, hyper.gamma, hyper.gae_lambda)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
@@ -100,7 +100,7 @@ class Trainer:
             self.policy.state_dict(),
             {
                 "optimizer": self.optimizer.state_dict(),
-                "dice": self.dice.generator.get_state(),
+                "dice": self.noise.generator.get_state(),
                 "shuffle": self.shuffle.get_state(),
                 "updates": self.updates,
                 "usual_norm": self.learner.guard.usual,
@@ -110,11 +110,11 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint` as if the run had never stopped (on another kind of device: with other dice)."""
+        """Continue from `checkpoint` as if the run had never stopped (on another kind of device: with other noise)."""
         self.policy.load_state_dict(checkpoint.weights)
         shared: dict[str, Any] = checkpoint.shared
         self.optimizer.load_state_dict(shared["optimizer"])
-        self.dice.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
+        self.noise.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
         self.shuffle.set_state(shared["shuffle"].cpu())
         self.learner.guard.usual.copy_(shared.get("usual_norm", 0))  # older checkpoints have none
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
@@ -131,7 +131,7 @@ class Trainer:
     def collect(self) -> Tensor:
         """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
         hyper = self.config.trainer
-        world = self.policy, self.env, self.actor, self.dice, self.segments
+        world = self.policy, self.env, self.actor, self.noise, self.segments
         return collect(*world, hyper.gamma, self.cast(), self.clock, hyper.graph)
 
     def cast(self) -> AbstractContextManager[Any]:

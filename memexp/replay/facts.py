@@ -9,7 +9,7 @@ import numpy as np
 from memexp.envs.assembly_lines import NEVER
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 from memexp.replay.looks import Look, actions_of, looks_of, resources_of, vibes_of
 
 MARGIN = col.BORDER - 1

@@ -12,7 +12,7 @@ from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.config import CVC_OBJECTS
 from memexp.envs.cvc_random_maps import VIBES, CvcRandomMapsEnv
 from memexp.envs.grid import columns as col
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 
 ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, RED, PINK, GREY = "#0072b2", "#d55e00", "#cc79a7", "#8a929a"

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from memexp.config import UsageError
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import CheckpointError
 from memexp.replay.page import write_page
 from memexp.replay.record import Recording, record

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from memexp.envs.base import VecEnv
-from memexp.envs.players import make_player
+from memexp.envs.scripted import make_player
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
-from memexp.ppo.evaluate import held_out_dice
+from memexp.ppo.evaluate import held_out_noise
 from memexp.ppo.trainer import autocast
 
 TOP = 5
@@ -35,7 +35,7 @@ Player = Callable[[Tensor, Tensor], tuple[Tensor, Thoughts | None]]
 
 
 def player_of(kind: str, env: VecEnv, seed: int) -> Player:
-    """A player that needs no training, see memexp.envs.players. Raises UsageError for one that `env` does not have."""
+    """A player that needs no training, see memexp.envs.scripted. Raises UsageError for one that `env` does not have."""
     player = make_player(env, kind, seed)
     return lambda obs, resets: (player.act(obs, resets), None)
 
@@ -49,14 +49,14 @@ def policy_player(
     policy.load_state_dict(weights)
     state = policy.init_state(env.num_agents, env.device)
     worlds = max(1, config.evaluation.episodes)
-    dice = held_out_dice(seed, env, 0, worlds * env.num_agents)
+    noise = held_out_noise(seed, env, 0, worlds * env.num_agents)
 
     @torch.no_grad()
     def play(obs: Tensor, resets: Tensor) -> tuple[Tensor, Thoughts]:
         nonlocal state
         with autocast(config.trainer.precision, env.device):
             logits, values, state = policy(obs, state, resets)
-        actions = policy.actions.mode(logits) if greedy else policy.actions.sample(logits, dice.roll())
+        actions = policy.actions.mode(logits) if greedy else policy.actions.sample(logits, noise.sample())
         return actions, _thoughts(logits, values)
 
     return play

@@ -11,7 +11,7 @@ import torch
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
 from memexp.envs.grid.step import GIVEN, step_worlds
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 from memexp.replay.changes import ChangeLog, Changes
 from memexp.replay.facts import Crop, facts_of
 from memexp.replay.players import Player, Thoughts

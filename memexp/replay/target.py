@@ -9,7 +9,7 @@ from memexp.config import Config, UsageError, did_you_mean, override, parse_word
 from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
 from memexp.envs.config import ENVIRONMENTS
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_worlds
@@ -26,7 +26,7 @@ class Options:
     """What can be asked for; None: the target's own choice."""
 
     player: str | None = None
-    """Of an environment: one of memexp.envs.players.PLAYERS."""
+    """Of an environment: one of memexp.envs.scripted.PLAYERS."""
     greedy: bool = False
     """Of a run: the most probable action instead of a sample."""
     seed: int | None = None

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 from helpers.synthetic_runs import BUDGET, rising, write_matrix, write_run
+from helpers.synthetic_truths import environment
 
 from memexp.analysis.answer import answer, judge
-from memexp.analysis.truths import environment
 from memexp.runs import find_runs
 
 GOOD = np.array([0.95, 0.97, 0.94, 0.96, 0.93])

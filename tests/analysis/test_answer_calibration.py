@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from helpers.synthetic_truths import Draw, bimodal, environment, gaussian, heavy_tailed, skewed
 
 from memexp.analysis.learning import learning
-from memexp.analysis.memory import memory
+from memexp.analysis.memory_verdict import memory
 from memexp.analysis.scale import find_scale
-from memexp.analysis.truths import Draw, bimodal, environment, gaussian, heavy_tailed, skewed
 
 ROUNDS = 120
 RANDOM = (0.0, 0.01, -0.01, 0.005, -0.005)

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from helpers.synthetic_truths import BUDGET, curves, environment
 
 from memexp.analysis.convergence import binned_curves
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.survival import logrank_p, survival_curve
-from memexp.analysis.truths import BUDGET, curves, environment
 
 SHARE = (np.arange(60) + 1) / 60
 TRUTHS = {

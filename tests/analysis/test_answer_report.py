@@ -11,10 +11,10 @@ from helpers.synthetic_runs import rising, write_matrix, write_run
 from memexp.analysis.answer import answer_of
 from memexp.analysis.figures.files import save_figures
 from memexp.analysis.figures.style import LONGEST, shortened, spread, styled
+from memexp.analysis.formatting import duration, file_names, interval, number, short_count
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
 from memexp.analysis.report.sections import spent_words
-from memexp.analysis.words import duration, file_names, interval, number, short_count
 from memexp.runs import find_runs
 
 KINDS = ("learning", "finals", "effects", "profiles", "times")

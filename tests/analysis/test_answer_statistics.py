@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers.synthetic_truths import bimodal, gaussian, heavy_tailed, skewed
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -17,7 +18,6 @@ from memexp.analysis.statistics import (
     probability_of_improvement,
 )
 from memexp.analysis.survival import median_time
-from memexp.analysis.truths import bimodal, gaussian, heavy_tailed, skewed
 
 returns = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=6).map(np.array)
 

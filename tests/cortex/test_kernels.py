@@ -12,22 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from memexp.cortex.cells.conv import CausalConv
-from memexp.cortex.kernels import cpu, elementary
+from memexp.cortex.kernels import cpu, vector_math
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_plain
 from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
-from memexp.cortex.kernels.gate import anywhere, gru_gate
+from memexp.cortex.kernels.gate import gru_gate, torch_backend
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.heads import head_products, head_products_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
+from memexp.cortex.kernels.matmul import transposed_product
 from memexp.cortex.kernels.mixing import mix_experts
 from memexp.cortex.kernels.mixing.plain import mix_experts_plain
 from memexp.cortex.kernels.norm import layer_norm, rms_norm
-from memexp.cortex.kernels.product import transposed_product
 from memexp.cortex.kernels.rtu import carry_traces, rtu, trace_factors
 from memexp.cortex.kernels.rtu.plain import rtu_plain
 from memexp.cortex.kernels.slstm import slstm
@@ -224,19 +224,19 @@ def test_traces_are_the_derivatives_of_the_state(T: int, seed: int, starts: floa
 @kernel
 def exps(x, y, first, end):
     for i in range(first, end):
-        y[i] = elementary.exp(x[i])
+        y[i] = vector_math.exp(x[i])
 
 
 @kernel
 def log1ps(x, y, first, end):
     for i in range(first, end):
-        y[i] = elementary.log1p(x[i])
+        y[i] = vector_math.log1p(x[i])
 
 
 @kernel
 def sigmoids(x, y, first, end):
     for i in range(first, end):
-        y[i] = elementary.sigmoid(x[i])
+        y[i] = vector_math.sigmoid(x[i])
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
     for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, [a.float() for a in inputs]):
         torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
-    with mock.patch("memexp.cortex.kernels.gate.passes_for", return_value=anywhere):
+    with mock.patch("memexp.cortex.kernels.gate.passes_for", return_value=torch_backend):
         for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
             torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memexp.cortex.cells.xl import XL
 from memexp.cortex.kernels import attention
-from memexp.cortex.kernels.attention import anywhere, cpu
+from memexp.cortex.kernels.attention import cpu, torch_backend
 
 
 def naive(cell: XL, x: Tensor, mem: Tensor, age: Tensor, resets: Tensor) -> Tensor:
@@ -58,7 +58,10 @@ def random_cell(H: int, mem_len: int, seed: int) -> XL:
 @contextmanager
 def blocks_of(queries: int) -> Iterator[None]:
     """Attention in blocks of so many queries."""
-    with mock.patch.object(cpu, "QUERIES_AT_ONCE", queries), mock.patch.dict(anywhere.QUERIES_AT_ONCE, cpu=queries):
+    with (
+        mock.patch.object(cpu, "QUERIES_AT_ONCE", queries),
+        mock.patch.dict(torch_backend.QUERIES_AT_ONCE, cpu=queries),
+    ):
         yield
 
 
@@ -129,7 +132,7 @@ def test_skewing_places_each_distance_at_its_key(window: int) -> None:
         assert placed[i, i : i + window + 1].tolist() == by_distance[i].tolist()
 
 
-@pytest.mark.parametrize("passes", [cpu, anywhere])
+@pytest.mark.parametrize("passes", [cpu, torch_backend])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize(
     ("T", "window", "block", "d"), [(5, 3, 2, 4), (40, 7, 32, 4), (3, 0, 2, 4), (70, 40, 32, 32), (33, 20, 32, 48)]

@@ -7,7 +7,7 @@ from helpers.training import start_process, stop_after, tiny, tiny_assembly
 
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS
-from memexp.envs.grid_worlds import HostWorlds, Roster
+from memexp.envs.grid.cpu_envs import HostWorlds, Roster
 from memexp.ppo.train import train
 from memexp.runs import Run
 

@@ -11,7 +11,7 @@ from memexp.envs import make
 from memexp.envs.cvc_tasks import CARGO, sample_task
 from memexp.envs.grid import columns as col
 from memexp.envs.grid import step as engine
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 
 AGENTS = SMALL["num_cogs"]
 

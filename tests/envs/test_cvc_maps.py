@@ -16,7 +16,7 @@ from memexp.envs import make
 from memexp.envs.config import CVC_OBJECTS
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 
 
 def cells_of(s: State, w: int) -> np.ndarray:

@@ -372,7 +372,7 @@ def test_every_space_of_observations_arrives_as_it_was_shown(make, seen):
     for _ in range(3):
         act(env)
     from memexp.envs.base import mix64
-    from memexp.policy.general import _piece
+    from memexp.policy.gym_encoders import _piece
     from memexp.spaces import StructSpace
 
     expected, _ = plain.reset(seed=mix64(0, 0, 0) >> 33)

@@ -13,7 +13,7 @@ from memexp.envs.cvc_tasks import CARGO, RESOURCES
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
 from memexp.envs.grid.step import QUIET, step_worlds
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 
 POLICIES = {"noop_and_moves": 5, "first_21_actions": 21, "all_157_actions": 157}
 """Uniformly random over so many of the 157 actions."""

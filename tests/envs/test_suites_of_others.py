@@ -7,8 +7,8 @@ import torch
 
 from memexp import envs
 from memexp.envs.base import random_actions
-from memexp.launch.expand import expand
-from memexp.launch.matrix import load_matrix
+from memexp.launch.plan.expand import expand
+from memexp.launch.plan.matrix import load_matrix
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLDS = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from memexp import envs
-from memexp.envs.grid_env import GridEnv
+from memexp.envs.grid.vec_env import GridEnv
 from memexp.replay.page import read_page, write_page
 from memexp.replay.players import player_of
 from memexp.replay.record import Recording, record

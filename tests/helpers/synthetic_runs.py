@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from helpers.synthetic_truths import BUDGET
 
-from memexp.analysis.truths import BUDGET
 from memexp.runs import Exit, Run, RunInfo
 
 

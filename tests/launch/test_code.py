@@ -5,7 +5,7 @@ from helpers.checkouts import checkout_at, commit, git
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError
-from memexp.launch.code import find_code, public_url
+from memexp.launch.cloud.code import find_code, public_url
 
 
 @pytest.fixture

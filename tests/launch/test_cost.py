@@ -10,13 +10,13 @@ import pytest
 from helpers.commands import type_command
 from helpers.synthetic_runs import write_run
 
-from memexp.launch.cell import recipe_cells
-from memexp.launch.cost import Estimate, Estimator, price_range, total
-from memexp.launch.plan import make_plan
-from memexp.launch.prices import table, table_price
-from memexp.launch.recipe import find_recipe
-from memexp.launch.resources import Resources
-from memexp.launch.throughput import (
+from memexp.launch.plan.cost import Estimate, Estimator, price_range, total
+from memexp.launch.plan.plan import make_plan
+from memexp.launch.plan.prices import table, table_price
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.run_spec import recipe_specs
+from memexp.launch.plan.throughput import (
     TABLE,
     Figure,
     _read,
@@ -32,7 +32,7 @@ TMAZE = find_recipe("tmaze")
 
 
 def cell(recipe=CVC, run="a", **words):
-    return recipe_cells(recipe, {"run": run, **words})[0]
+    return recipe_specs(recipe, {"run": run, **words})[0]
 
 
 def cost(asked, **resources) -> Estimate:

@@ -7,12 +7,12 @@ import pytest
 import yaml
 from helpers.commands import type_command
 
+from memexp.cli.knob_list import field_docstrings, knob_rows
 from memexp.config import UsageError
 from memexp.envs.config import ENVIRONMENTS
-from memexp.launch.expand import expand
-from memexp.launch.knobs import field_docstrings, knob_rows
-from memexp.launch.matrix import Matrix
-from memexp.launch.recipe import find_recipe, resolve
+from memexp.launch.plan.expand import expand
+from memexp.launch.plan.matrix import Matrix
+from memexp.launch.plan.recipe import find_recipe, resolve
 
 CVC, LINES = "cvc_random_maps_train.train", "assembly_lines_train.train"
 KNOBS = [(env, knob) for env, config in ENVIRONMENTS.items() for knob in config.model_fields if knob != "name"]

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from memexp.config import CORES
 from memexp.launch import local
-from memexp.launch.cell import recipe_cells
 from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
-from memexp.launch.recipe import find_recipe
-from memexp.launch.state import state_of
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.run_spec import recipe_specs
+from memexp.launch.status.state import state_of
 from memexp.runs import Run
 
 FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_episodes": "4"}
@@ -23,7 +23,7 @@ CONSOLE = Console(file=sys.stdout)
 
 
 def cell(run: str, **words: str):
-    return recipe_cells(find_recipe("tmaze"), {"run": run, "length": "2", **FAST, **words})[0]
+    return recipe_specs(find_recipe("tmaze"), {"run": run, "length": "2", **FAST, **words})[0]
 
 
 @pytest.mark.slow

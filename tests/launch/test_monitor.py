@@ -12,8 +12,8 @@ from helpers.synthetic_runs import rising, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memexp.launch.monitor.look import Place, Watch
-from memexp.launch.monitor.metrics import GAP, MANY, RETURN, STEPS, WALL, Metrics
+from memexp.launch.status.monitor.look import Place, Watch
+from memexp.launch.status.monitor.metrics import GAP, MANY, RETURN, STEPS, WALL, Metrics
 from memexp.runs import Run
 
 

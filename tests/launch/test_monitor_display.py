@@ -19,11 +19,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from memexp.launch.monitor import draw
-from memexp.launch.monitor.look import Place, Watch
-from memexp.launch.monitor.many import ManyRuns
-from memexp.launch.monitor.one import OneRun
-from memexp.launch.monitor.target import Target
+from memexp.launch.status.monitor import draw
+from memexp.launch.status.monitor.look import Place, Watch
+from memexp.launch.status.monitor.many import ManyRuns
+from memexp.launch.status.monitor.one import OneRun
+from memexp.launch.status.monitor.target import Target
 from memexp.ppo.train import train
 from memexp.runs import Run
 

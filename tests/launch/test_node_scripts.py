@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from memexp.launch.starts import End, add_end, add_start, end_of_start, spent, starts_of
+from memexp.launch.status.attempts import End, add_end, add_start, end_of_start, spent, starts_of
 from memexp.runs import Run
 
 DEVOPS = Path(__file__).parents[2] / "devops"
 SCRIPTS = DEVOPS / "skypilot"
 WORDS = ["recipes.controls.tmaze", "pattern=[S, X]", "num_layers=2", "run=a.run"]
 STAND_IN = """#!/bin/sh
-case "$2" in memexp.launch.node) exec {python} "$@" ;; esac
+case "$2" in memexp.launch.cloud.node) exec {python} "$@" ;; esac
 case "$*" in *all_reduce.py) exit {all_reduce} ;; esac
 printf '%s\\n' "$@" > {folder}/words
 {before}

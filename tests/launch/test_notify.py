@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from memexp.launch import node
-from memexp.launch.notify import TRIES, notify, payload, redacted
-from memexp.launch.starts import add_start
+from memexp.launch.cloud import node
+from memexp.launch.status.attempts import add_start
+from memexp.launch.status.notify import TRIES, notify, payload, redacted
 from memexp.runs import Exit, Run
 
 

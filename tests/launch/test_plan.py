@@ -5,10 +5,10 @@ import fcntl
 import pytest
 
 from memexp.config import UsageError
-from memexp.launch.cell import default_name, recipe_cells
-from memexp.launch.plan import make_plan
-from memexp.launch.recipe import find_recipe
-from memexp.launch.state import state_of
+from memexp.launch.plan.plan import make_plan
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.run_spec import default_name, recipe_specs
+from memexp.launch.status.state import state_of
 from memexp.runs import Exit, Run, RunInfo
 
 TMAZE = find_recipe("tmaze")
@@ -34,7 +34,7 @@ def started(cell) -> Run:
 
 
 def test_a_run_goes_from_new_over_running_to_done_and_only_new_and_unfinished_ones_are_due():
-    cell = recipe_cells(TMAZE, {"run": "one"})[0]
+    cell = recipe_specs(TMAZE, {"run": "one"})[0]
 
     def plan():
         return make_plan("one", [cell], None)
@@ -56,16 +56,16 @@ def test_asking_for_the_state_of_a_run_leaves_no_trace(home):
 
 
 def test_a_name_that_stands_for_another_experiment_is_refused():
-    run = started(recipe_cells(TMAZE, {"run": "one", "pattern": "S"})[0])
+    run = started(recipe_specs(TMAZE, {"run": "one", "pattern": "S"})[0])
     run.finish(Exit(status="completed"))
     with pytest.raises(UsageError, match=r"run 'one' exists with cortex.pattern=S, not L"):
-        make_plan("one", recipe_cells(TMAZE, {"run": "one", "pattern": "L"}), None)
+        make_plan("one", recipe_specs(TMAZE, {"run": "one", "pattern": "L"}), None)
     same = {"run": "one", "trainer.threads": "2", "labels.price_per_hour": "3", "wandb.mode": "disabled"}
-    assert make_plan("one", recipe_cells(TMAZE, same), None).due == []
+    assert make_plan("one", recipe_specs(TMAZE, same), None).due == []
 
 
 def test_copies_are_runs_that_differ_in_seed_and_name_alone():
-    first, second = recipe_cells(TMAZE, {"run": "one", "seed": "4"}, copies=2)
+    first, second = recipe_specs(TMAZE, {"run": "one", "seed": "4"}, copies=2)
     assert [(cell.run, cell.config.seed) for cell in (first, second)] == [("one.s4", 4), ("one.s5", 5)]
     assert first.config.model_copy(update={"run": None, "seed": 0}) == second.config.model_copy(
         update={"run": None, "seed": 0}

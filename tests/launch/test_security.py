@@ -18,12 +18,12 @@ from hypothesis import example, given, reject, settings
 from hypothesis import strategies as st
 
 from memexp.config import UsageError
-from memexp.launch.cell import recipe_cells
-from memexp.launch.code import Code
-from memexp.launch.matrix import Matrix
-from memexp.launch.recipe import find_recipe
-from memexp.launch.resources import Resources
-from memexp.launch.sky_task import dump, make_task
+from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.sky_task import dump, make_task
+from memexp.launch.plan.matrix import Matrix
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
@@ -70,7 +70,7 @@ def test_no_text_becomes_a_command(folder, hardware: str, arm: str, env: str):
     """Every word arrives on the node as it was typed, and nothing else happens there."""
     words = {"labels.hardware": hardware, "labels.arm": arm, "labels.env": env}
     try:
-        asked = recipe_cells(find_recipe("tmaze"), {"run": "a", **words})[0]
+        asked = recipe_specs(find_recipe("tmaze"), {"run": "a", **words})[0]
     except UsageError:  # what begins with { or [ is read as YAML
         reject()
     assert typed_on_the_node(make_task(asked, Resources(gpus=0), CODE), folder) == asked.arguments
@@ -83,7 +83,7 @@ def test_no_text_that_is_no_name_becomes_a_run_or_a_recipe(text: str):
     """A run's name holds letters, digits, '-', '_' and '.' alone; a recipe is one that exists."""
     safe = set(string.ascii_letters + string.digits + "-_.")
     try:
-        asked = recipe_cells(find_recipe("tmaze"), {"run": text})[0]
+        asked = recipe_specs(find_recipe("tmaze"), {"run": text})[0]
     except UsageError:
         pass
     else:
@@ -97,7 +97,7 @@ def test_no_text_that_is_no_name_becomes_a_run_or_a_recipe(text: str):
 @settings(max_examples=EXAMPLES)
 @given(TEXT, TEXT)
 def test_no_text_of_a_matrix_file_becomes_a_command(folder, name: str, hardware: str):
-    from memexp.launch.expand import expand
+    from memexp.launch.plan.expand import expand
 
     data = {
         "name": name,
@@ -179,7 +179,7 @@ def test_no_secret_is_in_anything_that_was_written_printed_or_listed_as_a_proces
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.chdir(tmp_path)
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
+    monkeypatch.setattr("memexp.launch.cloud.job_queue._import_sky", lambda instead: sky)
     words = ["tmaze", "pattern=S", "trainer.total_timesteps=1k", "trainer.num_envs=16", "trainer.horizon=8"]
     words += ["evaluation.random_episodes=4", "run=a"]
     said = ""
@@ -197,7 +197,7 @@ def test_no_secret_is_in_anything_that_was_written_printed_or_listed_as_a_proces
     watcher.join()
     said += type_command(capsys, "status").out + type_command(capsys, "logs", "b").out
 
-    assert any(b"memexp.launch.node" in line or b"memexp" in line for line in lines)
+    assert any(b"memexp.launch.cloud.node" in line or b"memexp" in line for line in lines)
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     hits = [file for file in files if SECRET.encode() in file.read_bytes()]
     assert {"run.json", "config.yaml", "provenance.json", "metrics.jsonl", "log.txt", "launches.jsonl"} <= {

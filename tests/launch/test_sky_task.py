@@ -13,11 +13,11 @@ import yaml
 from helpers.commands import files_below, type_command
 
 from memexp.config import UsageError
-from memexp.launch.cell import recipe_cells
-from memexp.launch.code import Code
-from memexp.launch.recipe import find_recipe
-from memexp.launch.resources import Resources
-from memexp.launch.sky_task import INFRA, check_infra, dump, make_task, sent_along, to_sky, validate
+from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.sky_task import INFRA, check_infra, dump, make_task, sent_along, to_sky, validate
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
@@ -88,7 +88,7 @@ def run_name(words: list[str]) -> str:
 
 
 def cell(**words: str):
-    return recipe_cells(find_recipe("tmaze"), {"run": "a.run", **words})[0]
+    return recipe_specs(find_recipe("tmaze"), {"run": "a.run", **words})[0]
 
 
 def as_sky(task: dict):
@@ -138,7 +138,7 @@ def test_what_a_node_types_resolves_to_the_config_that_was_planned(capsys):
         typed = type_command(capsys, "launch", *words, "--dry-run", "--json")
         (run,) = json.loads(typed.out)["runs"]
         recipe, *pairs = run["arguments"]
-        again = recipe_cells(find_recipe(recipe), dict(pair.split("=", 1) for pair in pairs))[0]
+        again = recipe_specs(find_recipe(recipe), dict(pair.split("=", 1) for pair in pairs))[0]
         assert (again.run, again.agent_steps) == (run_name(words), 2_000_000_000)
         assert again.config.arm == run["arm"]
 
@@ -265,7 +265,9 @@ def test_what_skypilot_refuses_is_refused_with_its_reason():
 
 def test_what_skypilot_has_found_right_is_not_asked_for_again(monkeypatch):
     asked = []
-    monkeypatch.setattr("memexp.launch.sky_task.to_sky", lambda sky, task: asked.append(task) or to_sky(sky, task))
+    monkeypatch.setattr(
+        "memexp.launch.cloud.sky_task.to_sky", lambda sky, task: asked.append(task) or to_sky(sky, task)
+    )
     one, other = (make_task(cell(run=name), Resources(), CODE) for name in ("a", "b"))
     for tasks in ([one], [one, other], [one]):  # they differ in name and words alone
         assert validate(tasks) is None

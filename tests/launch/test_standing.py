@@ -12,11 +12,12 @@ from helpers.sky import FakeSky
 from helpers.synthetic_runs import write_run
 from helpers.training import start_process, tiny, wait_for
 
-from memexp.launch import control, ledger
-from memexp.launch.ledger import Submission
-from memexp.launch.merge import price_of
-from memexp.launch.queue import Job
-from memexp.launch.starts import add_start
+from memexp.launch.cloud import submissions
+from memexp.launch.cloud.job_queue import Job
+from memexp.launch.cloud.submissions import Submission
+from memexp.launch.status import control
+from memexp.launch.status.attempts import add_start
+from memexp.launch.status.cloud_status import price_of
 from memexp.runs import RESTART, Exit, Run
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
@@ -26,14 +27,14 @@ PRICES = {"L4": {"spot": 3.0, "on_demand": 10.0}}
 @pytest.fixture
 def sky(monkeypatch) -> FakeSky:
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
+    monkeypatch.setattr("memexp.launch.cloud.job_queue._import_sky", lambda instead: sky)
     return sky
 
 
 def submitted(*names: str) -> None:
     """The ledger after a launch of these runs."""
     common = {"matrix": "m", "env": "maze", "arm": "S", "seed": 0, "total_timesteps": 1000}
-    ledger.write(Submission(run=name, **common, hours=2.0, dollars=[6.0, 20.0], prices=PRICES) for name in names)
+    submissions.write(Submission(run=name, **common, hours=2.0, dollars=[6.0, 20.0], prices=PRICES) for name in names)
 
 
 def rows(capsys, *targets: str) -> dict[str, dict]:
@@ -134,7 +135,7 @@ def test_the_dearest_price_counts_where_the_machine_is_not_known():
 
 
 def test_runs_of_this_machine_alone_do_not_ask_skypilot(capsys, home, monkeypatch):
-    monkeypatch.setattr("memexp.launch.merge.connect", lambda: pytest.fail("SkyPilot was asked"))
+    monkeypatch.setattr("memexp.launch.status.cloud_status.connect", lambda: pytest.fail("SkyPilot was asked"))
     write_run(home / "runs", "S", 0, [0.1], name="a")
     assert rows(capsys)["a"]["state"] == "done"
 
@@ -162,7 +163,7 @@ def test_watching_keeps_the_table_until_ctrl_c_and_does_not_ask_skypilot_every_t
     asked = []
     queue = sky.jobs.queue_v2
     sky.jobs.queue_v2 = lambda **words: asked.append(words) or queue(**words)
-    monkeypatch.setattr("memexp.launch.merge.time.sleep", look_again)
+    monkeypatch.setattr("memexp.launch.status.cloud_status.time.sleep", look_again)
     submitted("a")
     sky.add("a", "PENDING")
     typed = type_command(capsys, "status", "--watch")
@@ -231,7 +232,7 @@ def test_a_lock_of_another_file_with_the_same_number_is_nobodys(home, monkeypatc
     run.lock.touch()
     locks = home / "locks"
     locks.write_text(f"1: FLOCK  ADVISORY  WRITE {os.getpid()} fe:00:{run.lock.stat().st_ino} 0 EOF\n")
-    monkeypatch.setattr("memexp.launch.control.LOCKS", locks)
+    monkeypatch.setattr("memexp.launch.status.control.LOCKS", locks)
     assert control.trainer_of(run) is None
     with open(run.lock):
         assert control.trainer_of(run) == os.getpid()

@@ -11,14 +11,15 @@ from helpers.sky import FakeSky
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memexp.launch import LaunchError, ledger
-from memexp.launch.cell import recipe_cells
-from memexp.launch.code import Code
-from memexp.launch.queue import FIELDS, connect, require_cloud
-from memexp.launch.recipe import find_recipe
-from memexp.launch.resources import Resources
-from memexp.launch.sky_task import make_task
-from memexp.launch.submit import submit
+from memexp.launch import LaunchError
+from memexp.launch.cloud import submissions
+from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.job_queue import FIELDS, connect, require_cloud
+from memexp.launch.cloud.sky_task import make_task
+from memexp.launch.cloud.submit import submit
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 CODE = Code("c0ffee", "https://github.com/a/b", ())
@@ -26,7 +27,7 @@ CODE = Code("c0ffee", "https://github.com/a/b", ())
 
 def tasks(*names: str) -> list[dict]:
     recipe = find_recipe("tmaze")
-    return [make_task(recipe_cells(recipe, {"run": name})[0], Resources(), CODE) for name in names]
+    return [make_task(recipe_specs(recipe, {"run": name})[0], Resources(), CODE) for name in names]
 
 
 def quiet(line: str) -> None: ...
@@ -153,7 +154,7 @@ def test_a_refusal_gives_the_reason_that_the_queue_knows_and_counts_what_was_sub
 
 
 def test_without_an_enabled_cloud_the_command_says_so(monkeypatch):
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: FakeSky(clouds=()))
+    monkeypatch.setattr("memexp.launch.cloud.job_queue._import_sky", lambda instead: FakeSky(clouds=()))
     with pytest.raises(LaunchError, match=r"no cloud enabled: .*`sky check`.*nothing was submitted"):
         require_cloud(connect())
 
@@ -195,7 +196,7 @@ resources: {gpus: 8, bucket: "s3://mine/memexp"}
 def sky(monkeypatch, tmp_path) -> FakeSky:
     """A matrix file `small.yaml` here, and a server."""
     sky = FakeSky()
-    monkeypatch.setattr("memexp.launch.queue._import_sky", lambda instead: sky)
+    monkeypatch.setattr("memexp.launch.cloud.job_queue._import_sky", lambda instead: sky)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.yaml").write_text(MATRIX)
     return sky
@@ -208,10 +209,10 @@ def test_a_matrix_is_submitted_once_and_the_ledger_says_what_was_expected(sky, c
     typed = type_command(capsys, "launch", "small.yaml", "--skip-git-check")
     assert (typed.code, len(sky.names)) == (0, 4)
     assert "0 of 4 runs submitted; 4 there already" in typed.out
-    known = ledger.read()
+    known = submissions.read()
     assert set(known) == set(sky.names)
     assert known[sky.names[0]].prices["L4"].keys() == {"spot", "on_demand"}
-    assert stat.S_IMODE(os.stat(ledger.path()).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(submissions.path()).st_mode) == 0o600
 
 
 def test_seeds_added_later_are_all_that_is_submitted(sky, capsys):

@@ -4,8 +4,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memexp.policy.bags import Layout, padded_sums, token_sums
 from memexp.policy.encoder import TokenEncoder
+from memexp.policy.token_embedding_bag import Layout, padded_sums, token_sums
 from memexp.spaces import TokenSpace
 
 SPACE = TokenSpace(12, (10.0, 4.0, 255.0), categories=(0, 3, 5), unplaced=(2,), window=3)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from memexp.ppo.advantage import gae
 
 
-def gae_by_definition(rewards, values, ends, last_values, gamma, lam):
+def gae_by_definition(rewards, values, dones, last_values, gamma, lam):
     """A_t = sum_l (gamma lam)^l delta_{t+l}, summed until the first episode end (equation 16 of the paper)."""
     n, horizon = rewards.shape
     following = torch.cat([values[:, 1:], last_values[:, None]], 1)
@@ -16,9 +16,9 @@ def gae_by_definition(rewards, values, ends, last_values, gamma, lam):
         for t in range(horizon):
             weight = 1.0
             for s in range(t, horizon):
-                bootstrap = 0.0 if ends[i, s] else gamma * following[i, s]
+                bootstrap = 0.0 if dones[i, s] else gamma * following[i, s]
                 advantages[i, t] += weight * (rewards[i, s] + bootstrap - values[i, s])
-                if ends[i, s]:
+                if dones[i, s]:
                     break
                 weight *= gamma * lam
     return advantages
@@ -35,18 +35,18 @@ def gae_by_definition(rewards, values, ends, last_values, gamma, lam):
 def test_gae_is_the_sum_of_its_definition(n, horizon, gamma, lam, end_share, seed):
     g = torch.Generator().manual_seed(seed)
     rewards, values = torch.randn(2, n, horizon, generator=g, dtype=torch.float64)
-    ends = torch.rand(n, horizon, generator=g) < end_share
+    dones = torch.rand(n, horizon, generator=g) < end_share
     last = torch.randn(n, generator=g, dtype=torch.float64)
-    advantages, returns = gae(rewards, values, ends, last, gamma, lam)
-    expected = gae_by_definition(rewards, values, ends, last, gamma, lam)
+    advantages, returns = gae(rewards, values, dones, last, gamma, lam)
+    expected = gae_by_definition(rewards, values, dones, last, gamma, lam)
     torch.testing.assert_close(advantages, expected)
     torch.testing.assert_close(returns, expected + values)
 
 
 def test_nothing_flows_back_over_an_episode_end():
     rewards, values = torch.zeros(1, 4), torch.zeros(1, 4)
-    ends = torch.tensor([[False, True, False, False]])
+    dones = torch.tensor([[False, True, False, False]])
     rewards[0, 2] = 100.0
-    advantages, _ = gae(rewards, values, ends, torch.tensor([100.0]), 0.9, 0.9)
+    advantages, _ = gae(rewards, values, dones, torch.tensor([100.0]), 0.9, 0.9)
     assert advantages[0, :2].tolist() == [0, 0]
     assert (advantages[0, 2:] > 0).all()

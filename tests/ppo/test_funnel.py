@@ -7,7 +7,7 @@ from helpers.commands import files_below, type_command
 from helpers.cvc import RICH, SMALL
 
 from memexp.envs.cvc_random_maps import FUNNEL
-from memexp.launch.cell import word_text
+from memexp.launch.plan.run_spec import word_text
 from memexp.ppo import reference as module
 
 KNOBS = [f"{name}={word_text(value)}" for name, value in (SMALL | RICH | {"max_steps": 30}).items()]

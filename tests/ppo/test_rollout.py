@@ -7,7 +7,7 @@ import torch
 
 from memexp import envs
 from memexp.policy.actions import Categorical, log_prob, sample
-from memexp.ppo.rollout import Actor, Dice, Segments, collect
+from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
 
@@ -30,8 +30,8 @@ def rollout(env, horizon, gamma=0.5):
     n = env.num_agents
     actor = Actor(obs, policy.init_state(n, "cpu"), torch.ones(n, dtype=torch.bool))
     segments = Segments.empty(env, obs, horizon)
-    dice = Dice(0, n, 0, n, torch.device("cpu"))
-    last = collect(policy, env, actor, dice, segments, gamma, nullcontext(), Stopwatch(torch.device("cpu")))
+    noise = ActionNoise(0, n, 0, n, torch.device("cpu"))
+    last = collect(policy, env, actor, noise, segments, gamma, nullcontext(), Stopwatch(torch.device("cpu")))
     return segments, last, actor
 
 
@@ -49,8 +49,8 @@ def test_truncation_bootstraps_from_the_true_last_observation_and_the_old_memory
     env = envs.make("chain_recall", 3, k=k, episode_length=episode, num_symbols=8, seed=3)
     segments, _, _ = rollout(env, episode + 2)
     step = episode - 1
-    assert segments.ends[:, step].all()
-    assert segments.ends.sum() == 3
+    assert segments.dones[:, step].all()
+    assert segments.dones.sum() == 3
     paid = segments.rewards[:, step] - 0.5 * (last + 1 + 100 * (episode + 1))  # memory saw episode + 1 observations
     assert ((paid.abs() < 1e-4) | ((paid - 1).abs() < 1e-4)).all()
     assert segments.resets[:, 0].all()
@@ -88,7 +88,7 @@ def test_actions_are_drawn_with_the_policys_probabilities(num_actions):
 
 
 def test_what_an_agent_rolls_does_not_depend_on_the_number_of_ranks():
-    whole = Dice(7, 8, 0, 8, torch.device("cpu"))
-    halves = [Dice(7, 4, first, 8, torch.device("cpu")) for first in (0, 4)]
+    whole = ActionNoise(7, 8, 0, 8, torch.device("cpu"))
+    halves = [ActionNoise(7, 4, first, 8, torch.device("cpu")) for first in (0, 4)]
     for _ in range(3):
-        assert torch.equal(whole.roll(), torch.cat([half.roll() for half in halves]))
+        assert torch.equal(whole.sample(), torch.cat([half.sample() for half in halves]))

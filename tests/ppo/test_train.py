@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.envs.base import WorldError
-from memexp.launch.state import state_of
+from memexp.launch.status.state import state_of
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.stop import Stop
+from memexp.ppo.signals import Stop
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
 from memexp.runs.writer import Writer
@@ -215,7 +215,7 @@ def test_a_run_may_resume_on_another_kind_of_device():
     for _ in range(2):
         resumed = trainer.Trainer(config, ranks)
         resumed.restore(point)
-        rolls.append(resumed.dice.roll())
+        rolls.append(resumed.noise.sample())
     assert torch.equal(*rolls)
 
 

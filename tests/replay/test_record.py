@@ -7,7 +7,7 @@ from helpers.episodes import WORLDS, random_episode, through_a_page, world
 
 from memexp import envs
 from memexp.envs.grid import columns as col
-from memexp.envs.players import make_player
+from memexp.envs.scripted import make_player
 from memexp.replay.players import player_of
 from memexp.replay.record import NO_ACTION, record
 

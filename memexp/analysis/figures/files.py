@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.learning import LEARNING
 from memexp.analysis.figures.style import STYLE, figure_of, shortened
+from memexp.analysis.formatting import file_names, title_of
 from memexp.analysis.seeds import Environment
-from memexp.analysis.words import file_names, title_of
 
 OVERVIEW_COLUMNS = 3
 

@@ -7,9 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from memexp.analysis.figures.style import INK, Picture, Size, grid, label_room, legend, rows_of_text, styled
+from memexp.analysis.formatting import share
 from memexp.analysis.funnel import arm_funnel, random_funnel
 from memexp.analysis.seeds import Environment
-from memexp.analysis.words import share
 
 FLOOR = 1e-4
 """Smallest share that has a place of its own; less stands at the left end."""

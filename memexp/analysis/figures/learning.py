@@ -19,9 +19,9 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
+from memexp.analysis.formatting import short_count
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
-from memexp.analysis.words import short_count
 
 
 def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:

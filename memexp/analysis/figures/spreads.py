@@ -19,9 +19,9 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
+from memexp.analysis.formatting import short_count
 from memexp.analysis.scale import SOLVED, find_scale
 from memexp.analysis.seeds import Environment
-from memexp.analysis.words import short_count
 
 
 def draw_profiles(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:

@@ -16,10 +16,10 @@ from memexp.analysis.figures.style import (
     rows_of_text,
     styled,
 )
-from memexp.analysis.memory import SMALLEST_EFFECT
+from memexp.analysis.formatting import interval, number
+from memexp.analysis.memory_verdict import SMALLEST_EFFECT
 from memexp.analysis.seeds import Environment
 from memexp.analysis.statistics import iqm, iqm_interval
-from memexp.analysis.words import interval, number
 
 
 def draw_finals(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:

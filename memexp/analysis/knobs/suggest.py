@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
+from memexp.analysis.formatting import share
 from memexp.analysis.knobs.stage import Stage, stage
 from memexp.analysis.knobs.table import Knobs, Row, measured, turned, word
-from memexp.analysis.words import share
 
 MOVES = 1.5
 """Factor by which the share of a stage must rise to be called moved."""

@@ -13,10 +13,10 @@ from markupsafe import Markup, escape
 
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.style import svg_of
+from memexp.analysis.formatting import SYMBOLS, VERDICT_WORDS, file_name
 from memexp.analysis.report.provenance import provenance
 from memexp.analysis.report.sections import section, spent_words
 from memexp.analysis.seeds import Environment, Seed
-from memexp.analysis.words import SYMBOLS, VERDICT_WORDS, file_name
 from memexp.runs import MAX_GAP, home
 from memexp.runs.directory import write_atomically
 

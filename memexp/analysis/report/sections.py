@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from memexp.analysis.formatting import counted, dollars, duration, interval, number, share, short_count, title_of
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.timing import dollars_for
-from memexp.analysis.words import counted, dollars, duration, interval, number, share, short_count, title_of
 from memexp.config import count_name
 
 LEARNING_STATES = {"too_early": "too early to tell", "not_learned": "not learned"}

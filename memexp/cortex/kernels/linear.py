@@ -96,7 +96,7 @@ def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
     """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; oneDNN would have one of them copied and transposed first."""
     if not by_onednn(x):
         return grad.t() @ x
-    from memexp.cortex.kernels.product import transposed_product  # brings a compiler
+    from memexp.cortex.kernels.matmul import transposed_product  # brings a compiler
 
     return transposed_product(grad, x)
 

@@ -19,7 +19,7 @@ from memexp.config import UsageError
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
-from memexp.envs.puffer.promises import BrokenPromiseError, ParallelPromises, Promises
+from memexp.envs.puffer.api_checks import BrokenPromiseError, ParallelPromises, Promises
 
 ACT, LAST = 0, 1
 """Places of the two observations."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from memexp.cortex.kernels.agalite import number_of_states
 from memexp.cortex.kernels.agalite.plain import CHUNK, COPIES, EPS
 from memexp.cortex.kernels.cpu import constants, inlined, keep_mask, kernel, over_rows
-from memexp.cortex.kernels.elementary import sigmoid
+from memexp.cortex.kernels.vector_math import sigmoid
 
 
 def forward(

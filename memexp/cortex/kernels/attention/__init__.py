@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from memexp.cortex.kernels.attention import anywhere
-from memexp.cortex.kernels.attention.anywhere import blocks, hidden
+from memexp.cortex.kernels.attention import torch_backend
+from memexp.cortex.kernels.attention.torch_backend import blocks, hidden
 from memexp.cortex.kernels.shared import passes_for
 
 
@@ -69,7 +69,12 @@ def attention_step(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor, age: 
         The mean of the inputs under each head's softmax `[B, N, H]`, and the memory after the step.
     """
     acting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if acting and mem.numel() and mem.dtype == queries.dtype and (passes := passes_for(mem, __name__)) is not anywhere:
+    if (
+        acting
+        and mem.numel()
+        and mem.dtype == queries.dtype
+        and (passes := passes_for(mem, __name__)) is not torch_backend
+    ):
         return passes.step(*(a.contiguous() for a in (queries, ahead, mem, x, age)))
     return attention_step_plain(queries, ahead, mem, x, age)
 

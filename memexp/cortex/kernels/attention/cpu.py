@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memexp.cortex.kernels.cpu import add_product, clear, copy, dot, inlined, kernel, over_rows
-from memexp.cortex.kernels.elementary import softmax_in_place
-from memexp.cortex.kernels.product import multiply_add
+from memexp.cortex.kernels.matmul import multiply_add
+from memexp.cortex.kernels.vector_math import softmax_in_place
 
 QUERIES_AT_ONCE = 32
 ROWS_AT_ONCE = 4

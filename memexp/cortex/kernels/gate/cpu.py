@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import inlined, kernel, over_rows
-from memexp.cortex.kernels.elementary import sigmoid
+from memexp.cortex.kernels.vector_math import sigmoid
 
 
 def gates(x: Tensor, of_y: Tensor, bias: Tensor, gates: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import kernel, over_rows
-from memexp.cortex.kernels.product import ROWS, multiply_add
+from memexp.cortex.kernels.matmul import ROWS, multiply_add
 
 
 def head_products(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, bias: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from memexp.cortex.kernels.cpu import (
     over_rows,
     quarters,
 )
-from memexp.cortex.kernels.elementary import sigmoid
 from memexp.cortex.kernels.linear import product
+from memexp.cortex.kernels.vector_math import sigmoid
 
 
 def forward(

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import clear, constants, copy, dot, inlined, kernel, over_rows
-from memexp.cortex.kernels.elementary import softmax_in_place
+from memexp.cortex.kernels.vector_math import softmax_in_place
 
 ROWS_AT_ONCE = 64
 """Rows that one thread does one after the other, adding up what they contribute to the gradients of parameters."""

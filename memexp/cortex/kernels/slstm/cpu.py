@@ -15,9 +15,9 @@ from memexp.cortex.kernels.cpu import (
     over_rows,
     quarters,
 )
-from memexp.cortex.kernels.elementary import exp, log1p, sigmoid
-from memexp.cortex.kernels.product import ROWS, multiply_add
+from memexp.cortex.kernels.matmul import ROWS, multiply_add
 from memexp.cortex.kernels.slstm.plain import EPS
+from memexp.cortex.kernels.vector_math import exp, log1p, sigmoid
 
 
 def forward(

@@ -1,0 +1,1 @@
+"""Sends planned runs to SkyPilot as managed jobs; `node` is what runs there."""

@@ -1,0 +1,189 @@
+"""How fast training goes: measured figures, and which of them stands for a cell on a kind of machine.
+
+Figures come from three places, the nearest first: runs of the same cell (their metrics.jsonl), `memexp bench` on this
+machine ($MEMEXP_HOME/throughput.yaml), and the package's table (throughput.yaml beside this file).
+"""
+
+import os
+import re
+import statistics
+from dataclasses import dataclass
+from datetime import date
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from memexp.config import Config, UsageError, read_yaml
+from memexp.envs.config import ThirdParty
+from memexp.launch.plan.resources import is_kind
+from memexp.launch.plan.run_spec import RunSpec
+from memexp.launch.status.state import last_metrics
+from memexp.ppo.config import TrainConfig
+from memexp.runs import Run, find_runs, home
+from memexp.runs.directory import write_atomically
+
+TABLE = Path(__file__).with_name("throughput.yaml")
+STAND_IN = "AgSA"
+"""Pattern whose figures stand for patterns that have none: the slowest of those published."""
+CALIBRATION = 3
+"""Lines of metrics after which a run's own rate counts."""
+
+
+class Figure(Config):
+    """One measured throughput."""
+
+    hardware: str
+    """SkyPilot's kind of GPU ("L4"), or a CPU machine as run.json calls it ("2-core CPU")."""
+    gpus: int
+    env: str
+    pattern: str
+    mem_len: int | None = None
+    """None: not said, or without meaning for the pattern."""
+    num_layers: int | None = None
+    d_hidden: int | None = None
+    sps: float
+    """Agent steps per second of the whole node."""
+    source: str
+    date: date
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Expected agent steps per second, and the figure that says so."""
+
+    sps: float
+    basis: str
+    stands_for: str = ""
+    """Pattern that the figure, which is another's, stands for."""
+
+
+def user_table() -> Path:
+    return home() / "throughput.yaml"
+
+
+def figures() -> list[Figure]:
+    """This machine's figures, then the package's."""
+    return [*_read(user_table()), *_read(TABLE)]
+
+
+def _read(file: Path) -> list[Figure]:
+    return _parsed(file, file.stat().st_mtime_ns) if file.exists() else []
+
+
+@cache
+def _parsed(file: Path, changed: int) -> list[Figure]:
+    rows = read_yaml(file) or []
+    if not isinstance(rows, list):
+        raise UsageError(f"{file} is no list of figures")
+    return [Figure.parse(row, str(file)) for row in rows]
+
+
+def add_figure(figure: Figure, file: Path | None = None) -> Path:
+    """Write the figure into a table (by default this machine's), in place of one of its kind; returns the table."""
+    file = file or user_table()
+    key = figure.model_dump(exclude={"sps", "source", "date"})
+    others = [one for one in _read(file) if one.model_dump(exclude={"sps", "source", "date"}) != key]
+    head = "".join(line for line in file.read_text().splitlines(True) if line.startswith("#")) if file.exists() else ""
+    rows = [one.model_dump(exclude_none=True) for one in [*others, figure]]
+    body = "".join(f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000)}" for row in rows)
+    write_atomically(file, (head + body).encode())
+    return file
+
+
+def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
+    """What `memexp bench` measured, as a figure of today; a GPU is called as SkyPilot calls it, where that is known."""
+    pattern = _pattern_of(config)
+    kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
+    kind = next((kind for kind in kinds if is_hardware(f"1x {device}", kind, 1)), device) if gpus else cpu_name()
+    return Figure(
+        hardware=kind,
+        gpus=gpus,
+        env=_env_of(config),
+        pattern=pattern,
+        mem_len=config.cortex.mem_len if "X" in pattern else None,
+        num_layers=config.cortex.num_layers,
+        d_hidden=config.cortex.d_hidden,
+        sps=round(sps, 1),
+        source="memexp bench",
+        date=date.today(),
+    )
+
+
+def _pattern_of(config: TrainConfig) -> str:
+    """The pattern as figures call it, also where it is a list of layers."""
+    return config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
+
+
+def _env_of(config: TrainConfig) -> str:
+    """The environment as figures call it; other people's by their id, for each has a speed of its own."""
+    return config.env.id if isinstance(config.env, ThirdParty) else config.env.name
+
+
+def cpu_name() -> str:
+    """This machine without its GPUs, as run.json calls it."""
+    return f"{os.cpu_count()}-core CPU"
+
+
+def expected_speed(cell: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:
+    """What the tables say of the cell on `nodes` nodes of `gpus` GPUs of a kind; None where they know none of it.
+
+    Other numbers of GPUs are in proportion to the nearest smaller figure; nodes add up.
+    """
+    rows = [one for one in figures() if one.hardware == kind]
+    pattern, mem_len = _pattern_of(cell.config), cell.config.cortex.mem_len
+    same = [one for one in rows if one.pattern == pattern and one.mem_len in (None, mem_len)]
+    pool = same or [one for one in rows if one.pattern == STAND_IN]
+    if not pool:
+        return None
+    best = max(pool, key=lambda one: (_likeness(one, cell), one.gpus <= gpus, -abs(one.gpus - gpus)))
+    sps = best.sps * (gpus / best.gpus if gpus and best.gpus else 1) * nodes
+    stands = "" if same else pattern
+    size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
+    return Speed(sps, f"{best.pattern} on {size}, {best.source} ({best.date})", stands)
+
+
+def _likeness(figure: Figure, cell: RunSpec) -> int:
+    cortex = cell.config.cortex
+    wanted = {"env": _env_of(cell.config), "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
+    return sum(getattr(figure, key) == value for key, value in wanted.items())
+
+
+Arm = tuple[str | None, str, str]
+
+
+def measured_speeds() -> dict[Arm, list[tuple[str, Speed]]]:
+    """(matrix, environment, arm) -> (hardware, rate) of the runs that have measured one."""
+    speeds: dict[Arm, list[tuple[str, Speed]]] = {}
+    for run in find_runs():
+        if (sps := rate_of(run)) is None:
+            continue
+        try:
+            info = run.info
+        except (OSError, ValueError):
+            continue
+        if info.hardware:
+            speed = Speed(sps, f"measured in {run.name}")
+            speeds.setdefault((info.matrix, info.env, info.arm), []).append((info.hardware, speed))
+    return speeds
+
+
+def rate_of(run: Run) -> float | None:
+    """The run's agent steps per second, median of its last updates; None before there are enough of them."""
+    rates = [line["sps"] for line in last_metrics(run) if isinstance(line.get("sps"), (int, float))]
+    return statistics.median(rates) if len(rates) >= CALIBRATION else None
+
+
+def measured_speed(cell: RunSpec, kind: str, count: int, known: dict[Arm, list[tuple[str, Speed]]]) -> Speed | None:
+    """The rate that runs of the cell's arm had on `count` GPUs of a kind ("" and 0: on this kind of CPU machine)."""
+    found = known.get((cell.config.labels.matrix, cell.env, cell.config.arm), [])
+    fitting = [speed for hardware, speed in found if is_hardware(hardware, kind, count)]
+    return Speed(statistics.median(one.sps for one in fitting), fitting[-1].basis) if fitting else None
+
+
+def is_hardware(name: str, kind: str, count: int) -> bool:
+    """Whether run.json's '8x NVIDIA L4' is `count` GPUs of SkyPilot's kind ('L4'); a CPU machine is its whole name."""
+    if not count:
+        return name == kind
+    match = re.fullmatch(r"(\d+)x (.+)", name)
+    return match is not None and int(match[1]) == count and is_kind(match[2], kind)

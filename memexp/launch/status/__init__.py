@@ -1,0 +1,1 @@
+"""The state of every run, on this machine and in the cloud."""
