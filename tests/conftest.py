@@ -1,6 +1,7 @@
 """Settings of the whole suite: reproducible property tests without deadlines, and a home of its own for every test."""
 
 import pytest
+from helpers.golden import describe_golden
 from hypothesis import settings
 
 settings.register_profile("memexp", deadline=None, derandomize=True)
@@ -15,3 +16,8 @@ def home(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("MEMEXP_PRICES_FROM", "table")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return tmp_path / "home"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Says which golden data the tests used."""
+    terminalreporter.write_line(describe_golden())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.golden import GOLDEN
+from helpers.golden import GOLDEN, is_subset
 
 from memexp.config import UsageError
 from memexp.envs import make
@@ -43,9 +43,10 @@ def test_a_device_without_numba_cuda_is_refused_by_naming_what_to_install():
 
 @pytest.mark.slow
 def test_golden_cvc_and_assembly_recordings_replay_bit_by_bit_in_kernels():
-    files = sorted(GOLDEN.glob("[ac]*s/*.npz")) if ON_GPU else [GOLDEN / f"{name}.npz" for name in SHORT]
-    if not all(file.exists() for file in files) or not files:
-        pytest.skip(f"no golden data in {GOLDEN} (set MEMEXP_GOLDEN)")
+    files = sorted(GOLDEN.glob("[ac]*s/*.npz"))
+    if not ON_GPU:
+        files = [file for file in files if f"{file.parent.name}/{file.stem}" in SHORT]
+    assert len(files) >= (len(SHORT) if not is_subset(GOLDEN) else 3)
     steps = tell("replay", *map(str, files))
     assert len(steps) == len(files)
     assert min(steps.values()) >= 200
