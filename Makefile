@@ -5,13 +5,13 @@ RUN := $(VENV)/bin
 # torch comes first and alone: with it in place no other package pulls another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test quick lint e2e mutants clean
+.PHONY: demo test quick lint docs hooks e2e mutants clean
 
 demo: $(VENV)/ready
 	$(RUN)/memexp launch experiments/demo.yaml --local --jobs 2
 	$(RUN)/memexp report experiments/demo.yaml --out memexp_home/demo.html
 
-test: $(VENV)/ready lint
+test: $(VENV)/ready lint docs
 	OMP_NUM_THREADS=1 $(RUN)/pytest -n 2 --dist worksteal -q
 
 quick: $(VENV)/ready
@@ -22,6 +22,14 @@ lint: $(VENV)/ready
 	$(RUN)/ruff format --check .
 	$(RUN)/pyright
 	$(RUN)/lint-imports
+
+# The documentation pages and the API reference as one site, in build/site; every warning is an error.
+docs: $(VENV)/ready
+	$(RUN)/mkdocs build --strict --quiet
+
+# Ruff and the layering check before every commit.
+hooks: $(VENV)/ready
+	$(RUN)/pre-commit install
 
 # Launches against a real SkyPilot API server, with a Slurm cluster on this machine; Debian, as root.
 e2e: $(VENV)/ready
