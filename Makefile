@@ -25,7 +25,7 @@ lint: $(VENV)/ready
 
 # The documentation pages and the API reference as one site, in build/site; every warning is an error.
 docs: $(VENV)/ready
-	$(RUN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)/mkdocs build --strict --quiet
 
 # Ruff and the layering check before every commit.
 hooks: $(VENV)/ready

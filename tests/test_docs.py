@@ -1,0 +1,186 @@
+"""What the documentation names exists: commands, options, config keys, links, anchors, files, modules and tests."""
+
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+import typer
+
+from memexp.cli import app
+from memexp.ppo.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    + [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "api"]
+)
+CURRENT = [page for page in PAGES if page.parent.name != "log"]
+"""Pages about the code as it is; the log keeps the names of its day."""
+WIDTH = 110
+LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def each(pages: list[Path]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("page", pages, ids=name_of)
+
+
+def outside_of_code(page: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def inline_code(page: Path) -> list[str]:
+    return [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", outside_of_code(page))]
+
+
+def command_lines(page: Path) -> list[str]:
+    """Lines of ```bash blocks, comments left out, continued lines joined; inline code that starts with a program."""
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = [re.sub(r"\s#.*", "", line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    lines += [code for code in inline_code(page) if code.split()[0] in ("memexp", "python", "make")]
+    return [part.strip() for line in lines for part in line.split("&&") if part.strip()]
+
+
+@cache
+def options() -> dict[str, set[str]]:
+    """Command -> its options."""
+    return {
+        name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        for name, command in typer.main.get_command(app).commands.items()  # type: ignore[attr-defined]
+    }
+
+
+def wrong_words(line: str) -> list[str]:
+    """What a command line names that does not exist: commands, options, make targets, files and options of scripts."""
+    program, *words = shlex.split(line, comments=True)
+    words = [word.strip("[]") for word in words]
+    if program == "make":
+        targets = set(re.findall(r"^([\w.$()/]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+        targets = {target.replace("$(VENV)", ".venv") for target in targets}
+        return [f"make {word}" for word in words if "=" not in word and word not in targets]
+    given = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+    if program == "python":
+        script = ROOT / words[0]
+        if not script.is_file():
+            return [words[0]]
+        return [f"{words[0]} {option}" for option in given if f'"{option}"' not in script.read_text()]
+    if program != "memexp" or not words:
+        return []
+    known = options()
+    if words[0] in ("--help", "--version"):
+        return []
+    if words[0] not in known:
+        return [f"memexp {words[0]}"]
+    return [f"memexp {words[0]} {option}" for option in given if option not in known[words[0]]]
+
+
+@each(CURRENT)
+def test_every_command_and_option_exists(page):
+    assert [wrong for line in command_lines(page) for wrong in wrong_words(line)] == []
+
+
+def test_commands_and_options_that_do_not_exist_are_found():
+    assert wrong_words("memexp lunch demo") == ["memexp lunch"]
+    assert wrong_words("memexp launch demo --dryrun -t 3 --gpus=8") == ["memexp launch --dryrun"]
+    assert wrong_words("make demonstration") == ["make demonstration"]
+    assert wrong_words("python benchmarks/train.py --clok cpu") == ["benchmarks/train.py --clok"]
+    assert wrong_words("memexp launch experiments.yaml --dry-run") == []
+
+
+@each(CURRENT)
+def test_every_option_that_is_named_alone_exists(page):
+    known = {option for of_command in options().values() for option in of_command} | {"--help", "--version"}
+    scripts = "".join(file.read_text() for file in (ROOT / "benchmarks").glob("*.py"))
+    named = {
+        word.partition("=")[0]
+        for code in inline_code(page)
+        if code.startswith("-")
+        for word in re.split(r"[ /]", code)
+        if re.match(r"--?[a-z]", word)
+    }
+    assert [option for option in sorted(named) if option not in known and f'"{option}"' not in scripts] == []
+
+
+@each(CURRENT)
+def test_every_config_key_exists(page):
+    missing = []
+    for section, key in re.findall(r"\b(trainer|cortex|policy|curriculum|evaluation)\.(\w+)", page.read_text()):
+        config = TrainConfig.model_fields[section].annotation
+        if key not in config.model_fields and key not in ("py", "md", "svg"):  # type: ignore[union-attr]
+            missing.append(f"{section}.{key}")
+    assert missing == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and MkDocs make them."""
+    found = set()
+    for heading in re.findall(r"^#{1,6} (.+)$", outside_of_code(page), flags=re.MULTILINE):
+        text = re.sub(r"[^\w\s-]", "", LINK.sub(r"\1", heading).lower()).strip()
+        found |= {re.sub(r"\s", "-", text), re.sub(r"[-\s]+", "-", text)}
+    return found
+
+
+@each(PAGES)
+def test_every_relative_link_and_anchor_leads_somewhere(page):
+    broken = []
+    targets = [target for _, target in LINK.findall(outside_of_code(page))]
+    targets += re.findall(r'src="([^"]+)"', page.read_text())
+    for target in targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert broken == []
+
+
+@each(PAGES)
+def test_no_line_is_longer_than_110_characters_except_tables_and_urls(page):
+    lines = enumerate(page.read_text().splitlines(), start=1)
+    long = [n for n, line in lines if len(re.sub(r"\(?https?://\S+", "", line)) > WIDTH and not line.startswith("|")]
+    assert long == []
+
+
+@cache
+def sources() -> dict[str, str]:
+    """Path -> text of what the project's Python files hold."""
+    folders = ("memexp", "recipes", "tests", "benchmarks", "devops", "docs")
+    return {str(file.relative_to(ROOT)): file.read_text() for top in folders for file in (ROOT / top).rglob("*.py")}
+
+
+@each(CURRENT)
+def test_every_file_that_is_named_exists(page):
+    tops = {file.name for file in ROOT.iterdir()}
+    names = {Path(path).name for path in sources()}
+    missing = []
+    for code in inline_code(page):
+        if not re.fullmatch(r"[\w./*<>-]+", code) or "<" in code or code.startswith((".venv", "../", "/")):
+            continue
+        if "/" in code and code.split("/")[0] in tops - {"build"}:
+            if not any(ROOT.glob(code.rstrip("/"))):
+                missing.append(code)
+        elif re.fullmatch(r"\w+\.py", code) and code not in names | {"plain.py", "cpu.py", "gpu.py"}:
+            missing.append(code)
+    assert missing == []
+
+
+@each(CURRENT)
+def test_every_module_class_and_test_that_is_named_exists(page):
+    missing = []
+    for code in inline_code(page):
+        for dotted in re.findall(r"(?<![\w.])(?:memexp|recipes)(?:\.\w+)+", code):
+            parts = dotted.split(".")
+            paths = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
+            found = next(n for n, path in enumerate(paths) if f"{path}.py" in sources() or (ROOT / path).is_dir())
+            text = "".join(sources().get(name, "") for name in (f"{paths[found]}.py", f"{paths[found]}/__init__.py"))
+            if found and not re.search(rf"\b{parts[-found]}\b", text):
+                missing.append(dotted)
+        if re.fullmatch(r"test_\w+", code) and not any(f"def {code}(" in text for text in sources().values()):
+            missing.append(code)
+    assert missing == []
