@@ -30,8 +30,13 @@ def each(pages: list[Path]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("page", pages, ids=name_of)
 
 
+def text_of(page: Path) -> str:
+    """The page without the tables that are made from docstrings."""
+    return page.read_text().partition("<!-- The tables below are written by")[0]
+
+
 def outside_of_code(page: Path) -> str:
-    return re.sub(r"^ *```.*?^ *```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"^ *```.*?^ *```", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
 
 
 def inline_code(page: Path) -> list[str]:
@@ -109,7 +114,7 @@ def test_every_option_that_is_named_alone_exists(page):
 @each(CURRENT)
 def test_every_config_key_exists(page):
     missing = []
-    for section, key in re.findall(r"\b(trainer|cortex|policy|curriculum|evaluation)\.(\w+)", page.read_text()):
+    for section, key in re.findall(r"\b(trainer|cortex|policy|curriculum|evaluation)\.(\w+)", text_of(page)):
         config = TrainConfig.model_fields[section].annotation
         if key not in config.model_fields and key not in ("py", "md", "svg"):  # type: ignore[union-attr]
             missing.append(f"{section}.{key}")
@@ -184,3 +189,16 @@ def test_every_module_class_and_test_that_is_named_exists(page):
         if re.fullmatch(r"test_\w+", code) and not any(f"def {code}(" in text for text in sources().values()):
             missing.append(code)
     assert missing == []
+
+
+def test_the_architecture_page_lists_every_module_and_no_other():
+    """`python devops/site/tree.py` writes the tables again."""
+    tables = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Files\n")[2]
+    listed = set()
+    for section in re.split(r"^### ", tables, flags=re.MULTILINE)[1:]:
+        package = section.partition("\n")[0].rstrip("/")
+        for name in re.findall(r"^\| `([^`]+)`", section, flags=re.MULTILINE):
+            listed.add(f"{package}/{name}" + ("__init__.py" if name.endswith("/") else ""))
+    modules = {path for path in sources() if path.startswith("memexp/")}
+    assert modules - listed == {path for path in modules if re.fullmatch(r"memexp/(\w+/)?__init__\.py", path)}
+    assert listed <= modules
