@@ -154,13 +154,22 @@ def enter_worktree() -> None:
     os.environ |= {"PYTHONPATH": place, "OMP_NUM_THREADS": "1", "MEMEXP_GOLDEN": str(golden())}
 
 
+def tests_of(module: str) -> list[str]:
+    """The test files of the module's area, those first that name the module."""
+    files = [
+        file for folder in AREAS[area_of(module)].split() for file in sorted(Path().glob(f"{folder}/**/test_*.py"))
+    ]
+    files += [Path(file) for file in AREAS[area_of(module)].split() if file.endswith(".py")]
+    return [str(file) for file in sorted(files, key=lambda file: Path(module).stem not in file.read_text())]
+
+
 def golden() -> Path:
     return Path(os.environ.get("MEMEXP_GOLDEN", ROOT.parent / "shared" / "golden"))
 
 
 def try_mutant(spec: MutationSpec) -> Result:
     """Test one mutant in this worker's checkout."""
-    began, tests = time.monotonic(), AREAS[area_of(str(spec.module_path))]
+    began, tests = time.monotonic(), " ".join(tests_of(str(spec.module_path)))
     pytest = f"{sys.executable} -m pytest -x -q -n 0 -p no:cacheprovider --no-header {tests}"
     tried = mutate_and_test([spec], f"{pytest} -m 'not slow'", QUICK_S)
     if not tried.is_killed:
