@@ -2,7 +2,7 @@
 
 Scores are computed for blocks of queries and the keys that any of them may see, so that none outside the band is ever
 formed. Sizes: B rows, T queries, W window, N heads, d features a head; H = N d.
-`banded_attention_plain` is the definition, in blocks too; its gradients by hand are in `anywhere.py`, in PyTorch, and
+`banded_attention_plain` is the definition, in blocks too; its gradients by hand are in `torch_backend.py`, in PyTorch, and
 in `cpu.py`, in one Numba kernel a direction.
 """
 

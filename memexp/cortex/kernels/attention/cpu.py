@@ -1,6 +1,6 @@
 """Banded attention, its gradients and one step in Numba: a head of a row at a time, whose scores stay in the cache.
 
-The meaning of `attend` and `attend_back` is said in `anywhere.py`.
+The meaning of `attend` and `attend_back` is said in `torch_backend.py`.
 """
 
 import torch

@@ -1,7 +1,7 @@
 """`gru_gate`: the GRU-style gate of GTrXL (Parisotto et al. 2020, arXiv:1910.06764, section 3.2).
 
 `plain.py` is its definition. Here its matrix products, and between them four pointwise passes: `cpu.py` has them in
-Numba, `anywhere.py` in PyTorch. Gates take most of the arithmetic of a gated block.
+Numba, `torch_backend.py` in PyTorch. Gates take most of the arithmetic of a gated block.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""The pointwise passes of the gate in Numba, each once over its data; their meaning is said in `anywhere.py`."""
+"""The pointwise passes of the gate in Numba, each once over its data; their meaning is said in `torch_backend.py`."""
 
 import torch
 from torch import Tensor
