@@ -20,8 +20,8 @@ from memexp.config import (
     did_you_mean,
     override,
     parse_count,
+    parse_overrides,
     parse_value,
-    parse_words,
     read_yaml,
 )
 from memexp.ppo.config import TrainConfig
@@ -163,10 +163,10 @@ def test_a_wrong_override_names_what_is_wrong(key: str, value: str, named: str):
 
 
 def test_words_are_pairs_and_may_not_contradict_each_other():
-    assert parse_words(["a=1", "b=x=y", "a=1"]) == {"a": "1", "b": "x=y"}
+    assert parse_overrides(["a=1", "b=x=y", "a=1"]) == {"a": "1", "b": "x=y"}
     for words, named in ((["a"], "'a' is not KEY=VALUE"), (["=1"], "'=1' is not"), (["a=1", "a=2"], "given twice")):
         with pytest.raises(UsageError, match=named):
-            parse_words(words)
+            parse_overrides(words)
 
 
 def test_arguments_are_typed_by_the_functions_annotations():

@@ -68,10 +68,10 @@ def _options(context: Any) -> list[str]:
 
 def config_of(words: list[str]) -> tuple[Any, list[str]]:
     """The config that a recipe and its words stand for, and the words that say so."""
-    from memexp.config import parse_words
+    from memexp.config import parse_overrides
     from memexp.launch.plan.recipe import split_target
     from memexp.launch.plan.run_spec import recipe_specs
 
     recipe, pairs = split_target(words)
-    cell = recipe_specs(recipe, parse_words(pairs))[0]
+    cell = recipe_specs(recipe, parse_overrides(pairs))[0]
     return cell.config, cell.arguments

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from memexp.config import UsageError, bind_arguments, did_you_mean, parse_words
+from memexp.config import UsageError, bind_arguments, did_you_mean, parse_overrides
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
 from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
@@ -40,7 +40,7 @@ def _patterns(words: Sequence[str] = ()) -> Rows:
 
     A token that cannot be built at these sizes has None for its figures, and a `reason`.
     """
-    given = bind_arguments(cost, parse_words(words))
+    given = bind_arguments(cost, parse_overrides(words))
     asked = CortexConfig.parse(given)
     sizes = {key: getattr(asked, key) for key in ("d_hidden", "num_layers", "n_heads", "mem_len")}
     rows = [{"token": token, "summary": summary, **sizes} for token, summary in TOKENS.items()]

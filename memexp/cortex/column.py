@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import Derived, State, join_states, split_state
-from memexp.cortex.kernels.linear import Linear, gelu_linear, linear
-from memexp.cortex.kernels.mixing import mix_experts
+from memexp.cortex.cells.shared import ParameterCache, State, join_states, split_state
+from memexp.cortex.kernels.expert_mixture import mix_experts
+from memexp.cortex.kernels.linear import Linear, activated_linear, linear
 from memexp.cortex.kernels.norm import rms_norm
 
 RMS_EPS = 1.1920929e-07
@@ -61,7 +61,7 @@ class Column(nn.Module):
         """Have torch.compile make one graph of each expert, in place: names of parameters stay as they are.
 
         A graph is made at the first call with a number of steps, a type and a gradient mode; it serves any number of
-        rows but one, which makes its own. Each expert counts its graphs by itself, up to torch's limit of 8.
+        rows but one, which makes its q_bias. Each expert counts its graphs by itself, up to torch's limit of 8.
         """
         for expert in self.experts:
             expert.compile(fullgraph=True, dynamic=False, isolate_recompiles=True, backend=backend)
@@ -93,7 +93,7 @@ class RoutedColumn(Column):
         self.e_mixer = Mixer(count, width, d_key or width)
         self.router = Router(count, width, d_key or width, temperature, top_k, sqrt_scale, init)
         self.refiner = Refiner(count, width, d_key_local or width, local_temperature, center) if refine else None
-        self.head, self.constants = Head(width), Derived()
+        self.head, self.constants = Head(width), ParameterCache()
         self.alpha_main, self.alpha_col = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -102,17 +102,17 @@ class RoutedColumn(Column):
         # All parameters but those of experts, norm and head; what they make does not depend on rows or steps.
         parts = (self.e_mixer, self.router, self.refiner)
         parameters = (p for part in parts if part is not None for p in part.parameters())
-        query, own, out, preference, taste = self.constants(self._constants, *parameters)
+        query, q_bias, out, gate_b, gate_w = self.constants(self._constants, *parameters)
         total, mixed = mix_experts(
-            x, u, torch.stack(ys), linear(u, query), own, taste, preference, 1 / math.sqrt(self.e_mixer.d_key)
+            x, u, torch.stack(ys), linear(u, query), q_bias, gate_w, gate_b, 1 / math.sqrt(self.e_mixer.d_key)
         )
         rho = total + linear(mixed, out)
         return torch.addcmul(torch.addcmul(x, self.alpha_main, rho), self.alpha_col, self.head(rho)), state
 
     def _constants(self, *_: Tensor) -> tuple[Tensor, ...]:
-        query, own, out = self.e_mixer()
-        taste = torch.zeros_like(own) if self.refiner is None else self.refine * self.refiner()
-        return query, own, out, self.router(), taste
+        query, q_bias, out = self.e_mixer()
+        gate_w = torch.zeros_like(q_bias) if self.refiner is None else self.refine * self.refiner()
+        return query, q_bias, out, self.router(), gate_w
 
 
 class Mixer(nn.Module):
@@ -120,7 +120,7 @@ class Mixer(nn.Module):
 
     Since alpha weighs a sum of linear maps, neither the E keys and values nor the E results are formed: Q_e . W_k D_f =
     (W_k' Q_e) . D_f, and sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f. The pairs
-    of matrices that meet in there are multiplied once for all rows; `kernels/mixing` does what is between them.
+    of matrices that meet in there are multiplied once for all rows; `kernels/expert_mixture` does what is between them.
     """
 
     def __init__(self, count: int, width: int, d_key: int) -> None:
@@ -143,7 +143,7 @@ class Router(nn.Module):
     """G `[E]`, which experts count more, regardless of the step.
 
     The published initialisation has W_q = W_k = 0, where all four gradients vanish for ever. `trainable` starts with a
-    small random preference instead. With `top_k` the choice passes no gradient, as published.
+    small random gate_b instead. With `top_k` the choice passes no gradient, as published.
     """
 
     def __init__(
@@ -187,8 +187,8 @@ class Refiner(nn.Module):
         nn.init.uniform_(self.k_loc, -TINY, TINY)
 
     def forward(self) -> Tensor:
-        taste = self.k_loc @ self.Wq_tok.weight * self.scale
-        return taste - taste.mean(0) if self.center else taste
+        gate_w = self.k_loc @ self.Wq_tok.weight * self.scale
+        return gate_w - gate_w.mean(0) if self.center else gate_w
 
 
 class Head(nn.Module):
@@ -199,4 +199,4 @@ class Head(nn.Module):
         self.fc1, self.fc2 = Linear(width, 2 * width), Linear(2 * width, width)
 
     def forward(self, rho: Tensor) -> Tensor:
-        return self.fc2(gelu_linear(rho, self.fc1))
+        return self.fc2(activated_linear(rho, self.fc1, "gelu"))

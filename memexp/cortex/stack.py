@@ -159,8 +159,8 @@ def build_stack(
         UsageError: an unknown token or option, sizes that do not fit, or `compile` with a torch that cannot.
     """
     post_norm = cell_options.pop("post_norm", True)
-    _require_known(cell_options, Options, "cell option")
-    _require_known(cell_options.get("router", {}), RoutedColumn, "router option")
+    _check_known(cell_options, Options, "cell option")
+    _check_known(cell_options.get("router", {}), RoutedColumn, "router option")
     if memory not in ("on", "off"):
         raise UsageError(f"memory='{memory}'{did_you_mean(memory, ['on', 'off'])}")
     patterns = [pattern] * num_layers if isinstance(pattern, str) else pattern
@@ -179,7 +179,7 @@ def build_stack(
     return Stack(columns, d_hidden, memory, post_norm)
 
 
-def _require_known(words: Iterable[str], what: Callable[..., Any], kind: str) -> None:
+def _check_known(words: Iterable[str], what: Callable[..., Any], kind: str) -> None:
     known = list(inspect.signature(what).parameters)
     for word in words:
         if word not in known:

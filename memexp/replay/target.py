@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
 from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
 from memexp.envs.config import ENVIRONMENTS
@@ -57,7 +57,7 @@ def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
     A run comes before an environment of its name, unless knobs or a player are given, which only an environment takes.
     Raises UsageError for what does not fit, CheckpointError for a run without a checkpoint.
     """
-    names, pairs = [w for w in words if "=" not in w], parse_words(w for w in words if "=" in w)
+    names, pairs = [w for w in words if "=" not in w], parse_overrides(w for w in words if "=" in w)
     if len(names) != 1:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}

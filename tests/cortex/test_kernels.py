@@ -18,6 +18,8 @@ from memexp.cortex.kernels.agalite.plain import agalite_plain
 from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
+from memexp.cortex.kernels.expert_mixture import mix_experts
+from memexp.cortex.kernels.expert_mixture.plain import mix_experts_plain
 from memexp.cortex.kernels.gate import gru_gate, torch_backend
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.heads import head_products, head_products_plain
@@ -25,8 +27,6 @@ from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
 from memexp.cortex.kernels.matmul import transposed_product
-from memexp.cortex.kernels.mixing import mix_experts
-from memexp.cortex.kernels.mixing.plain import mix_experts_plain
 from memexp.cortex.kernels.norm import layer_norm, rms_norm
 from memexp.cortex.kernels.rtu import carry_traces, rtu, trace_factors
 from memexp.cortex.kernels.rtu.plain import rtu_plain
@@ -151,7 +151,7 @@ def test_a_nan_passes_the_gate_and_attention() -> None:
 def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, monkeypatch) -> None:
     torch.manual_seed(0)
     before, (inputs, resets) = torch.get_num_threads(), make(20, 5, 0.2)
-    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    monkeypatch.setattr(cpu, "MIN_PARALLEL_SIZE", 0)
     outcomes = []
     try:
         for count in (1, threads):
@@ -165,7 +165,7 @@ def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, m
 @pytest.mark.parametrize("rows", [1, 2, 7, 100])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_every_row_is_done_once_whatever_the_number_of_threads(rows: int, threads: int, monkeypatch) -> None:
-    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    monkeypatch.setattr(cpu, "MIN_PARALLEL_SIZE", 0)
     before, done = torch.get_num_threads(), torch.zeros(rows)
     try:
         torch.set_num_threads(threads)
@@ -294,7 +294,7 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
     for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, [a.float() for a in inputs]):
         torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
-    with mock.patch("memexp.cortex.kernels.gate.passes_for", return_value=torch_backend):
+    with mock.patch("memexp.cortex.kernels.gate.backend", return_value=torch_backend):
         for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
             torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
 

@@ -372,14 +372,14 @@ def test_every_space_of_observations_arrives_as_it_was_shown(make, seen):
     for _ in range(3):
         act(env)
     from memexp.envs.base import mix64
-    from memexp.policy.gym_encoders import _piece
+    from memexp.policy.gym_encoders import read_part
     from memexp.spaces import StructSpace
 
     expected, _ = plain.reset(seed=mix64(0, 0, 0) >> 33)
     obs = env.reset()
     flat = np.concatenate([np.ravel(leaf) for leaf in leaves(expected)]).astype(np.float32)
     if isinstance(env.observation, StructSpace):
-        shown = torch.cat([_piece(obs[:1], part).float().flatten() for part in env.observation.parts])
+        shown = torch.cat([read_part(obs[:1], part).float().flatten() for part in env.observation.parts])
     else:
         shown = obs[0].float().flatten()
     assert shown.tolist() == flat.tolist()

@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, require_heads
+from memexp.cortex.cells.shared import State, accumulator_dtype, check_heads
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_first_steps
 from memexp.cortex.kernels.linear import Linear
@@ -28,7 +28,7 @@ class AGaLiTe(nn.Module):
 
     def __init__(self, d_hidden: int, n_heads: int = 8, eta: int = 6) -> None:
         super().__init__()
-        require_heads("AGaLiTe", d_hidden, n_heads)
+        check_heads("AGaLiTe", d_hidden, n_heads)
         self.n_heads, self.d, self.eta = n_heads, d_hidden // n_heads, eta
         self.kqvbg_proj = Linear(d_hidden, 5 * d_hidden, bias=False)
         self.p123_proj = Linear(d_hidden, 3 * eta * n_heads, bias=False)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import Derived, State, accumulator_dtype, without_influence
+from memexp.cortex.cells.shared import ParameterCache, State, accumulator_dtype, with_zero_gradient
 from memexp.cortex.kernels.linear import Linear
 from memexp.cortex.kernels.rtu import TraceFactors, carry_traces, rtu, trace_factors
 
@@ -73,7 +73,7 @@ class Axon(nn.Module):
         self.w1 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.w2 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.out_proj = Linear(2 * d_hidden, out_dim or d_hidden)
-        self.constants = Derived()
+        self.constants = ParameterCache()
         self.mixer = mixer
         if mixer == "dense":
             self.input_proj = Linear(d_hidden, d_hidden, bias=False)
@@ -95,7 +95,7 @@ class Axon(nn.Module):
         decay, weight, factors = self.constants(constants, *parameters)
         if state is None:
             c = weight * u.unsqueeze(-2)
-            return without_influence(self._output(c, x.dtype), [self.theta_log]), {}
+            return with_zero_gradient(self._output(c, x.dtype), [self.theta_log]), {}
         before, traces = state["c"].detach().to(real), state["traces"].detach().to(real)
         c, sums = rtu(u, decay, weight, self._with_past_credit(before, traces), resets)
         with torch.no_grad():

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import Derived, State, accumulator_dtype
-from memexp.cortex.kernels.conv import depthwise_conv, depthwise_step, steps_by_kernel
+from memexp.cortex.cells.shared import ParameterCache, State, accumulator_dtype
+from memexp.cortex.kernels.conv import depthwise_conv, depthwise_step, has_step_kernel
 
 
 class CausalConv(nn.Module):
@@ -23,7 +23,7 @@ class CausalConv(nn.Module):
             raise ValueError(f"causal convolution: kernel={kernel} must be at least 1")
         self.d_hidden, self.kernel, self.mixing = d_hidden, kernel, mixing
         self.conv = nn.Conv1d(d_hidden, d_hidden, kernel, groups=1 if mixing else d_hidden)  # holds W and b, no more
-        self.factors = Derived()
+        self.factors = ParameterCache()
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
         return {"conv": torch.zeros(batch, self.kernel, self.d_hidden, device=device, dtype=dtype)}
@@ -36,7 +36,7 @@ class CausalConv(nn.Module):
             return (F.linear(x, last_tap, bias) if self.mixing else torch.addcmul(bias, x, last_tap[:, 0])), {}
         T, K = x.shape[1], self.kernel
         factors = self.factors(oldest_first, self.conv.weight)
-        if T == 1 and not self.mixing and steps_by_kernel(x, state["conv"], factors):
+        if T == 1 and not self.mixing and has_step_kernel(x, state["conv"], factors):
             y, last = depthwise_step(state["conv"], x[:, 0], factors, bias, resets)
             return y[:, None], {"conv": last}
         past = state["conv"].to(x.dtype)

@@ -25,9 +25,9 @@ from memexp.cortex.cells.shared import (
     State,
     accumulator_dtype,
     add_product,
+    check_heads,
     full_precision,
     join_states,
-    require_heads,
     split_state,
 )
 from memexp.cortex.kernels.linear import Linear
@@ -46,7 +46,7 @@ class MLSTM(nn.Module):
         self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, chunk: int = 64, axon: bool = False
     ) -> None:
         super().__init__()
-        require_heads("mLSTM", d_hidden, n_heads)
+        check_heads("mLSTM", d_hidden, n_heads)
         self.n_heads, self.d, self.chunk = n_heads, d_hidden // n_heads, chunk
         self.conv1d_cell = CausalConv(d_hidden, conv_kernel)
         self.axon = axon

@@ -26,7 +26,7 @@ class HeadNorm(nn.Module):
         return layer_norm(x, self.weight, 1e-5, self.n_heads)
 
 
-class Derived:
+class ParameterCache:
     """What is computed from parameters alone, kept from call to call while no gradients are recorded.
 
     It is computed again once a parameter was written to or replaced, or any optimiser of torch has made a step (fused
@@ -60,8 +60,8 @@ class Derived:
                 return False
         return True
 
-    def __reduce__(self) -> tuple[type["Derived"], tuple[()]]:
-        return Derived, ()  # a copy of a module keeps its own
+    def __reduce__(self) -> tuple[type["ParameterCache"], tuple[()]]:
+        return ParameterCache, ()  # a copy of a module keeps its own
 
 
 def _may_be_kept(parameters: tuple[Tensor, ...]) -> bool:
@@ -79,22 +79,22 @@ def _count_optimizer_step(*_: Any) -> None:
 register_optimizer_step_post_hook(_count_optimizer_step)
 
 
-def require_heads(cell: str, width: int, n_heads: int) -> None:
+def check_heads(cell: str, width: int, n_heads: int) -> None:
     """Raise ValueError unless `n_heads` divides `width`."""
     if width % n_heads:
         raise ValueError(f"{cell}: {n_heads} heads do not divide a width of {width}")
 
 
-def without_influence(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+def with_zero_gradient(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
     """`y`, on record as depending on `parameters` with derivative zero.
 
     A memory-ablated twin has the same parameters as its original. Those that cannot matter get gradients of zero
     rather than none at all, so that optimisers and gradient reduction treat both alike.
     """
-    return _WithoutInfluence.apply(y, *parameters) if torch.is_grad_enabled() else y  # type: ignore[return-value]
+    return _WithZeroGradient.apply(y, *parameters) if torch.is_grad_enabled() else y  # type: ignore[return-value]
 
 
-class _WithoutInfluence(torch.autograd.Function):
+class _WithZeroGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, *parameters):
         ctx.save_for_backward(*parameters)

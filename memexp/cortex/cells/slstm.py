@@ -18,15 +18,15 @@ from torch.nn import functional as F
 from memexp.cortex.cells.axon import AxonLayer
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.shared import (
-    Derived,
     HeadNorm,
+    ParameterCache,
     State,
     accumulator_dtype,
+    check_heads,
     full_precision,
     join_states,
-    require_heads,
     split_state,
-    without_influence,
+    with_zero_gradient,
 )
 from memexp.cortex.kernels.heads import head_products
 from memexp.cortex.kernels.slstm import EPS, slstm
@@ -40,7 +40,7 @@ class SLSTM(nn.Module):
 
     def __init__(self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, axon: bool = False) -> None:
         super().__init__()
-        require_heads("sLSTM", d_hidden, n_heads)
+        check_heads("sLSTM", d_hidden, n_heads)
         self.d_hidden, self.n_heads, d = d_hidden, n_heads, d_hidden // n_heads
         self.conv1d_cell = CausalConv(d_hidden, conv_kernel)
         self.axon = axon
@@ -48,7 +48,7 @@ class SLSTM(nn.Module):
             self.if_fused, self.zo_fused = AxonLayer(d_hidden, 2 * d_hidden), AxonLayer(d_hidden, 2 * d_hidden)
         else:
             self.igate, self.fgate, self.zgate, self.ogate = (HeadMatrices(n_heads, d) for _ in range(4))
-            self.pairs = Derived(), Derived()
+            self.pairs = ParameterCache(), ParameterCache()
         self.recurrent_kernel = nn.Parameter(torch.zeros(n_heads, 4 * d, d))
         bias = torch.zeros(n_heads, 4, d)
         bias[:, 1] = torch.linspace(3.0, 6.0, d)
@@ -77,16 +77,16 @@ class SLSTM(nn.Module):
 
     def _first_steps(self, x: Tensor) -> Tensor:
         """The output where every step is the first of an episode: y = c = n = 0, so that i = 1 and n' = 1."""
-        idle = [self.recurrent_kernel, *self.conv1d_cell.parameters()]
+        unused = [self.recurrent_kernel, *self.conv1d_cell.parameters()]
         if self.axon:
             z, o = self.zo_fused(x, None, None)[0].unflatten(-1, (2, self.n_heads, -1)).unbind(-3)
-            idle += self.if_fused.parameters()
+            unused += self.if_fused.parameters()
         else:
             heads = x.unflatten(-1, (self.n_heads, 1, -1))  # [B, T, N, 1, d]
             z, o = (heads @ self.zgate.weight).squeeze(-2), (heads @ self.ogate.weight).squeeze(-2)
-            idle += [self.igate.weight, self.fgate.weight]
+            unused += [self.igate.weight, self.fgate.weight]
         y = torch.sigmoid(o + self.bias[:, 3]) * torch.tanh(z + self.bias[:, 2]) / (1 + EPS)
-        return self.outnorm(without_influence(y.flatten(-2), idle))
+        return self.outnorm(with_zero_gradient(y.flatten(-2), unused))
 
     def _terms(self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
         """What the gates i, f and z, o receive from the input, `[B, T, N, 4, d]`; and new Axon states."""

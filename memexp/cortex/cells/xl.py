@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, require_heads, without_influence
+from memexp.cortex.cells.shared import State, accumulator_dtype, check_heads, full_precision, with_zero_gradient
 from memexp.cortex.kernels.attention import attention_step, banded_attention
 from memexp.cortex.kernels.linear import Linear, linear_over_memory
 
@@ -35,7 +35,7 @@ class XL(nn.Module):
         super().__init__()
         if mem_len < 0:
             raise ValueError(f"mem_len={mem_len} must not be negative")
-        require_heads("Transformer-XL attention", d_hidden, n_heads)
+        check_heads("Transformer-XL attention", d_hidden, n_heads)
         self.d_hidden, self.n_heads, self.d, self.mem_len = d_hidden, n_heads, d_hidden // n_heads, mem_len
         self.published = published
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (Linear(d_hidden, d_hidden) for _ in range(4))
@@ -78,8 +78,8 @@ class XL(nn.Module):
     def _only_itself(self, x: Tensor) -> Tensor:
         """Attention without memory: the softmax over one key is 1."""
         y = self.o_proj(self.v_proj(x))
-        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
-        return without_influence(y, idle)
+        unused = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return with_zero_gradient(y, unused)
 
     def _step(self, x: Tensor, mem: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """One step x `[B, H]` over mem `[B, M, H]` and x itself; also the memory after it.
@@ -95,10 +95,10 @@ class XL(nn.Module):
             w_k, w_v = (linear.weight.to(dtype).view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
             scale = 1 / math.sqrt(self.d)
             queries = ((q + self.u[:, None]) * scale @ w_k).transpose(0, 1)  # [B, N, H]
-            ahead = ((q + self.v[:, None]) * scale @ r).transpose(0, 1)  # [B, N, M+1]
-            mixed, mem = attention_step(queries, ahead, mem, x, age)
+            pos_scores = ((q + self.v[:, None]) * scale @ r).transpose(0, 1)  # [B, N, M+1]
+            mixed, mem = attention_step(queries, pos_scores, mem, x, age)
             heads = (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
-        return without_influence(self.o_proj(heads.to(x.dtype)), [self.k_proj.bias]), mem
+        return with_zero_gradient(self.o_proj(heads.to(x.dtype)), [self.k_proj.bias]), mem
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
         """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""

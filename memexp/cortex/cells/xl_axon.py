@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.cells.axon import AxonLayer
-from memexp.cortex.cells.shared import State, join_states, split_state, without_influence
+from memexp.cortex.cells.shared import State, join_states, split_state, with_zero_gradient
 from memexp.cortex.cells.xl import XL
 
 PREFIXES = ["q.", "k.", "v."]
@@ -53,8 +53,8 @@ class XLAxon(XL):
 
     def _only_itself(self, x: Tensor) -> Tensor:
         y = self.o_proj(self.v_proj(x, None, None)[0])
-        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
-        return without_influence(y, idle)
+        unused = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return with_zero_gradient(y, unused)
 
     def _starts(self, age: Tensor, resets: Tensor | None, T: int) -> Tensor:
         """Where in the run an Axon layer must start afresh, `[B, M+T]`."""

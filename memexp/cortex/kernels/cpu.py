@@ -47,11 +47,11 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 def over_rows(run: Callable[..., None], rows: int, *arguments: Tensor) -> None:
     """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
     arrays = [a.detach().numpy() if a.requires_grad else a.numpy() for a in arguments]
-    parts = torch.get_num_threads() if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
+    parts = torch.get_num_threads() if max(a.size for a in arrays) >= MIN_PARALLEL_SIZE else 1
     run(rows, min(parts, rows), openmp(), *arrays)
 
 
-_WORTH_SPREADING = 16_384
+MIN_PARALLEL_SIZE = 16_384
 """Numbers in the largest array from which on several threads take less time than waking them does."""
 
 

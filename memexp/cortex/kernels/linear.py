@@ -8,6 +8,7 @@ times for that of W: benchmarks/kernels.py). Elsewhere, in other precisions and 
 
 import functools
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,21 +25,11 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Linear.apply(x, weight, bias)  # type: ignore[return-value]
 
 
-def silu_linear(x: Tensor, layer: "Linear") -> Tensor:
-    """silu(layer(x)); without gradients oneDNN applies silu to each sum before it writes it."""
-    return _activated(x, layer, "swish") if _acts(x) else F.silu(layer(x))
-
-
-def gelu_linear(x: Tensor, layer: "Linear") -> Tensor:
-    """gelu(layer(x)), in the same way."""
-    return _activated(x, layer, "gelu") if _acts(x) else F.gelu(layer(x))
-
-
-def _acts(x: Tensor) -> bool:
-    return not torch.is_grad_enabled() and by_onednn(x)
-
-
-def _activated(x: Tensor, layer: "Linear", then: str) -> Tensor:
+def activated_linear(x: Tensor, layer: "Linear", activation: Literal["silu", "gelu"]) -> Tensor:
+    """activation(layer(x)). Without gradients oneDNN applies the activation to each sum before it writes it."""
+    if torch.is_grad_enabled() or not by_onednn(x):
+        return getattr(F, activation)(layer(x))
+    then = "swish" if activation == "silu" else "gelu"
     return _onednn(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias, then).view(*x.shape[:-1], -1)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.agalite.plain import CHUNK, State, agalite_plain
-from memexp.cortex.kernels.shared import by_device, call, has_kernel
+from memexp.cortex.kernels.shared import call, has_kernel, operator
 
 
 def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
@@ -45,35 +45,19 @@ def number_of_states(T: int, saving: bool) -> int:
     return (T + CHUNK - 1) // CHUNK + 1 if saving else 1
 
 
-@torch.library.custom_op("memexp::agalite", mutates_args=())
-def _agalite(
+def _fake_forward(
     projected: Tensor, factors: Tensor, K0: Tensor, V0: Tensor, s0: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """y, and K, V, s `[B, C+1, ...]` before each of the C chunks (if `saving`, else C = 0) and after the last."""
-    raise NotImplementedError
+    """y, and K, V, s `[B, C+1, ...]` before each of the C chunks (C = 0 unless `saving`) and after the last."""
+    B, T, N, _, d = projected.shape
+    K, V, s = (a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0))
+    return projected.new_empty(B, T, N, d), K, V, s
 
 
-@torch.library.custom_op("memexp::agalite_backward", mutates_args=())
-def _agalite_backward(
+def _fake_backward(
     dy: Tensor, projected: Tensor, factors: Tensor, K: Tensor, V: Tensor, s: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Gradients of projected and factors."""
-    raise NotImplementedError
-
-
-by_device(_agalite, __name__, "forward")
-by_device(_agalite_backward, __name__, "backward")
-
-
-@_agalite.register_fake
-def _(projected, factors, K0, V0, s0, resets, saving):
-    B, T, N, _, d = projected.shape
-    states = [a.new_empty(B, number_of_states(T, saving), *a.shape[1:]) for a in (K0, V0, s0)]
-    return projected.new_empty(B, T, N, d), *states
-
-
-@_agalite_backward.register_fake
-def _(dy, projected, factors, K, V, s, resets):
     return torch.empty_like(projected), torch.empty_like(factors)
 
 
@@ -82,8 +66,10 @@ def _save(ctx, inputs, output) -> None:
     ctx.save_for_backward(projected, factors, *output[1:], resets)
 
 
-def _backward(ctx, dy, *d_states):
+def _gradients(ctx, dy, *d_states):
     return *_agalite_backward(dy.contiguous(), *ctx.saved_tensors), None, None, None, None, None
 
 
-_agalite.register_autograd(_backward, setup_context=_save)
+_agalite = operator(__name__, "forward", _fake_forward)
+_agalite_backward = operator(__name__, "backward", _fake_backward)
+_agalite.register_autograd(_gradients, setup_context=_save)

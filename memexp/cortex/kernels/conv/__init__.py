@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memexp.cortex.kernels.shared import by_numba
+from memexp.cortex.kernels.shared import runs_in_numba
 
 
 def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:
@@ -28,9 +28,9 @@ def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list
     return _DepthwiseConv.apply(run, weight, bias, same_episode)  # type: ignore[return-value]
 
 
-def steps_by_kernel(x: Tensor, past: Tensor, weight: Tensor) -> bool:
+def has_step_kernel(x: Tensor, past: Tensor, weight: Tensor) -> bool:
     """Whether `depthwise_step` does a step with these."""
-    return not torch.is_grad_enabled() and by_numba(x) and past.dtype == weight.dtype == x.dtype
+    return not torch.is_grad_enabled() and runs_in_numba(x) and past.dtype == weight.dtype == x.dtype
 
 
 def depthwise_step(

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.linear import gradient_of_weight, product
-from memexp.cortex.kernels.shared import passes_for
+from memexp.cortex.kernels.shared import backend
 
 
 def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def _gate(
     x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The output `[n, H]`, r and z `[n, 2 H]`, h and r x `[n, H]`."""
-    passes = passes_for(x, __name__)
+    passes = backend(x, __name__)
     gates, of_y = product(x, from_x), product(y, from_y)
     reset = passes.gates(x, of_y, bias, gates)
     h = product(reset, candidate)
@@ -55,10 +55,10 @@ class _GRUGate(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *grads):
         x, y, gates, h, reset, from_y, from_x, candidate = ctx.saved_tensors
-        shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), passes_for(x, __name__)
-        dh = passes.candidate_back(d_out, gates, h)
+        shape, d_out, passes = grads[0].shape, grads[0].reshape(-1, x.shape[1]), backend(x, __name__)
+        dh = passes.candidate_backward(d_out, gates, h)
         d_reset = product(dh, candidate.t())
-        d_terms, d_gates, dx, d_bias = passes.gates_back(d_out, x, gates, h, dh, d_reset)
+        d_terms, d_gates, dx, d_bias = passes.gates_backward(d_out, x, gates, h, dh, d_reset)
         dx += product(d_gates, from_x.t())
         weights = (gradient_of_weight(a, b) for a, b in ((d_terms, y), (d_gates, x), (dh, reset)))
         return dx.view(shape), product(d_terms, from_y.t()).view(shape), *weights, d_bias

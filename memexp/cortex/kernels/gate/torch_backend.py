@@ -19,13 +19,13 @@ def mix(x: Tensor, of_y: Tensor, gates: Tensor, h: Tensor) -> Tensor:
     return torch.addcmul(x, gates[:, width:], h - x)
 
 
-def candidate_back(d_out: Tensor, gates: Tensor, h: Tensor) -> Tensor:
+def candidate_backward(d_out: Tensor, gates: Tensor, h: Tensor) -> Tensor:
     """The gradient of what h's tanh receives, `[n, W]`."""
     let_in = d_out * gates[:, h.shape[1] :]
     return torch.addcmul(let_in, let_in, h * h, value=-1)
 
 
-def gates_back(
+def gates_backward(
     d_out: Tensor, x: Tensor, gates: Tensor, h: Tensor, dh: Tensor, d_reset: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the terms of r, z and h together `[n, 3 W]`, of r's and z's `[n, 2 W]`, of x but for what flows

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memexp.cortex.kernels.shared import by_numba
+from memexp.cortex.kernels.shared import runs_in_numba
 
 
 def head_products(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, bias: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def head_products(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, bias: Tensor
     Returns:
         `[B, T, N, 4, d]`.
     """
-    if not by_numba(a):
+    if not runs_in_numba(a):
         return head_products_plain(a, b, of_a, of_b, bias)
     return _HeadProducts.apply(a, b, of_a, of_b, bias)  # type: ignore[return-value]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memexp.cortex.kernels.shared import by_numba
+from memexp.cortex.kernels.shared import runs_in_numba
 
 
 def layer_norm(x: Tensor, weight: Tensor, eps: float, groups: int = 1) -> Tensor:
@@ -29,6 +29,6 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _by_kernel(x: Tensor, weight: Tensor, eps: float, groups: int, centred: bool) -> Tensor | None:
-    if torch.is_grad_enabled() or not by_numba(x) or weight.dtype != x.dtype:
+    if torch.is_grad_enabled() or not runs_in_numba(x) or weight.dtype != x.dtype:
         return None
     return import_module(f"{__name__}.cpu").norm(x, weight, eps, groups, centred)  # brings a compiler

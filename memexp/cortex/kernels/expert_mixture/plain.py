@@ -6,13 +6,13 @@ from torch.nn import functional as F
 
 
 def mix_experts_plain(
-    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, own: Tensor, taste: Tensor, preference: Tensor, scale: float
+    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """What `mix_experts` computes; the oracle of its tests."""
     D = ys.movedim(0, -2) - u.unsqueeze(-2)  # [..., E, H]
-    alpha = torch.softmax(preference + F.linear(u, taste), dim=-1)
+    alpha = torch.softmax(gate_b + F.linear(u, gate_w), dim=-1)
     shared = (query.unsqueeze(-2) * D).sum(-1, keepdim=True)  # [..., f, 1]
-    attention = torch.softmax((D @ own.t() + shared) * scale, dim=-2)  # [..., f, e]
+    attention = torch.softmax((D @ q_bias.t() + shared) * scale, dim=-2)  # [..., f, e]
     weights = (attention * alpha.unsqueeze(-2)).sum(-1)
     total = (alpha.unsqueeze(-1) * D).sum(-2) + u - x
     return total, (weights.unsqueeze(-1) * D).sum(-2)

@@ -10,37 +10,37 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memexp.cortex.kernels.mixing.plain import mix_experts_plain
-from memexp.cortex.kernels.shared import by_numba
+from memexp.cortex.kernels.expert_mixture.plain import mix_experts_plain
+from memexp.cortex.kernels.shared import runs_in_numba
 
 
 def mix_experts(
-    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, own: Tensor, taste: Tensor, preference: Tensor, scale: float
+    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
     """sum_e alpha_e D_e + u - x, and sum_f w_f D_f, with D_e = y_e - u and
 
-        alpha = softmax_e(preference_e + taste_e . u)    w_f = sum_e alpha_e softmax_f((query + own_e) . D_f scale)
+        alpha = softmax_e(gate_b_e + gate_w_e . u)    w_f = sum_e alpha_e softmax_f((query + q_bias_e) . D_f scale)
 
     Args:
         x, u: `[..., H]`, the column's input, and normed.
         ys: `[E, ..., H]`, what the experts make of u.
         query: `[..., H]`.
-        own, taste: `[E, H]`.
-        preference: `[E]`.
+        q_bias, gate_w: `[E, H]`.
+        gate_b: `[E]`.
     """
-    if not by_numba(x):
-        return mix_experts_plain(x, u, ys, query, own, taste, preference, scale)
-    return _MixExperts.apply(x, u, ys, query, own, taste, preference, scale)  # type: ignore[return-value]
+    if not runs_in_numba(x):
+        return mix_experts_plain(x, u, ys, query, q_bias, gate_w, gate_b, scale)
+    return _MixExperts.apply(x, u, ys, query, q_bias, gate_w, gate_b, scale)  # type: ignore[return-value]
 
 
 class _MixExperts(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, u, ys, query, own, taste, preference, scale):
+    def forward(ctx, x, u, ys, query, q_bias, gate_w, gate_b, scale):
         shape, width = x.shape, x.shape[-1]
         x, u, query = (a.reshape(-1, width) for a in (x, u, query))
         ys = ys.reshape(len(ys), -1, width)
-        inputs = (u, ys, query, own, taste)
-        *results, alpha, attention = _passes().mix(x, *inputs, preference, scale)
+        inputs = (u, ys, query, q_bias, gate_w)
+        *results, alpha, attention = import_module(f"{__name__}.cpu").mix(x, *inputs, gate_b, scale)
         ctx.save_for_backward(*inputs, alpha, attention)
         ctx.scale = scale
         return tuple(a.view(shape) for a in results)
@@ -50,10 +50,8 @@ class _MixExperts(torch.autograd.Function):
     def backward(ctx, *grads):
         shape, saved = grads[0].shape, ctx.saved_tensors
         d_total, d_mixed = (a.reshape(-1, shape[-1]) for a in grads)
-        du, d_ys, d_query, d_own, d_taste, d_preference = _passes().mix_back(d_total, d_mixed, *saved, ctx.scale)
+        du, d_ys, d_query, d_q_bias, d_gate_w, d_gate_b = import_module(f"{__name__}.cpu").mix_backward(
+            d_total, d_mixed, *saved, ctx.scale
+        )
         d_ys = d_ys.view(len(d_ys), *shape)
-        return -grads[0], du.view(shape), d_ys, d_query.view(shape), d_own, d_taste, d_preference, None
-
-
-def _passes():
-    return import_module(f"{__name__}.cpu")  # when it is needed: it brings a compiler
+        return -grads[0], du.view(shape), d_ys, d_query.view(shape), d_q_bias, d_gate_w, d_gate_b, None
