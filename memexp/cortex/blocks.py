@@ -64,7 +64,7 @@ class PassThrough(Block):
 
 
 class PostUpGated(Block):
-    """a = Gate1(x, cell(LN(x))),  y = Gate2(a, W_2 silu(W_1 LN(a))); the feed-forward part is `factor` times as wide."""
+    """a = Gate1(x, cell(LN(x))),  y = Gate2(a, W_2 silu(W_1 LN(a))).  The feed-forward part is `factor` times wider."""
 
     def __init__(self, cell: nn.Module, width: int, factor: float = 1.5) -> None:
         super().__init__(cell)

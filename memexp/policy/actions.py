@@ -1,10 +1,13 @@
-"""Distributions over actions: the actor head's outputs give samples, log-probabilities and entropies.
+"""Distributions over actions. The actor head's `outputs` `[..., num_outputs]` choose one of a family:
 
-A sample is a function of uniform random numbers, so it does not depend on which rank or device draws it.
+sample(outputs, uniform)    actions `[N, *shape]` for uniform random numbers in [0, 1) `[N, *shape]`: a sample does
+                            not depend on which rank or device draws it
+mode(outputs)               the most probable actions `[..., *shape]`
+log_prob(outputs, actions)  log-probability `[...]`; the log-density if actions are continuous
+entropy(outputs)            entropy `[...]`, nats; `max_entropy` is that of the widest initial distribution
 """
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,32 +19,8 @@ INITIAL_LOG_STD = -0.5
 """Actions range from -1 to 1: a standard deviation of 0.6 reaches the whole range but rarely leaves it."""
 
 
-class Actions(Protocol):
-    """A family of distributions. The actor head's `outputs` `[..., num_outputs]` are the parameters of one."""
-
-    num_outputs: int
-    max_entropy: float
-    """Entropy of the widest distribution that a policy starts with, nats."""
-
-    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
-        """Actions `[N, *shape]` for uniform numbers in [0, 1) `[N, *shape]`."""
-        ...
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """The most probable actions `[..., *shape]`."""
-        ...
-
-    def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
-        """Log-probability `[...]` of actions `[..., *shape]`; the log-density if actions are continuous."""
-        ...
-
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Entropy `[...]`, nats."""
-        ...
-
-
-def build_actions(space: ActionSpace) -> Actions:
-    """The distributions over the actions of `space`."""
+def build_actions(space: ActionSpace) -> "Actions":
+    """The family of distributions over the actions of `space`."""
     if isinstance(space, ContinuousActions):
         return Gaussian(space.size)
     if isinstance(space, MultiDiscreteActions):
@@ -122,6 +101,9 @@ class Gaussian:
 
     def entropy(self, outputs: Tensor) -> Tensor:
         return (outputs.chunk(2, -1)[1] + STANDARD_NORMAL_ENTROPY).sum(-1)
+
+
+Actions = Categorical | MultiCategorical | Gaussian
 
 
 class AppendLogStd(nn.Module):

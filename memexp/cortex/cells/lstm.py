@@ -18,7 +18,7 @@ class LSTM(nn.Module):
     def __init__(self, d_hidden: int) -> None:
         super().__init__()
         self.d_hidden = d_hidden
-        # The parameters alone, under their names in torch.nn.LSTM, which torch.compile does not take as a module.
+        # Only the parameters of torch.nn.LSTM, with their names: torch.compile does not accept the module.
         self.net = nn.ParameterDict(nn.LSTM(d_hidden, d_hidden).named_parameters())
         for name, parameter in self.net.named_parameters():
             nn.init.orthogonal_(parameter) if name.startswith("weight") else nn.init.ones_(parameter)

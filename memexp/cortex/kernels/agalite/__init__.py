@@ -1,8 +1,8 @@
 """`agalite`: the gated linear attention of AGaLiTe (Pramanik et al. 2023, arXiv:2310.15719), over whole sequences.
 
 `plain.py` is its definition, `cpu.py` one pass in Numba, `gpu.py` one in Triton. Sizes: B rows, T steps, N heads, d
-features a head, E = eta. The fast forms never hold the `[E, d]` states of all steps: the forward pass keeps those at
-the start of each chunk of `CHUNK` steps, from which the backward pass recomputes the others.
+features per head, E = eta. To save memory, the fast forms keep the `[E, d]` states only at the start of each chunk of
+`CHUNK` steps; the backward pass recomputes the others.
 """
 
 import torch
@@ -13,7 +13,7 @@ from memexp.cortex.kernels.shared import call, has_kernel, operator
 
 
 def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
-    """The recurrences of `cells/agalite.py` in the turned frame, and their read-out.
+    """The recurrences of `cells/agalite.py` in the rotated frame, and their output.
 
     g = sigmoid(gamma) x sigmoid(p3)    b = g (relu(k) x relu(p1))    phi = relu(q) x relu(p2)
     K' = b - (1 - g) K    s' = b + (1 - g) s    V' = sigmoid(beta) v - (1 - sigmoid(beta)) V
@@ -26,8 +26,8 @@ def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | N
         resets: `[B, T]` bool, True where the state is cleared before a step; None for nowhere.
 
     Returns:
-        y `[B, T, N, d]` and the state after the last step. Gradients flow into the first two arguments, and neither
-        into the state nor out of it.
+        y `[B, T, N, d]` and the state after the last step. Gradients flow into the first two arguments only; the state
+        has none.
     """
     if not has_kernel(projected):
         y, after = agalite_plain(projected, factors, state, resets)
@@ -35,13 +35,13 @@ def agalite(projected: Tensor, factors: Tensor, state: State, resets: Tensor | N
     inputs = (a.contiguous() for a in (projected, factors, *state))
     y, *states = call(_agalite, *inputs, resets, torch.is_grad_enabled())
     K, V, s = (a[:, -1].detach() for a in states)
-    if torch.is_grad_enabled():  # a view would keep the states of all chunks
+    if torch.is_grad_enabled():  # a view would keep the states of all chunks in memory
         K, V, s = K.clone(), V.clone(), s.clone()
     return y, (K, V, s)
 
 
 def number_of_states(T: int, saving: bool) -> int:
-    """How many states of T steps the forward pass returns."""
+    """The number of states that the forward pass returns for T steps."""
     return (T + CHUNK - 1) // CHUNK + 1 if saving else 1
 
 

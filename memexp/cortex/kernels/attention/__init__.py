@@ -28,8 +28,8 @@ def banded_attention(
         q: `[B, T, H]`, queries.
         kv: `[B, W+T, 2 H]`, keys and values of the W steps before the first query, and of the queries' steps.
         r: `[W+1, H]`, the projected codes of the distances W, .., 1, 0.
-        u, v: `[N, d]`, what is added to queries that meet keys, and distances.
-        episode, episodes: int64 `[B, T]` and `[B, W+T]`; a query sees the keys of its own episode alone.
+        u, v: `[N, d]`, biases of the queries that are multiplied with keys, and with distances.
+        episode, episodes: int64 `[B, T]` and `[B, W+T]`; a query sees only the keys of its own episode.
 
     Returns:
         y `[B, T, H]`. Gradients flow into the first five arguments.
@@ -41,7 +41,7 @@ def banded_attention(
 def banded_attention_plain(
     q: Tensor, kv: Tensor, r: Tensor, u: Tensor, v: Tensor, episode: Tensor, episodes: Tensor
 ) -> Tensor:
-    """What `banded_attention` computes, in blocks too, with gradients by autograd."""
+    """The definition of `banded_attention`, in blocks too, with gradients by autograd."""
     N, d = u.shape
     q, k, values = (a.unflatten(-1, (N, d)).transpose(1, 2) for a in (q, *kv.chunk(2, dim=-1)))  # [B, N, ., d]
     to_key, to_distance = ((q + bias[:, None]) / math.sqrt(d) for bias in (u, v))
@@ -55,33 +55,28 @@ def banded_attention_plain(
 
 
 def attention_step(queries: Tensor, pos_scores: Tensor, mem: Tensor, x: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
-    """One step over a memory of inputs, of which keys and values are not formed.
+    """One step of attention to a memory of inputs, without computing their keys and values.
 
     Args:
         queries: `[B, N, H]`, whose products with inputs are the scores.
-        pos_scores: `[B, N, M+1]`, the scores' part that depends on the distance alone: M, .., 1, 0.
-        mem: `[B, M, H]`, the last M inputs, newest last, of which the last age count.
+        pos_scores: `[B, N, M+1]`, the scores' part that depends only on the distance: M, .., 1, 0.
+        mem: `[B, M, H]`, the last M inputs, newest last; only the last `age` are visible.
         x: `[B, H]`, this step's input.
         age: int64 `[B]`.
 
     Returns:
         The mean of the inputs under each head's softmax `[B, N, H]`, and the memory after the step.
     """
-    acting = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    if (
-        acting
-        and mem.numel()
-        and mem.dtype == queries.dtype
-        and (passes := backend(mem, __name__)) is not torch_backend
-    ):
-        return passes.step(*(a.contiguous() for a in (queries, pos_scores, mem, x, age)))
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or not mem.numel() or mem.dtype != queries.dtype
+    if not plain and (numba := backend(mem, __name__)) is not torch_backend:
+        return numba.step(*(a.contiguous() for a in (queries, pos_scores, mem, x, age)))
     return attention_step_plain(queries, pos_scores, mem, x, age)
 
 
 def attention_step_plain(
     queries: Tensor, pos_scores: Tensor, mem: Tensor, x: Tensor, age: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What `attention_step` computes."""
+    """The definition of `attention_step`."""
     run, M = torch.cat([mem, x[:, None]], dim=1), mem.shape[1]
     inputs = run.to(queries.dtype)
     hidden_slots = torch.arange(M + 1, device=x.device) < M - age[:, None]

@@ -1,6 +1,6 @@
-"""Banded attention, its gradients and one step in Numba: a head of a row at a time, whose scores stay in the cache.
+"""Banded attention, its gradients and one step in Numba, one head of one row at a time: its scores stay in the cache.
 
-The meaning of `attend` and `attend_backward` is said in `torch_backend.py`.
+`torch_backend.py` documents `attend` and `attend_backward`.
 """
 
 import torch
@@ -13,7 +13,7 @@ from memexp.cortex.kernels.vector_math import softmax_in_place
 
 QUERIES_AT_ONCE = 32
 ROWS_AT_ONCE = 4
-"""Rows that one thread does one after the other, adding up what they contribute to the gradient of r."""
+"""Rows that one thread takes in turn; it adds up their gradients of r."""
 
 
 def attend(
@@ -63,7 +63,7 @@ def _step(queries, pos_scores, mem, x, age, weights, mixed, new, first, end):
 
 @inlined
 def _scores(queries, pos_scores, mem, x, new, start, weights):
-    """Scores of the visible slots and of x itself; and the memory moved on by one slot, while it passes."""
+    """Scores of the visible slots and of x itself; also moves the memory on by one slot."""
     M, N = len(mem), len(queries)
     for j in range(M):
         if j:
@@ -117,7 +117,7 @@ def _transpose(x, left, y):
 
 @inlined
 def _weigh(scores, pos_scores, episode, episodes):
-    """In place: the softmax over a window's visible keys, 0 for the others."""
+    """Replace scores by the softmax over a window's visible keys, 0 for the others."""
     lowest = scores.dtype.type(-1e30)
     for k in range(len(scores)):
         scores[k] = scores[k] + pos_scores[k] if episodes[k] == episode else lowest
@@ -155,7 +155,7 @@ def _attend_back(
 
 @inlined
 def _weigh_back(d, weights, band, near):
-    """From gradients of the weights to those of the scores, in place, and those of the band alone."""
+    """Replace gradients of the weights by those of the scores, and copy those of the band."""
     flow = d.dtype.type(0.0)
     for j in range(len(d)):
         flow += weights[j] * d[j]

@@ -1,6 +1,6 @@
 """Banded attention and its gradients in PyTorch, for any device. Sizes: Q queries of a block, K = W + Q keys.
 
-Heads come first in here, so that each is one batched product over rows of strided inputs, without copies.
+Heads are the first axis, so that each is one batched product over rows of strided inputs, without copies.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import Tensor
 from memexp.cortex.kernels.linear import gradient_of_weight, product
 
 QUERIES_AT_ONCE = {"cpu": 32, "cuda": 128}
-"""Queries of one block, by device: few waste less on keys outside the band, many take fewer and larger operations."""
+"""Queries per block, by device: few waste less on keys outside the band, many need fewer operations."""
 
 
 def attend(
@@ -66,7 +66,7 @@ def heads(N: int, H: int) -> list[slice]:
 
 
 def blocks(T: int, window: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Queries of each block, and the keys that they reach."""
+    """The queries of each block, and the keys in their windows."""
     size = QUERIES_AT_ONCE.get(device.type, 128)
     for start in range(0, T, size):
         stop = min(start + size, T)
@@ -81,7 +81,7 @@ def softmax(scores: Tensor, pos_scores: Tensor, episode: Tensor, episodes: Tenso
 
 
 def hidden(episode: Tensor, episodes: Tensor) -> Tensor:
-    """`[B, Q, K]`, -inf where key j is out of query i's window or belongs to another episode, else 0."""
+    """`[B, Q, K]`, -inf if key j is outside query i's window or belongs to another episode, else 0."""
     (Q, K), device = (episode.shape[1], episodes.shape[1]), episode.device
     offset = torch.arange(K, device=device) - torch.arange(Q, device=device)[:, None]
     visible = (offset >= 0) & (offset <= K - Q) & (episode[:, :, None] == episodes[:, None])

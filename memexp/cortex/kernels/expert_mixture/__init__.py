@@ -1,7 +1,6 @@
-"""`mix_experts`: what a column makes of its experts' outputs, between the matrix products around it.
+"""`mix_experts`: a column's mixture of its experts' outputs, without the matrix products before and after it.
 
-`plain.py` is its definition, `cpu.py` one pass over the rows in Numba, and one for the gradients. Sizes: E experts, H
-features.
+`plain.py` is its definition; `cpu.py` computes it and its gradients in Numba. Sizes: E experts, H features.
 """
 
 from importlib import import_module
@@ -22,11 +21,10 @@ def mix_experts(
         alpha = softmax_e(gate_b_e + gate_w_e . u)    w_f = sum_e alpha_e softmax_f((query + q_bias_e) . D_f scale)
 
     Args:
-        x, u: `[..., H]`, the column's input, and normed.
-        ys: `[E, ..., H]`, what the experts make of u.
-        query: `[..., H]`.
-        q_bias, gate_w: `[E, H]`.
-        gate_b: `[E]`.
+        x, u: `[..., H]`, the column's input before and after its norm.
+        ys: `[E, ..., H]`, the experts' outputs for u.
+        query, q_bias: `[..., H]` and `[E, H]`, the attention's query of a step, and of an expert.
+        gate_w, gate_b: `[E, H]` and `[E]`, weight and bias of alpha.
     """
     if not runs_in_numba(x):
         return mix_experts_plain(x, u, ys, query, q_bias, gate_w, gate_b, scale)

@@ -1,4 +1,4 @@
-"""The mixing of experts and its gradients, row by row. Sizes: n rows, E experts, H features."""
+"""`mix_experts` and its gradients, row by row. Sizes: n rows, E experts, H features."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,13 @@ from memexp.cortex.kernels.cpu import clear, constants, copy, dot, inlined, kern
 from memexp.cortex.kernels.vector_math import softmax_in_place
 
 ROWS_AT_ONCE = 64
-"""Rows that one thread does one after the other, adding up what they contribute to the gradients of parameters."""
+"""Rows that one thread takes in turn; it adds up their gradients of parameters."""
 
 
 def mix(
     x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two results `[n, H]`, and what the backward pass needs: alpha `[n, E]` and the attention `[n, e, f]`."""
+    """The two results `[n, H]`, and for the backward pass alpha `[n, E]` and the attention `[n, e, f]`."""
     (n, H), E = u.shape, len(ys)
     total, mixed, D = torch.empty_like(u), torch.empty_like(u), u.new_empty(n, E, H)
     alpha, attention = u.new_empty(n, E), u.new_empty(n, E, E)
@@ -90,7 +90,7 @@ def _mix_back(
 
 @inlined
 def _weight(alpha, attention, f):
-    """How much D_f counts in the second result."""
+    """The weight of D_f in the second result."""
     total = alpha.dtype.type(0.0)
     for e in range(len(alpha)):
         total += alpha[e] * attention[e, f]
@@ -99,7 +99,7 @@ def _weight(alpha, attention, f):
 
 @inlined
 def _scores_back(scale, alpha, attention, d_weight, d_alpha, d_shared, d_score):
-    """Gradients of the scores, of their shared part and, added to what is there, of alpha."""
+    """Gradients of the scores and of their shared part; adds to the gradient of alpha."""
     zero = alpha.dtype.type(0.0)
     for f in range(len(alpha)):
         d_shared[f] = zero
@@ -144,7 +144,7 @@ def _add_both(a, b, x, y, z):
 
 @inlined
 def _add_both_ways(a, x, dx, y, dy):
-    """dx += a x and dy += a y: gradients of a product's factors."""
+    """dx += a x and dy += a y, the gradients of a product's factors."""
     for j in range(len(x)):
         dx[j] += a * x[j]
         dy[j] += a * y[j]

@@ -1,4 +1,4 @@
-"""The mixing of experts as its equations say."""
+"""The definition of the mixture of experts."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 def mix_experts_plain(
     x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """What `mix_experts` computes; the oracle of its tests."""
+    """The definition of `mix_experts`, which its tests compare with."""
     D = ys.movedim(0, -2) - u.unsqueeze(-2)  # [..., E, H]
     alpha = torch.softmax(gate_b + F.linear(u, gate_w), dim=-1)
     shared = (query.unsqueeze(-2) * D).sum(-1, keepdim=True)  # [..., f, 1]

@@ -1,7 +1,7 @@
 """`gru_gate`: the GRU-style gate of GTrXL (Parisotto et al. 2020, arXiv:1910.06764, section 3.2).
 
-`plain.py` is its definition. Here its matrix products, and between them four pointwise passes: `cpu.py` has them in
-Numba, `torch_backend.py` in PyTorch. Gates take most of the arithmetic of a gated block.
+`plain.py` is its definition. The fast form is matrix products, here, and four pointwise passes between them, in
+`cpu.py` (Numba) and `torch_backend.py` (PyTorch). Gates are most of the arithmetic of a gated block.
 """
 
 import torch
@@ -17,11 +17,11 @@ def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Te
     """r = sigmoid(W_r y + U_r x)    z = sigmoid(W_z y + U_z x - b)    h = tanh(W_g y + U_g (r x))    (1 - z) x + z h
 
     Args:
-        x, y: `[..., H]`, what is kept and what is let in.
-        from_y: `[3 * H, H]`, the matrices W_r, W_z, W_g one below the other.
+        x, y: `[..., H]`, the old value and the new input.
+        from_y: `[3 * H, H]`, the matrices W_r, W_z, W_g stacked.
         from_x: `[2 * H, H]`, U_r and U_z.
         candidate: `[H, H]`, U_g.
-        bias: `[H]`, b; the larger, the more is kept.
+        bias: `[H]`, b; a larger bias keeps more of x.
     """
     if torch.is_autocast_enabled(x.device.type) or torch.compiler.is_compiling():
         return gru_gate_plain(x, y, from_y, from_x, candidate, bias)

@@ -1,4 +1,4 @@
-"""The pointwise passes of the gate in Numba, each once over its data; their meaning is said in `torch_backend.py`."""
+"""The pointwise passes of the gate in Numba, each once over its data. `torch_backend.py` documents them."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""The gate of GTrXL as its equations say."""
+"""The definition of the gate of GTrXL."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def gru_gate_plain(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
-    """What `gru_gate` computes; the oracle of its tests."""
+    """The definition of `gru_gate`, which its tests compare with."""
     ry, zy, hy = F.linear(y, from_y).chunk(3, dim=-1)
     rx, zx = F.linear(x, from_x).chunk(2, dim=-1)
     r, z = torch.sigmoid(ry + rx), torch.sigmoid(zy + zx - bias)

@@ -1,7 +1,7 @@
-"""`head_products`: two inputs, each times a matrix a head, side by side. `cpu.py` has it in Numba.
+"""`head_products`: two block-diagonal linear maps, with one matrix per head, side by side. `cpu.py` has it in Numba.
 
-The matrices are small: for PyTorch each is a batched product over strided heads, and joining the two one more copy.
-Sizes: N heads, d features a head, H = N d.
+In PyTorch each is a batched product of small matrices over strided heads, and joining both is one more copy. Sizes: N
+heads, d features per head, H = N d.
 """
 
 from importlib import import_module
@@ -30,7 +30,7 @@ def head_products(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, bias: Tensor
 
 
 def head_products_plain(a: Tensor, b: Tensor, of_a: Tensor, of_b: Tensor, bias: Tensor) -> Tensor:
-    """What `head_products` computes; the oracle of its tests."""
+    """The definition of `head_products`, which its tests compare with."""
 
     def product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         y = torch.baddbmm(bias.flatten(1).unsqueeze(1), by_head(x, len(weight)), weight)
@@ -48,7 +48,7 @@ class _HeadProducts(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a, b, of_a, of_b, bias):
         ctx.save_for_backward(a, b, of_a, of_b)
-        passes = import_module(f"{__name__}.cpu")  # when it is needed: it brings a compiler
+        passes = import_module(f"{__name__}.cpu")  # Numba is slow to import
         return passes.head_products(a.flatten(0, 1), b.flatten(0, 1), of_a, of_b, bias).unflatten(0, a.shape[:2])
 
     @staticmethod

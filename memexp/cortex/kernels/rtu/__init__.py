@@ -11,7 +11,7 @@ from memexp.cortex.kernels.shared import call, has_kernel, operator
 
 
 def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """c_t = lambda c_{t-1} + w u_t, and what the traces of lambda and w need.
+    """c_t = lambda c_{t-1} + w u_t, and the sums that the traces of lambda and w need.
 
     Complex numbers are pairs (real, imaginary). Gradients flow into u, decay, weight and c0.
 
@@ -23,7 +23,7 @@ def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | N
 
     Returns:
         c `[B, T, 2, H]`, and `[B, 4, H]` without gradient: sum_t lambda^(T-1-t) c_{t-1} and sum_t lambda^(T-1-t) u_t
-        over the last step's episode, each a pair.
+        over the last step's episode, each a complex pair.
     """
     if not has_kernel(u):
         return rtu_plain(u, decay, weight, c0, resets)

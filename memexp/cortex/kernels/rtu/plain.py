@@ -19,7 +19,7 @@ def carry_traces(
 
 
 def rtu_plain(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What `rtu` computes, by a loop over steps; the oracle of its tests."""
+    """The definition of `rtu`: a loop over steps, which its tests compare with."""
     lam, w, c = (torch.complex(*pair.unbind(-2)) for pair in (decay, weight, c0))
     states, inputs, cs = torch.zeros_like(c), torch.zeros_like(c), []
     for t in range(u.shape[1]):

@@ -1,9 +1,9 @@
 """`slstm`: the recurrence of sLSTM (xLSTM: Beck et al. 2024, arXiv:2405.04517, eq. 8-18), over whole sequences.
 
 `plain.py` is its definition, `cpu.py` one pass in Numba, `gpu.py` one in Triton. Sizes: B rows, T steps, N heads, d
-features a head.
+features per head.
 
-The backward pass carries the adjoints of c and n, and that of m only as its excess over theirs, which the eps of y
+The backward pass carries the gradients of c and n. Of the gradient of m it carries only the excess E that the eps in y
 causes: with A = i' dL/di' and F = f' dL/df', A + F = c' dL/dc' + n' dL/dn', so that E = dL/dm' - A - F obeys
 E = [carried >= i of the next step] E_next - dL/dy y eps / (n' + eps).
 """
