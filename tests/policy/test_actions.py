@@ -54,6 +54,12 @@ def test_a_choice_is_the_inverse_of_its_distribution_function():
     assert actions.sample(outputs.expand(6, -1), uniform).tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_a_choice_of_probability_zero_is_never_drawn():
+    outputs = torch.tensor([[-torch.inf, 0.0, -torch.inf]])
+    for uniform in (0.0, 0.5, 1 - 2**-24):
+        assert build_actions(DiscreteActions(3)).sample(outputs, torch.tensor([uniform])).item() == 1
+
+
 def test_a_uniform_number_above_all_that_rounding_left_is_the_last_choice():
     outputs, below_one = torch.zeros(1, 10), torch.tensor([1 - 2**-24])  # 10 times the float 0.1 may be less than that
     assert build_actions(DiscreteActions(10)).sample(outputs, below_one).item() == 9

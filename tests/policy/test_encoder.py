@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,9 @@ def test_the_encoder_sums_its_tokens_whatever_their_number(observations):
 def test_every_row_of_the_tables_of_what_is_shown_is_trained():
     torch.manual_seed(0)
     encoder = TokenEncoder(SPACE, 8, 5)
+    assert (encoder.present.shape, encoder.scaled.shape) == ((9 + 27 + 5, 8), (27, 8))
+    for table in (encoder.present, encoder.scaled):
+        assert table.std().item() == pytest.approx(0.02, rel=0.2)
     tokens = torch.tensor([[(cell, f, v) for cell in CELLS[:2] for f in (0, 1, 2) for v in (1, 2)]], dtype=torch.uint8)
     encoder(tokens).square().sum().backward()
     trained = encoder.present.grad.abs().sum(1).nonzero()[:, 0].tolist()

@@ -49,6 +49,8 @@ def test_what_never_changed_says_nothing_and_what_is_far_off_is_bounded():
     norm = RunningNorm(2)
     norm.update_statistics(torch.tensor([[1.0, 0.0], [1.0, 2.0]]), alone)
     assert norm(torch.tensor([[1.0, 1e9]])).tolist() == [[0, 10]]
+    assert norm(torch.tensor([[1.0, -1e9]])).tolist() == [[0, -10]]
+    assert norm(torch.tensor([[1 + 2**-10, 1.0]]))[0, 0].item() == 1000 / 1024  # enlarged a thousand times at most
 
 
 def test_numbers_are_normalised_by_mean_and_deviation_of_all_that_was_seen():
