@@ -1,4 +1,4 @@
-"""Words become typed values, overrides reach exactly the key they name, and mistakes name the nearest right word."""
+"""Overrides become typed values and reach exactly the key they name; mistakes name the nearest right word."""
 
 import re
 import tomllib
@@ -162,7 +162,7 @@ def test_a_wrong_override_names_what_is_wrong(key: str, value: str, named: str):
         override(TrainConfig(), {key: value})
 
 
-def test_words_are_pairs_and_may_not_contradict_each_other():
+def test_overrides_are_pairs_and_may_not_contradict_each_other():
     assert parse_overrides(["a=1", "b=x=y", "a=1"]) == {"a": "1", "b": "x=y"}
     for words, named in ((["a"], "'a' is not KEY=VALUE"), (["=1"], "'=1' is not"), (["a=1", "a=2"], "given twice")):
         with pytest.raises(UsageError, match=named):

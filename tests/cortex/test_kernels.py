@@ -18,10 +18,8 @@ from memexp.cortex.kernels.agalite.plain import agalite_plain
 from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
-from memexp.cortex.kernels.expert_mixture import mix_experts
-from memexp.cortex.kernels.expert_mixture.plain import mix_experts_plain
-from memexp.cortex.kernels.gate import gru_gate, torch_backend
-from memexp.cortex.kernels.gate.plain import gru_gate_plain
+from memexp.cortex.kernels.expert_mixture import mix_experts, mix_experts_plain
+from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain, torch_backend
 from memexp.cortex.kernels.heads import head_products, head_products_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm

@@ -1,8 +1,8 @@
 """How a kernel is chosen for a device, and how it becomes an operator of PyTorch.
 
-Each kernel is a folder: `plain.py` (the definition, a loop over steps), `cpu.py` (Numba), `gpu.py` (Triton) or
-`torch_backend.py` (PyTorch, for any device). The modules are imported on first use, because Numba and Triton are slow
-to import.
+Each kernel is a folder: the definition (`plain.py`, a loop over steps, or a function `*_plain`), and `cpu.py` (Numba),
+`gpu.py` (Triton) or `torch_backend.py` (PyTorch, for any device). These are imported on first use, because Numba and
+Triton are slow to import.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """`mix_experts`: a column's mixture of its experts' outputs, without the matrix products before and after it.
 
-`plain.py` is its definition; `cpu.py` computes it and its gradients in Numba. Sizes: E experts, H features.
+`mix_experts_plain` is its definition; `cpu.py` computes it and its gradients in Numba. Sizes: E experts, H features.
 """
 
 from importlib import import_module
@@ -8,8 +8,8 @@ from importlib import import_module
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from memexp.cortex.kernels.expert_mixture.plain import mix_experts_plain
 from memexp.cortex.kernels.shared import runs_in_numba
 
 
@@ -29,6 +29,19 @@ def mix_experts(
     if not runs_in_numba(x):
         return mix_experts_plain(x, u, ys, query, q_bias, gate_w, gate_b, scale)
     return _MixExperts.apply(x, u, ys, query, q_bias, gate_w, gate_b, scale)  # type: ignore[return-value]
+
+
+def mix_experts_plain(
+    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    """The definition of `mix_experts`, which its tests compare with."""
+    D = ys.movedim(0, -2) - u.unsqueeze(-2)  # [..., E, H]
+    alpha = torch.softmax(gate_b + F.linear(u, gate_w), dim=-1)
+    shared = (query.unsqueeze(-2) * D).sum(-1, keepdim=True)  # [..., f, 1]
+    attention = torch.softmax((D @ q_bias.t() + shared) * scale, dim=-2)  # [..., f, e]
+    weights = (attention * alpha.unsqueeze(-2)).sum(-1)
+    total = (alpha.unsqueeze(-1) * D).sum(-2) + u - x
+    return total, (weights.unsqueeze(-1) * D).sum(-2)
 
 
 class _MixExperts(torch.autograd.Function):

@@ -1,14 +1,14 @@
 """`gru_gate`: the GRU-style gate of GTrXL (Parisotto et al. 2020, arXiv:1910.06764, section 3.2).
 
-`plain.py` is its definition. The fast form is matrix products, here, and four pointwise passes between them, in
+`gru_gate_plain` is its definition. The fast form is matrix products, here, and four pointwise passes between them, in
 `cpu.py` (Numba) and `torch_backend.py` (PyTorch). Gates are most of the arithmetic of a gated block.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
-from memexp.cortex.kernels.gate.plain import gru_gate_plain
 from memexp.cortex.kernels.linear import gradient_of_weight, product
 from memexp.cortex.kernels.shared import backend
 
@@ -29,6 +29,15 @@ def gru_gate(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Te
         a, b = x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1])
         return _gate(a, b, from_y, from_x, candidate, bias)[0].view(x.shape)
     return _GRUGate.apply(x, y, from_y, from_x, candidate, bias)  # type: ignore[return-value]
+
+
+def gru_gate_plain(x: Tensor, y: Tensor, from_y: Tensor, from_x: Tensor, candidate: Tensor, bias: Tensor) -> Tensor:
+    """The definition of `gru_gate`, which its tests compare with."""
+    ry, zy, hy = F.linear(y, from_y).chunk(3, dim=-1)
+    rx, zx = F.linear(x, from_x).chunk(2, dim=-1)
+    r, z = torch.sigmoid(ry + rx), torch.sigmoid(zy + zx - bias)
+    h = torch.tanh(hy + F.linear(r * x, candidate))
+    return (1 - z) * x + z * h
 
 
 def _gate(
