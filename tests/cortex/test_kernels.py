@@ -136,6 +136,7 @@ def test_a_nan_in_an_input_is_seen_in_the_output(fast, plain, make) -> None:
 
 
 def test_a_nan_passes_the_gate_and_attention() -> None:
+    torch.manual_seed(0)
     x = torch.randn(2, 4)
     weights = [torch.randn(k * 4, 4) for k in (3, 2, 1)]
     assert gru_gate(x, torch.full_like(x, torch.nan), *weights, torch.zeros(4)).isnan().all()
@@ -189,6 +190,7 @@ def test_our_product_of_matrices_equals_that_of_torch(shape: tuple[int, int, int
 
 
 def test_the_slstm_kernel_from_a_fresh_state_equals_the_plain_loop() -> None:
+    torch.manual_seed(0)
     (terms, recurrent, state), resets = slstm_inputs(6, 3, 0.2)
     for a, b in zip(
         slstm(terms, recurrent, 0 * state, resets), slstm_plain(terms, recurrent, 0 * state, resets), strict=True
