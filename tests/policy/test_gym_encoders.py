@@ -148,13 +148,17 @@ def test_noting_many_pixels_takes_no_memory_to_speak_of():
     assert rest.split() == ["[1.0,", "1.0,", "1.0]", "20000000.0"]
 
 
+DRAWN = torch.Generator().manual_seed(0)
 SPACES = {
-    "vector": (VectorSpace(3, normalise=True), torch.randn(6, 3)),
+    "vector": (VectorSpace(3, normalise=True), torch.randn(6, 3, generator=DRAWN)),
     "names": (CategoriesSpace((3, 5)), torch.tensor([[2, 4]] * 6)),
-    "cells": (CellsSpace((7, 5, 3)), torch.randint(256, (6, 7, 5, 3), dtype=torch.uint8)),
-    "image": (ImageSpace((40, 30, 3)), torch.randint(256, (6, 40, 30, 3), dtype=torch.uint8)),
-    "channels first": (ImageSpace((4, 20, 30), channels_first=True), torch.randint(256, (6, 4, 20, 30)).byte()),
-    "tiny image": (ImageSpace((3, 3, 1)), torch.rand(6, 3, 3, 1)),
+    "cells": (CellsSpace((7, 5, 3)), torch.randint(256, (6, 7, 5, 3), dtype=torch.uint8, generator=DRAWN)),
+    "image": (ImageSpace((40, 30, 3)), torch.randint(256, (6, 40, 30, 3), dtype=torch.uint8, generator=DRAWN)),
+    "channels first": (
+        ImageSpace((4, 20, 30), channels_first=True),
+        torch.randint(256, (6, 4, 20, 30), generator=DRAWN).byte(),
+    ),
+    "tiny image": (ImageSpace((3, 3, 1)), torch.rand(6, 3, 3, 1, generator=DRAWN)),
     "struct": (
         StructSpace(
             (
@@ -166,9 +170,9 @@ SPACES = {
         ),
         torch.cat(
             [
-                torch.randn(6, 2).view(torch.uint8),
+                torch.randn(6, 2, generator=DRAWN).view(torch.uint8),
                 torch.tensor([[1]] * 6, dtype=torch.int32).view(torch.uint8),
-                torch.randint(256, (6, 4), dtype=torch.uint8),
+                torch.randint(256, (6, 4), dtype=torch.uint8, generator=DRAWN),
             ],
             1,
         ),
