@@ -55,6 +55,15 @@ def test_heads_are_two_layers_on_the_output_of_the_stack():
         torch.testing.assert_close(out, hidden @ head[2].weight.T + head[2].bias)
 
 
+def test_a_reset_clears_the_memory_and_else_it_matters():
+    policy, obs = policy_of(0), torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
+    fresh, no = policy.init_state(5, torch.device("cpu")), torch.zeros(5, dtype=torch.bool)
+    _, _, carried = policy(obs[0], fresh, no)
+    first, _, _ = policy(obs[1], fresh, no)
+    assert torch.equal(policy(obs[1], carried, ~no)[0], first)
+    assert (policy(obs[1], carried, no)[0] != first).any(1).all()
+
+
 @pytest.mark.parametrize(("d_encoder", "width"), [(None, 32), (24, 24)])
 def test_widths_are_those_of_the_config(d_encoder, width):
     policy = policy_of(0, d_encoder=d_encoder, d_actor=5, d_critic=9)
