@@ -19,13 +19,13 @@ def train(words: RecipeWords) -> int:
 
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; the exit code."""
-    from memexp.envs.base import WorldError
+    from memexp.envs.base import EnvError
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=argv)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
         return fail(f"{config.run}: {error}", FAILED)
@@ -39,12 +39,12 @@ def exit_of(config: Any, argv: list[str]) -> int:
 def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
     """Check that the policy that acts is the policy that learns, and the environment and the device besides."""
     config, _ = config_of(words)
-    from memexp.envs.base import WorldError
+    from memexp.envs.base import EnvError
     from memexp.ppo.doctor import doctor as examine
 
     try:
         report = examine(config)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
