@@ -19,6 +19,8 @@ PAGES = sorted(
 CURRENT = [page for page in PAGES if page.parent.name != "log"]
 """Pages about the code as it is; the log keeps the names of its day."""
 WIDTH = 110
+FOREIGN = {"libcudart", "butterfly", "pistonball_v6"}
+"""Names of other projects that stand nowhere in our code."""
 LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
@@ -189,6 +191,24 @@ def test_every_module_class_and_test_that_is_named_exists(page):
         if re.fullmatch(r"test_\w+", code) and not any(f"def {code}(" in text for text in sources().values()):
             missing.append(code)
     assert missing == []
+
+
+@cache
+def project_text() -> str:
+    """Everything that the project's files say, apart from its documentation, and their names."""
+    kinds = {".py", ".yaml", ".sh", ".toml", ".js", ".j2", ".txt", ".json"}
+    tops = ("memexp", "recipes", "tests", "benchmarks", "devops", "experiments")
+    files = [file for top in tops for file in (ROOT / top).rglob("*") if file.suffix in kinds]
+    files += [
+        ROOT / name for name in ("Makefile", "pyproject.toml", "mkdocs.yml", "experiments.yaml", "constraints.txt")
+    ]
+    return " ".join([str(file.relative_to(ROOT)) + " " + file.read_text() for file in files])
+
+
+@each(CURRENT)
+def test_every_name_in_code_type_occurs_in_the_project(page):
+    names = {name for code in inline_code(page) for name in re.findall(r"[A-Za-z_]\w{3,}", code)}
+    assert [name for name in sorted(names - FOREIGN) if name not in project_text()] == []
 
 
 def test_the_architecture_page_lists_every_module_and_no_other():
