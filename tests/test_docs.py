@@ -16,8 +16,8 @@ PAGES = sorted(
     [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
     + [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "api"]
 )
-CURRENT = [page for page in PAGES if page.parent.name != "log"]
-"""Pages about the code as it is; the log keeps the names of its day."""
+CURRENT = [page for page in PAGES if page.parent.name != "log" and page.name != "CHANGELOG.md"]
+"""Pages about the code as it is; log and changelog keep the names of their day."""
 WIDTH = 110
 FOREIGN = {"libcudart", "butterfly", "pistonball_v6"}
 """Names of other projects that stand nowhere in our code."""
