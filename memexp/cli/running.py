@@ -20,7 +20,7 @@ def train(words: RecipeWords) -> int:
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; the exit code."""
     from memexp.envs.base import WorldError
-    from memexp.ppo.train import CheckpointError
+    from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
@@ -62,7 +62,7 @@ def bench(
     """Measure how fast a recipe trains here; launches then plan with it. Under torchrun: all ranks together."""
     config, _ = config_of(words)
     from memexp.launch.plan.throughput import add_figure, figure_of
-    from memexp.ppo.bench import measure
+    from memexp.ppo.train import measure
 
     notes = Console(stderr=True)
     found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s", highlight=False))
@@ -107,7 +107,7 @@ def funnel(
     as_json: AsJson = False,
 ) -> None:
     """Show how far players that do not learn come on the way to reward, and what they earn (measured once)."""
-    from memexp.ppo.funnel import funnel_table, funnels
+    from memexp.ppo.reference import funnel_table, funnels
 
     found = funnels(words, player or ["random"], episodes, seed, Console(stderr=True))
     if as_json:
