@@ -18,12 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
 from memexp.envs.config import ENVIRONMENTS, ThirdParty
 from memexp.envs.puffer.source import fingerprint
-from memexp.envs.scripted import make_player
+from memexp.envs.scripted import make_scripted_policy
 from memexp.jit import digest_of
 from memexp.ppo.evaluate import first_episodes
 from memexp.runs import home
@@ -90,7 +90,8 @@ def _play(
                 on_progress(before + finished)
 
         with closing(env):
-            parts.append(first_episodes(env, make_player(env, player, mix64(seed, _REFERENCE, done)).act, add_earlier))
+            policy = make_scripted_policy(env, player, mix64(seed, _REFERENCE, done))
+            parts.append(first_episodes(env, policy.act, add_earlier))
         done += count
     return parts
 
@@ -117,10 +118,10 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     name, *pairs = words
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    env_config: Config = override(ENVIRONMENTS[name](), parse_words(pairs))
+    env_config: Config = override(ENVIRONMENTS[name](), parse_overrides(pairs))
     with closing(envs.build(env_config, 1)) as sample:
         for player in players:
-            make_player(sample, player, seed)  # a wrong name is an error before anything is measured
+            make_scripted_policy(sample, player, seed)  # a wrong name is an error before anything is measured
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
     columns += TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import WorldError
+from memexp.envs.base import EnvError
 from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks
@@ -173,7 +173,7 @@ class Session:
 
     def fail(self, error: Exception) -> Exit:
         """End the run because of `error`, which the other ranks get to know."""
-        if not isinstance(error, FloatingPointError | DiskFullError | WorldError):
+        if not isinstance(error, FloatingPointError | DiskFullError | EnvError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)

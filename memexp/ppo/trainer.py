@@ -68,7 +68,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
-            self.policy.note(s.obs, self.ranks.sum)  # after the update: acting and learning use the same statistics
+            # Only after the update: acting and learning must use the same statistics.
+            self.policy.update_statistics(s.obs, self.ranks.sum)
         self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
         times = {f"time/{name}": seconds for name, seconds in clock.read().items()}
