@@ -18,13 +18,13 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from memexp.config import UsageError, count_name, did_you_mean
-from memexp.cortex.pattern import remembers
 from memexp.launch import LaunchError
 from memexp.launch.launch import Options, check_options, machines, read_matrix, send
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix, naming
 from memexp.launch.plan.run_spec import RunSpec, word_text
 from memexp.launch.status.state import state_of
+from memexp.pattern import remembers
 from memexp.runs import Run
 
 FACTOR = 3
