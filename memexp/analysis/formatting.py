@@ -1,11 +1,13 @@
 """Numbers and verdicts as words, the same in the page, the appendix, the pictures and the terminal."""
 
+import math
 import re
 from collections.abc import Iterable
 from itertools import chain, count
-from typing import Any
 
-VERDICT_WORDS = {
+from memexp.analysis.verdicts import MemoryKind
+
+VERDICT_TEXTS = {
     "required": "requires memory",
     "helps": "memory helps",
     "not_needed": "needs no memory",
@@ -24,10 +26,21 @@ SYMBOLS = {
 }
 
 
-def title_of(name: str, judged: dict[str, Any]) -> str:
+def kind_text(kind: MemoryKind) -> str:
+    """'required', 'helps', 'not needed', 'undecided'."""
+    return kind.replace("_", " ")
+
+
+def title_of(name: str, kind: MemoryKind) -> str:
     """'tmaze requires memory', 'tmaze: undecided'."""
-    words = VERDICT_WORDS[judged["memory"]["verdict"]]
-    return f"{name} {words}" if words.endswith("s memory") or words.startswith("needs") else f"{name}: {words}"
+    text = VERDICT_TEXTS[kind]
+    return f"{name} {text}" if kind in (MemoryKind.REQUIRED, MemoryKind.NOT_NEEDED) else f"{name}: {text}"
+
+
+def joined(names: Iterable[str]) -> str:
+    """'S', 'S and X', 'S, X and L'."""
+    *most, last = list(names) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def duration(hours: float | None) -> str:
@@ -48,12 +61,12 @@ def dollars(amount: float | None) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """+0.98, never -0.00; '?' where not known."""
-    return "?" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
+    return "?" if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
-def interval(ends: list[float | None] | None, digits: int = 2) -> str:
+def interval(ends: tuple[float, float], digits: int = 2) -> str:
     """'[+0.97, +1.00]'; nothing where neither end is known."""
-    if not ends or all(end is None for end in ends):
+    if not any(map(math.isfinite, ends)):
         return ""
     return f"[{', '.join(number(end, digits) for end in ends)}]"
 

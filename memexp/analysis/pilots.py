@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from memexp.analysis.formatting import share, short_count
-from memexp.analysis.funnel import arm_funnel
 from memexp.analysis.learning import SMALLEST_GAIN
 from memexp.analysis.load import load
 from memexp.analysis.seeds import FINAL_SHARE, Environment, Seed
@@ -65,7 +64,7 @@ def _pilot(environment: Environment) -> Pilot:
     finals = [float(value) for value in arm.finals]
     gain = (float(np.mean(finals)) - random) / (span or 1.0) if finals else -np.inf
     learns = bool(starts) and not arm.partial and all(start is not None for start in starts)
-    funnel = list(arm_funnel(arm).values())
+    funnel = list(arm.funnel.values())
     return Pilot(
         setting=environment.name,
         random=random,

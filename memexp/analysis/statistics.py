@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 Interval = tuple[float, float]
 NO_INTERVAL: Interval = (float("nan"), float("nan"))
@@ -133,6 +133,12 @@ def bootstrap_band(curves: np.ndarray, level: float = 0.95, resamples: int = 500
     chosen = rng.integers(0, len(curves), (resamples, len(curves)))
     means = iqm(curves[chosen], axis=1)
     return np.quantile(means, 0.5 - level / 2, axis=0), np.quantile(means, 0.5 + level / 2, axis=0)
+
+
+def share_interval(successes: int, n: int) -> Interval:
+    """Exact 95 % interval of a share (Clopper and Pearson 1934, Biometrika 26)."""
+    found = stats.binomtest(successes, n).proportion_ci(0.95)
+    return float(found.low), float(found.high)
 
 
 def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:

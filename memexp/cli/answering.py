@@ -34,6 +34,7 @@ def report(
 
         return keep_watching(target, verdict_table, Console())
     from memexp.analysis.answer import answer_of
+    from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
     from memexp.cli.report_files import runs_of, verdict_table, write_reports
 
@@ -42,10 +43,10 @@ def report(
     notes += more
     found = answer_of(environments, notes, name)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(answer_json(found), indent=2))
     written = []
     if out or md or figures or not as_json:
-        written = write_reports(environments, found, out, md, figures, page=not as_json)
+        written = write_reports(found, out, md, figures, page=not as_json)
     if not as_json:
         Console().print(verdict_table(found))
         for path in written:

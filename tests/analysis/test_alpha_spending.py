@@ -7,6 +7,7 @@ from scipy import stats
 
 from memexp.analysis.alpha_spending import ALPHA, MAX_SEEDS, SPENDING, level
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.analysis.power import decided, seeds_needed
 from memexp.runs import find_runs
 
@@ -15,7 +16,7 @@ HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
 
 
 def judged(folder):
-    return answer(find_runs(folder), "test")["environments"]["world"]
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
 
 
 @pytest.mark.parametrize("claims", [1, 3])

@@ -7,6 +7,7 @@ import pytest
 from helpers.synthetic_runs import BUDGET, rising, write_arm, write_matrix, write_run
 
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.runs import find_runs
 
 GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
@@ -15,7 +16,7 @@ NONE = [0.01, -0.01, 0.0, 0.005, -0.005]
 
 
 def judged(folder):
-    found = answer(find_runs(folder), "test")
+    found = answer_json(answer(find_runs(folder), "test"))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     return found["environments"]["world"]
 
@@ -240,7 +241,7 @@ def test_time_is_null_where_fewer_than_half_arrive_and_dollars_where_no_price_is
 
 def test_the_answer_has_every_key_of_the_contract(tmp_path):
     write_matrix(tmp_path, {"S": GOOD, "S~": HALF})
-    found = answer(find_runs(tmp_path), "test")
+    found = answer_json(answer(find_runs(tmp_path), "test"))
     assert found["matrix"] == "test"
     world = found["environments"]["world"]
     assert {"memory", "arms", "knobs", "next"} <= world.keys()
