@@ -4,14 +4,14 @@ import math
 from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.analysis.convergence import COLLAPSE, FAR, Convergence, ConvergenceCause, Solved
+from memexp.analysis.convergence import COLLAPSE, FAR, Convergence, ConvergenceCause
 from memexp.analysis.credit_horizon import ENOUGH, Sweep, SweepCause
 from memexp.analysis.forecast import Forecast, NoForecast, NoForecastCause
-from memexp.analysis.formatting import interval, joined, kind_text, number, share
+from memexp.analysis.formatting import counted, interval, joined, kind_text, number, share
 from memexp.analysis.knobs.find import Knob, KnobCause
 from memexp.analysis.knobs.suggest import Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
-from memexp.analysis.learning import Entropy, Learning, LearningCause
+from memexp.analysis.learning import Learning, LearningCause
 from memexp.analysis.memory_verdict import SOLVING_RATE, Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.power import DESIGNS, POWER
@@ -21,6 +21,37 @@ from memexp.analysis.sequential_plan import Action, AnsweredCause, Plan, PlanCau
 from memexp.analysis.statistics import Contrast
 from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause, MemoryCause, MemoryKind, MemoryVerdict
 from memexp.config import count_name
+
+MEMORY_TEXTS = {
+    MemoryCause.PAIR_LEFT_OUT: "{left_out}",
+    MemoryCause.NO_ARM_REMEMBERS: "No arm can remember.",
+    MemoryCause.NO_PAIR: "No architecture can be compared with its twin.",
+    MemoryCause.RANDOM_NOT_MEASURED: "The random policy's return was not measured, so returns have no scale.",
+    MemoryCause.NO_ARM_ABOVE_RANDOM: "Nothing learned: no arm is above the random policy, so memory could not show an "
+    "effect.",
+    MemoryCause.NO_PAIR_LEARNED: "Nothing learned: no architecture and no twin is above the random policy.",
+    MemoryCause.MEMORYLESS_SEED_SOLVES: "{gains} But {seed}.",
+    MemoryCause.NO_ARM_SOLVES: "{gains} But no arm both reaches {solved} of the way and has an effect that is surely "
+    "above {smallest:g}.",
+    MemoryCause.SPREAD_CANNOT_EXCLUDE: "{gains} But with these seeds we cannot rule out that {arms} would reach "
+    "{solved} of the way without memory.",
+    MemoryCause.MEMORYLESS_STILL_RISES: "{gains} But the return of {arms} still rises: at this pace, another third of "
+    "the steps would bring it to {solved} of the way without memory.",
+    MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE: "{gains} But with {seeds} seeds we cannot rule out that {arms} would solve "
+    "the task in {rate} of the runs.",
+    MemoryCause.SOLVED_WITH_MEMORY_ALONE: "With memory, at least {solved} {way} is reached by {arms}. Without memory, "
+    "{memoryless}, which is the best. Memory adds {effects}.",
+    MemoryCause.EFFECT_UNCERTAIN: "The effect of memory is neither significant nor surely too small to matter (less "
+    "than {smallest:g} {way}): {effects}.",
+    MemoryCause.NONE_SOLVES_WITHOUT: "With and without memory, the arms end at the same level. But no arm without "
+    "memory reaches {solved} {way}: the rest may need memory.",
+    MemoryCause.BEYOND_CREDIT_HORIZON: "Memory adds nothing. But the task's memory span of {span} steps is beyond what "
+    "training could connect ({horizons}). Train with a longer horizon or mem_len first.",
+    MemoryCause.STILL_PULLS_AHEAD: "Memory adds nothing yet. But {arms} still gains on the twin: at this pace, the "
+    "lead would be more than {smallest:g} after another third of the steps.",
+    MemoryCause.SOLVED_WITHOUT_MEMORY: "Without memory, {memoryless} {way}. Memory adds less than {smallest:g} in "
+    "{arms}.{harm}",
+}
 
 
 def memory_text(memory: Memory) -> str:
@@ -33,6 +64,32 @@ def memory_text(memory: Memory) -> str:
     return text
 
 
+def verdict_text(verdict: MemoryVerdict) -> str:
+    """Why the memory verdict of an environment or a pair is what it is."""
+    top = f"the best arm ({verdict.best_arm}; no ceiling is known)" if verdict.best_arm else "the ceiling"
+    way = f"of the way from the random policy to {top}"
+    effects = joined(f"{effect_text(effect)} in {effect.arm}" for effect in verdict.effects)
+    seed = verdict.solving_seed
+    return MEMORY_TEXTS[verdict.cause].format(
+        left_out=left_out_text(verdict.left_out) if verdict.left_out else "",
+        way=way,
+        effects=effects,
+        gains=f"Memory adds {effects}, as shares {way}.",
+        arms=joined(verdict.arms),
+        solved=share(SOLVED),
+        smallest=SMALLEST_EFFECT,
+        rate=share(SOLVING_RATE),
+        seeds=verdict.seeds,
+        span=verdict.memory_span,
+        horizons=", ".join(f"{arm} {horizon or 'unknown'}" for arm, horizon in verdict.horizons),
+        memoryless=joined(f"{level.arm} reaches {share(level.share)}" for level in verdict.memoryless),
+        harm=f" It even costs return in {joined(verdict.hurt)}." if verdict.hurt else "",
+        seed=seed
+        and f"seed {seed.seed} of {seed.arm} reaches {share(seed.share)} of the way without memory"
+        + (", and loses it again" if seed.lost else ""),
+    )
+
+
 def left_out_text(why: LeftOut) -> str:
     match why.cause:
         case LeftOutCause.NO_TWIN:
@@ -42,88 +99,7 @@ def left_out_text(why: LeftOut) -> str:
         case LeftOutCause.INCONSISTENT:
             return f"inconsistent: max_logprob_gap {why.gap:.2g} > {why.limit:g} in {why.run}"
         case LeftOutCause.FEW_SEEDS:
-            return f"{why.seeds[0]} v {why.seeds[1]} finished seeds, {MIN_SEEDS} v {MIN_SEEDS} are the least"
-
-
-def verdict_text(verdict: MemoryVerdict) -> str:
-    """Why the memory verdict of an environment or a pair is what it is."""
-    top = f"the best arm ({verdict.best_arm}; no ceiling is known)" if verdict.best_arm else "the ceiling"
-    way = f"of the way from the random policy to {top}"
-    effects = joined(f"{effect_text(effect)} in {effect.arm}" for effect in verdict.effects)
-    gains = f"Memory adds {effects} (shares {way})"
-    arms, several = joined(verdict.arms), len(verdict.arms) > 1
-    match verdict.cause:
-        case MemoryCause.PAIR_LEFT_OUT:
-            return left_out_text(verdict.left_out) if verdict.left_out else ""
-        case MemoryCause.NO_ARM_REMEMBERS:
-            return "No arm can remember."
-        case MemoryCause.NO_PAIR:
-            return "No architecture can be compared with its twin."
-        case MemoryCause.RANDOM_NOT_MEASURED:
-            return "The random policy's return was not measured, so returns have no scale."
-        case MemoryCause.NO_ARM_ABOVE_RANDOM:
-            return "Nothing learned: no arm is above the random policy, so memory had nothing to show."
-        case MemoryCause.NO_PAIR_LEARNED:
-            return "Nothing learned: neither an architecture nor its twin is above the random policy."
-        case MemoryCause.MEMORYLESS_SEED_SOLVES:
-            return f"{gains}, but {_solving_seed_text(verdict)}."
-        case MemoryCause.NO_ARM_SOLVES:
-            return (
-                f"{gains}; {SOLVED:.0%} of the way, with an effect surely above {SMALLEST_EFFECT:g}, "
-                "is reached by none."
-            )
-        case MemoryCause.SPREAD_CANNOT_EXCLUDE:
-            return (
-                f"{gains}; these seeds cannot exclude that {', '.join(verdict.arms)} would get {SOLVED:.0%} of the way "
-                "without."
-            )
-        case MemoryCause.MEMORYLESS_STILL_RISES:
-            return (
-                f"{gains}; {arms} still {'rise' if several else 'rises'} and would get {SOLVED:.0%} of the way in "
-                "another third of the steps."
-            )
-        case MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE:
-            return (
-                f"{gains}; the few seeds of {', '.join(verdict.arms)} cannot exclude that {SOLVING_RATE:.0%} of the "
-                "runs solve it without."
-            )
-        case MemoryCause.SOLVED_WITH_MEMORY_ALONE:
-            (best,) = verdict.memoryless
-            return (
-                f"{arms} {'get' if several else 'gets'} at least {SOLVED:.0%} {way}; without memory the best "
-                f"({best.arm}) gets {best.share:.0%}. Memory adds {effects}."
-            )
-        case MemoryCause.EFFECT_UNCERTAIN:
-            spans = ", ".join(f"{effect.arm} {effect_text(effect)}" for effect in verdict.effects)
-            return f"The effect of memory is neither significant nor surely within {SMALLEST_EFFECT:g} {way}: {spans}."
-        case MemoryCause.NONE_SOLVES_WITHOUT:
-            return (
-                f"With and without memory the arms end at the same level, but without it none gets {SOLVED:.0%} "
-                f"{way}: memory may be what the rest takes."
-            )
-        case MemoryCause.BEYOND_CREDIT_HORIZON:
-            far = ", ".join(f"{arm} {horizon or 'unknown'}" for arm, horizon in verdict.horizons)
-            return (
-                f"Memory adds nothing, but the task's memory span of {verdict.memory_span} steps is beyond what "
-                f"training could connect ({far}): a longer horizon or mem_len first."
-            )
-        case MemoryCause.STILL_PULLS_AHEAD:
-            return (
-                f"Memory adds nothing yet, but {arms} still {'gain' if several else 'gains'} on the twin: in "
-                f"another third of the steps the lead would be more than {SMALLEST_EFFECT:g}."
-            )
-        case MemoryCause.SOLVED_WITHOUT_MEMORY:
-            levels = joined(f"{level.arm} gets {level.share:.0%}" for level in verdict.memoryless)
-            harm = f" It even costs {joined(verdict.hurt)} return." if verdict.hurt else ""
-            return f"Without memory {levels} {way}; memory adds less than {SMALLEST_EFFECT:g} in {arms}.{harm}"
-
-
-def _solving_seed_text(verdict: MemoryVerdict) -> str:
-    seed = verdict.solving_seed
-    if seed is None:
-        return ""
-    later = ", and loses it again" if seed.lost else ""
-    return f"a policy without memory gets {seed.share:.0%} of the way too ({seed.arm}, seed {seed.seed}{later})"
+            return f"{why.seeds[0]} v {why.seeds[1]} finished seeds, the minimum is {MIN_SEEDS} v {MIN_SEEDS}"
 
 
 def effect_text(effect: Effect) -> str:
@@ -131,89 +107,84 @@ def effect_text(effect: Effect) -> str:
     return f"{number(effect.estimate)} {interval(effect.interval)}"
 
 
+LEARNING_TEXTS = {
+    LearningCause.NO_FINISHED_RUN: "No run has finished.",
+    LearningCause.RANDOM_NOT_MEASURED: "The random policy's return was not measured (random_return in run.json).",
+    LearningCause.FEW_SEEDS_AT_CHANCE: "{few} Nothing learned at this budget.{chance} {seeds} cannot show whether "
+    "other seeds would learn.",
+    LearningCause.FEW_SEEDS: "{few} {seeds} can show neither learning nor its absence. The minimum is {least}, the "
+    "default 5.",
+    LearningCause.ABOVE_RANDOM: "{enough}",
+    LearningCause.SEEDS_SOLVE: "{solving} of {seeds} solve the task, which the random policy does not. {enough}",
+    LearningCause.STILL_RISING: "{enough} The return is still rising: too early to tell.",
+    LearningCause.NOTHING_LEARNED: "{enough} Nothing learned at this budget.{chance}",
+    LearningCause.NO_SCALE: "{enough} No ceiling is known and no arm is above random, so a gain has no scale.{chance}",
+    LearningCause.SPREAD_TOO_WIDE: "{enough} A gain of at least {floor:.3g} would be learning.{detectable}{chance}",
+}
+
+
 def learning_text(learning: Learning) -> str:
-    gain, n = learning.gain, learning.seeds
-    chance = f" {_entropy_text(learning.entropy)}." if learning.entropy and learning.at_chance else ""
-    if gain is None:
-        if learning.cause is LearningCause.NO_FINISHED_RUN:
-            return "no finished run"
-        return "the random policy's return was not measured (random_return in run.json)"
-    few, enough = f"gain over the random policy {gain.estimate:+.3g}", _gain_text(gain)
-    seeds = f"{n} {'seed' if n == 1 else 'seeds'}"
-    match learning.cause:
-        case LearningCause.FEW_SEEDS_AT_CHANCE:
-            return f"{few}: nothing learned at this budget.{chance} {seeds} cannot tell whether others would learn"
-        case LearningCause.FEW_SEEDS:
-            return (
-                f"{few}, but {seeds} can show neither learning nor its absence: {MIN_SEEDS} are the least, 5 the "
-                "default"
-            )
-        case LearningCause.SEEDS_SOLVE:
-            return f"{learning.solving} of {n} seeds solve it, which the random policy does not; {enough}"
-        case LearningCause.STILL_RISING:
-            return f"{enough}, but still rising: too early to tell"
-        case LearningCause.NOTHING_LEARNED:
-            return f"{enough}: nothing learned at this budget.{chance}"
-        case LearningCause.NO_SCALE:
-            return f"{enough}; no ceiling and no arm above random say how much a gain is worth.{chance}"
-        case LearningCause.SPREAD_TOO_WIDE:
-            known = math.isfinite(learning.detectable)
-            could = f", and these seeds show no gain below {learning.detectable:.2g} reliably" if known else ""
-            return f"{enough}: at least {learning.floor:.3g} would count as learning{could}.{chance}"
-        case _:
-            return enough
+    entropy, gain = learning.entropy, learning.gain
+    chance = detectable = ""
+    if entropy and learning.at_chance:
+        chance = (
+            f" The policy is as random as at the start: entropy {entropy.start:.3f} -> {entropy.end:.3f}, "
+            f"{entropy.share:.1%} of ln(actions) = {entropy.chance:.3f}."
+        )
+    if math.isfinite(learning.detectable):
+        detectable = f" These seeds would not reliably show a gain below {learning.detectable:.2g}."
+    return LEARNING_TEXTS[learning.cause].format(
+        few=gain and f"The gain over the random policy is {gain.estimate:+.3g}.",
+        enough=gain and _gain_text(gain),
+        chance=chance,
+        detectable=detectable,
+        seeds=counted(learning.seeds, "seed"),
+        solving=learning.solving,
+        least=MIN_SEEDS,
+        floor=learning.floor,
+    )
 
 
 def _gain_text(gain: Contrast) -> str:
     low, high = gain.interval(0.90)
     p = "< 0.001" if gain.p_above() < 0.001 else f"{gain.p_above():.3f}"
     return (
-        f"gain over the random policy {gain.estimate:+.3g} (90 % interval {low:+.3g} to {high:+.3g}, one-sided p {p})"
+        f"The gain over the random policy is {gain.estimate:+.3g} (90 % interval {low:+.3g} to {high:+.3g}, "
+        f"one-sided p {p})."
     )
 
 
-def _entropy_text(entropy: Entropy) -> str:
-    return (
-        f"The policy is as random as at the start: entropy {entropy.start:.3f} -> {entropy.end:.3f}, "
-        f"{entropy.share:.1%} of ln(actions) = {entropy.chance:.3f}"
-    )
+CONVERGENCE_TEXTS = {
+    ConvergenceCause.NO_FINISHED_RUN: "No run has finished.",
+    ConvergenceCause.NO_SCALE: "Changes have no scale: no ceiling is known and no arm is above random.",
+    ConvergenceCause.SEEDS_COLLAPSED: "{collapsed} of {seeds} end {lost} of the scale or more below their own best "
+    "{window} of the steps.",
+    ConvergenceCause.NOT_LEARNED: "The arm has not been shown to learn, so a flat curve would mean nothing.",
+    ConvergenceCause.FEW_SEEDS: "{seeds}; the minimum is {least}.",
+    ConvergenceCause.FEW_EPISODES: "The last third has too few episodes for a slope.",
+    ConvergenceCause.PROJECTED_CHANGE: "At the slope of the last third, another third of the steps would change the "
+    "return by {change} of the scale.",
+}
 
 
 def convergence_text(found: Convergence) -> str:
     """Why the convergence verdict is what it is, and whether the seeds of the arm disagree."""
-    solved = found.solved
-    text = _convergence_cause_text(found)
-    return f"{text}; {_disagreement_text(solved)}" if solved.disagree else text
-
-
-def _convergence_cause_text(found: Convergence) -> str:
-    match found.cause:
-        case ConvergenceCause.NO_FINISHED_RUN:
-            return "no finished run"
-        case ConvergenceCause.NO_SCALE:
-            return "nothing to scale a change with: no ceiling and no arm above random"
-        case ConvergenceCause.SEEDS_COLLAPSED:
-            return (
-                f"{found.collapsed} of {found.solved.of} seeds lost at least {COLLAPSE:.0%} of the scale since their "
-                f"best {FINAL_SHARE:.0%} of the steps"
-            )
-        case ConvergenceCause.NOT_LEARNED:
-            return "not shown to have learned: a flat curve would say nothing"
-        case ConvergenceCause.FEW_SEEDS:
-            return f"{found.solved.of} seeds; {MIN_SEEDS} are the least"
-        case ConvergenceCause.FEW_EPISODES:
-            return "too few episodes in the last third for a slope"
-        case ConvergenceCause.PROJECTED_CHANGE:
-            change = found.change or Contrast(math.nan, math.nan, 1.0)
-            low, high = change.interval(0.90)
-            return (
-                f"projected over another third: {change.estimate:+.1%} of the scale (90 % interval {low:+.1%} to "
-                f"{high:+.1%})"
-            )
-
-
-def _disagreement_text(solved: Solved) -> str:
-    return f"seeds disagree: {solved.seeds} of {solved.of} solve it, {solved.far} end below {FAR:.0%} of the way"
+    solved, change = found.solved, ""
+    if found.change:
+        low, high = found.change.interval(0.90)
+        change = f"{found.change.estimate:+.1%} (90 % interval {low:+.1%} to {high:+.1%})"
+    text = CONVERGENCE_TEXTS[found.cause].format(
+        collapsed=found.collapsed,
+        seeds=counted(solved.of, "seed"),
+        lost=share(COLLAPSE),
+        window=share(FINAL_SHARE),
+        least=MIN_SEEDS,
+        change=change,
+    )
+    if solved.disagree:
+        text += f" The seeds disagree: {solved.seeds} of {solved.of} solve it, {solved.far} end below {share(FAR)} "
+        text += "of the way."
+    return text
 
 
 def forecast_text(found: Forecast | NoForecast | None) -> str:
@@ -222,7 +193,7 @@ def forecast_text(found: Forecast | NoForecast | None) -> str:
     if isinstance(found, Forecast):
         return (
             f"{found.family} curves predicted the last third with an error of {found.error:.3f} of the scale, "
-            f"'as it is now' with {found.persistence:.3f}"
+            f"'it stays as it is' with {found.persistence:.3f}"
         )
     match found.cause:
         case NoForecastCause.ONE_SEED:
@@ -231,57 +202,52 @@ def forecast_text(found: Forecast | NoForecast | None) -> str:
             return "too few episodes for a curve"
         case NoForecastCause.NO_FAMILY_PREDICTS:
             return (
-                f"no extrapolation: 'as it is now' predicted the last third as well (error {found.persistence:.3f} of "
-                f"the scale) as the best curve did ({found.family}, {found.error:.3f})"
+                f"no extrapolation: 'it stays as it is' predicted the last third about as well (error "
+                f"{found.persistence:.3f} of the scale) as the best curve ({found.family}, {found.error:.3f})"
             )
 
 
 def sweep_text(sweep: Sweep) -> str:
     match sweep.cause:
         case SweepCause.NO_MEMORYLESS_ARM:
-            return "no memoryless arm to measure the effect from"
+            return "no arm without memory to measure the effect from"
         case SweepCause.NO_EFFECT:
             return "no length of memory has a significant effect"
         case SweepCause.FOUND:
             sure = f"at most {sweep.at_most}" if sweep.at_most is not None else "no tested length is surely enough"
             return (
-                f"the shortest {sweep.knob} with {ENOUGH:.0%} of the effect is {sweep.estimate} "
+                f"the shortest {sweep.knob} with {share(ENOUGH)} of the effect is {sweep.estimate} "
                 f"(at least {sweep.at_least}, {sure})"
             )
 
 
+PLAN_TEXTS = {
+    PlanCause.INCONSISTENT: "acts and learns with different log-probabilities: more seeds of it mean nothing",
+    PlanCause.ENVIRONMENT_CERTAIN: "the environment's verdict is certain: {kind}",
+    PlanCause.NOBODY_LEARNED: "neither this architecture nor its twin learned: steps and knobs help, seeds do not",
+    PlanCause.FEW_SEEDS: "{least} seeds are the minimum for a verdict",
+    PlanCause.NO_PAIR: "has no pair to decide: the default number of seeds",
+    PlanCause.PAIR_CERTAIN: "verdict certain: {kind}",
+    PlanCause.EFFECT_SMALL: "the effect is surely too small to matter, so more seeds do not help. {reason}",
+    PlanCause.MAY_BE_REQUIRED: "memory helps; more seeds may show that it is required",
+    PlanCause.DEFAULT_FIRST: "undecided: the default number of seeds first",
+    PlanCause.SEEDS_CANNOT_DECIDE: "{most} seeds would not decide at this spread: make the seeds more alike, or train "
+    "longer",
+    PlanCause.SEEDS_WOULD_DECIDE: "undecided: {target} seeds would decide with {power} probability",
+}
+
+
 def plan_text(plan: Plan) -> str:
     """Why an arm gets more seeds, or none."""
-    text = _plan_cause_text(plan)
+    text = PLAN_TEXTS[plan.cause].format(
+        kind=plan.verdict and kind_text(plan.verdict.kind),
+        reason=plan.verdict and verdict_text(plan.verdict),
+        least=MIN_SEEDS,
+        most=DESIGNS[-1],
+        target=plan.target,
+        power=share(POWER),
+    )
     return f"{text}; {plan.running} running" if plan.action is Action.WAIT else text
-
-
-def _plan_cause_text(plan: Plan) -> str:
-    kind = kind_text(plan.verdict.kind) if plan.verdict else ""
-    match plan.cause:
-        case PlanCause.INCONSISTENT:
-            return "acts and learns with different log-probabilities: more seeds of it mean nothing"
-        case PlanCause.ENVIRONMENT_CERTAIN:
-            return f"the environment's verdict is certain: {kind}"
-        case PlanCause.NOBODY_LEARNED:
-            return "neither it nor its twin learned: steps and knobs help, seeds do not"
-        case PlanCause.FEW_SEEDS:
-            return f"{MIN_SEEDS} seeds are the least that can decide"
-        case PlanCause.NO_PAIR:
-            return "has no pair to decide: the default number of seeds"
-        case PlanCause.PAIR_CERTAIN:
-            return f"verdict certain: {kind}"
-        case PlanCause.EFFECT_SMALL:
-            reason = verdict_text(plan.verdict) if plan.verdict else ""
-            return f"its effect is surely small, more seeds cannot say more. {reason}"
-        case PlanCause.MAY_BE_REQUIRED:
-            return "helps; more seeds may show that it is required"
-        case PlanCause.DEFAULT_FIRST:
-            return "undecided: the default number of seeds first"
-        case PlanCause.SEEDS_CANNOT_DECIDE:
-            return f"{DESIGNS[-1]} seeds would not decide at this spread: make the seeds more alike, or train longer"
-        case PlanCause.SEEDS_WOULD_DECIDE:
-            return f"undecided: {plan.target} seeds would decide with {POWER:.0%} probability"
 
 
 def until_answered_text(found: UntilAnswered, kind: MemoryKind) -> str:
@@ -289,9 +255,9 @@ def until_answered_text(found: UntilAnswered, kind: MemoryKind) -> str:
         case AnsweredCause.ANSWERED:
             return f"answered: {kind_text(kind)}"
         case AnsweredCause.SEEDS_DO_NOT_HELP:
-            return "more seeds alone would not answer it: see what is proposed next"
+            return "more seeds alone would not answer it: see what to run next"
         case AnsweredCause.SEEDS_DECIDE:
-            return f"seeds that decide with {POWER:.0%} probability if the truth is as it looks now"
+            return f"these seeds decide with {share(POWER)} probability if the truth is as it looks now"
 
 
 def knob_text(knob: Knob) -> str:
@@ -300,23 +266,20 @@ def knob_text(knob: Knob) -> str:
             return f"{stage_text(knob.suggestion)} {suggestion_text(knob.suggestion)}" if knob.suggestion else ""
         case KnobCause.NO_REWARD:
             return (
-                "the random policy's return is 0 and so is every arm's: without a sampled reward there is no gradient. "
-                "Start nearer to the goal, shorten the task, or shape the reward; the network comes last"
+                "the random policy and every arm have return 0: without a sampled reward there is no gradient. "
+                "Start closer to the goal, shorten the task, or shape the reward; change the network last"
             )
         case KnobCause.STILL_IMPROVING:
             return f"still improving at {count_name(knob.budget or 0)} agent steps: {', '.join(knob.arms)}"
         case KnobCause.NO_ARM_ABOVE_RANDOM:
-            return (
-                "no arm is above the random policy although it does get return: more steps, or an easier task to start "
-                "on"
-            )
+            return "no arm is above the random policy, which does get return: more steps, or an easier start"
 
 
 def stage_text(found: Suggestion) -> str:
     """Where exploration ends as things are."""
     where = found.stage
-    taken = f", although {share(where.before_share)} reach {where.before}" if where.before else ""
-    return f"Exploration ends at {where.milestone}: {share(where.share)} of the agents reach it{taken}."
+    before = f", although {share(where.before_share)} reach {where.before}" if where.before else ""
+    return f"Exploration ends at {where.milestone}: {share(where.share)} of the agents reach it{before}."
 
 
 def suggestion_text(found: Suggestion) -> str:
@@ -328,16 +291,17 @@ def suggestion_text(found: Suggestion) -> str:
             for name in found.moved
         ]
         parts += [f"return from {before.mean:.2g} to {after.mean:.2g}"] if after.mean > before.mean else []
-        text = f"With it the random policy gets {', '.join(parts)}"
+        text = f"With these settings the random policy changes {', '.join(parts)}"
     else:
         text = (
-            f"With it the random policy is paid {after.mean:.2g} an episode on the way, instead of {before.mean:.2g}; "
-            "nobody comes further by that alone, and a policy may stop at what is paid"
+            f"With these settings the random policy gets a return of {after.mean:.2g} an episode on the way, "
+            f"instead of {before.mean:.2g}. It does not reach later milestones more often, and a policy may stop at "
+            "these rewards"
         )
     text += f" (measured {table.date}, {table.episodes} episodes"
     if found.elsewhere:
         command = f"memexp funnel {found.env} {as_overrides(found.elsewhere)}"
-        text += f", on the defaults instead of these knobs; here: `{command}`"
+        text += f", with default knobs instead of yours; to measure it with yours: `{command}`"
     return f"{text})."
 
 

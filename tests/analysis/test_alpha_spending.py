@@ -77,7 +77,7 @@ def test_arms_that_stop_halfway_alike_need_steps_or_knobs_and_no_more_seeds(tmp_
     write_matrix(tmp_path, {"S": HALF, "S~": HALF[::-1]})
     plan = judged(tmp_path)["sequential"]["per_arm"]["S"]
     assert plan["action"] == "stop"
-    assert "memory may be what the rest takes" in plan["because"]
+    assert "the rest may need memory" in plan["because"]
 
 
 def test_failed_seeds_are_run_again_before_new_ones_and_running_ones_are_waited_for(tmp_path):

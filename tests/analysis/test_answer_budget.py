@@ -36,7 +36,10 @@ def test_a_twin_that_is_about_to_solve_it_makes_memory_helpful_and_not_required(
     assert memory["verdict"] == "required"
     found = judged_curves({"S": flat(GOOD), "S~": climbing(half, 0.3)})
     assert found["memory"]["verdict"] == found["memory"]["per_arm"]["S"]["verdict"] == "helps"
-    assert "S~ still rises and would get 75% of the way" in found["memory"]["reason"]
+    assert (
+        "the return of S~ still rises: at this pace, another third of the steps would bring it to 75 % of the way"
+        in found["memory"]["reason"]
+    )
     assert any(sentence.startswith("train longer") for sentence in found["next"])
 
 

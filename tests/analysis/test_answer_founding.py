@@ -40,11 +40,11 @@ def test_it_says_that_nothing_was_learned_that_entropy_is_at_chance_and_that_one
     found = answer_json(answer([founding], "memory-needed"))["environments"]["cvc_random_maps"]
     arm = found["arms"]["xl_memlen0"]
     assert arm["learning"]["verdict"] == "not_learned"
-    assert "nothing learned at this budget" in arm["learning"]["reason"]
+    assert "Nothing learned at this budget" in arm["learning"]["reason"]
     assert "entropy 3.039 -> 3.043" in arm["learning"]["reason"]
     assert arm["learning"]["entropy"]["chance"] == pytest.approx(math.log(ACTIONS), rel=1e-5)
     assert arm["learning"]["entropy"]["share"] > 0.998
-    assert "1 seed cannot tell whether others would" in arm["learning"]["reason"]
+    assert "1 seed cannot show whether other seeds would learn" in arm["learning"]["reason"]
     assert arm["convergence"]["verdict"] == "undecided"
     assert found["memory"]["verdict"] == "undecided"
     assert found["memory"]["reason"] == "No arm can remember."

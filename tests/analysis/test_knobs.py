@@ -58,7 +58,7 @@ def test_suggestions_are_ordered_by_the_reward_they_bring_nearer_and_say_when_it
 
 def test_pay_on_the_way_is_suggested_with_its_danger():
     (paid,) = [one for one in suggest("cvc_random_maps", {}) if "resource_buckets" in one.settings]
-    assert "nobody comes further by that alone" in suggestion_text(paid)
+    assert "does not reach later milestones more often" in suggestion_text(paid)
 
 
 def test_of_two_settings_that_do_as_well_the_smaller_is_suggested():

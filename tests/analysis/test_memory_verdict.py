@@ -169,7 +169,7 @@ def test_a_memoryless_seed_that_solved_at_any_time_refutes_required(tmp_path):
     write_run(tmp_path, "S~", 4, lost)
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "helps"
-    assert "S~, seed 4, and loses it again" in found["memory"]["reason"]
+    assert "seed 4 of S~ reaches 90 % of the way without memory, and loses it again" in found["memory"]["reason"]
 
 
 def test_each_pair_has_a_verdict_of_its_own(tmp_path):
@@ -187,12 +187,12 @@ def test_an_arm_whose_seeds_split_has_learned_and_the_split_is_named(tmp_path):
     write_matrix(tmp_path, {"S": [0.95, 0.0, 0.97, 0.01, -0.01]})
     arm = judged(tmp_path)["arms"]["S"]
     assert arm["learning"]["verdict"] == "learned"
-    assert "2 of 5 seeds solve it" in arm["learning"]["reason"]
+    assert "2 of 5 seeds solve the task" in arm["learning"]["reason"]
     assert arm["solved"]["seeds"] == 2
     assert arm["solved"]["disagree"] is True
     assert arm["solved"]["unsolved"] == ["world_S.s1", "world_S.s3", "world_S.s4"]
     assert arm["solved"]["ci"] == pytest.approx([0.053, 0.853], abs=0.001)
-    assert "seeds disagree: 2 of 5 solve it, 3 end below 50% of the way" in arm["convergence"]["reason"]
+    assert "seeds disagree: 2 of 5 solve it, 3 end below 50 % of the way" in arm["convergence"]["reason"]
 
 
 def test_levels_are_those_of_run_json_and_a_seed_counts_once_in_the_random_level(tmp_path):
@@ -222,7 +222,7 @@ def test_an_undecided_arm_says_what_its_seeds_could_have_shown(tmp_path):
     found = judged(tmp_path)["arms"]["S"]["learning"]
     assert found["state"] == "too_early"
     assert 0.3 < found["detectable"] < 0.6
-    assert "these seeds show no gain below" in found["reason"]
+    assert "These seeds would not reliably show a gain below" in found["reason"]
 
 
 def test_time_to_solve_is_compared_with_the_twins(tmp_path):
