@@ -1,10 +1,12 @@
-"""Numbers and verdicts as words, the same in the page, the appendix, the pictures and the terminal."""
+"""Verdicts, effects and file names as text. Durations, dollars and counts are in `memexp.formatting`."""
 
 import math
 import re
 from collections.abc import Iterable
+from enum import StrEnum
 from itertools import chain, count
 
+from memexp import formatting
 from memexp.analysis.verdicts import MemoryKind
 
 VERDICT_TEXTS = {
@@ -26,8 +28,8 @@ SYMBOLS = {
 }
 
 
-def kind_text(kind: MemoryKind) -> str:
-    """'required', 'helps', 'not needed', 'undecided'."""
+def kind_text(kind: StrEnum) -> str:
+    """A verdict as text: 'required', 'not needed', 'too early'."""
     return kind.replace("_", " ")
 
 
@@ -43,20 +45,9 @@ def joined(names: Iterable[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def duration(hours: float | None) -> str:
-    """0.01 -> '36 s', 0.2 -> '12 min', 3.4 -> '3.4 h'."""
-    if hours is None:
-        return "–"
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:,.3g} h" if hours < 1000 else f"{hours:,.0f} h"
-
-
-def dollars(amount: float | None) -> str:
-    """1234.5 -> '$1,235', 0.123 -> '$0.12'; '–' where not known."""
-    if amount is None:
-        return "–"
-    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
+def hours_text(hours: float | None) -> str:
+    """0.01 -> '36s', 0.2 -> '12m00s', 3.44 -> '3h26m'; '–' where not known."""
+    return formatting.duration(None if hours is None else 3600 * hours)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -69,24 +60,6 @@ def interval(ends: tuple[float, float], digits: int = 2) -> str:
     if not any(map(math.isfinite, ends)):
         return ""
     return f"[{', '.join(number(end, digits) for end in ends)}]"
-
-
-def share(value: float) -> str:
-    """0.123 -> '12 %', 0.0003 -> '0.03 %', 0 -> '0 %'."""
-    return f"{100 * value:.2g} %" if value < 0.095 else f"{value:.0%}".replace("%", " %")
-
-
-def short_count(count: float) -> str:
-    """96000 -> '96k', 1500000 -> '1.5m', 2e9 -> '2b'; three significant digits."""
-    for size, suffix in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
-        if abs(count) >= 0.9995 * size:
-            return f"{count / size:.3g}{suffix}"
-    return f"{count:.3g}"
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 seed', '4 seeds'."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def file_names(texts: Iterable[str]) -> dict[str, str]:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from memexp.analysis.formatting import short_count
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import UsageError
+from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.wandb_source import WandbRun
 

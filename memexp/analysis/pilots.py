@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from memexp.analysis.formatting import share, short_count
 from memexp.analysis.learning import SMALLEST_GAIN
 from memexp.analysis.load import load
 from memexp.analysis.seeds import FINAL_SHARE, Environment, Seed
+from memexp.formatting import percent, short_count
 from memexp.runs import Run
 
 
@@ -37,7 +37,7 @@ class Pilot:
         finals = ", ".join(f"{value:.3g}" for value in self.finals) or "no finished run"
         text = f"return {finals} (random {self.random:.3g})"
         if self.furthest:
-            text += f", last milestone {share(self.furthest)}"
+            text += f", last milestone {percent(self.furthest)}"
         return f"{text}: " + (
             f"shows learning from {short_count(self.learns_at)} steps" if self.learns_at else "no learning"
         )

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
-from memexp.analysis.formatting import counted
 from memexp.analysis.knobs.find import Knob, KnobCause
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
@@ -14,6 +13,7 @@ from memexp.analysis.sentences import knob_text, names_text, plan_text
 from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
+from memexp.formatting import counted
 
 KNOB_NAMES = {
     KnobCause.NO_REWARD: "reward reachability (curriculum, task size, reward shaping)",

@@ -7,7 +7,7 @@ from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.convergence import COLLAPSE, FAR, Convergence, ConvergenceCause
 from memexp.analysis.credit_horizon import ENOUGH, Sweep, SweepCause
 from memexp.analysis.forecast import Forecast, NoForecast, NoForecastCause
-from memexp.analysis.formatting import counted, interval, joined, kind_text, number, share
+from memexp.analysis.formatting import interval, joined, kind_text, number
 from memexp.analysis.knobs.find import Knob, KnobCause
 from memexp.analysis.knobs.suggest import Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
@@ -21,6 +21,7 @@ from memexp.analysis.sequential_plan import Action, AnsweredCause, Plan, PlanCau
 from memexp.analysis.statistics import Contrast
 from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause, MemoryCause, MemoryKind, MemoryVerdict
 from memexp.config import count_name
+from memexp.formatting import counted, percent
 
 MEMORY_TEXTS = {
     MemoryCause.PAIR_LEFT_OUT: "{left_out}",
@@ -76,16 +77,16 @@ def verdict_text(verdict: MemoryVerdict) -> str:
         effects=effects,
         gains=f"Memory adds {effects}, as shares {way}.",
         arms=joined(verdict.arms),
-        solved=share(SOLVED),
+        solved=percent(SOLVED),
         smallest=SMALLEST_EFFECT,
-        rate=share(SOLVING_RATE),
+        rate=percent(SOLVING_RATE),
         seeds=verdict.seeds,
         span=verdict.memory_span,
         horizons=", ".join(f"{arm} {horizon or 'unknown'}" for arm, horizon in verdict.horizons),
-        memoryless=joined(f"{level.arm} reaches {share(level.share)}" for level in verdict.memoryless),
+        memoryless=joined(f"{level.arm} reaches {percent(level.share)}" for level in verdict.memoryless),
         harm=f" It even costs return in {joined(verdict.hurt)}." if verdict.hurt else "",
         seed=seed
-        and f"seed {seed.seed} of {seed.arm} reaches {share(seed.share)} of the way without memory"
+        and f"seed {seed.seed} of {seed.arm} reaches {percent(seed.share)} of the way without memory"
         + (", and loses it again" if seed.lost else ""),
     )
 
@@ -176,13 +177,13 @@ def convergence_text(found: Convergence) -> str:
     text = CONVERGENCE_TEXTS[found.cause].format(
         collapsed=found.collapsed,
         seeds=counted(solved.of, "seed"),
-        lost=share(COLLAPSE),
-        window=share(FINAL_SHARE),
+        lost=percent(COLLAPSE),
+        window=percent(FINAL_SHARE),
         least=MIN_SEEDS,
         change=change,
     )
     if solved.disagree:
-        text += f" The seeds disagree: {solved.seeds} of {solved.of} solve it, {solved.far} end below {share(FAR)} "
+        text += f" The seeds disagree: {solved.seeds} of {solved.of} solve it, {solved.far} end below {percent(FAR)} "
         text += "of the way."
     return text
 
@@ -216,7 +217,7 @@ def sweep_text(sweep: Sweep) -> str:
         case SweepCause.FOUND:
             sure = f"at most {sweep.at_most}" if sweep.at_most is not None else "no tested length is surely enough"
             return (
-                f"the shortest {sweep.knob} with {share(ENOUGH)} of the effect is {sweep.estimate} "
+                f"the shortest {sweep.knob} with {percent(ENOUGH)} of the effect is {sweep.estimate} "
                 f"(at least {sweep.at_least}, {sure})"
             )
 
@@ -245,7 +246,7 @@ def plan_text(plan: Plan) -> str:
         least=MIN_SEEDS,
         most=DESIGNS[-1],
         target=plan.target,
-        power=share(POWER),
+        power=percent(POWER),
     )
     return f"{text}; {plan.running} running" if plan.action is Action.WAIT else text
 
@@ -257,7 +258,7 @@ def until_answered_text(found: UntilAnswered, kind: MemoryKind) -> str:
         case AnsweredCause.SEEDS_DO_NOT_HELP:
             return "more seeds alone would not answer it: see what to run next"
         case AnsweredCause.SEEDS_DECIDE:
-            return f"these seeds decide with {share(POWER)} probability if the truth is as it looks now"
+            return f"these seeds decide with {percent(POWER)} probability if the truth is as it looks now"
 
 
 def knob_text(knob: Knob) -> str:
@@ -278,8 +279,8 @@ def knob_text(knob: Knob) -> str:
 def stage_text(found: Suggestion) -> str:
     """Where exploration ends as things are."""
     where = found.stage
-    before = f", although {share(where.before_share)} reach {where.before}" if where.before else ""
-    return f"Exploration ends at {where.milestone}: {share(where.share)} of the agents reach it{before}."
+    before = f", although {percent(where.before_share)} reach {where.before}" if where.before else ""
+    return f"Exploration ends at {where.milestone}: {percent(where.share)} of the agents reach it{before}."
 
 
 def suggestion_text(found: Suggestion) -> str:
@@ -287,7 +288,7 @@ def suggestion_text(found: Suggestion) -> str:
     before, after, table = found.before, found.predicted, measured()
     if found.moved:
         parts = [
-            f"{name} from {share(before.funnel.get(name, 0.0))} to {share(after.funnel.get(name, 0.0))}"
+            f"{name} from {percent(before.funnel.get(name, 0.0))} to {percent(after.funnel.get(name, 0.0))}"
             for name in found.moved
         ]
         parts += [f"return from {before.mean:.2g} to {after.mean:.2g}"] if after.mean > before.mean else []

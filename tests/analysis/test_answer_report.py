@@ -12,10 +12,11 @@ from memexp.analysis.answer import Answer, answer_of
 from memexp.analysis.answer_json import answer_json
 from memexp.analysis.figures.files import save_figures
 from memexp.analysis.figures.style import LONGEST, shortened, spread, styled
-from memexp.analysis.formatting import duration, file_names, interval, number, short_count
+from memexp.analysis.formatting import file_names, hours_text, interval, number
 from memexp.analysis.load import load
 from memexp.analysis.report import write_report
 from memexp.analysis.report.sections import spent_text
+from memexp.formatting import short_count
 from memexp.runs import find_runs
 
 KINDS = ("learning", "finals", "effects", "profiles", "times")
@@ -172,7 +173,7 @@ def test_labels_keep_their_order_and_distance_inside_the_picture():
 
 def test_counts_and_durations_are_written_as_people_say_them():
     assert [short_count(n) for n in (0, 950, 96_000, 1_500_000, 2e9)] == ["0", "950", "96k", "1.5m", "2b"]
-    assert [duration(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18 s", "12 min", "3.44 h"]
+    assert [hours_text(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18s", "12m00s", "3h26m"]
 
 
 def test_environments_whose_names_differ_in_signs_alone_keep_their_own_pictures():
@@ -203,9 +204,9 @@ def spent_on(folder):
 
 def test_dollars_are_a_lower_bound_where_the_price_of_some_arms_is_not_known(tmp_path):
     write_matrix(tmp_path, {"S": [0.9]}, price_per_hour=36.0)
-    assert spent_on(tmp_path) == "2 min, $1.00"
+    assert spent_on(tmp_path) == "1m40s, $1.00"
     write_matrix(tmp_path, {"S~": [0.9]})
-    assert spent_on(tmp_path) == "3 min, at least $1.00"
+    assert spent_on(tmp_path) == "3m20s, at least $1.00"
 
 
 def test_an_architecture_has_one_colour_in_all_environments(tmp_path):

@@ -12,7 +12,7 @@ from memexp.analysis.answer import answer
 from memexp.analysis.sequential_plan import Action, Plan, PlanCause
 from memexp.cli import main
 from memexp.cli import report_watch as module
-from memexp.cli.report_watch import plan_words, stop_line, watch
+from memexp.cli.report_watch import plan_text, stop_line, watch
 from memexp.runs import runs_dir
 
 CERTAIN = {"S": [0.95, 0.94, 0.96, 0.93, 0.97], "S~": [0.5, 0.52, 0.49, 0.5, 0.51]}
@@ -53,9 +53,9 @@ def test_only_runs_that_run_are_to_be_cancelled(runs):
 
 def test_seeds_to_run_are_named_shortly():
     new = Plan(PlanCause.DEFAULT_FIRST, action=Action.RUN, seeds=[5, 6, 7])
-    assert plan_words(new) == "run seeds 5-7"
-    assert plan_words(replace(new, seeds=[2, 5])) == "run seeds 2, 5"
-    assert plan_words(Plan(PlanCause.PAIR_CERTAIN)) == "stop"
+    assert plan_text(new) == "run seeds 5-7"
+    assert plan_text(replace(new, seeds=[2, 5])) == "run seeds 2, 5"
+    assert plan_text(Plan(PlanCause.PAIR_CERTAIN)) == "stop"
 
 
 def test_status_says_next_to_each_run_what_to_do_about_its_arm(runs, capsys):

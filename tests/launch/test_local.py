@@ -15,8 +15,8 @@ from memexp.launch import local
 from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
-from memexp.launch.status.state import state_of
 from memexp.runs import Run
+from memexp.runs.status import state_of
 
 FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_episodes": "4"}
 CONSOLE = Console(file=sys.stdout)

@@ -13,7 +13,6 @@ from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.envs.base import WorldError
-from memexp.launch.status.state import state_of
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
 from memexp.ppo.config import TrainConfig
@@ -21,6 +20,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.signals import Stop
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
+from memexp.runs.status import state_of
 from memexp.runs.writer import Writer
 
 

@@ -6,8 +6,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.figures.style import INK, Picture, Size, grid, label_room, legend, rows_of_text, styled
-from memexp.analysis.formatting import share
 from memexp.analysis.seeds import Environment
+from memexp.formatting import percent
 
 FLOOR = 1e-4
 """The left end of the axis: smaller shares are drawn there."""
@@ -34,7 +34,7 @@ def draw(ax: Axes, answer: EnvironmentAnswer) -> None:
     ax.set_xlim(FLOOR, 1)
     ax.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else share(x)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else percent(x)))
     rows_of_text(ax, [name.replace("_", " ") for name in milestones])
     ax.set_xlabel("agents that reach it in an episode (logarithmic)")
     legend(ax)

@@ -18,9 +18,9 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.formatting import short_count
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
+from memexp.formatting import short_count
 
 
 def draw(ax: Axes, answer: EnvironmentAnswer) -> None:

@@ -18,9 +18,9 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.formatting import short_count
 from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import Environment
+from memexp.formatting import short_count
 
 
 def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from memexp.analysis.formatting import counted, short_count
 from memexp.analysis.seeds import Seed
+from memexp.formatting import counted, short_count
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
 """Versions that the page shows; provenance.json of each run has all."""

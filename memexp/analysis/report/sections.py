@@ -6,17 +6,7 @@ from typing import Any
 from memexp.analysis.answer import ArmAnswer, EnvironmentAnswer
 from memexp.analysis.convergence import ConvergenceKind
 from memexp.analysis.forecast import Forecast
-from memexp.analysis.formatting import (
-    counted,
-    dollars,
-    duration,
-    interval,
-    kind_text,
-    number,
-    share,
-    short_count,
-    title_of,
-)
+from memexp.analysis.formatting import hours_text, interval, kind_text, number, title_of
 from memexp.analysis.knobs.find import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
@@ -38,6 +28,7 @@ from memexp.analysis.sentences import (
 from memexp.analysis.sequential_plan import Plan
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
+from memexp.formatting import counted, dollars, percent, short_count
 
 LEARNING_STATES = {LearningState.TOO_EARLY: "too early to tell", LearningState.NOT_LEARNED: "not learned"}
 
@@ -81,7 +72,7 @@ def _fastest(answer: EnvironmentAnswer) -> str:
     first = min(known, key=lambda name: known[name])
     took = answer.arms[first].time
     parts = [f"{first}: {short_count(known[first])} steps"]
-    parts += [duration(took.hours)] if took.hours else []
+    parts += [hours_text(took.hours)] if took.hours else []
     parts += [dollars(took.dollars)] if took.dollars is not None else []
     return ", ".join(parts)
 
@@ -128,7 +119,7 @@ def _effect(name: str, answer: EnvironmentAnswer) -> dict[str, str]:
 def _time(one: ArmAnswer) -> dict[str, str]:
     took, n = one.time, len(one.arm.seeds)
     parts = [f"{n - took.censored} of {counted(n, 'seed')}"] if n else []
-    parts += [duration(took.hours)] if took.hours is not None else []
+    parts += [hours_text(took.hours)] if took.hours is not None else []
     parts += [dollars(took.dollars)] if took.dollars is not None else []
     median = took.median.estimate
     return {"steps": "not reached" if median is None else f"{short_count(median)} steps", "reached": " · ".join(parts)}
@@ -164,7 +155,7 @@ def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:
         "ends": stage_text(measured[0]) if measured else "",
         "milestones": names,
         "rows": [
-            {"setting": setting, "why": why, "shares": [share(funnel[n]) if n in funnel else "–" for n in names]}
+            {"setting": setting, "why": why, "shares": [percent(funnel[n]) if n in funnel else "–" for n in names]}
             for setting, why, funnel in funnels
         ],
         "others": [
@@ -196,9 +187,9 @@ def _cost(arm: Arm, plan: Plan) -> dict[str, str]:
         "runs": str(len(seeds)),
         "agent_steps": short_count(sum(seed.reached for seed in seeds)),
         "rate": f"{short_count(rate)}/s" if rate else "–",
-        "spent": duration(hours) if rates else "–",
+        "spent": hours_text(hours) if rates else "–",
         "spent_dollars": dollars(arm.dollars_for(hours)),
-        "left": duration(left),
+        "left": hours_text(left),
         "left_dollars": dollars(arm.dollars_for(left)) if left else "–",
         "action": f"run {counted(len(new), 'seed')}: {', '.join(map(str, new))}" if new else plan.action,
         "because": plan_text(plan),
@@ -210,7 +201,7 @@ def spent_text(arms: Sequence[Arm]) -> str:
     hours = {arm.name: spent_hours(arm) for arm in arms}
     prices = [price for arm in arms if (price := arm.dollars_for(hours[arm.name])) is not None]
     least = "at least " if len(prices) < sum(spent > 0 for spent in hours.values()) else ""
-    return duration(sum(hours.values())) + (f", {least}{dollars(sum(prices))}" if prices else "")
+    return hours_text(sum(hours.values())) + (f", {least}{dollars(sum(prices))}" if prices else "")
 
 
 def _needed(answer: EnvironmentAnswer) -> str:
@@ -218,6 +209,6 @@ def _needed(answer: EnvironmentAnswer) -> str:
     needed = answer.until_answered.total
     parts = [counted(needed.runs, "run")] if needed.runs else []
     parts += [f"{short_count(needed.agent_steps)} agent steps"] if needed.agent_steps else []
-    parts += [duration(needed.hours)] if needed.hours else []
+    parts += [hours_text(needed.hours)] if needed.hours else []
     parts += [dollars(needed.dollars)] if needed.dollars else []
     return ", ".join(parts) or until_answered_text(answer.until_answered, answer.memory.verdict.kind)

@@ -51,7 +51,7 @@ def call(operator: Any, *arguments: Any) -> Any:
 def passes_for(x: Tensor, package: str) -> ModuleType:
     """A kernel's passes over data like x: its module `<package>.cpu` in Numba, or `<package>.anywhere` in PyTorch."""
     numba = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    return import_module(f"{package}.{'cpu' if numba else 'anywhere'}")
+    return import_module(f"{package}.{'cpu' if numba else 'torch_backend'}")
 
 
 def differentiate(operator: Any, backward: Any) -> None:

@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Sequence
 
 from memexp.config import UsageError, parse_words
+from memexp.formatting import dollars
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.status.attempts import (
     End,
@@ -28,8 +29,8 @@ from memexp.launch.status.attempts import (
     starts_of,
 )
 from memexp.launch.status.notify import notify
-from memexp.launch.status.state import end_of, reached
 from memexp.runs import RESTART, Run
+from memexp.runs.status import end_of, reached
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 UNFIT = 78
@@ -160,8 +161,8 @@ def end(run: Run, number: int, code: int, stopped: bool) -> int:
     """Record how the start ended and tell the channel; returns SkyPilot's exit code."""
     found = judge(run, number, code, stopped)
     add_end(run, number, found)
-    hours, dollars = spent(run)
-    cost = f"{hours:.1f} h" + ("" if dollars is None else f", ${dollars:.2f}")
+    hours, paid = spent(run)
+    cost = f"{hours:.1f} h" + ("" if paid is None else f", {dollars(paid)}")
     if found.word in ("done", "time is up"):
         notify("done", run.name, f"{found.agent_steps:,} agent steps, {cost}", _say)
     elif found.word in ("failed", "wrong usage"):

@@ -23,9 +23,9 @@ from memexp.launch.launch import Options, check_options, machines, read_matrix, 
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix, naming
 from memexp.launch.plan.run_spec import RunSpec, word_text
-from memexp.launch.status.state import state_of
 from memexp.pattern import remembers
 from memexp.runs import Run
+from memexp.runs.status import State, state_of
 
 FACTOR = 3
 """Each rung takes so many times the steps, and one in so many of the settings, of the one before."""
@@ -194,7 +194,7 @@ def _climb(
         say(f"\n{ladder.env}, rung {number} of {len(ladder.steps)}: {size}")
         worst, last = max(worst, launch(rung, cells)), number == len(ladder.steps)
         runs = [Run.named(cell.run) for cell in cells]
-        waiting = [run.name for run in runs if state_of(run) not in ("done", "failed")]
+        waiting = [run.name for run in runs if state_of(run) not in (State.COMPLETED, State.FAILED)]
         if waiting:
             if not last:
                 say(f"then the best {_kept(names)} and {AS_IS}, with {count_name(steps * FACTOR)} steps")

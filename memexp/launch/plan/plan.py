@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from memexp.config import UsageError, count_name
+from memexp.formatting import counted, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.launch.status.state import State, state_of
 from memexp.ppo.config import RESUMABLE
 from memexp.runs import Run
 from memexp.runs.identity import refuse_another_experiment
+from memexp.runs.status import State, state_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PlannedRun:
     @property
     def is_due(self) -> bool:
         """Whether a launch starts or resumes it."""
-        return self.state not in ("done", "running")
+        return self.state not in (State.COMPLETED, State.RUNNING)
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def print_plan(plan: Plan, console: Console) -> None:
         table.add_row(*row)
     console.print(table)
     states = ", ".join(f"{number} {state}" for state, number in plan.counts.items())
-    number = f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}"
+    number = counted(len(plan.runs), "run")
     console.print(f"{number}: {states}; {len(plan.due)} to launch", highlight=False, soft_wrap=True)
     if plan.resources:
         console.print(f"each on {describe(plan.resources)}", highlight=False, soft_wrap=True)
@@ -171,17 +172,6 @@ def _arms(plan: Plan) -> list[tuple[str, ...]]:
         state = ", ".join(f"{n} {state}" for state, n in states.items())
         rows.append((env, arm, count_name(steps), seeds, *figures, state))
     return rows
-
-
-def ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] -> '0-2, 5'."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
-            spans.append([number])
-    return ", ".join("-".join(map(str, span)) for span in spans)
 
 
 def describe(resources: Resources) -> str:
