@@ -1,4 +1,4 @@
-"""Where the runs came from, and in what they differ: a comparison of unlike things should be seen."""
+"""Where the runs came from, and in what they differ."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,20 +7,20 @@ from memexp.analysis.seeds import Seed
 from memexp.formatting import counted, short_count
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
-"""Versions that the page shows; provenance.json of each run has all."""
+"""Packages whose versions the page shows; provenance.json of each run has all."""
 NAMED = 3
-"""Most runs that are named where runs differ."""
+"""Most runs that are named for each different value."""
 
 
 class Row(NamedTuple):
     name: str
     value: str
     differs: bool = False
-    """Whether runs that are compared with one another have different values."""
+    """Whether the runs have different values."""
 
 
 def provenance(seeds: Sequence[Seed]) -> list[Row]:
-    """What the runs ran on, one row a fact; where runs differ, which have what."""
+    """One row a fact about the runs; where runs differ, each value with its runs."""
     records = [seed.provenance for seed in seeds]
     facts = {
         "commit": [_commit(record) for record in records],
@@ -46,7 +46,7 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
 
 
 def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
-    """The value that all runs share, or each value with the runs that have it, the most frequent first."""
+    """The value that all runs share, or each value with its runs, the most frequent first."""
     runs: dict[str, list[str]] = {}
     for value, seed in zip(values, seeds, strict=True):
         if value:
@@ -60,14 +60,14 @@ def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
 
 
 def _packages(known: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
-    """'name version' of the main packages that all runs share, and the names of those in which runs differ."""
+    """'name version' of the main packages with one version, and the names of all packages with several."""
     versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
     equal = [f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1]
     return equal, [name for name, found in versions.items() if len(found) > 1]
 
 
 def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[str, list[str | None]]:
-    """Packages in which runs differ, those that split the runs alike as one fact: name -> value of each run."""
+    """Packages in which runs differ: name -> value of each run. Packages that split the runs alike are one fact."""
     alike: dict[tuple[str | None, ...], list[str]] = {}
     for name in unequal:
         values = [one.get(name, "absent") if one else None for one in packages]
