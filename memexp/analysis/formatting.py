@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import chain, count
 
@@ -43,6 +43,11 @@ def joined(names: Iterable[str]) -> str:
     """'S', 'S and X', 'S, X and L'."""
     *most, last = list(names) or [""]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def names_text(names: Sequence[str], most: int = 3) -> str:
+    """The first `most` names: 'a, b, c and 2 more'."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def hours_text(hours: float | None) -> str:

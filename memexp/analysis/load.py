@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import UsageError
 from memexp.formatting import short_count
@@ -175,8 +176,7 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
 
 
 def _names(seeds: Sequence[Seed]) -> str:
-    shown = ", ".join(seed.run for seed in seeds[:3])
-    return shown + (f" and {len(seeds) - 3} more" if len(seeds) > 3 else "")
+    return names_text([seed.run for seed in seeds])
 
 
 def _or(default: Any, read: Any) -> Any:

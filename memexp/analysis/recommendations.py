@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
+from memexp.analysis.formatting import names_text
 from memexp.analysis.knobs.find import Knob, KnobCause
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.scale import solves
-from memexp.analysis.seeds import Seed
-from memexp.analysis.sentences import knob_text, names_text, plan_text
+from memexp.analysis.sentences import knob_text, plan_text
 from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
@@ -29,11 +29,13 @@ def next_steps(answer: EnvironmentAnswer) -> list[str]:
     # A run that cannot change a verdict is neither waited for nor repeated.
     going_on = [arm for name, arm in arms.items() if answer.plans[name].action in (Action.RUN, Action.WAIT)]
     unfinished = [seed for arm in going_on for seed in arm.partial]
-    if running := [seed for seed in unfinished if seed.status == "running"]:
+    if running := [seed.run for seed in unfinished if seed.status == "running"]:
         verb = "is" if len(running) == 1 else "are"
-        steps.append(f"wait for the {counted(len(running), 'run')} that {verb} not finished: {_names(running)}")
-    if ended := [seed for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
-        steps.append(f"launch the matrix again: {counted(len(ended), 'run')} did not get to the end: {_names(ended)}")
+        steps.append(f"wait for the {counted(len(running), 'run')} that {verb} not finished: {names_text(running)}")
+    if ended := [seed.run for seed in unfinished if seed.status in ("failed", "preempted", "cancelled")]:
+        steps.append(
+            f"launch the matrix again: {counted(len(ended), 'run')} did not get to the end: {names_text(ended)}"
+        )
     if environment.random_level is None:
         steps.append("measure the random policy (evaluation.random_episodes > 0): without it returns have no scale")
     if not any(arm.remembers for arm in arms.values()):
@@ -108,7 +110,3 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
 
 def _more(seeds: int) -> str:
     return f"{seeds} more {'seed' if seeds == 1 else 'seeds'}"
-
-
-def _names(seeds: Sequence[Seed]) -> str:
-    return names_text([seed.run for seed in seeds], 4)

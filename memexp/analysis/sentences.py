@@ -1,7 +1,6 @@
 """Verdicts, causes and plans as sentences. All prose about an answer is written here and in `recommendations`."""
 
 import math
-from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.convergence import COLLAPSE, FAR, Convergence, ConvergenceCause
@@ -304,8 +303,3 @@ def suggestion_text(found: Suggestion) -> str:
         command = f"memexp funnel {found.env} {as_overrides(found.elsewhere)}"
         text += f", with default knobs instead of yours; to measure it with yours: `{command}`"
     return f"{text})."
-
-
-def names_text(names: Sequence[str], most: int) -> str:
-    """The first `most` names, and whether there are more."""
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
 from memexp.formatting import counted, short_count
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
 """Packages whose versions the page shows; provenance.json of each run has all."""
-NAMED = 3
-"""Most runs that are named for each different value."""
 
 
 class Row(NamedTuple):
@@ -55,7 +54,7 @@ def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
         return Row(name, "".join(runs))
     first, *rest = sorted(runs.items(), key=lambda item: -len(item[1]))
     parts = [f"{first[0]} ({counted(len(first[1]), 'run')})"]
-    parts += [f"{value} ({counted(len(names), 'run')}: {_names(names)})" for value, names in rest]
+    parts += [f"{value} ({counted(len(names), 'run')}: {names_text(names)})" for value, names in rest]
     return Row(name, "; ".join(parts), differs=True)
 
 
@@ -85,10 +84,6 @@ def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[
 def _commit(record: dict) -> str | None:
     commit = record.get("commit")
     return f"{commit[:10]}{' with uncommitted changes' if record.get('dirty') else ''}" if commit else None
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _counted(words: Sequence[str]) -> str:
