@@ -66,8 +66,8 @@ def _size(environment: Environment) -> Size:
 FUNNEL = Picture(
     "funnel",
     "The way to reward",
-    "Share of agents that reach each milestone in an episode, over the last tenth of the steps, and of the random "
-    "policy. Where the shares fall is where exploration ends.",
+    "Share of agents that reach each milestone in an episode: arms over the last tenth of the steps, and the random "
+    "policy. Exploration ends where the shares fall.",
     draw,
     _alt,
     _size,

@@ -93,8 +93,8 @@ LEARNING = Picture(
     "learning",
     "Learning",
     "Thin: seeds, smoothed over a tenth of the steps. Bold: their interquartile mean, with a bootstrap band. Dashed, "
-    "~: the same network, its memory ablated. Dotted: runs that have not finished, and levels: the random policy, "
-    "scripted players that see only the present (memoryless) or everything (full sight), the ceiling.",
+    "~: the same network with its memory ablated. Dotted: unfinished runs, and reference levels: the random policy, "
+    "scripted policies that see only the present (memoryless) or everything (full sight), and the ceiling.",
     draw,
     _alt,
     _size,

@@ -104,8 +104,8 @@ def _size(environment: Environment) -> Size:
 PROFILES = Picture(
     "profiles",
     "Performance profiles",
-    "Share of seeds whose final score is at least this high: a curve further to the right is better; a long step is "
-    "seeds that agree, a slope seeds that differ.",
+    "Share of seeds whose final score is at least this high. A curve further to the right is better. A steep curve "
+    "means that the seeds agree.",
     draw_profiles,
     _alt_profiles,
     _size,
@@ -114,8 +114,8 @@ PROFILES = Picture(
 TIMES = Picture(
     "times",
     "Time to solve",
-    f"Kaplan-Meier: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Upright ticks: seeds that "
-    "never did (censored, not dropped).",
+    f"Kaplan-Meier curve: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Vertical ticks: "
+    "seeds that never do (censored, not dropped).",
     draw_times,
     _alt_times,
     _size,

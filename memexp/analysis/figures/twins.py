@@ -126,8 +126,8 @@ EFFECTS = Picture(
     "effects",
     "With memory minus without",
     "Each architecture minus its own memory-ablated twin: difference of mean final returns, 95 % (thin) and 90 % "
-    f"interval. Shaded: within {SMALLEST_EFFECT:g}, too small to matter: for 'not needed' an effect must surely end "
-    "below its upper end. Pale: left out of the verdict.",
+    f"interval. Shaded: up to {SMALLEST_EFFECT:g}, too small to matter. For 'not needed', an effect must surely "
+    "be below the upper end of the shaded range. Pale: left out of the verdict.",
     draw_effects,
     _alt_effects,
     _size_effects,
