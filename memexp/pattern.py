@@ -12,18 +12,18 @@ TOKENS: dict[str, str] = {
     "L": "LSTM",
     "C": "causal convolution over the last 4 steps",
 }
-"""Token -> what it is. The longest token that fits is read first, so "Ag" is never read as "A" and "g"."""
+"""Token -> its cell. The longest matching token is read first, so "Ag" is never read as "A" and "g"."""
 
 ATTENTION = {"X", "X^"}
-"""Tokens that see nothing but the last `mem_len` steps; all others keep a state."""
+"""Tokens that attend to the last `mem_len` steps. All other tokens keep a state."""
 
 Pattern = str | list[str]
 
 
 def parse_pattern(pattern: str) -> list[str]:
-    """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]; commas and spaces may separate them.
+    """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]. Commas and spaces may separate them.
 
-    Raises ValueError that points at the first character that begins no token.
+    Raises ValueError, which names the first character that starts no token.
     """
     longest_first = sorted(TOKENS, key=len, reverse=True)
     tokens, at = [], 0
@@ -50,5 +50,5 @@ def tokens_in(pattern: Pattern) -> set[str]:
 
 
 def remembers(pattern: Pattern, mem_len: int) -> bool:
-    """Whether a stack of this pattern carries anything from step to step (X and X^ alone with mem_len 0 do not)."""
+    """Whether a stack of this pattern has a memory: X and X^ have none if mem_len is 0, all other tokens always do."""
     return mem_len > 0 or not tokens_in(pattern) <= ATTENTION
