@@ -70,12 +70,12 @@ def main() -> None:
         size = sum(file.stat().st_size for file in Path(home).rglob("metrics.jsonl"))
         print(f"{asked.runs} runs of {asked.lines} lines, {size / 1e6:.0f} MB, {asked.repeats} repeats")
         whole = timed(lambda: [run.metrics() for run in runs])
-        firsts, idle, grown, drawn = [], [], [], []
+        firsts, unused, grown, drawn = [], [], [], []
         console = Console(width=160, height=100, force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
         for repeat in range(asked.repeats):
             snapshots = Snapshots(Target("bench"))
             firsts.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
-            idle.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
+            unused.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
             for run in runs:
                 with open(run.path / "metrics.jsonl", "a") as file:
                     file.write(line(asked.lines + 1 + repeat))
@@ -84,7 +84,7 @@ def main() -> None:
             drawn.append(timed(lambda looks=looks: console.print(ManyRuns("bench", looks))))
         print(f"{'reading all lines of all runs':34} {1e3 * whole:9.1f} ms")
         tell("first look", firsts, whole)
-        tell("refresh, nothing new", idle, whole)
+        tell("refresh, nothing new", unused, whole)
         tell("refresh, a new line in every run", grown, whole)
         tell("drawing a line a run", drawn, whole)
 

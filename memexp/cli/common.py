@@ -67,10 +67,10 @@ def _options(context: Any) -> list[str]:
 
 def config_of(arguments: list[str]) -> tuple[Any, list[str]]:
     """The config of a recipe with overrides, and the arguments that describe it completely."""
-    from memexp.config import parse_words
+    from memexp.config import parse_overrides
     from memexp.launch.plan.recipe import split_target
     from memexp.launch.plan.run_spec import recipe_specs
 
     recipe, overrides = split_target(arguments)
-    spec = recipe_specs(recipe, parse_words(overrides))[0]
+    spec = recipe_specs(recipe, parse_overrides(overrides))[0]
     return spec.config, spec.arguments

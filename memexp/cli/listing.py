@@ -18,7 +18,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from memexp.config import Config, UsageError, bind_arguments, did_you_mean, parse_words
+from memexp.config import Config, UsageError, bind_arguments, did_you_mean, parse_overrides
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
 from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
@@ -51,7 +51,7 @@ def _patterns(overrides: Sequence[str] = ()) -> Rows:
 
     A token that cannot be built at these sizes has None as its cost, and a `reason`.
     """
-    given = bind_arguments(cost, parse_words(overrides))
+    given = bind_arguments(cost, parse_overrides(overrides))
     asked = CortexConfig.parse(given)
     sizes = {key: getattr(asked, key) for key in ("d_hidden", "num_layers", "n_heads", "mem_len")}
     rows = [{"token": token, "summary": summary, **sizes} for token, summary in TOKENS.items()]

@@ -20,13 +20,13 @@ def train(recipe: Recipe) -> int:
 
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; returns the exit code."""
-    from memexp.envs.base import WorldError
+    from memexp.envs.base import EnvError
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=argv)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
         return fail(f"{config.run}: {error}", FAILED)
@@ -40,12 +40,12 @@ def exit_of(config: Any, argv: list[str]) -> int:
 def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
     """Check that acting and learning compute the same policy. Also check the environment and the device."""
     config, _ = config_of(recipe)
-    from memexp.envs.base import WorldError
+    from memexp.envs.base import EnvError
     from memexp.ppo.doctor import doctor as examine
 
     try:
         report = examine(config)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from memexp.config import UsageError, check_run_name, parse_count, parse_words
+from memexp.config import UsageError, check_run_name, parse_count, parse_overrides
 from memexp.launch.cloud.dispatch import check_budget, submit_due, tasks_of, write_out
 from memexp.launch.cloud.sky_task import check_infra
 from memexp.launch.local import Outcome, default_jobs, run_here
@@ -148,7 +148,7 @@ def read_matrix(file: str, words: Sequence[str], options: Options) -> Matrix:
     if options.steps is not None:
         changes["steps"] = [_parse_steps(options.steps)]
     if words:
-        changes["overrides"] = {**matrix.overrides, **parse_words(words)}
+        changes["overrides"] = {**matrix.overrides, **parse_overrides(words)}
     return matrix.but(changes) if changes else matrix
 
 
@@ -156,7 +156,7 @@ def _read_recipe(words: Sequence[str], options: Options) -> list[RunSpec]:
     for option in options.given("select", "seeds", "scale"):
         raise UsageError(f"{option} is for a matrix file; a recipe takes seed=N, and --copies N for several seeds")
     recipe, rest = split_target(words)
-    pairs = parse_words(rest)
+    pairs = parse_overrides(rest)
     if options.run is not None:
         check_run_name(options.run)
         _set(pairs, "run", options.run, "--run")

@@ -14,7 +14,7 @@ import sys
 import urllib.request
 from collections.abc import Sequence
 
-from memexp.config import UsageError, parse_words
+from memexp.config import UsageError, parse_overrides
 from memexp.formatting import dollars
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.status.attempts import (
@@ -48,7 +48,7 @@ def check(words: Sequence[str]) -> int:
 
     try:
         recipe, pairs = split_target(words)
-        cell = recipe_specs(recipe, parse_words(pairs))[0]
+        cell = recipe_specs(recipe, parse_overrides(pairs))[0]
         refuse_another_experiment(Run.named(cell.run), cell.config.model_dump(), RESUMABLE)
     except UsageError as error:
         print(f"memexp: {error}", file=sys.stderr)

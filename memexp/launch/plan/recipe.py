@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from memexp.config import Config, UsageError, bind_arguments, did_you_mean, explain, override
+from memexp.config import Config, UsageError, bind_arguments, did_you_mean, error_lines, override
 from memexp.ppo.config import TrainConfig
 
 CONFIG_WORDS = ("run", "seed")
@@ -130,7 +130,7 @@ def resolve(recipe: Recipe, words: Mapping[str, Any]) -> TrainConfig:
     try:
         config = function(**bind_arguments(function, arguments))
     except ValidationError as error:
-        raise UsageError(explain(error)) from None
+        raise UsageError(error_lines(error)) from None
     knobs = type(config.env).model_fields.keys() - {"name"}
     fields = {}
     for key in (word for word in words if word not in arguments):
