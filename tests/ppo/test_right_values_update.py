@@ -18,10 +18,9 @@ from torch import nn
 from memexp.policy.actions import Categorical
 from memexp.ppo.config import TrainerConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.gradients import GuardedStep
+from memexp.ppo.ppo import GuardedStep, Learner
 from memexp.ppo.rollout import Segments
 from memexp.ppo.trainer import Trainer
-from memexp.ppo.update import Learner
 
 CPU = torch.device("cpu")
 ALONE = Ranks(0, 1, CPU)
