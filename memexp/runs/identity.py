@@ -1,7 +1,7 @@
 """A run's name is its identity: a run that exists is resumed only with the config that it began with."""
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from memexp.config import UsageError
 from memexp.runs.directory import Run
@@ -24,5 +24,6 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
 def _flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in data.items():
-        flat |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+        is_group = isinstance(value, dict)
+        flat |= _flat(cast(dict[str, Any], value), f"{above}{key}.") if is_group else {above + key: value}
     return flat

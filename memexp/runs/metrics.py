@@ -6,7 +6,7 @@ import re
 from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,11 +86,9 @@ def rate_over(records: Sequence[dict[str, Any]]) -> float | None:
 
     Where that cannot be told (one line, or lines without a time) it is the newest `sps`; None if there is none.
     """
-    pairs = [(record.get(STEPS), record.get(WALL)) for record in records]
-    if len(pairs) >= 2 and all(_is_number(steps) and _is_number(wall) for steps, wall in pairs):
-        (first_steps, first_wall), (steps, wall) = pairs[0], pairs[-1]
-        if wall > first_wall:  # type: ignore[operator]
-            return float((steps - first_steps) / (wall - first_wall))  # type: ignore[operator]
+    known = [(s, w) for r in records if _is_number(s := r.get(STEPS)) and _is_number(w := r.get(WALL))]
+    if len(known) == len(records) >= 2 and known[-1][1] > known[0][1]:
+        return float((known[-1][0] - known[0][0]) / (known[-1][1] - known[0][1]))
     return latest(records, "sps")
 
 
@@ -174,10 +172,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         record = json.loads(line.decode(errors="replace"))
     except ValueError:
         return None
-    return record if isinstance(record, dict) else None
+    return cast(dict[str, Any], record) if isinstance(record, dict) else None
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

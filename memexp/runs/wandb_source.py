@@ -65,8 +65,10 @@ def wandb_runs(target: str, track: Callable[[Any], Any] = iter) -> tuple[str, li
     if len(parts) not in (2, 3) or not all(parts):
         raise UsageError(f"'wandb:{target}' is not wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/MATRIX")
     entity, project, *matrix = parts
-    found, notes = [], []
-    for run in track(list(wandb.Api(timeout=60).runs(f"{entity}/{project}", lazy=False))):
+    found: list[WandbRun] = []
+    notes: list[str] = []
+    runs: list[Any] = list(wandb.Api(timeout=60).runs(f"{entity}/{project}", lazy=False))
+    for run in track(runs):
         try:
             found.append(WandbRun(run))
         except (ValueError, KeyError, TypeError) as error:

@@ -54,7 +54,8 @@ def test_a_run_that_w_and_b_calls_finished_before_its_budget_was_preempted(tmp_p
     for run in runs:
         for state in ("finished", "failed", "crashed", "killed", "running"):
             run._state = state
-            ended.setdefault(state, []).append(run.exit and (run.exit.status, run.exit.agent_steps))
+            outcome = run.exit
+            ended.setdefault(state, []).append(outcome and (outcome.status, outcome.agent_steps))
     assert ended == {
         "finished": [("preempted", 50_000), ("completed", 100_000)],
         "failed": [("failed", 50_000), ("failed", 100_000)],
