@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from memexp.analysis.verdicts import MemoryCause
 from memexp.cli import app
 from memexp.ppo.config import TrainConfig
 
@@ -209,6 +210,12 @@ def project_text() -> str:
 def test_every_name_in_code_type_occurs_in_the_project(page):
     names = {name for code in inline_code(page) for name in re.findall(r"[A-Za-z_]\w{3,}", code)}
     assert [name for name in sorted(names - FOREIGN) if name not in project_text()] == []
+
+
+def test_the_list_of_decisions_has_every_cause_of_a_memory_verdict_in_the_order_of_the_code():
+    text = (ROOT / "docs" / "method.md").read_text()
+    causes = [cause.name for cause in MemoryCause]
+    assert [name for name in re.findall(r"`([A-Z_]+)`", text) if name in causes] == causes
 
 
 def test_the_architecture_page_lists_every_module_and_no_other():
