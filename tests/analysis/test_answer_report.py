@@ -198,9 +198,9 @@ def test_a_long_name_is_shortened_in_pictures_and_whole_in_the_page(tmp_path):
 
 def test_dollars_are_a_lower_bound_where_the_price_of_some_arms_is_not_known(tmp_path):
     write_matrix(tmp_path, {"S": [0.9]}, price_per_hour=36.0)
-    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "2 min, $1.00"
+    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "1m40s, $1.00"
     write_matrix(tmp_path, {"S~": [0.9]})
-    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "3 min, at least $1.00"
+    assert spent_words(list(judged(find_runs(tmp_path))[0]["world"].arms.values())) == "3m20s, at least $1.00"
 
 
 def test_an_architecture_has_one_colour_in_all_environments(tmp_path):
