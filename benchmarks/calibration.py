@@ -20,10 +20,10 @@ from scipy.special import ndtri
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.comparison import compare
-from memexp.analysis.convergence import binned_curves, convergence
+from memexp.analysis.convergence import binned_curves, judge_convergence
 from memexp.analysis.forecast import Forecast, forecast
-from memexp.analysis.learning import learning
-from memexp.analysis.memory_verdict import memory
+from memexp.analysis.learning import judge_learning
+from memexp.analysis.memory_verdict import judge_memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.seeds import Arm, Environment
@@ -93,8 +93,8 @@ MEMORY = [
 def memory_verdict(world: Environment) -> str:
     """The environment's memory verdict, by the code that the report uses."""
     scale = find_scale(world)
-    learned = {name: learning(arm, world, scale) for name, arm in world.arms.items()}
-    return memory(world, scale, learned)["verdict"]
+    learned = {name: judge_learning(arm, world, scale) for name, arm in world.arms.items()}
+    return judge_memory(world, scale, learned).verdict.kind
 
 
 def draw_world(truth: Truth, rng: np.random.Generator, seeds: int) -> Environment:
@@ -183,7 +183,7 @@ def learning_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
             rng, seen = stream(name, n), 0
             for _ in range(rounds):
                 world = environment({"A": draw(rng, n)}, 1.0, RANDOM(rng, n))
-                seen += learning(world.arms["A"], world, find_scale(world)).verdict == watched
+                seen += judge_learning(world.arms["A"], world, find_scale(world)).verdict == watched
             cells.append(percent(seen, rounds))
         yield [name, watched, *cells]
 
@@ -258,10 +258,10 @@ def time_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
 
 
 def _ratio_covers(world: Environment, oracle: float, truth: float) -> bool:
-    learned = {name: learning(arm, world, None) for name, arm in world.arms.items()}
-    pairs, _ = find_pairs(world, learned, None)
+    learned = {name: judge_learning(arm, world, None) for name, arm in world.arms.items()}
+    pairs, _ = find_pairs(world, None, learned)
     found = oracle_ratio(list(pairs.values()), oracle)
-    return found is not None and found["ci"][0] <= truth <= found["ci"][1]
+    return found is not None and found.interval[0] <= truth <= found.interval[1]
 
 
 def _normal_quantile(share: float) -> float:
@@ -287,7 +287,7 @@ def curve_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
             rng, seen = stream(name, n), 0
             for _ in range(rounds):
                 arm = _arm(curves(rng, trend(share), n, 0.05, 0.02))
-                seen += convergence(arm, find_scale(_world(arm)), "learned").verdict == watched
+                seen += judge_convergence(arm, find_scale(_world(arm)), learned=True).verdict == watched
             cells.append(percent(seen, rounds))
         yield [name, watched, *cells]
     yield from forecast_rows(rounds, seeds)

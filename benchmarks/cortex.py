@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex import build_stack
-from memexp.ppo.malloc import keep_freed_memory
+from memexp.ppo.train import keep_freed_memory
 
 sys.path = [folder for folder in sys.path if Path(folder) != Path(__file__).parent]  # where `cortex` is this file
 try:

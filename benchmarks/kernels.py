@@ -26,7 +26,7 @@ from memexp.cortex.kernels.rtu import rtu
 from memexp.cortex.kernels.rtu.plain import rtu_plain
 from memexp.cortex.kernels.slstm import slstm
 from memexp.cortex.kernels.slstm.plain import slstm_plain
-from memexp.ppo.malloc import keep_freed_memory
+from memexp.ppo.train import keep_freed_memory
 
 WIDTH, HEADS, EPISODE = 128, 4, 100
 Run = Callable[[], Sequence[Tensor]]

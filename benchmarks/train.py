@@ -41,8 +41,8 @@ from memexp.cortex.cost import cost
 from memexp.policy.encoder import build_encoder
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.malloc import keep_freed_memory
 from memexp.ppo.timing import Stopwatch
+from memexp.ppo.train import keep_freed_memory
 from memexp.ppo.trainer import Trainer
 
 ARMS = {"X0": ("X", 0, 4), "X128": ("X", 128, 4), "S": ("S", 0, 4), "AgSA": ("AgSA", 0, 3), "L": ("L", 0, 1)}

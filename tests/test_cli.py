@@ -15,8 +15,8 @@ from helpers.synthetic_runs import rising, write_matrix, write_run
 from typer.testing import CliRunner
 
 from memexp.cli import app, main
-from memexp.cortex.pattern import TOKENS
 from memexp.envs import BUILDERS
+from memexp.pattern import TOKENS
 from memexp.runs import Exit, Run, RunInfo
 
 ROOT = Path(__file__).parents[1]

@@ -1,8 +1,8 @@
-"""Two groups of seeds compared: the exact permutation test and Welch's, and the interval that both agree on.
+"""Compares two groups of seeds by an exact permutation test and Welch's t-test. A claim needs both.
 
-A shift d is excluded when the permutation test of (x - d, y) and Welch's t-test both exclude it. The permutation test
-is exact where the groups differ by a shift alone, whatever the distribution; Welch's holds where spreads differ. Each
-fails where the other holds, so a claim needs both: docs/method.md has the coverage of each and of the two together.
+The permutation test is exact if the groups differ only by a shift, for any distribution. Welch's test holds if their
+spreads differ. Each fails where the other holds. The interval has every shift d that not both tests exclude, where d is
+tested on (x - d, y). docs/method.md has the coverage.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ import numpy as np
 from memexp.analysis.statistics import NO_INTERVAL, ROUNDING, Contrast, Interval, contrast
 
 EXACT_UP_TO = 13_000
-"""Splits of two groups that are all tried (8 v 8 seeds: 12,870); of more a random sample is."""
+"""Up to so many relabellings all are tried (8 v 8 seeds have 12,870); beyond, a random sample."""
 SAMPLED = 9_999
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """mean(x) - mean(y), and the shifts at which each relabelling of the seeds would be as extreme."""
+    """mean(x) - mean(y), and for each relabelling of the seeds the shift from which on it is as extreme."""
 
     welch: Contrast
     shifts: np.ndarray
@@ -44,7 +44,7 @@ class Comparison:
         return self._share(self.shifts <= value + self._slack(value))
 
     def interval(self, level: float = 0.95) -> Interval:
-        """Two-sided interval. Below 4 v 4 seeds, where no permutation interval exists, Welch's; NaN for one seed."""
+        """Two-sided interval. Below 4 v 4 seeds no permutation interval exists: Welch's alone. NaN for one seed."""
         low, high = self.welch.interval(level)
         if not np.isfinite(low):
             return NO_INTERVAL
@@ -57,11 +57,11 @@ class Comparison:
         return Comparison(self.welch / scale, self.shifts / scale)
 
     def _share(self, extreme: np.ndarray) -> float:
-        """p-value: the share of relabellings, the observed one among them, that are as extreme."""
+        """p-value: the share of relabellings that are as extreme, including the observed one."""
         return (1 + float(extreme.sum())) / (1 + len(extreme))
 
     def _slack(self, value: float) -> float:
-        """Differences of rounding count as ties."""
+        """Differences of rounding size count as ties."""
         largest = float(np.abs(self.shifts).max(initial=0.0))
         return 1e3 * ROUNDING * max(largest, abs(value))
 
@@ -81,8 +81,10 @@ def compare(x: np.ndarray, y: np.ndarray) -> Comparison:
 
 @lru_cache(maxsize=64)
 def _splits(n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights [splits, n + m] whose product with the seeds is a relabelled difference of means, and how much of a shift
-    of the first n seeds is left in it [splits]. The split as observed is left out."""
+    """Weights [splits, n + m] that give each relabelled difference of means, without the observed split.
+
+    The second result [splits] is the share of a shift of the first n seeds that stays in the difference.
+    """
     if comb(n + m, n) <= EXACT_UP_TO:
         chosen = np.array(list(combinations(range(n + m), n))[1:])
     else:

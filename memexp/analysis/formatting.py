@@ -1,17 +1,15 @@
-"""Numbers and verdicts as words, the same in the page, the appendix, the pictures and the terminal."""
+"""Verdicts, effects and file names as text. Durations, dollars and counts are in `memexp.formatting`."""
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from itertools import chain, count
-from typing import Any
 
 from memexp import formatting
-from memexp.formatting import counted as counted
-from memexp.formatting import dollars as dollars
-from memexp.formatting import percent as share  # noqa: F401 (a percentage in a sentence)
-from memexp.formatting import short_count as short_count
+from memexp.analysis.verdicts import MemoryKind
 
-VERDICT_WORDS = {
+VERDICT_TEXTS = {
     "required": "requires memory",
     "helps": "memory helps",
     "not_needed": "needs no memory",
@@ -30,25 +28,41 @@ SYMBOLS = {
 }
 
 
-def title_of(name: str, judged: dict[str, Any]) -> str:
+def kind_text(kind: StrEnum) -> str:
+    """A verdict as text: 'required', 'not needed', 'too early'."""
+    return kind.replace("_", " ")
+
+
+def title_of(name: str, kind: MemoryKind) -> str:
     """'tmaze requires memory', 'tmaze: undecided'."""
-    words = VERDICT_WORDS[judged["memory"]["verdict"]]
-    return f"{name} {words}" if words.endswith("s memory") or words.startswith("needs") else f"{name}: {words}"
+    text = VERDICT_TEXTS[kind]
+    return f"{name} {text}" if kind in (MemoryKind.REQUIRED, MemoryKind.NOT_NEEDED) else f"{name}: {text}"
 
 
-def duration(hours: float | None) -> str:
+def joined(names: Iterable[str]) -> str:
+    """'S', 'S and X', 'S, X and L'."""
+    *most, last = list(names) or [""]
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def names_text(names: Sequence[str], most: int = 3) -> str:
+    """The first `most` names: 'a, b, c and 2 more'."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def hours_text(hours: float | None) -> str:
     """0.01 -> '36s', 0.2 -> '12m00s', 3.44 -> '3h26m'; '–' where not known."""
     return formatting.duration(None if hours is None else 3600 * hours)
 
 
 def number(value: float | None, digits: int = 2) -> str:
     """+0.98, never -0.00; '?' where not known."""
-    return "?" if value is None else f"{round(value, digits) + 0.0:+.{digits}f}"
+    return "?" if value is None or not math.isfinite(value) else f"{round(value, digits) + 0.0:+.{digits}f}"
 
 
-def interval(ends: list[float | None] | None, digits: int = 2) -> str:
+def interval(ends: tuple[float, float], digits: int = 2) -> str:
     """'[+0.97, +1.00]'; nothing where neither end is known."""
-    if not ends or all(end is None for end in ends):
+    if not any(map(math.isfinite, ends)):
         return ""
     return f"[{', '.join(number(end, digits) for end in ends)}]"
 

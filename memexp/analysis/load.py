@@ -1,6 +1,6 @@
-"""Runs -> environments -> arms -> seeds: which runs count, and what each of them measured.
+"""Sorts runs into environments, arms and seeds, and decides which runs count.
 
-Nothing is dropped silently: what is left out, cut or doubled stands in the `notes` of its environment.
+The `notes` of an environment name every run that is left out, cut or doubled.
 """
 
 import math
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 import yaml
 
-from memexp.analysis.formatting import short_count
+from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import UsageError
+from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.wandb_source import WandbRun
 
 REACHED = 0.95
-"""A run counts at a budget when it got this far of it."""
+"""A run counts from this share of the budget on."""
 KEEP = 0.8
-"""Curves are compared at the largest budget that this share of the (arm, seed) cells reached or still head for."""
+"""Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach."""
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
 FUNNEL = "env/funnel/"
 
@@ -56,7 +57,7 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
 
 
 def read_seed(run: Run | WandbRun) -> Seed:
-    """One run as columns; what is damaged besides run.json counts as missing."""
+    """One run as columns. A damaged file counts as missing, except run.json (raises)."""
     info = run.info
     columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
@@ -83,24 +84,23 @@ def read_seed(run: Run | WandbRun) -> Seed:
 
 
 def _provenance(run: Run | WandbRun) -> dict[str, Any]:
-    """What provenance.json says; entries of another type than the report knows count as missing."""
+    """The content of provenance.json; an entry of the wrong type counts as missing."""
     record = _or({}, lambda: dict(run.provenance))
     kinds = {"commit": str, "argv": list, "packages": dict}
     return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))}
 
 
 def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarray]:
-    """Milestone -> shares, in the funnel's order, which run.json keeps."""
+    """Milestone -> shares [updates], in the order of the funnel in run.json."""
     measured = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
     order = [name for name in info.random_funnel or {} if name in measured]
     return {name: measured[name] for name in dict.fromkeys([*order, *measured])}
 
 
 def common_budget(seeds: Sequence[Seed]) -> int:
-    """The agent steps to compare at: the largest budget that at least 80 % of the (arm, seed) cells reached.
+    """Agent steps to compare at: the largest budget that at least 80 % of the (arm, seed) pairs reached.
 
-    Runs under way count for the budget that they are planned for: beside a short trial run they are waited for, not
-    judged at its steps.
+    A run under way counts with its planned budget, so that a short trial run beside it does not set the budget.
     """
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
     reached = {budget: {(s.info.arm, s.info.seed) for s in seeds if _heads_for(s, budget)} for budget in budgets}
@@ -142,7 +142,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
 
 
 def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:
-    """The highest of the returns that runs name as one level; None where none does."""
+    """The highest of the returns that runs state as one level; None where no run does."""
     known = sorted({value for value in values if value is not None and math.isfinite(value)})
     if len(known) > 1:
         notes.append(f"runs name different {what} returns ({', '.join(f'{v:g}' for v in known)}): highest taken")
@@ -153,7 +153,7 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
     arm = Arm(name, members[0].info, budget)
     for number in sorted({seed.info.seed for seed in members}):
         doubles = [seed for seed in members if seed.info.seed == number]
-        # A run that was planned for this budget went through its own schedules; then the one that got furthest.
+        # Prefer a run that was planned for this budget (its schedules fit), then the one that got furthest.
         doubles.sort(key=lambda s: (s.reached >= REACHED * budget, s.info.total_timesteps == budget, s.reached, s.run))
         best = doubles.pop()
         if doubles:
@@ -176,12 +176,11 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
 
 
 def _names(seeds: Sequence[Seed]) -> str:
-    shown = ", ".join(seed.run for seed in seeds[:3])
-    return shown + (f" and {len(seeds) - 3} more" if len(seeds) > 3 else "")
+    return names_text([seed.run for seed in seeds])
 
 
 def _or(default: Any, read: Any) -> Any:
-    """What `read` gives, `default` where the file is missing or damaged."""
+    """The result of `read`; `default` where the file is missing or damaged."""
     try:
         return read()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):

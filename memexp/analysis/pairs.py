@@ -1,15 +1,16 @@
-"""An architecture beside its own memory-ablated twin, and what can be said about the two."""
+"""An architecture beside its own memory-ablated twin, and what the two say about its memory."""
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from memexp.analysis.alpha_spending import MIN_SEEDS, level
 from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
-from memexp.analysis.credit_horizon import reach
-from memexp.analysis.formatting import interval, number
+from memexp.analysis.credit_horizon import credit_horizon
 from memexp.analysis.learning import Learning
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Environment
@@ -22,30 +23,37 @@ from memexp.analysis.statistics import (
     probability_of_improvement,
     t_quantile,
 )
+from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause
 from memexp.runs import MAX_GAP
 
 SMALLEST_EFFECT = 0.1
-"""Share of the scale: the smallest effect of memory that matters."""
+"""The smallest effect of memory that matters, share of the scale."""
+
+
+class Ratio(NamedTuple):
+    estimate: float
+    interval: Interval
 
 
 @dataclass
 class Pair:
-    """An architecture and its twin, with everything that the verdict asks about them."""
+    """An architecture and its twin. Without a scale, nothing that depends on its span is known."""
 
     arm: Arm
     twin: Arm
+    scale: Scale | None
     final: Comparison
     """Mean returns of the final window."""
     best: Comparison
-    """Mean returns of each seed's best window: an arm that got there and fell back could."""
+    """Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it."""
     informative: bool
-    """At least one of the two learned: otherwise their difference says nothing about memory."""
-    reach: int | None
-    """Agent steps that training could connect."""
+    """At least one of the two learned. Otherwise their difference says nothing about memory."""
+    horizon: int | None
+    """Agent steps over which training can assign credit; None where not known."""
     beyond: bool
-    """Whether the task asks for a longer memory than that, or for any where the reach is not known."""
-    excluded: str = ""
-    """Why it takes no part in the verdict; empty where it does."""
+    """Whether the task's memory span is longer than the horizon, or the horizon is not known."""
+    left_out: LeftOut | None = None
+    """Why the pair takes no part in the verdict; None where it does."""
     p_holm: float = 1.0
     level: float = 0.0
     """One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it."""
@@ -57,100 +65,130 @@ class Pair:
 
     @property
     def improvement(self) -> float:
+        """Probability that a seed with memory ends above one without."""
         return probability_of_improvement(self.arm.finals, self.twin.finals)
 
-    def positive(self, scale: Scale) -> bool:
-        """Whether memory has an effect that is significant, not negligible, and not that of a twin that fell back.
+    @property
+    def span(self) -> float:
+        return self.scale.span if self.scale else math.nan
 
-        Where a seed of the twin lost what it had, its best window must be behind as well, by what matters: curves that
+    @property
+    def smallest(self) -> float:
+        """The smallest effect that matters, in return."""
+        return SMALLEST_EFFECT * self.span
+
+    @property
+    def effect(self) -> Effect | None:
+        """Share of the scale with its 95 % interval."""
+        if self.scale is None:
+            return None
+        scaled = self.final / self.span
+        return Effect(self.arm.name, scaled.estimate, scaled.interval())
+
+    @property
+    def interval90(self) -> Interval:
+        return (self.final / self.span).interval(0.90) if self.scale else NO_INTERVAL
+
+    @property
+    def effect_iqm(self) -> tuple[float | None, Interval]:
+        """Difference of interquartile means, share of the scale, with its 95 % interval."""
+        if self.scale is None:
+            return None, NO_INTERVAL
+        return iqm_difference(self.arm.finals / self.span, self.twin.finals / self.span)
+
+    @property
+    def positive(self) -> bool:
+        """Whether memory has an effect that is significant, not negligible, and not due to a collapsed twin.
+
+        If a seed of the twin collapsed, the best windows must differ by more than the smallest effect: curves that
         stay up longer have higher best windows by chance alone.
         """
-        lost = best_windows(self.twin) - self.twin.finals >= COLLAPSE * scale.span
-        p_best = self.best.p_above(SMALLEST_EFFECT * scale.span if lost.any() else 0.0)
+        collapsed = best_windows(self.twin) - self.twin.finals >= COLLAPSE * self.span
+        p_best = self.best.p_above(self.smallest if collapsed.any() else 0.0)
         significant = max(self.final.p_above(), p_best) <= self.level
-        return self.informative and significant and not self.negligible(scale)
+        return self.informative and significant and not self.negligible
 
-    def large(self, scale: Scale) -> bool:
+    @property
+    def large(self) -> bool:
         """Whether the effect surely exceeds the smallest that matters."""
-        return self.final.p_above(SMALLEST_EFFECT * scale.span) <= self.level
+        return self.final.p_above(self.smallest) <= self.level
 
-    def negligible(self, scale: Scale) -> bool:
+    @property
+    def negligible(self) -> bool:
         """Whether memory surely adds less than the smallest effect: one half of two one-sided tests."""
-        smallest = SMALLEST_EFFECT * scale.span
-        return max(self.final.p_below(smallest), self.best.p_below(smallest)) <= level(self.seeds)
+        return max(self.final.p_below(self.smallest), self.best.p_below(self.smallest)) <= level(self.seeds)
 
-    def equivalent(self, scale: Scale) -> bool:
-        """Negligible; and where only arms tell what can be reached, memory surely costs less than that as well."""
-        harmless = self.final.p_above(-SMALLEST_EFFECT * scale.span) <= level(self.seeds)
-        return self.negligible(scale) and (scale.source == "ceiling" or harmless)
+    @property
+    def equivalent(self) -> bool:
+        """Negligible. Where no ceiling is known, memory must also surely cost less than the smallest effect."""
+        ceiling_known = self.scale is not None and self.scale.best_arm is None
+        return self.negligible and (ceiling_known or self.final.p_above(-self.smallest) <= level(self.seeds))
 
-    def hurts(self, scale: Scale) -> bool:
-        return self.final.p_below(-SMALLEST_EFFECT * scale.span) <= level(self.seeds)
-
-    def span(self, scale: Scale) -> str:
-        """The effect in words: '+0.45 [+0.40, +0.50]'."""
-        low, high = (self.final / scale.span).interval()
-        return f"{number(self.final.estimate / scale.span)} {interval([low, high])}"
+    @property
+    def hurts(self) -> bool:
+        """Whether memory surely costs more than the smallest effect."""
+        return self.final.p_below(-self.smallest) <= level(self.seeds)
 
 
 def find_pairs(
-    environment: Environment, learned: dict[str, Learning], span: int | None
-) -> tuple[dict[str, Pair], dict[str, str]]:
-    """The pairs that have at least one seed on either side, and why the other remembering arms have none.
-
-    `span`: agent steps that the task asks to remember.
-    """
-    pairs, unpaired = {}, {}
+    environment: Environment, scale: Scale | None, learned: Mapping[str, Learning]
+) -> tuple[dict[str, Pair], dict[str, LeftOut]]:
+    """The pairs with at least one finished seed on both sides, and why the other arms with memory have no pair."""
+    pairs: dict[str, Pair] = {}
+    unpaired: dict[str, LeftOut] = {}
+    span = environment.memory_span
     for name, arm in environment.arms.items():
         if not arm.remembers:
             continue
         twin = environment.arms.get(f"{name}~")
         if twin is None or twin.remembers:
-            unpaired[name] = "no memory-ablated twin"
+            unpaired[name] = LeftOut(LeftOutCause.NO_TWIN)
         elif not arm.seeds or not twin.seeds:
-            unpaired[name] = f"no finished run of {name if not arm.seeds else twin.name}"
+            unpaired[name] = LeftOut(LeftOutCause.NO_FINISHED_RUN, twin.name if arm.seeds else name)
         else:
-            far = reach(arm)
+            horizon = credit_horizon(arm)
             pairs[name] = Pair(
                 arm,
                 twin,
+                scale,
                 final=compare(arm.finals, twin.finals),
                 best=compare(best_windows(arm), best_windows(twin)),
-                informative=any(learned[member].verdict == "learned" for member in (name, twin.name)),
-                reach=far,
-                beyond=bool(span) and (far is None or span > far),
-                excluded=_why_excluded(arm, twin),
+                informative=learned[name].learned or learned[twin.name].learned,
+                horizon=horizon,
+                beyond=span is not None and span > 0 and (horizon is None or span > horizon),
+                left_out=_why_left_out(arm, twin),
             )
-    _adjust([pair for pair in pairs.values() if not pair.excluded])
+    _set_levels([pair for pair in pairs.values() if not pair.left_out])
     return pairs, unpaired
 
 
-def _adjust(judged: list[Pair]) -> None:
-    """Holm's step-down procedure (1979) over the pairs, at the levels of their looks."""
-    p_values = [pair.final.p_above() for pair in judged]
-    for pair, adjusted in zip(judged, holm(p_values), strict=True):
+def _set_levels(pairs: Sequence[Pair]) -> None:
+    """Holm's step-down procedure (1979) over the pairs, at the levels of alpha spending."""
+    p_values = [pair.final.p_above() for pair in pairs]
+    for pair, adjusted in zip(pairs, holm(p_values), strict=True):
         pair.p_holm = adjusted
     for rank, index in enumerate(np.argsort(p_values, kind="stable")):
-        pair = judged[index]
-        pair.level = level(pair.seeds, len(judged) - rank)
+        pair = pairs[index]
+        pair.level = level(pair.seeds, len(pairs) - rank)
         if p_values[index] > pair.level:
             break
 
 
-def _why_excluded(arm: Arm, twin: Arm) -> str:
-    for member in (arm, twin):
-        worst = member.worst
-        if member.consistent is False and worst is not None:
+def _why_left_out(arm: Arm, twin: Arm) -> LeftOut | None:
+    for worst in (member.worst for member in (arm, twin) if member.consistent is False):
+        if worst and worst.max_gap is not None:
             limit = MAX_GAP[worst.precision]
-            return f"inconsistent: max_logprob_gap {worst.max_gap:.2g} > {limit:g} in {worst.run}"
+            return LeftOut(LeftOutCause.INCONSISTENT, run=worst.run, gap=worst.max_gap, limit=limit)
     if min(len(arm.seeds), len(twin.seeds)) < MIN_SEEDS:
-        return f"{len(arm.seeds)} v {len(twin.seeds)} finished seeds, {MIN_SEEDS} v {MIN_SEEDS} are the least"
-    return ""
+        return LeftOut(LeftOutCause.FEW_SEEDS, seeds=(len(arm.seeds), len(twin.seeds)))
+    return None
 
 
-def oracle_ratio(pairs: list[Pair], oracle: float | None) -> dict[str, Any] | None:
-    """(memory - memoryless) / (oracle - memoryless), means over the pairs, with Fieller's interval (1954, J. R. Stat.
-    Soc. B 16); None without an oracle, or where it is not above the memoryless arms."""
+def oracle_ratio(pairs: Sequence[Pair], oracle: float | None) -> Ratio | None:
+    """(memory - memoryless) / (oracle - memoryless), means over the pairs, with the interval of Fieller (1954).
+
+    None where no oracle is known, or where its return is not above that of the memoryless arms.
+    """
     if oracle is None or not pairs:
         return None
     k = len(pairs)
@@ -159,18 +197,16 @@ def oracle_ratio(pairs: list[Pair], oracle: float | None) -> dict[str, Any] | No
     gain, room = memory.estimate - without.estimate, oracle - without.estimate
     if room <= 0:
         return None
-    return {"estimate": gain / room, "ci": list(_fieller(gain, room, memory.se**2, without.se**2, pairs))}
-
-
-def _fieller(gain: float, room: float, var_memory: float, var_without: float, pairs: list[Pair]) -> Interval:
-    """The ratios r at which gain - r room is no further from 0 than its standard error allows."""
     ratio = gain / room
-    k = len(pairs)
-    terms = [t for p in pairs for t in ((1 / k, p.arm.finals), ((ratio - 1) / k, p.twin.finals))]
-    spread = contrast(*terms)
-    if not np.isfinite(spread.se):
+    spread = contrast(*(term for p in pairs for term in ((1 / k, p.arm.finals), ((ratio - 1) / k, p.twin.finals))))
+    return Ratio(ratio, _fieller(gain, room, memory.se**2, without.se**2, spread.df))
+
+
+def _fieller(gain: float, room: float, var_memory: float, var_without: float, df: float) -> Interval:
+    """The ratios r at which gain - r room is within t standard errors of 0 (J. R. Stat. Soc. B 16)."""
+    if not math.isfinite(var_memory + var_without):
         return NO_INTERVAL
-    t2 = t_quantile(0.975, spread.df) ** 2
+    t2 = t_quantile(0.975, df) ** 2
     a = room**2 - t2 * var_without
     b = -2 * gain * room + 2 * t2 * var_without
     c = gain**2 - t2 * (var_memory + var_without)
@@ -178,45 +214,3 @@ def _fieller(gain: float, room: float, var_memory: float, var_without: float, pa
     if a <= 0 or root < 0:
         return NO_INTERVAL
     return (-b - root**0.5) / (2 * a), (-b + root**0.5) / (2 * a)
-
-
-def entry(pair: Pair, scale: Scale | None, oracle: float | None) -> dict[str, Any]:
-    """The pair's numbers in the answer; effects are shares of the scale."""
-    effect, ci, ci90, by_iqm, ci_iqm = None, [None, None], [None, None], None, [None, None]
-    if scale is not None:
-        scaled = pair.final / scale.span
-        effect, ci, ci90 = scaled.estimate, list(scaled.interval()), list(scaled.interval(0.90))
-        by_iqm, interval = iqm_difference(pair.arm.finals / scale.span, pair.twin.finals / scale.span)
-        ci_iqm = list(interval)
-    return {
-        "twin": pair.twin.name,
-        "seeds": [len(pair.arm.seeds), len(pair.twin.seeds)],
-        "effect": effect,
-        "ci": ci,
-        "ci90": ci90,
-        "effect_iqm": by_iqm,
-        "ci_iqm": ci_iqm,
-        "effect_return": pair.final.estimate,
-        "p_value": pair.final.p_above(),
-        "p_holm": None if pair.excluded else pair.p_holm,
-        "p_improvement": pair.improvement,
-        "oracle_ratio": oracle_ratio([pair], oracle),
-        "reach": pair.reach,
-        "level": pair.level,
-        "negligible": None if scale is None or pair.excluded else pair.negligible(scale),
-        "excluded": pair.excluded or None,
-    }
-
-
-def empty_entry(why: str) -> dict[str, Any]:
-    """The entry of an arm that has no pair."""
-    numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach")
-    intervals = {key: [None, None] for key in ("ci", "ci90", "ci_iqm")}
-    return {
-        "twin": None,
-        "seeds": None,
-        **dict.fromkeys(numbers),
-        **intervals,
-        **dict.fromkeys(("oracle_ratio", "level", "negligible")),
-        "excluded": why,
-    }

@@ -1,31 +1,30 @@
-"""Which setting of knobs first shows learning: pilots of a rung, the best first. A screen, not a verdict."""
+"""Judges pilots: with which settings of knobs does an agent learn first? This screens settings, it is no verdict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from memexp.analysis.formatting import share, short_count
-from memexp.analysis.funnel import arm_funnel
 from memexp.analysis.learning import SMALLEST_GAIN
 from memexp.analysis.load import load
 from memexp.analysis.seeds import FINAL_SHARE, Environment, Seed
+from memexp.formatting import percent, short_count
 from memexp.runs import Run
 
 
 @dataclass(frozen=True)
 class Pilot:
-    """How one setting did."""
+    """The result of one setting."""
 
     setting: str
     random: float
-    """The highest return that the random policy was measured at."""
+    """Highest measured return of the random policy."""
     finals: list[float]
-    """Mean return over the last tenth of the steps, one a seed."""
+    """Mean return of each seed over the last tenth of the steps."""
     gain: float
-    """Their mean above the random policy's, as a share of the way to the ceiling (where none is known, in return)."""
+    """Mean of the finals above `random`, as a share of the way to the ceiling (in return where none is known)."""
     learns_at: int | None
-    """Agent steps from which on every seed is above what counts as learning; None where that is not so."""
+    """Agent steps from which on every seed shows learning; None where one does not."""
     furthest: float
     """Share of agents that reach the last milestone of the funnel; 0 without one."""
 
@@ -34,22 +33,21 @@ class Pilot:
         return self.learns_at is not None
 
     @property
-    def words(self) -> str:
+    def text(self) -> str:
         finals = ", ".join(f"{value:.3g}" for value in self.finals) or "no finished run"
-        text = f"return {finals} (random {self.random:.3g})"
+        said = f"return {finals} (random {self.random:.3g})"
         if self.furthest:
-            text += f", last milestone {share(self.furthest)}"
-        return f"{text}: " + (
+            said += f", last milestone {percent(self.furthest)}"
+        return f"{said}: " + (
             f"shows learning from {short_count(self.learns_at)} steps" if self.learns_at else "no learning"
         )
 
 
 def judge_pilots(runs: Sequence[Run], matrix: str) -> list[Pilot]:
-    """The settings of a rung, those that learn first (the earliest before the others), then by gain and milestone.
+    """The settings of a rung: first those that learn, earliest first, then by gain and by milestone.
 
-    A setting shows learning when the return of every seed, over the last tenth of the steps, is above the random
-    policy's highest measurement by at least 5 % of the way to the ceiling (where one is known), and above the seed's
-    own first tenth.
+    A setting shows learning if the return of every seed stays above two levels to the end: the random policy's highest
+    measurement plus 5 % of the way to the ceiling (where one is known), and the first tenth of the seed itself.
     """
     environments, _ = load(runs, matrix)
     pilots = [_pilot(environment) for environment in environments.values()]
@@ -65,7 +63,7 @@ def _pilot(environment: Environment) -> Pilot:
     finals = [float(value) for value in arm.finals]
     gain = (float(np.mean(finals)) - random) / (span or 1.0) if finals else -np.inf
     learns = bool(starts) and not arm.partial and all(start is not None for start in starts)
-    funnel = list(arm_funnel(arm).values())
+    funnel = list(arm.funnel.values())
     return Pilot(
         setting=environment.name,
         random=random,
@@ -77,7 +75,7 @@ def _pilot(environment: Environment) -> Pilot:
 
 
 def _learns_at(seed: Seed, level: float, budget: int) -> int | None:
-    """Agent steps from which on the smoothed return stays above `level` and above where the seed began; else None."""
+    """Agent steps from which on the smoothed return stays above `level` and above its own first tenth; else None."""
     at = seed.agent_steps[: int(np.searchsorted(seed.agent_steps, budget)) + 1]
     curve = seed.trailing_mean(at, FINAL_SHARE * budget)
     at, curve = at[~np.isnan(curve)], curve[~np.isnan(curve)]

@@ -1,4 +1,4 @@
-"""How many seeds would decide: the verdict's own tests on seeds drawn with the spread that was seen."""
+"""How many seeds would decide: simulates the tests of the verdict with the observed spread."""
 
 import numpy as np
 from scipy import special
@@ -8,13 +8,15 @@ from memexp.analysis.pairs import SMALLEST_EFFECT
 
 POWER = 0.8
 DESIGNS = (5, 10, 20)
-"""Seeds an arm at which most of the error is spent: the designs that are proposed."""
+"""Proposed numbers of seeds an arm: most of the error is spent there."""
 ROUNDS = 1000
 
 
 def seeds_needed(x: np.ndarray, y: np.ndarray, span: float, claims: int) -> int | None:
-    """The first of DESIGNS beyond the seeds at hand, x [n] and y [m], at which their pair is decided in 80 % of cases
-    if the truth is as it looks; None where 20 seeds do not suffice. `claims`: pairs that share the error."""
+    """The first of DESIGNS, above the seeds at hand, that decides the pair in 80 % of the simulations.
+
+    x [n] and y [m] are the observed returns, `claims` the pairs that share the error. None where 20 do not suffice.
+    """
     have = min(len(x), len(y))
     return next((n for n in DESIGNS if n > have and decided(x / span, y / span, n, claims) >= POWER), None)
 
@@ -22,7 +24,7 @@ def seeds_needed(x: np.ndarray, y: np.ndarray, span: float, claims: int) -> int 
 def decided(x: np.ndarray, y: np.ndarray, n: int, claims: int) -> float:
     """Share of simulated pairs of `n` seeds whose effect is significant, or surely below the smallest that matters.
 
-    Seeds are the observed ones drawn with replacement, their deviations widened to the unbiased spread.
+    Simulated seeds are drawn from the observed ones, whose deviations are widened to the unbiased spread.
     """
     rng = np.random.default_rng(0)
     gain, error, df = _welch(_redraw(rng, x, n), _redraw(rng, y, n))
@@ -40,7 +42,7 @@ def _redraw(rng: np.random.Generator, values: np.ndarray, n: int) -> np.ndarray:
 def _welch(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Differences of means [rounds], their standard errors and degrees of freedom; x and y [rounds, n]."""
     n = x.shape[1]
-    # A draw without spread is one of a few equal seeds: the smallest number keeps its quotient finite.
+    # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
     parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
     total = parts.sum(axis=0)
     return x.mean(axis=1) - y.mean(axis=1), total**0.5, (n - 1) * total**2 / (parts**2).sum(axis=0)

@@ -1,22 +1,23 @@
-"""What the answer is made from: a run's measurements, the seeds of an arm, the arms of an environment."""
+"""The data behind an answer: the measurements of a run, the seeds of an arm, the arms of an environment."""
 
 import math
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 
 FINAL_SHARE = 0.1
-"""The final window: this last share of the budget's agent steps."""
+"""The final window is this last share of the budget, agent steps."""
 
 
 @dataclass(frozen=True, eq=False)
 class Seed:
-    """One run's measurements, columns of equal length [updates]; NaN where a value is missing."""
+    """The measurements of one run: columns [updates]. A missing value is NaN."""
 
     run: str
     info: RunInfo
@@ -51,17 +52,17 @@ class Seed:
 
     @property
     def rate(self) -> float | None:
-        """Agent steps per second of wall-clock, over the whole run; a clock that restarts at a resume is added up."""
+        """Agent steps per second of wall-clock time over the whole run; the times between resumes add up."""
         wall = self.wall_s[~np.isnan(self.wall_s)]
         seconds = float(np.diff(wall, prepend=0.0).clip(min=0).sum()) if len(wall) else 0.0
         return self.reached / seconds if seconds > 0 else None
 
     def trailing_mean(self, at: np.ndarray, window: float) -> np.ndarray:
-        """Episode-weighted mean return over the agent steps (at - window, at]; NaN where no episode ended there."""
+        """Mean return over the agent steps (at - window, at], weighted by episodes. NaN where no episode ended."""
         return self.trailing(self.returns, at, window)
 
     def trailing(self, values: np.ndarray, at: np.ndarray, window: float) -> np.ndarray:
-        """The same of any column of episode means."""
+        """`trailing_mean` of any column [updates] of episode means."""
         weight = np.where(np.isnan(values), 0.0, self.counts)
         total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])
         episodes = np.concatenate([[0.0], np.cumsum(weight)])
@@ -93,50 +94,107 @@ class Arm:
     partial: list[Seed] = field(default_factory=list)
     """Runs that did not reach the budget: running, failed or stopped."""
 
+    @cached_property
+    def tokens(self) -> set[str]:
+        """Tokens of the arm's pattern; empty where this version does not know a token of it."""
+        try:
+            return tokens_in(self.info.pattern)
+        except ValueError:
+            return set()
+
+    @property
+    def attends_only(self) -> bool:
+        """Whether the pattern is attention alone, which keeps no state beyond `mem_len` steps."""
+        return bool(self.tokens) and self.tokens <= ATTENTION
+
     @property
     def remembers(self) -> bool:
-        """False for a memory-ablated twin, and for a pattern of X and X^ that attends to 0 steps before."""
-        columns = [self.info.pattern] if isinstance(self.info.pattern, str) else self.info.pattern
-        only_x = all(re.fullmatch(r"[X^, ]+", column) for column in columns)
-        return self.info.memory == "on" and (self.info.mem_len > 0 or not only_x)
+        """False for a memory-ablated twin, and for attention alone with mem_len 0."""
+        return self.info.memory == "on" and (self.info.mem_len > 0 or not self.attends_only)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Config of the first seed; empty where it is not known."""
+        return self.seeds[0].config if self.seeds else {}
 
     @cached_property
     def finals(self) -> np.ndarray:
-        """[seeds] mean return over the final window; of the seeds that are there when it is first asked for."""
+        """Mean return over the final window [seeds]. Computed once, from the seeds at the first call."""
         return np.array([seed.final(self.budget) for seed in self.seeds])
 
     @cached_property
     def worst(self) -> Seed | None:
-        """The run with the largest gap between acting and learning, relative to what its precision allows."""
+        """The run whose max_logprob_gap is largest relative to what its precision allows."""
         measured = [seed for seed in (*self.seeds, *self.partial) if seed.max_gap is not None]
         return max(measured, key=lambda seed: (seed.max_gap or 0.0) / MAX_GAP[seed.precision], default=None)
 
     @property
     def consistent(self) -> bool | None:
-        """Whether no run exceeds the gap that its precision allows; None where no run measured it."""
+        """Whether every run stays within the gap that its precision allows; None where no run measured it."""
         worst = self.worst
         return None if worst is None or worst.max_gap is None else worst.max_gap <= MAX_GAP[worst.precision]
+
+    @property
+    def funnel(self) -> dict[str, float]:
+        """Milestone -> share of agents over the last tenth of the steps, mean over seeds (else unfinished runs)."""
+        found: dict[str, list[float]] = {}
+        for seed in self.seeds or self.partial:
+            end = min(seed.reached, self.budget)
+            for name, column in seed.funnel.items() if end else ():
+                found.setdefault(name, []).append(float(seed.trailing(column, np.array([end]), FINAL_SHARE * end)[0]))
+        known = {name: [value for value in values if math.isfinite(value)] for name, values in found.items()}
+        return {name: float(np.mean(values)) for name, values in known.items() if values}
+
+    def hours_for(self, agent_steps: float) -> float | None:
+        """Hours of one run for `agent_steps`, at the median rate of the arm's runs; None where no rate is known."""
+        rates = [seed.rate for seed in (self.seeds or self.partial) if seed.rate]
+        return agent_steps / float(np.median(rates)) / 3600 if rates else None
+
+    def dollars_for(self, hours: float) -> float | None:
+        """Dollars of one run of `hours`, at the median price of the arm's machines; None where no price is known."""
+        prices = [seed.info.price_per_hour for seed in (self.seeds or self.partial)]
+        known = [price for price in prices if price is not None]
+        return hours * float(np.median(known)) if known else None
 
 
 @dataclass(eq=False)
 class Environment:
-    """One environment of the matrix: its arms and the levels that returns are read against."""
+    """One environment of the matrix: its arms and the reference returns."""
 
     name: str
     budget: int
     """Agent steps at which the arms are compared."""
     random_returns: np.ndarray
-    """[seeds] the random policy's mean return, as the runs of each seed measured it: once, in the same worlds."""
+    """Mean return of the random policy [seeds], as the runs of each seed measured it."""
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
     memoryless: float | None = None
-    """Mean return of a scripted player that sees the present observation alone."""
+    """Mean return of a scripted policy that sees only the present observation."""
     oracle: float | None = None
-    """Mean return of a scripted player that sees the whole state."""
-    architectures: tuple[str, ...] = ()
-    """Those of the whole matrix, each with its twin under its own name: an architecture has one colour everywhere."""
+    """Mean return of a scripted policy that sees the whole state."""
+    architectures: Sequence[str] = ()
+    """Architectures of the whole matrix, without '~': an architecture has the same colour in every environment."""
 
     @property
     def seeds(self) -> list[Seed]:
+        """All runs, finished or not."""
         return [seed for arm in self.arms.values() for seed in (*arm.seeds, *arm.partial)]
+
+    @property
+    def random_level(self) -> np.ndarray | float | None:
+        """The random policy's return [seeds], or one exact number where only one seed measured it."""
+        returns = self.random_returns
+        return None if len(returns) == 0 else returns if len(returns) > 1 else float(returns[0])
+
+    @property
+    def random_funnel(self) -> dict[str, float]:
+        """Milestone -> share of the random policy's agents and episodes, mean over the runs that measured it."""
+        known = [seed.info.random_funnel for seed in self.seeds if seed.info.random_funnel]
+        names = dict.fromkeys(name for funnel in known for name in funnel)
+        return {name: float(np.mean([funnel[name] for funnel in known if name in funnel])) for name in names}
+
+    @property
+    def memory_span(self) -> int | None:
+        """Agent steps that the task asks to remember, the longest that a run states; None where none does."""
+        return max((span for seed in self.seeds if (span := seed.info.memory_span) is not None), default=None)

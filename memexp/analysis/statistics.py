@@ -1,13 +1,13 @@
-"""The few statistics that every verdict is built from. Seeds are the unit, never episodes.
+"""The statistics that every verdict is built from. The unit is the seed, never the episode.
 
-docs/method.md tells why these and what their measured error rates are.
+docs/method.md explains the choice and lists measured error rates.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 Interval = tuple[float, float]
 NO_INTERVAL: Interval = (float("nan"), float("nan"))
@@ -16,9 +16,9 @@ IQM_TO_MEAN = 1.09
 """Standard error of the 25 % trimmed mean over that of the mean, Gaussian seeds: 1.04-1.09 from 4 seeds on."""
 
 MIN_TRIMMED = 4
-"""From so many seeds on the IQM leaves some out."""
+"""From so many seeds on, the IQM leaves some out."""
 ROUNDING = 1e-12
-"""Differences below this share of the values are rounding: sums of the same returns in another order."""
+"""Differences below this share of the values are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def t_quantile(probability: float, df: float) -> float:
 
 
 def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
-    """sum of weight * mean(group), groups independent with variances of their own (Welch 1947, Biometrika 34).
+    """sum of weight * mean(group) over independent groups with unequal variances (Welch 1947, Biometrika 34).
 
-    A group is the values of its seeds [n], or one number that is known exactly. Groups that are equal number by number
-    and count in the same direction are the same runs under two names, and one group.
+    A group is the values of its seeds [n], or one number that is known exactly. Groups with equal values and weights of
+    the same sign are the same runs under two names, and count as one group.
     """
     estimate, size, variances, degrees = 0.0, 0.0, [], []
     for weight, group in _merged(terms):
@@ -75,7 +75,7 @@ def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
             degrees.append(max(len(group) - 1, 1))
     variances = np.array(variances)
     total = float(variances.sum())
-    # Differences of rounding are neither a spread nor an effect.
+    # A difference of rounding size is neither a spread nor an effect.
     if abs(estimate) <= ROUNDING * size:
         estimate = 0.0
     if total <= (ROUNDING * size) ** 2:
@@ -85,7 +85,7 @@ def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
 
 
 def _merged(terms: Sequence[tuple[float, np.ndarray | float]]) -> list[tuple[float, np.ndarray | float]]:
-    """The terms, the weights of those that are the same group added."""
+    """The terms; weights of the same group are added."""
     weights: dict[tuple[bool, bytes], float] = {}
     groups: dict[tuple[bool, bytes], np.ndarray | float] = {}
     for weight, group in terms:
@@ -103,9 +103,9 @@ def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def iqm_interval(values: np.ndarray, level: float = 0.95) -> Interval:
-    """Interval of the IQM: Student's with the ordinary standard deviation, centred on the IQM. NaN for one seed.
+    """Student's interval around the IQM, with the ordinary standard deviation. NaN for one seed.
 
-    Bootstraps and winsorised intervals fall short at a handful of seeds; see docs/method.md for the comparison.
+    Bootstrap intervals cover too little with a handful of seeds (docs/method.md).
     """
     n = len(values)
     if n < 2:
@@ -125,14 +125,20 @@ def iqm_difference(x: np.ndarray, y: np.ndarray, level: float = 0.95) -> tuple[f
 
 
 def bootstrap_band(curves: np.ndarray, level: float = 0.95, resamples: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    """Percentile bootstrap band of the IQM over seeds, curves [seeds, points] -> lower and upper [points].
+    """Percentile bootstrap band of the IQM over seeds: curves [seeds, points] -> lower and upper [points].
 
-    For the eye only: with five seeds it covers about 90 % where it says 95 %; the intervals in the tables are honest.
+    For figures only: with five seeds a band of 95 % covers about 90 %.
     """
     rng = np.random.default_rng(0)
     chosen = rng.integers(0, len(curves), (resamples, len(curves)))
     means = iqm(curves[chosen], axis=1)
     return np.quantile(means, 0.5 - level / 2, axis=0), np.quantile(means, 0.5 + level / 2, axis=0)
+
+
+def share_interval(successes: int, n: int) -> Interval:
+    """Exact 95 % interval of a share (Clopper and Pearson 1934, Biometrika 26)."""
+    found = stats.binomtest(successes, n).proportion_ci(0.95)
+    return float(found.low), float(found.high)
 
 
 def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
@@ -141,7 +147,7 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (1979): family-wise error over all arms, any dependence."""
+    """p-values adjusted by Holm's step-down procedure (1979): family-wise error under any dependence."""
     order = np.argsort(p_values)
     adjusted, running = [1.0] * len(p_values), 0.0
     for rank, index in enumerate(order):

@@ -1,43 +1,57 @@
-"""How long does an arm take to solve the environment: agent steps, hours, dollars. Runs that never do are censored."""
+"""How long an arm takes to solve the environment: agent steps, hours, dollars. Seeds that never do are censored."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Seed
-from memexp.analysis.survival import logrank_p, median_time, survival_curve
+from memexp.analysis.survival import MedianTime, logrank_p, median_time, survival_curve
 
 WINDOW = 0.05
-"""Share of the budget that the curve is smoothed over before it is held against the threshold."""
+"""A seed solves when its mean return over this share of the budget reaches the threshold."""
+NEVER = MedianTime()
 
 
-def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> dict[str, Any]:
-    """{"agent_steps": {median, ci, censored}, "hours", "dollars", ...} of one run until its return reaches 75 %.
+@dataclass(frozen=True)
+class TimeToSolve:
+    """Time of one run until its return reaches 75 % of the way."""
 
-    The median over seeds is Kaplan-Meier's; None where fewer than half of the seeds arrived, and for dollars where
-    no price is known. Hours are the median's steps at the arm's measured steps per second. `p_twin` is the log-rank
-    test against the twin; `curve` the share of seeds that have not arrived.
-    """
-    nothing = {"agent_steps": {"median": None, "ci": [None, None], "censored": len(arm.seeds)}}
+    censored: int
+    """Seeds that never arrive."""
+    median: MedianTime = NEVER
+    """Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive."""
+    hours: float | None = None
+    """At the arm's measured rate."""
+    dollars: float | None = None
+    """None where no price is known."""
+    threshold: float | None = None
+    """Return that counts as solved."""
+    curve: tuple[list[float], list[float]] | None = None
+    """Agent steps, and the share of seeds that has not arrived from then on."""
+    p_twin: float | None = None
+    """Log-rank test against the twin."""
+
+
+def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> TimeToSolve:
     if scale is None or not arm.seeds:
-        return {**nothing, "hours": None, "dollars": None, "threshold": None, "curve": None, "p_twin": None}
+        return TimeToSolve(len(arm.seeds))
     times, reached = arrival(arm, scale.solved)
-    median, low, high = median_time(times, reached)
-    hours = hours_for(arm, median) if median is not None else None
-    steps, unsolved = survival_curve(times, reached)
-    return {
-        "agent_steps": {"median": median, "ci": [low, high], "censored": int((~reached).sum())},
-        "hours": hours,
-        "dollars": dollars_for(arm, hours) if hours is not None else None,
-        "threshold": scale.solved,
-        "curve": {"agent_steps": steps, "unsolved": unsolved},
-        "p_twin": logrank_p((times, reached), arrival(twin, scale.solved)) if twin and twin.seeds else None,
-    }
+    median = median_time(times, reached)
+    hours = arm.hours_for(median.estimate) if median.estimate is not None else None
+    return TimeToSolve(
+        int((~reached).sum()),
+        median,
+        hours,
+        arm.dollars_for(hours) if hours is not None else None,
+        scale.solved,
+        survival_curve(times, reached),
+        logrank_p((times, reached), arrival(twin, scale.solved)) if twin and twin.seeds else None,
+    )
 
 
 def arrival(arm: Arm, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Agent steps [seeds] at which each seed first reaches `threshold`, or the budget; whether it does [seeds]."""
+    """Agent steps at which each seed first reaches `threshold`, else the budget [seeds]; whether it does [seeds]."""
     first = [first_reached(seed, threshold, arm.budget) for seed in arm.seeds]
     times = np.array([arm.budget if steps is None else steps for steps in first], dtype=float)
     return times, np.array([steps is not None for steps in first], dtype=bool)
@@ -46,22 +60,10 @@ def arrival(arm: Arm, threshold: float) -> tuple[np.ndarray, np.ndarray]:
 def first_reached(seed: Seed, threshold: float, budget: int) -> float | None:
     """Agent steps at which the trailing mean first reaches `threshold`; None where it never does within the budget.
 
-    The first window must be full: the very first episodes that end are the short ones, which may be those that succeed.
+    Only full windows count: the first episodes that end are the short ones, and those may be the successful ones.
     """
-    # The run ends after the update that reaches the budget, a little beyond it.
+    # A run ends with the update that reaches the budget, a little beyond it.
     at = seed.agent_steps[: int(np.searchsorted(seed.agent_steps, budget)) + 1]
     with np.errstate(invalid="ignore"):
         there = (seed.trailing_mean(at, WINDOW * budget) >= threshold) & (at >= WINDOW * budget)
     return float(at[there][0]) if there.any() else None
-
-
-def hours_for(arm: Arm, agent_steps: float) -> float | None:
-    """Hours of wall-clock of one run for `agent_steps`, at the median rate of the arm's runs."""
-    rates = [seed.rate for seed in (arm.seeds or arm.partial) if seed.rate]
-    return agent_steps / float(np.median(rates)) / 3600 if rates else None
-
-
-def dollars_for(arm: Arm, hours: float) -> float | None:
-    """Dollars of one run of `hours`, at the median price of the arm's machines."""
-    prices = [seed.info.price_per_hour for seed in (arm.seeds or arm.partial) if seed.info.price_per_hour is not None]
-    return hours * float(np.median(prices)) if prices else None

@@ -21,11 +21,11 @@ from rich.text import Text
 from memexp.config import Config, UsageError, bind_arguments, did_you_mean, parse_overrides
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
-from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
 from memexp.envs.config import ENVIRONMENTS
 from memexp.formatting import with_prefix
 from memexp.launch.plan.recipe import all_recipes
 from memexp.launch.status.status import status_of
+from memexp.pattern import TOKENS, Pattern, parse_pattern
 from memexp.runs import find_runs
 
 Rows = list[dict[str, Any]]

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -11,6 +11,9 @@ from rich.table import Table
 
 from memexp.cli.common import AsJson
 from memexp.config import UsageError
+
+if TYPE_CHECKING:
+    from memexp.analysis.answer import Answer
 
 
 def report(
@@ -31,16 +34,17 @@ def report(
 
         return keep_watching(target, verdict_table, Console())
     from memexp.analysis.answer import answer_of
+    from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
 
     name, runs, notes = runs_of(target)
     environments, more = load(runs, name)
     found = answer_of(environments, notes + more, name)
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(answer_json(found), indent=2))
     written = []
     if out or md or figures or not as_json:
-        written = write_reports(environments, found, out, md, figures, page=not as_json)
+        written = write_reports(found, out, md, figures, page=not as_json)
     if not as_json:
         Console().print(verdict_table(found))
         for path in written:
@@ -75,9 +79,7 @@ def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
         raise LaunchError(f"cannot read {target}: {' '.join(str(error).split())}") from None
 
 
-def write_reports(
-    environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
-) -> list[Path]:
+def write_reports(found: "Answer", out: Path | None, md: Path | None, figures: Path | None, page: bool) -> list[Path]:
     """Write the files that have a path, and with `page` the HTML page in any case; returns the paths."""
     from memexp.analysis.figures.files import save_figures  # matplotlib: only where something is drawn
     from memexp.analysis.formatting import file_name
@@ -86,28 +88,29 @@ def write_reports(
     from memexp.runs import home
 
     if page and not out:
-        out = home() / "reports" / f"{file_name(found['matrix'])}.html"
+        out = home() / "reports" / f"{file_name(found.matrix)}.html"
     wanted = [
         (path, write) for path, write in ((out, write_report), (md, write_markdown), (figures, save_figures)) if path
     ]
     for path, write in wanted:
         try:
-            write(environments, found, path)
+            write(found, path)
         except OSError as error:
             raise LaunchError(f"cannot write {path}: {error.strerror}") from None
     return [path for path, _ in wanted]
 
 
-def verdict_table(found: dict[str, Any]) -> Table:
+def verdict_table(found: "Answer") -> Table:
     """The verdicts of a report, one line an environment."""
-    from memexp.analysis.formatting import interval, number
+    from memexp.analysis.convergence import ConvergenceKind
+    from memexp.analysis.formatting import interval, kind_text, number
 
     table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
-    for name, environment in found["environments"].items():
-        memory, arms = environment["memory"], environment["arms"].values()
-        effect = "" if memory["effect"] is None else f"{number(memory['effect'])} {interval(memory['ci'])}"
-        learned = sum(arm["learning"]["verdict"] == "learned" for arm in arms)
-        converged = sum(arm["convergence"]["verdict"] == "converged" for arm in arms)
-        shares = [f"{number} of {len(arms)} arms" for number in (learned, converged)]
-        table.add_row(name, memory["verdict"].replace("_", " "), effect, *shares)
+    for name, one in found.environments.items():
+        memory, arms = one.memory, one.arms.values()
+        effect = "" if memory.effect is None else f"{number(memory.effect)} {interval(memory.interval)}"
+        learned = sum(arm.learning.learned for arm in arms)
+        converged = sum(arm.convergence.verdict is ConvergenceKind.CONVERGED for arm in arms)
+        shares = [f"{count} of {len(arms)} arms" for count in (learned, converged)]
+        table.add_row(name, kind_text(memory.verdict.kind), effect, *shares)
     return table

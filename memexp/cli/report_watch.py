@@ -6,7 +6,6 @@ Verdicts may be computed any number of times, because their significance levels 
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -14,7 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from memexp.analysis.answer import answer
+from memexp.analysis import sentences
+from memexp.analysis.answer import Answer, answer
+from memexp.analysis.formatting import kind_text
+from memexp.analysis.sequential_plan import Action, Plan
 from memexp.config import UsageError
 from memexp.formatting import ranges
 from memexp.launch.status.targets import find_matrix
@@ -25,7 +27,7 @@ EVERY_S = 10.0
 """Seconds between two updates: computing the verdicts takes about a second."""
 
 
-def watch(target: str, verdicts: Callable[[dict[str, Any]], RenderableType], console: Console) -> None:
+def watch(target: str, verdicts: Callable[[Answer], RenderableType], console: Console) -> None:
     """Show the verdicts and the next runs of `target` (a matrix or a folder of runs) until Ctrl-C."""
     with Live(console=console, auto_refresh=False) as live:
         try:
@@ -38,33 +40,31 @@ def watch(target: str, verdicts: Callable[[dict[str, Any]], RenderableType], con
             return
 
 
-def plan_table(found: dict[str, Any]) -> Table:
+def plan_table(found: Answer) -> Table:
     """One row an arm: its seeds, its verdicts, and what to do about it."""
     table = Table("environment", "arm", "seeds", "learning", "memory", "next", "because", box=box.SIMPLE_HEAD)
-    for env, judged in found["environments"].items():
-        pairs = judged["memory"]["per_arm"]
-        for arm, row in judged["arms"].items():
-            pair = pairs.get(arm.removesuffix("~"))
-            verdicts = (row["learning"]["state"], pair["verdict"] if pair else "")
-            plan = judged["sequential"]["per_arm"][arm]
-            texts = (verdict.replace("_", " ") for verdict in verdicts)
-            table.add_row(env, arm, str(row["seeds"]), *texts, plan_text(plan), plan["because"])
+    for env, judged in found.environments.items():
+        for name, arm in judged.arms.items():
+            plan, kind = judged.plans[name], judged.memory.kind_of(name.removesuffix("~"))
+            texts = (kind_text(arm.learning.state), kind_text(kind) if kind else "")
+            table.add_row(env, name, str(len(arm.arm.seeds)), *texts, plan_text(plan), sentences.plan_text(plan))
     return table
 
 
-def plan_text(plan: dict[str, Any]) -> str:
+def plan_text(plan: Plan) -> str:
     """'stop', 'wait', 'fix', or 'run seeds 5-9'."""
-    return f"run seeds {ranges(plan['seeds'], shortest=3)}" if plan["seeds"] else plan["action"]
+    return f"run seeds {ranges(plan.seeds, shortest=3)}" if plan.seeds else plan.action
 
 
-def stop_line(found: dict[str, Any], runs: Sequence[Run]) -> Text:
+def stop_line(found: Answer, runs: Sequence[Run]) -> Text:
     """The command that cancels the runs which can no longer change a verdict; empty if there are none."""
     waste = []
     for run in runs:
         if state_of(run) is State.RUNNING:
             info = run.info
-            judged = found["environments"].get(info.env)
-            if judged and judged["sequential"]["per_arm"].get(info.arm, {}).get("action") == "stop":
+            judged = found.environments.get(info.env)
+            plan = judged.plans.get(info.arm) if judged else None
+            if plan and plan.action is Action.STOP:
                 waste.append(run.name)
     return Text(f"stop paying: memexp cancel {' '.join(waste)}" if waste else "")
 
@@ -75,10 +75,10 @@ def plans(runs: Sequence[Run]) -> dict[str, str]:
     for matrix in {matrix_of(run) for run in runs} - {None}:
         mine = [run for run in runs if matrix_of(run) == matrix]
         try:
-            found = answer(mine, str(matrix))["environments"]
+            found = answer(mine, str(matrix)).environments
         except UsageError:
             continue
         for run in mine:
             info = run.info
-            texts[run.name] = plan_text(found[info.env]["sequential"]["per_arm"][info.arm])
+            texts[run.name] = plan_text(found[info.env].plans[info.arm])
     return texts

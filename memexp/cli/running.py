@@ -21,7 +21,7 @@ def train(recipe: Recipe) -> int:
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; returns the exit code."""
     from memexp.envs.base import EnvError
-    from memexp.ppo.train import CheckpointError
+    from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
@@ -66,7 +66,7 @@ def bench(
     """
     config, _ = config_of(recipe)
     from memexp.launch.plan.throughput import add_figure, figure_of
-    from memexp.ppo.bench import measure
+    from memexp.ppo.train import measure
 
     notes = Console(stderr=True)
     found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s", highlight=False))
@@ -111,7 +111,7 @@ def funnel(
     as_json: AsJson = False,
 ) -> None:
     """Show how many episodes of scripted and random policies reach each milestone before reward, and their returns."""
-    from memexp.ppo.funnel import funnel_table, funnels
+    from memexp.ppo.reference import funnel_table, funnels
 
     found = funnels(arguments, player or ["random"], episodes, seed, Console(stderr=True))
     if as_json:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from memexp.config import Config
-from memexp.cortex.pattern import Pattern, parse_pattern
+from memexp.pattern import Pattern, parse_pattern
 
 AGALITE_HEADS = 8
 """Heads of Ag; n_heads does not change it."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 from memexp.cortex.config import AGALITE_HEADS, CortexConfig
-from memexp.cortex.pattern import Pattern, parse_pattern
+from memexp.pattern import Pattern, parse_pattern
 
 FLOAT, AGE = 4, 8
 """Bytes of a float32, and of the int64 age of X's memory."""

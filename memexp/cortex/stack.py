@@ -24,7 +24,7 @@ from memexp.cortex.cells.xl import XL
 from memexp.cortex.cells.xl_axon import XLAxon
 from memexp.cortex.column import Column, RoutedColumn, RouterInit
 from memexp.cortex.config import AGALITE_HEADS
-from memexp.cortex.pattern import Pattern, parse_pattern
+from memexp.pattern import Pattern, parse_pattern
 
 
 @dataclasses.dataclass(frozen=True)

@@ -85,7 +85,7 @@ def send(
     """
     ranks = _processes(options) if options.local else max(1, resources.gpus) * resources.nodes
     for cell in cells:
-        cell.config.trainer.worlds_of(ranks)
+        cell.config.trainer.envs_per_rank(ranks)
     plan = make_plan(name, cells, None if options.local else resources)
     if options.local:
         return _show(plan, options, console) if options.dry_run else _run_local(plan, options, console)

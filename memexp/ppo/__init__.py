@@ -1,4 +1,4 @@
-"""Recurrent PPO: rollout, advantage, update, trainer, checkpoint, evaluation.
+"""Recurrent PPO: `rollout` acts, `ppo` learns, `trainer` does both in turns, `session` trains a run to its end.
 
 `config` imports no torch; everything else does.
 """

@@ -1,4 +1,4 @@
-"""Everything a training run is made of, as one config. Imports neither torch nor numba."""
+"""The config of a training run. Imports neither torch nor numba."""
 
 from typing import Literal
 
@@ -13,75 +13,74 @@ from memexp.policy.config import PolicyConfig
 
 
 class TrainerConfig(Config):
-    """Recurrent PPO (Schulman et al. 2017, arXiv:1707.06347) on rollouts of whole segments."""
+    """Recurrent PPO (Schulman et al. 2017, arXiv:1707.06347) on whole segments."""
 
     total_timesteps: Count = Field(default=1_000_000, gt=0)
-    """Agent steps over all ranks; the run ends after the update that reaches it."""
+    """Agent steps over all ranks. The run ends after the update that reaches them."""
     num_envs: Count = Field(default=64, gt=0)
-    """Worlds over all ranks."""
+    """Environments over all ranks."""
     horizon: int = Field(default=64, gt=0)
-    """Agent steps of one segment: the rollout's length, and the reach of backpropagation through time."""
+    """Steps of one rollout, and of backpropagation through time."""
     num_minibatches: int = Field(default=4, gt=0)
-    """Each minibatch holds whole segments of total agents / num_minibatches agents."""
+    """Minibatches of an epoch. Each holds whole segments of 1 / num_minibatches of all agents."""
     update_epochs: int = Field(default=2, gt=0)
     """Passes over each rollout."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Adam step size at the start."""
+    """AdamW's step size at the start."""
     learning_rate_end: float = Field(default=0.1, ge=0)
-    """Share of the step size that is left at the end (linear schedule)."""
+    """Step size at the end, as a share of learning_rate; it changes linearly."""
     warmup_updates: int = Field(default=0, ge=0)
-    """Updates over which the step size rises from 0."""
+    """Updates over which the step size rises linearly from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW decay."""
+    """AdamW's weight decay."""
     gamma: float = Field(default=0.99, ge=0, le=1)
-    """Discount a step."""
+    """Discount factor of a step."""
     gae_lambda: float = Field(default=0.95, ge=0, le=1)
     """Lambda of generalised advantage estimation (Schulman et al. 2016, arXiv:1506.02438)."""
     clip: float = Field(default=0.2, gt=0)
-    """Range of the importance ratio around 1."""
+    """Clip range of the importance ratio: 1 - clip to 1 + clip."""
     target_kl: float | None = Field(default=None, gt=0)
-    """The update ends before a minibatch whose approximate KL divergence from the acting policy exceeds this; None:
-    never early."""
+    """The update ends before the first minibatch whose approximate KL divergence from the acting policy is larger.
+    None: it never ends early."""
     value_clip: float | None = Field(default=None, gt=0)
-    """Range of the value around the old one; None: not clipped."""
+    """Largest change of a value in the clipped value loss. None: the value loss is not clipped."""
     advantage_clip: float | None = Field(default=None, gt=0)
-    """Range of the normalised advantage, standard deviations; None: not clipped. Once a task is solved the spread is
-    tiny, and a single mistake would otherwise weigh a hundred of them and throw the policy off."""
+    """Largest normalised advantage, in standard deviations. None: not clipped. When a task is solved the standard
+    deviation is tiny; a single mistake would then weigh a hundred of them and ruin the policy."""
     entropy_coefficient: float = Field(default=0.01, ge=0)
     """Weight of the entropy bonus."""
     value_coefficient: float = Field(default=0.5, ge=0)
     """Weight of the value loss."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Global gradient norm is clipped here."""
+    """Largest norm of the gradients of all parameters."""
     grad_norm_growth: float | None = Field(default=None, gt=1)
-    """Global gradient norm is also clipped at this multiple of its usual size; None: not. A task that is solved leaves
-    hardly any gradients, and Adam would follow the next large one so far that the policy is lost. Where rewards are
-    rare, theirs are such gradients."""
+    """The gradient norm is also clipped at this multiple of its usual size. None: it is not. A solved task leaves
+    hardly any gradients, and Adam would follow the next large one so far that the policy is lost. But if rewards are
+    rare, the large gradients are the ones to learn from."""
     device: str = "auto"
-    """"auto" takes a GPU where there is one; else "cpu", "cuda", "cuda:1"."""
+    """auto (a GPU if there is one), cpu, cuda, cuda:1, ..."""
     precision: Literal["float32", "bf16"] = "float32"
-    """bf16 autocasts both passes."""
+    """Precision of acting and learning; bf16 means autocast."""
     graph: bool = False
-    """On a GPU: replay each step of acting (policy, sampling, worlds), and the passes of each minibatch, as CUDA
+    """On a GPU: replay each step of acting (policy, sampling, environment) and both passes of each minibatch as CUDA
     graphs. On a CPU nothing changes."""
     threads: int = Field(default=0, ge=0)
-    """CPU threads of this process; 0 leaves the choice to torch."""
+    """CPU threads of this process; 0: torch decides."""
     checkpoint_minutes: float = Field(default=5.0, ge=0)
-    """Wall minutes between checkpoints; 0: one after every update. None is begun while one is still being written."""
+    """Minutes between checkpoints; 0: one after every update, unless one is still being written."""
     preemption_seconds: float = Field(default=30.0, ge=0)
-    """Seconds between SIGTERM and the machine's end (30 on Google Cloud and Azure, 120 on AWS). Where an update and a
-    checkpoint may take longer, there is a checkpoint after every update, and SIGTERM gives up the one under way."""
+    """Seconds between SIGTERM and the end of the machine (30 on Google Cloud and Azure, 120 on AWS). If an update and a
+    checkpoint may take longer, a checkpoint follows every update, and SIGTERM stops an update at once."""
     rank_timeout_seconds: float = Field(default=600.0, gt=0)
-    """Several ranks: seconds, beyond what the longest update took, after which a rank that keeps the others waiting
-    counts as hung: the run stops, to be restarted."""
+    """With several ranks: how many seconds longer than the longest update the others wait for a rank. Then it counts as
+    hung, and the run stops to be restarted."""
     exit_seconds: float = Field(default=600.0, ge=0)
-    """Seconds that a finished run waits for the disk to take what is not written yet."""
+    """Seconds that a finished run waits for the disk."""
     profile: int = Field(default=0, ge=0)
-    """Updates, from the third of the process on, whose traces and time split are written to the run's directory
-    `profile/` (docs/performance.md); 0: none."""
+    """Updates to profile, from the third of the process on, into `profile/` of the run (docs/performance.md)."""
 
-    def worlds_of(self, ranks: int) -> int:
-        """Worlds of one rank. Raises UsageError where that, or a minibatch's share of it, is no whole number."""
+    def envs_per_rank(self, ranks: int) -> int:
+        """Environments of one rank. Raises UsageError if ranks or minibatches cannot have equal shares."""
         share, rest = divmod(self.num_envs, ranks)
         if rest or share % self.num_minibatches:
             most = self.num_envs // self.num_minibatches
@@ -94,38 +93,38 @@ class TrainerConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """Evaluation on held-out tasks, with the acting policy."""
+    """Evaluation of the acting policy on held-out tasks."""
 
     episodes: int = Field(default=0, ge=0)
-    """Episodes of one evaluation; 0 evaluates never."""
+    """Episodes of an evaluation; 0: none."""
     every: Count = Field(default=0, ge=0)
-    """Agent steps between evaluations; 0: only at the end."""
+    """Agent steps between evaluations; 0: only one, at the end."""
     suite_episodes: int = Field(default=0, ge=0)
-    """Episodes of every setting of the environment's suite (envs/suites.py) in one evaluation; 0: none."""
+    """Episodes of each setting of the environment's suite (envs/suites.py) in an evaluation; 0: none."""
     reference_episodes: int = Field(default=0, ge=0)
-    """Episodes that each scripted player's return is measured on, once for the environment and its knobs, before the
-    first update: the levels that returns are normalised with; 0: not measured."""
+    """Episodes of each scripted policy, whose returns are the levels to normalise with. They are measured once for an
+    environment and its knobs, before the first update. 0: not measured."""
     random_episodes: int = Field(default=200, ge=0)
-    """Episodes that the uniformly random policy's return is measured on, once, before the first update."""
+    """Episodes of the uniformly random policy, measured once, before the first update."""
 
 
 class WandbConfig(Config):
-    """Weights & Biases as a second sink."""
+    """Weights & Biases as a second place for metrics."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """"auto": online where WANDB_API_KEY is set, else offline (`wandb sync` sends it later)."""
+    """auto: online if WANDB_API_KEY is set, else offline (`wandb sync` uploads it later)."""
     project: str | None = None
     entity: str | None = None
 
 
 class Labels(Config):
-    """Where the run stands in a matrix: what the answer groups by."""
+    """The run's place in a matrix, by which the answer groups runs."""
 
     matrix: str | None = None
     env: str | None = None
-    """Environment's name in the matrix; None: the environment's own."""
+    """The environment's name in the matrix; None: its own."""
     arm: str | None = None
-    """Architecture's name in the matrix ("~" at its end marks the twin); None: the pattern."""
+    """The architecture's name in the matrix, with "~" at its end for the twin; None: the pattern."""
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
@@ -136,16 +135,16 @@ RESUMABLE = (
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
     "labels", "wandb", "recipe", "env.backend", "env.workers",
 )  # fmt: skip
-"""Keys of TrainConfig that may change when a run is resumed: they do not change the experiment."""
+"""Keys of TrainConfig that may differ when a run is resumed: they do not change the experiment."""
 
 
 class TrainConfig(Config):
-    """One training run. Recipes return it; dotted keys of the command line reach into it."""
+    """One training run. Recipes return it; KEY=VALUE on the command line overrides its fields by their dotted names."""
 
     run: RunName | None = None
-    """The run's name, which is its identity: a name that exists is resumed."""
+    """The run's name, which is its identity: an existing run of this name is resumed."""
     recipe: str | None = None
-    """Dotted name of the recipe that it came from; filled in by the command line."""
+    """Dotted name of its recipe; the command line fills it in."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     env: EnvConfig = TMaze()
     curriculum: CurriculumConfig = CurriculumConfig()
@@ -158,7 +157,7 @@ class TrainConfig(Config):
 
     @property
     def arm(self) -> str:
-        """The arm's name in the answer: the label, else pattern and memory."""
+        """The arm's name in the answer: its label, else pattern and memory."""
         if self.labels.arm:
             return self.labels.arm
         pattern = self.cortex.pattern if isinstance(self.cortex.pattern, str) else "-".join(self.cortex.pattern)

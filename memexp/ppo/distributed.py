@@ -1,4 +1,4 @@
-"""The ranks of one run: who am I, and the few reductions that the trainer needs. All are no-ops for one rank."""
+"""The ranks of one run: this process's number, and the reductions over ranks. With one rank they do nothing."""
 
 import os
 import time
@@ -17,25 +17,25 @@ from torch.distributed.rendezvous import rendezvous
 from memexp.config import UsageError
 
 START_S = 6 * 3600.0
-"""Seconds for which ranks wait for the first one, which measures reference levels before a run begins."""
+"""Seconds that the ranks wait for the first one, which measures reference levels before the first update."""
 
 
 class RankLostError(RuntimeError):
-    """The ranks could not do something together: one of them failed, was killed, or does not answer."""
+    """The ranks could not do something together: one of them failed, was killed or does not answer."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all of the run, and the device it trains on.
+    """The number of this process among the run's processes, and the device that it trains on.
 
-    Whatever the ranks do together raises RankLostError when one of them is missing.
+    Everything that ranks do together raises RankLostError if one of them is missing.
     """
 
     rank: int
     world_size: int
     device: torch.device
     store: Store | None = None
-    """Where ranks leave word for each other, whatever the state of their reductions; None for one rank."""
+    """Where ranks leave messages for each other, also while a reduction hangs; None for one rank."""
 
     @property
     def is_first(self) -> bool:
@@ -50,14 +50,14 @@ class Ranks:
         return tensor
 
     def max(self, tensor: Tensor) -> Tensor:
-        """The elementwise largest over ranks, in place."""
+        """The elementwise maximum over ranks, in place."""
         if self.world_size > 1:
             with _together():
                 dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return tensor
 
     def gather(self, value: Any) -> list[Any]:
-        """Every rank's `value`, in rank order (on every rank); for small Python objects."""
+        """The `value` of every rank, in rank order, on every rank; for small Python objects."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -66,7 +66,7 @@ class Ranks:
         return values
 
     def wait_for_first(self) -> None:
-        """Go on once the first rank has come here, however long that takes. Signals are heard meanwhile."""
+        """Wait until the first rank calls this, at most START_S. Signals interrupt the wait."""
         if self.store is None:
             return
         end = time.monotonic() + START_S
@@ -90,8 +90,8 @@ def _together() -> Iterator[None]:
 def join(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
     """Join the ranks that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK); alone without torchrun.
 
-    NCCL on GPUs, gloo on CPUs. device: "auto" takes a GPU where there is one. timeout_s: what ranks do together fails
-    when a rank keeps the others waiting for so long.
+    NCCL reduces on GPUs, gloo on CPUs. device: "auto" takes a GPU if there is one. timeout_s: seconds after which what
+    ranks do together fails, if a rank does not take part. Raises UsageError for a device that is not here.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     target = _device(device)
@@ -99,19 +99,19 @@ def join(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
         torch.cuda.set_device(target)
     if world_size == 1:
         return Ranks(rank, world_size, target)
-    # NCCL's own watch ends a process whose collective fails or takes too long, rather than let it spin.
+    # NCCL's own watchdog ends a process whose collective fails or takes too long, rather than let it spin.
     os.environ.setdefault("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
     store, _, _ = next(rendezvous("env://"))
     if not dist.is_initialized():
         backend = "nccl" if target.type == "cuda" else "gloo"
         timeout = timedelta(seconds=timeout_s)
-        words = PrefixStore("torch", store)
-        dist.init_process_group(backend, store=words, rank=rank, world_size=world_size, timeout=timeout)
+        own = PrefixStore("torch", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=timeout)
     return Ranks(rank, world_size, target, PrefixStore("memexp", store))
 
 
 def _device(name: str) -> torch.device:
-    """Raises UsageError for a device that torch cannot train on here."""
+    """The device of this name. Raises UsageError if torch cannot train on it here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":

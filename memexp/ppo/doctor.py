@@ -1,9 +1,9 @@
-"""The doctor: is the policy that acts the policy that learns, and does the world keep its promises?
+"""The doctor: does the policy act with the probabilities that it learns with, and does the environment follow its API?
 
-The parity gate replays rollouts through the learning pass with the same weights. A fresh policy would hide a
-difference: its logits are nearly uniform and parts of the cells start at zero. So every weight is shaken, logits are
-sharpened until the entropy is at most half of ln(actions), and episodes end inside segments (the worlds' own ends and,
-because episodes may be longer than a segment, memory forgotten at random steps, told to both passes alike).
+The parity check replays rollouts through the learning pass with the same weights. A fresh policy could hide a
+difference: its logits are nearly uniform, and some parts of the cells start at zero. So noise is added to every weight,
+logits are sharpened until the entropy is at most half of ln(actions), and episodes end inside segments: the
+environment's own, and, as these may be longer than a segment, ends at random steps that both passes get to know.
 """
 
 import math
@@ -25,28 +25,29 @@ from memexp.ppo.trainer import Trainer
 from memexp.runs import MAX_GAP
 
 ROLLOUTS = 3
-"""Rollouts that are replayed; the later ones start with a carried memory."""
-FORGET = 1 / 16
-"""Share of steps at which memory is forgotten besides the worlds' own episode ends."""
+"""Rollouts that are replayed; the later ones start from a recurrent state."""
+MADE_UP_DONES = 1 / 16
+"""Share of steps that end an episode in addition to the environment's own."""
 
 
 @dataclass
 class DoctorReport:
-    """What the doctor found; the gap is the largest |log-probability acting - learning| of an action taken."""
+    """What the doctor found."""
 
     max_logprob_gap: float
+    """The largest |log-probability when acting - log-probability when learning| of an action taken."""
     threshold: float
     clip_share: float
-    """Share of samples that start outside PPO's clip range."""
+    """Share of samples outside PPO's clip range before any update."""
     entropy_share: float
-    """Entropy of the sharpened policy over the largest, ln(actions)."""
+    """Entropy of the sharpened policy, as a share of ln(actions)."""
     resets_inside: int
-    """Episode starts inside the replayed segments, not at their first step."""
+    """Episodes that began inside a replayed segment, after its first step."""
     samples: int
     device: str
     precision: str
     problems: list[str] = field(default_factory=list)
-    """Promises that the world broke, one sentence each."""
+    """One sentence for each rule of the API that the environment broke."""
 
     @property
     def ok(self) -> bool:
@@ -56,7 +57,7 @@ class DoctorReport:
         return asdict(self) | {"ok": self.ok}
 
     def print(self) -> None:
-        """The findings, one line each, the verdict last."""
+        """Print a line for each finding, the verdict last."""
         out = Console(soft_wrap=True, highlight=False)
         out.print(f"device                 {self.device}, {self.precision}")
         out.print(f"replayed               {self.samples:,} agent steps")
@@ -72,40 +73,30 @@ class DoctorReport:
 
 
 def doctor(config: TrainConfig) -> DoctorReport:
-    """Examine the policy and the world that `config` describes; nothing is written."""
+    """Check the policy and the environment of `config`; writes nothing."""
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     ranks = join(config.trainer.device)
-    called = config.trainer.model_copy(update={"graph": False})  # a graph would not hear of ends that are made up
-    with closing(Trainer(config.model_copy(update={"trainer": called}), ranks)) as trainer:
-        return _examine(trainer)
-
-
-def _examine(trainer: Trainer) -> DoctorReport:
-    config, ranks = trainer.config, trainer.ranks
-    shake(trainer.policy)
-    sharpen(trainer)
-    gaps, outside, entropy, resets, samples = [], 0.0, 0.0, 0, 0
-    for gap, clipped, spread, inside in replay(trainer, ROLLOUTS):
-        gaps.append(gap)
-        count = trainer.segments.rewards.numel()
-        outside, entropy = outside + clipped * count, entropy + spread * count
-        resets, samples = resets + inside, samples + count
-    return DoctorReport(
-        max_logprob_gap=torch.tensor(gaps).max().item(),  # unlike Python's max it keeps a NaN
-        threshold=MAX_GAP[config.trainer.precision],
-        clip_share=outside / samples,
-        entropy_share=entropy / samples / trainer.policy.actions.max_entropy,
-        resets_inside=resets,
-        samples=samples,
-        device=str(ranks.device),
-        precision=config.trainer.precision,
-        problems=list(broken_promises(trainer.env, ranks)),
-    )
+    hyper = config.trainer.model_copy(update={"graph": False})  # a graph would bypass the made-up dones
+    with closing(Trainer(config.model_copy(update={"trainer": hyper}), ranks)) as trainer:
+        shake(trainer.policy)
+        sharpen(trainer)
+        gaps, clipped, entropies, resets = zip(*replay(trainer, ROLLOUTS), strict=True)
+        return DoctorReport(
+            max_logprob_gap=torch.tensor(gaps).max().item(),  # unlike Python's max it keeps a NaN
+            threshold=MAX_GAP[config.trainer.precision],
+            clip_share=sum(clipped) / ROLLOUTS,
+            entropy_share=sum(entropies) / ROLLOUTS / trainer.policy.actions.max_entropy,
+            resets_inside=sum(resets),
+            samples=ROLLOUTS * trainer.segments.rewards.numel(),
+            device=str(ranks.device),
+            precision=config.trainer.precision,
+            problems=api_errors(trainer.env, ranks),
+        )
 
 
 def shake(policy: Policy, scale: float = 0.1) -> None:
-    """Add noise to every weight, so that nothing hides at its initial zero."""
+    """Add noise to every weight, so that no part of the policy is hidden by an initial zero."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in policy.parameters():
@@ -113,8 +104,10 @@ def shake(policy: Policy, scale: float = 0.1) -> None:
 
 
 def sharpen(trainer: Trainer, share: float = 0.5) -> None:
-    """Scale the logits (the deviations of continuous actions) until the policy's entropy on the current observations is
-    at most `share` of the largest."""
+    """Lower the entropy of the policy on the present observations to at most `share` of the largest.
+
+    Scales the logits up; for continuous actions, the standard deviations down.
+    """
     policy, actor = trainer.policy, trainer.actor
     last = policy.actor[-1]
     with torch.no_grad():
@@ -131,58 +124,50 @@ def sharpen(trainer: Trainer, share: float = 0.5) -> None:
 
 
 def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, float, int]]:
-    """Act, then learn from it without a step: (largest gap, clipped share, entropy, resets inside) of each rollout."""
-    hyper = trainer.config.trainer
-    generator = torch.Generator().manual_seed(1)
-    with _forgetting(trainer.env, generator):
+    """Act, then make the learning pass: (largest gap, clipped share, entropy, resets inside) of each rollout."""
+    actions = trainer.policy.actions
+    with _made_up_dones(trainer.env, torch.Generator().manual_seed(1)):
         for _ in range(rollouts):
             trainer.collect()
             s = trainer.segments
             with torch.no_grad(), trainer.cast():
                 logits, _, _ = trainer.policy(s.obs, s.start, s.resets)
-            difference = trainer.policy.actions.log_prob(logits, s.actions) - s.log_probs
-            clipped = ((difference.exp() - 1).abs() > hyper.clip).float().mean().item()
-            yield (
-                difference.abs().max().item(),
-                clipped,
-                trainer.policy.actions.entropy(logits).mean().item(),
-                int(s.resets[:, 1:].sum()),
-            )
+            difference = actions.log_prob(logits, s.actions) - s.log_probs
+            clipped = ((difference.exp() - 1).abs() > trainer.config.trainer.clip).float().mean().item()
+            entropy = actions.entropy(logits).mean().item()
+            yield difference.abs().max().item(), clipped, entropy, int(s.resets[:, 1:].sum())
 
 
 @contextmanager
-def _forgetting(env: VecEnv, generator: torch.Generator) -> Iterator[None]:
-    """Inside, the worlds report episode ends at random steps besides their own."""
+def _made_up_dones(env: VecEnv, generator: torch.Generator) -> Iterator[None]:
+    """Inside, `env` reports that episodes end at random steps too."""
     step = env.step
 
-    def forgetful(actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def step_with_more_dones(actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         obs, reward, terminated, truncated = step(actions)
-        forget = torch.rand(len(terminated), generator=generator).to(terminated.device) < FORGET
-        return obs, reward, terminated | (forget & ~truncated), truncated
+        more = torch.rand(len(terminated), generator=generator).to(terminated.device) < MADE_UP_DONES
+        return obs, reward, terminated | (more & ~truncated), truncated
 
-    env.step = forgetful  # type: ignore[method-assign]
+    env.step = step_with_more_dones  # type: ignore[method-assign]
     try:
         yield
     finally:
         del env.step
 
 
-def broken_promises(env: VecEnv, ranks: Ranks) -> Iterator[str]:
-    """What the world does that its interface forbids, one sentence each."""
+def api_errors(env: VecEnv, ranks: Ranks) -> list[str]:
+    """The rules of its API that `env` breaks in the first of 64 random steps that breaks any, one sentence each."""
     generator = torch.Generator().manual_seed(2)
     obs = env.reset()
     for _ in range(64):
         actions = random_actions(env.actions, env.num_agents, generator).to(ranks.device)
         obs, reward, terminated, truncated = env.step(actions)
-        if obs.device.type != ranks.device.type:
-            yield f"observations are on {obs.device}, training is on {ranks.device}"
-            return
-        if obs.is_floating_point() and not torch.isfinite(obs).all():
-            yield "an observation is not finite"
-            return
-        if not torch.isfinite(reward).all():
-            yield "a reward is not finite"
-            return
-        if (terminated & truncated).any():
-            yield "an episode is both terminated and truncated"
-            return
+        broken = {
+            f"observations are on {obs.device}, training is on {ranks.device}": obs.device.type != ranks.device.type,
+            "an observation is not finite": obs.is_floating_point() and not bool(torch.isfinite(obs).all()),
+            "a reward is not finite": not bool(torch.isfinite(reward).all()),
+            "an episode is both terminated and truncated": bool((terminated & truncated).any()),
+        }
+        if any(broken.values()):
+            return [sentence for sentence, is_broken in broken.items() if is_broken]
+    return []

@@ -1,97 +1,97 @@
-"""Reference levels: what players that do not learn reach in an environment, and how far down the funnel they come.
+"""Reference levels: the returns of policies that do not learn, and the milestones of the funnel that they reach.
 
-Measured once for an environment, its knobs, a player, a number of episodes and a seed, and kept in $MEMEXP_HOME.
+Each is measured once for an environment, its knobs, a policy, a number of episodes and a seed; $MEMEXP_HOME keeps it.
 """
 
 import hashlib
 import json
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from memexp import envs
-from memexp.config import Config
+from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
-from memexp.envs.config import ThirdParty
+from memexp.envs.config import ENVIRONMENTS, ThirdParty
 from memexp.envs.puffer.source import fingerprint
 from memexp.envs.scripted import make_scripted_policy
 from memexp.jit import digest_of
-from memexp.ppo.episodes import first_episodes
+from memexp.ppo.evaluate import first_episodes
 from memexp.runs import home
 from memexp.runs.directory import write_atomically
 
 FUNNEL = "env/funnel/"
-WORLDS = 64
-"""Most worlds at a time."""
+MOST_ENVS = 64
+"""Environments that are stepped together, at most."""
 _REFERENCE = 0x3A4D
-"""Stream of worlds that training never sees."""
+"""Random stream of environments that training never uses."""
 
 
 class Reference(BaseModel):
-    """How one player fares."""
+    """Returns and statistics of one policy."""
 
     env: str
     knobs: dict[str, object]
     player: str
+    """The policy: "random", or the name of a scripted one."""
     episodes: int
     seed: int
     mean: float
-    """Mean return of an episode, over worlds (of several agents: over agents first)."""
+    """Mean return of an episode over environments; with several agents, first over agents."""
     stderr: float
     quantiles: list[float]
     """Returns at the quantiles 0, 0.25, 0.5, 0.75 and 1."""
     funnel: dict[str, float]
-    """Milestone -> share of agents and episodes that reached it, in the order of the funnel; empty without one."""
+    """Milestone -> share of agents and episodes that reached it, in the order of the funnel; empty without a funnel."""
     stats: dict[str, float]
-    """The other statistics of an episode, means."""
+    """Means of the other statistics of an episode."""
 
 
 def reference(
-    world: Config, player: str, episodes: int, seed: int, tell: Callable[[float], None] | None = None
+    env_config: Config, player: str, episodes: int, seed: int, on_progress: Callable[[float], None] | None = None
 ) -> Reference:
-    """How `player` fares over `episodes` episodes, with tasks drawn uniformly as in training; from the cache if known.
+    """Returns of the policy `player` over `episodes` episodes with training tasks; read from the cache if it is there.
 
-    `tell` hears how many episodes have been played. Raises UsageError for a player that this environment does not have.
+    `on_progress` gets the number of finished episodes. Raises UsageError if the environment has no such policy.
     """
-    name: str = world.name  # type: ignore[attr-defined]
-    asked = {"env": name, "knobs": world.model_dump(exclude={"name", "backend", "workers"}), "player": player}
+    name: str = env_config.name  # type: ignore[attr-defined]
+    asked = {"env": name, "knobs": env_config.model_dump(exclude={"name", "backend", "workers"}), "player": player}
     asked |= {"episodes": episodes, "seed": seed}
-    rules = digest_of(Path(envs.__file__).parent) + (fingerprint(world) if isinstance(world, ThirdParty) else "")
-    key = hashlib.sha256(json.dumps([asked, rules], sort_keys=True).encode()).hexdigest()[:16]
+    source = digest_of(Path(envs.__file__).parent)
+    source += fingerprint(env_config) if isinstance(env_config, ThirdParty) else ""
+    key = hashlib.sha256(json.dumps([asked, source], sort_keys=True).encode()).hexdigest()[:16]
     file = home() / "reference" / f"{name}-{player}-{key}.json"
-    if known := _read(file):
-        return known
-    found = Reference.model_validate(asked | _summary(_play(world, player, episodes, seed, tell)))
+    with suppress(OSError, ValidationError):  # not there, or not readable
+        return Reference.model_validate_json(file.read_bytes())
+    found = Reference.model_validate(asked | _summary(_play(env_config, player, episodes, seed, on_progress)))
     write_atomically(file, found.model_dump_json(indent=2).encode())
     return found
 
 
-def _read(file: Path) -> Reference | None:
-    """What was measured before; None where there is no such file, or none that can be read."""
-    try:
-        return Reference.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError):
-        return None
-
-
-def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[float], None] | None) -> list[Episodes]:
+def _play(
+    env_config: Config, player: str, episodes: int, seed: int, on_progress: Callable[[float], None] | None
+) -> list[Episodes]:
     parts, done = [], 0
     while done < episodes:
-        count = min(WORLDS, episodes - done)
-        env = envs.build(world, count, "cpu", mix64(seed, _REFERENCE), done, tasks=training_tasks(seed))
+        count = min(MOST_ENVS, episodes - done)
+        env = envs.build(env_config, count, "cpu", mix64(seed, _REFERENCE), done, tasks=training_tasks(seed))
 
-        def heard(finished: float, before: int = done) -> None:
-            if tell:
-                tell(before + finished)
+        def add_earlier(finished: float, before: int = done) -> None:
+            if on_progress:
+                on_progress(before + finished)
 
         with closing(env):
-            parts.append(
-                first_episodes(env, make_scripted_policy(env, player, mix64(seed, _REFERENCE, done)).act, heard)
-            )
+            policy = make_scripted_policy(env, player, mix64(seed, _REFERENCE, done))
+            parts.append(first_episodes(env, policy.act, add_earlier))
         done += count
     return parts
 
@@ -107,3 +107,52 @@ def _summary(parts: list[Episodes]) -> dict[str, object]:
         "funnel": {name.removeprefix(FUNNEL): mean for name, mean in means.items() if name.startswith(FUNNEL)},
         "stats": {name.removeprefix("env/"): mean for name, mean in means.items() if not name.startswith(FUNNEL)},
     }
+
+
+def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: int, notes: Console) -> list[Reference]:
+    """The Reference of each policy in `players`, for `memexp funnel`.
+
+    words: the environment's name, then KEY=VALUE for its knobs. The progress is shown on `notes`. Raises UsageError for
+    an unknown environment, knob or policy.
+    """
+    name, *pairs = words
+    if name not in ENVIRONMENTS:
+        raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
+    env_config: Config = override(ENVIRONMENTS[name](), parse_overrides(pairs))
+    with closing(envs.build(env_config, 1)) as sample:
+        for player in players:
+            make_scripted_policy(sample, player, seed)  # a wrong name is an error before anything is measured
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
+    columns += TimeElapsedColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:
+        found = []
+        for player in players:
+            task = progress.add_task(player, total=episodes)
+            found.append(
+                reference(env_config, player, episodes, seed, lambda n, task=task: progress.update(task, completed=n))
+            )
+            progress.update(task, completed=episodes)
+    return found
+
+
+def funnel_table(references: Sequence[Reference]) -> RenderableType:
+    """A row for each milestone and a column for each policy: the share of agents that reached it; returns below."""
+    first = references[0]
+    title = f"{first.env}: share of agents that reached each milestone, {first.episodes} episodes, seed {first.seed}"
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("milestone")
+    for one in references:
+        table.add_column(one.player, justify="right")
+    for name in first.funnel:
+        table.add_row(name, *(_share(one.funnel.get(name)) for one in references))
+    table.add_section()
+    table.add_row("mean return", *(f"{one.mean:.3g} ± {one.stderr:.2g}" for one in references))
+    for i, name in enumerate(("lowest", "lower quartile", "median", "upper quartile", "highest")):
+        table.add_row(f"{name} return", *(f"{one.quantiles[i]:.3g}" for one in references))
+    return Group(Text(title, style="bold"), table)
+
+
+def _share(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share:.1%}" if share == 0 or share >= 0.001 else f"{share:.2%}"

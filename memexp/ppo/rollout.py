@@ -1,8 +1,10 @@
-"""Rollouts: the policy acts for `horizon` steps in all worlds, and every step is kept for the update."""
+"""Rollouts: the policy acts for `horizon` steps in all environments, and every step is kept for the update.
+
+Shapes: N agents of this rank, T = `horizon` steps. cuda_rollout.py does on a GPU what `collect` does on a CPU.
+"""
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,59 +14,55 @@ from memexp.policy.model import Policy, State
 from memexp.ppo.timing import Stopwatch
 from memexp.spaces import ContinuousActions
 
-if TYPE_CHECKING:
-    from memexp.ppo.cuda_rollout import Acting
-
 
 @dataclass
 class Segments:
-    """`horizon` steps of N agents; N rows are segments. Shapes `[N, T, ...]`."""
+    """The steps of one rollout; each of the N rows is one agent's segment. Shapes `[N, T, ...]`."""
 
     obs: Tensor
-    resets: Tensor  # bool: the step begins a new episode
-    actions: Tensor  # int64, or float32 where they are continuous
+    resets: Tensor  # bool: a new episode begins with this step
+    actions: Tensor  # int64; float32 for continuous actions
     log_probs: Tensor  # of the action taken, under the policy that took it
     values: Tensor
     rewards: Tensor
-    dones: Tensor  # bool: the episode ended with the step
-    start: State  # memory before the first step, [N, ...]
+    dones: Tensor  # bool: the episode ended with this step
+    start: State  # recurrent state before the first step, [N, ...]
 
     @classmethod
     def empty(cls, env: VecEnv, obs: Tensor, horizon: int) -> "Segments":
-        """Room for segments of worlds whose observations look like `obs` `[N, ...]`."""
+        """Zeros, of the right size for rollouts in `env`, whose observations look like `obs` `[N, ...]`."""
         n, device = env.num_agents, obs.device
         action_dtype = torch.float32 if isinstance(env.actions, ContinuousActions) else torch.int64
 
-        def room(dtype: torch.dtype) -> Tensor:
-            return torch.zeros(n, horizon, dtype=dtype, device=device)
+        def zeros(dtype: torch.dtype, *shape: int) -> Tensor:
+            return torch.zeros(n, horizon, *shape, dtype=dtype, device=device)
 
         return cls(
-            obs=torch.zeros(n, horizon, *obs.shape[1:], dtype=obs.dtype, device=device),
-            resets=room(torch.bool),
-            actions=torch.zeros(n, horizon, *env.actions.shape, dtype=action_dtype, device=device),
-            log_probs=room(torch.float32),
-            values=room(torch.float32),
-            rewards=room(torch.float32),
-            dones=room(torch.bool),
+            obs=zeros(obs.dtype, *obs.shape[1:]),
+            resets=zeros(torch.bool),
+            actions=zeros(action_dtype, *env.actions.shape),
+            log_probs=zeros(torch.float32),
+            values=zeros(torch.float32),
+            rewards=zeros(torch.float32),
+            dones=zeros(torch.bool),
             start={},
         )
 
 
 @dataclass
 class Actor:
-    """Where acting stands between two rollouts: what the policy sees next and what it remembers."""
+    """What the next step of acting starts from: observations, recurrent state and resets, each `[N, ...]`."""
 
     obs: Tensor
     state: State
     resets: Tensor
-    acting: "Acting | None" = None
-    """On a GPU: the step in one place of memory."""
 
 
 class ActionNoise:
-    """Uniform numbers for each agent of all ranks and step: which rank rolls for an agent does not matter.
+    """Uniform random numbers that actions are sampled with, for the N agents of this rank out of `total` of all ranks.
 
-    One number for an agent, or as many as an action of this `shape` has.
+    Every rank draws the numbers of all agents, so an agent's numbers do not depend on the number of ranks. An agent
+    gets one number, or as many as an action of `shape` has. first: number of this rank's first agent.
     """
 
     def __init__(
@@ -76,11 +74,11 @@ class ActionNoise:
         self._device = device
 
     def sample(self) -> Tensor:
-        """Uniform numbers in [0, 1), `[N, *shape]` for this rank's agents."""
+        """Uniform numbers in [0, 1), `[N, *shape]`."""
         return torch.rand(self._size, generator=self.generator, device=self._device)[self._mine]
 
     def restore(self, state: Tensor, seed: int) -> None:
-        """Carry on from a generator's `state`; one of another kind of device (CPU, GPU) means nothing here: `seed`."""
+        """Continue from a generator's `state`; if another kind of device (CPU, GPU) wrote it, start from `seed`."""
         if state.shape == self.generator.get_state().shape:
             self.generator.set_state(state)
         else:
@@ -97,19 +95,12 @@ def collect(
     gamma: float,
     cast: AbstractContextManager,
     clock: Stopwatch,
-    graph: bool = False,
 ) -> Tensor:
-    """Fill `out` with the next segments and carry `actor` on; returns the value of the observation after them `[N]`.
+    """Fill `out` with the next rollout and move `actor` on; returns the value of the observation after it, `[N]`.
 
-    Where an episode is truncated, gamma times the value of its true last observation is added to the reward. On a GPU
-    the host asks nothing of the device meanwhile; `graph` makes each step the replay of one CUDA graph there. `clock`
-    is told how long the worlds take: "engine" (not within a graph).
+    If an episode is truncated, gamma V(true last observation) is added to its last reward (partial-episode
+    bootstrapping, Pardo et al. 2018, arXiv:1712.00378). `clock` measures the environments' steps as "engine".
     """
-    if actor.obs.is_cuda:
-        from memexp.ppo.cuda_rollout import Acting
-
-        actor.acting = actor.acting or Acting(policy, env, actor, noise, out, graph)
-        return actor.acting.collect(actor, gamma, cast, clock)
     out.start = actor.state
     with cast:
         for t in range(out.obs.shape[1]):
@@ -131,7 +122,7 @@ def collect(
 
 
 def _last_values(policy: Policy, env: VecEnv, state: State, truncated: Tensor) -> Tensor:
-    """Value of the true last observation in the truncated rows, 0 elsewhere, `[N]`."""
+    """Value of the true last observation in the truncated rows, 0 in the others, `[N]`."""
     rows = truncated.nonzero().squeeze(1)
     memory = {name: leaf[rows] for name, leaf in state.items()}
     _, values, _ = policy(env.final_obs[rows], memory, torch.zeros_like(rows, dtype=torch.bool))

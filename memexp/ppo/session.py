@@ -1,57 +1,56 @@
-"""A session: one process's stretch of a run, from start or resume to its end, a signal or a failure."""
+"""A session: the part of a run that one process trains, from its start or resume to its end.
+
+The loop is here. The trainer makes the updates (trainer.py), the record keeps metrics and episodes (record.py), the
+saver writes checkpoints (saver.py), and signals and lost ranks end it (shutdown.py, rank_watchdog.py).
+"""
 
 import os
 import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import EnvError, Episodes, concatenated, episode_means
-from memexp.ppo import checkpoint as checkpoints
-from memexp.ppo.checkpoint import Checkpoint
+from memexp.envs.base import EnvError
+from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks
 from memexp.ppo.evaluate import evaluate_all
-from memexp.ppo.profile import Profiler
-from memexp.ppo.progress import Progress
-from memexp.ppo.rank_watchdog import Watch, explain, report_failure, report_leaving
-from memexp.ppo.run_init import LAST_WORD_S, write_start
-from memexp.ppo.saving import DiskFullError, Saver
-from memexp.ppo.signals import Stop, Stopped
+from memexp.ppo.rank_watchdog import RankWatchdog, explain, report_failure, report_leaving
+from memexp.ppo.record import RunRecord
+from memexp.ppo.saver import DiskFullError, Saver
+from memexp.ppo.shutdown import Stopped, StopSignal, write_exit
+from memexp.ppo.timing import Profiler
 from memexp.ppo.trainer import Trainer
 from memexp.runs import RESTART, Exit, Run
 from memexp.runs.directory import ExitStatus
-from memexp.runs.wandb_sink import WandbSink
 from memexp.runs.writer import LockedError, Writer
 
 MARGIN_S = 2.0
 """Seconds of the warning time that are left for the process to end."""
-APART_S = 10.0
-"""Seconds that the disk may take when another rank has failed: torchrun kills the others after 30."""
-RECENT_TURNS = 20
-"""Turns of the loop whose longest says how long one may take."""
+AFTER_LOSS_S = 10.0
+"""Seconds that the disk may take after another rank has failed: torchrun kills the others after 30."""
+RECENT_ITERATIONS = 20
+"""Iterations of the loop whose longest tells how long one may take."""
 
 
-class Agreed(NamedTuple):
-    """What all ranks know alike after an update: the largest of each."""
+class Agreement(NamedTuple):
+    """What all ranks know alike after an update: the largest value of each."""
 
-    stop: float
-    due: float
-    busy: float
-    turn_s: float
-    save_s: float
+    stop: float  # 1: a signal asked a rank to stop
+    due: float  # 1: it is time for a checkpoint
+    busy: float  # 1: a checkpoint is still being written
+    iteration_s: float  # of the longest recent iteration
+    save_s: float  # of the latest checkpoint
 
 
 class Session:
-    """Trains, records and saves until the run ends. Every rank has one; the first one's writes the run directory."""
+    """Trains, records and saves until the run ends. Every rank has one; the first rank's writes the run directory."""
 
     def __init__(self, config: TrainConfig, path: Path, ranks: Ranks, argv: list[str]):
         self.config, self.ranks, self.argv = config, ranks, argv
@@ -62,34 +61,41 @@ class Session:
         except LockedError:
             raise UsageError(f"run '{path.name}' is running in another process") from None
         self.run = Run(path, self.writer)
-        self.stop = Stop()
-        self.watch = Watch(ranks, config.trainer.rank_timeout_seconds, self._end_now)
-        self.part = 0  # number of the next part of episodes.parquet
-        self.evaluated_at = 0
-        self.wall_before = 0.0  # seconds of earlier stretches
-        self.started = time.monotonic()
-        self.last_line = (self.wall_s(), 0)
-        self.unsaved: list[Episodes] = []
-        self.turns: deque[float] = deque(maxlen=RECENT_TURNS)
-        self.together = True  # all ranks are at the same place
+        self.record = RunRecord(self.run, config, ranks)
+        self.saver = Saver(self.run.checkpoints, ranks, self.writer, self.record.display.print_line)
+        self.stop = StopSignal()
+        self.watchdog = RankWatchdog(ranks, config.trainer.rank_timeout_seconds, self.end_process)
+        self.evaluated_at = 0  # agent steps
+        self.iteration_s: deque[float] = deque(maxlen=RECENT_ITERATIONS)
+        self.together = True
+        """Whether all ranks are at the same place of the loop."""
 
-    def wall_s(self) -> float:
-        """Seconds trained so far, over all stretches."""
-        return self.wall_before + time.monotonic() - self.started
-
-    def play(self) -> Exit:
-        """The whole session; returns how it ended."""
+    def train(self) -> Exit:
+        """The whole session; returns how the run ended. Raises what prevents the run from beginning."""
+        begun = False
         try:
-            with self.stop, self.watch, Progress(self.config, self.ranks) as progress:
-                self.saver = Saver(self.run.checkpoints, self.ranks, self.writer, progress.say)
+            with self.stop, self.watchdog, self.record:
                 try:
-                    self._start(progress.say)
-                    return self._recorded(progress) if self.ranks.is_first else self._loop(lambda line: None)
-                except Stopped:
-                    return self._give_up("before the first update")
+                    self.begin()
+                    begun = True
+                    self.loop()
+                    self.save_last()
+                    if self.trainer.finished:
+                        return self.finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
+                    return self.finish("preempted", "told to stop by a signal")
+                except Stopped:  # the other ranks get signals of their own
+                    self.together = False
+                    report_leaving(self.ranks)
+                    when = "within an update" if begun else "before the first update"
+                    return self.finish("preempted", f"told to stop by a signal, {when}")
                 except RankLostError as error:
                     self.together = False
-                    return self._finish(*explain(self.ranks, error, self.stop.asked))
+                    return self.finish(*explain(self.ranks, error, self.stop.requested))
+                except Exception as error:
+                    if not begun:
+                        raise
+                    self.together = False
+                    return self.fail(error)
         except Exception as error:
             report_failure(self.ranks, f"{type(error).__name__}: {error}")
             raise
@@ -97,156 +103,88 @@ class Session:
             self.writer.leave()
             self.trainer.close()
 
-    def _recorded(self, progress: Progress) -> Exit:
-        """The loop, with its metrics in the run directory, at W&B and on the terminal."""
-        with WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump()) as wandb:
-
-            def record(line: dict[str, Any]) -> None:
-                self.run.append_metrics(line)
-                wandb.log(line)
-                progress.show(line)
-
-            outcome = self._loop(record)
-            wandb.exit_code = int(outcome.status == "failed")
-            return outcome
-
-    def _start(self, say: Callable[[str], None]) -> None:
-        restored, problems = checkpoints.load_latest(self.run.checkpoints, self.ranks)
-        self._restore(restored)
-        if self.ranks.is_first:
-            for problem in problems:
-                say(problem)
-            if problems:
-                say(f"going on from {self.trainer.agent_steps} agent steps")
-        with self.stop.at_once(True):
-            if self.ranks.is_first:
-                write_start(self.run, self.trainer, self.ranks, self.argv, say)
-            self.ranks.wait_for_first()
-
-    def _restore(self, restored: Checkpoint | None) -> None:
-        """Carry on from a checkpoint, if there is one, and forget what was written after it."""
-        if restored:
-            self.trainer.restore(restored)
-            session = restored.shared["session"]
-            self.part, self.wall_before = session["part"], session["wall_s"]
-            self.evaluated_at = session["evaluated_at"]
-            self.last_line = (self.wall_s(), self.trainer.agent_steps)
+    def begin(self) -> None:
+        """Restore the latest checkpoint, if there is one; delete what was recorded after it; write run.json."""
+        checkpoint, problems = load_latest(self.run.checkpoints, self.ranks)
+        state = checkpoint.shared["session"] if checkpoint else None
+        if checkpoint and state:
+            self.trainer.restore(checkpoint)
+            self.evaluated_at = state["evaluated_at"]
             self.saver.resume_from(self.trainer.agent_steps)
-        if self.ranks.is_first:
-            self.run.rewind(self.trainer.agent_steps, self.part)
+        self.record.resume(state, self.trainer.agent_steps)
+        if problems and self.ranks.is_first:
+            for line in [*problems, f"going on from {self.trainer.agent_steps} agent steps"]:
+                self.record.display.print_line(line)
+        with self.stop.interrupts(True):
+            self.record.begin(self.trainer, self.argv)
+            self.ranks.wait_for_first()
+        self.record.open_wandb()
 
-    def _loop(self, record: Callable[[dict[str, Any]], None]) -> Exit:
-        try:
-            self._train(record)
-            self.watch.rest()
-            self._save_last()
-            if self.trainer.finished:
-                return self._finish("completed", f"reached {self.config.trainer.total_timesteps} agent steps")
-            return self._finish("preempted", "told to stop by a signal")
-        except Stopped:
-            return self._give_up("within an update")
-        except RankLostError:
-            raise
-        except Exception as error:
-            self.together = False
-            return self._fail(error)
-
-    def _train(self, record: Callable[[dict[str, Any]], None]) -> None:
-        """Updates until the run is finished or told to stop."""
-        hyper, began = self.config.trainer, time.monotonic()
-        agreed = self._agree(due=False)
+    def loop(self) -> None:
+        """Updates until the run is finished or a signal asks it to stop."""
+        hyper, saved_at = self.config.trainer, time.monotonic()
+        agreed = self.agree(due=False)
         while not self.trainer.finished and not agreed.stop:
-            turn = time.monotonic()
-            with self.stop.at_once(self._in_a_hurry(agreed)):
-                line = self._update_and_measure()
-            self.saver.look()
-            record(line | self.saver.metrics())
-            self.turns.append(time.monotonic() - turn)
-            agreed = self._agree(due=time.monotonic() - began >= hyper.checkpoint_minutes * 60)
-            self.watch.beat()
-            if (agreed.due or self._in_a_hurry(agreed)) and not agreed.busy:
-                began = time.monotonic()
+            began = time.monotonic()
+            with self.stop.interrupts(self._is_urgent(agreed)):
+                line = self.update_and_measure()
+            self.saver.poll()
+            self.record.log(line | self.saver.metrics())
+            self.iteration_s.append(time.monotonic() - began)
+            agreed = self.agree(due=time.monotonic() - saved_at >= hyper.checkpoint_minutes * 60)
+            self.watchdog.beat()
+            if (agreed.due or self._is_urgent(agreed)) and not agreed.busy:
+                saved_at = time.monotonic()
                 self.save()
+        self.watchdog.rest()
 
-    def _in_a_hurry(self, agreed: Agreed) -> bool:
-        """Whether an update and a checkpoint may take longer than the warning before the machine ends."""
-        return agreed.turn_s + agreed.save_s > self.config.trainer.preemption_seconds
-
-    def _agree(self, due: bool) -> Agreed:
-        """Every rank calls this after each turn: all stop, and all save, after the same update."""
-        turn_s = max(self.turns, default=0.0)
-        mine = [float(self.stop.asked), float(due), float(self.saver.busy), turn_s, self.saver.took_s]
-        return Agreed(*self.ranks.max(torch.tensor(mine, dtype=torch.float64, device=self.ranks.device)).tolist())
-
-    def _update_and_measure(self) -> dict[str, Any]:
-        """One training step, its episodes and, where it is due, an evaluation, as one line of metrics."""
+    def update_and_measure(self) -> dict[str, Any]:
+        """One training step, its episodes and, if it is due, an evaluation, as one line of metrics."""
         metrics = self.profiler.run(self.trainer.train_step)
-        episodes = self.trainer.pop_episodes()
-        steps, wall = self.trainer.agent_steps, self.wall_s()
-        wall_then, steps_then = self.last_line
-        self.last_line = (wall, steps)
-        line = {"agent_steps": steps, "wall_s": wall, "sps": (steps - steps_then) / max(wall - wall_then, 1e-9)}
-        line |= episode_means(episodes) | metrics
+        steps, episodes = self.trainer.agent_steps, self.trainer.pop_episodes()
+        line = self.record.line(steps, metrics, episodes)
         line |= {f"curriculum/{name}": value for name, value in self.trainer.tasks.stats().items()}
-        if len(episodes):
-            self.unsaved.append(episodes | {"agent_steps": np.full(len(episodes["return"]), steps)})
-        if self._evaluation_is_due():
+        plan = self.config.evaluation
+        due = self.trainer.finished or 0 < plan.every <= steps - self.evaluated_at
+        if plan.episodes + plan.suite_episodes > 0 and due:
             self.evaluated_at = steps
             line |= evaluate_all(self.config, self.trainer.policy, self.ranks, self.trainer.cast)
         return line
 
-    def _evaluation_is_due(self) -> bool:
-        plan = self.config.evaluation
-        waited = self.trainer.agent_steps - self.evaluated_at
-        return plan.episodes + plan.suite_episodes > 0 and (self.trainer.finished or 0 < plan.every <= waited)
+    def agree(self, due: bool) -> Agreement:
+        """Every rank calls this after each update, so that all stop, and all save, after the same one."""
+        longest_s = max(self.iteration_s, default=0.0)
+        mine = [float(self.stop.requested), float(due), float(self.saver.busy), longest_s, self.saver.duration_s]
+        return Agreement(*self.ranks.max(torch.tensor(mine, dtype=torch.float64, device=self.ranks.device)).tolist())
 
     def save(self) -> None:
-        """Begin a checkpoint, after the metrics and episodes that it has seen."""
-        if self.ranks.is_first:
-            self.run.sync_metrics()
-        if self.unsaved:
-            if self.ranks.is_first:
-                self.run.append_episodes(self.part, concatenated(self.unsaved))
-            self.part += 1
-            self.unsaved = []
-        point = self.trainer.checkpoint()
-        point.shared["session"] = {"part": self.part, "wall_s": self.wall_s(), "evaluated_at": self.evaluated_at}
-        self.saver.begin(point)
+        """Begin a checkpoint, after the metrics and episodes that belong to it."""
+        self.record.save()
+        checkpoint = self.trainer.checkpoint()
+        checkpoint.shared["session"] = self.record.state_dict() | {"evaluated_at": self.evaluated_at}
+        self.saver.begin(checkpoint)
 
-    def _save_last(self) -> None:
-        """A checkpoint of this moment, unless there is one."""
+    def save_last(self) -> None:
+        """Save the present state, unless it is saved."""
         self.saver.wait(self._patience_s())
-        agreed = self._agree(due=self.saver.saved != self.trainer.agent_steps)
+        agreed = self.agree(due=self.saver.saved != self.trainer.agent_steps)
         if agreed.due and not agreed.busy:
             self.save()
 
-    def _patience_s(self) -> float:
-        """Seconds that the disk may take from now on."""
-        hyper = self.config.trainer
-        if self.stop.asked:
-            return max(0.0, self.stop.left_s(hyper.preemption_seconds) - MARGIN_S)
-        return hyper.exit_seconds if self.together else min(hyper.exit_seconds, APART_S)
-
-    def _give_up(self, when: str) -> Exit:
-        """Leave at once, with what was under way; the other ranks have signals of their own."""
-        self.together = False
-        report_leaving(self.ranks)
-        return self._finish("preempted", f"told to stop by a signal, {when}")
-
-    def _fail(self, error: Exception) -> Exit:
-        """Say what went wrong, here and to the other ranks."""
+    def fail(self, error: Exception) -> Exit:
+        """End the run because of `error`, which the other ranks get to know."""
         if not isinstance(error, FloatingPointError | DiskFullError | EnvError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)
         if isinstance(error, DiskFullError):
             self.saver.remove_unfinished()
-        return self._finish("failed", reason)
+        return self.finish("failed", reason)
 
-    def _finish(self, status: ExitStatus, reason: str, speaks: bool | None = None) -> Exit:
-        """Wait for the disk, then write exit.json. A run whose last checkpoint is not on the disk is not completed.
+    def finish(self, status: ExitStatus, reason: str, writes_exit: bool | None = None) -> Exit:
+        """Wait for the disk, then write exit.json. Without its last checkpoint on the disk no run is completed.
 
-        speaks: whether this rank writes it; by default the first one does.
+        writes_exit: whether this rank writes exit.json; by default the first one does.
         """
         try:
             self.saver.wait(self._patience_s())
@@ -254,21 +192,31 @@ class Session:
             status, reason = "failed", f"{reason}; {error}" if status == "failed" else str(error)
         if status != "failed" and self.saver.saved != self.trainer.agent_steps:
             status, reason = "preempted", f"{reason}; the newest checkpoint is of {self.saver.saved or 0} agent steps"
-        outcome = Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.wall_s())
-        if self.ranks.is_first if speaks is None else speaks:
-            self.run.finish(outcome)
-            for answer in self.writer.finish(LAST_WORD_S):
-                if answer.error and not answer.retried:
-                    print(f"memexp: exit.json was not written: {answer.error}", file=sys.stderr)
+        outcome = self._exit(status, reason)
+        if self.ranks.is_first if writes_exit is None else writes_exit:
+            write_exit(self.run, self.writer, outcome)
+        if self.record.wandb:
+            self.record.wandb.exit_code = int(status == "failed")
         return outcome
 
-    def _end_now(self, status: ExitStatus, reason: str, speaks: bool) -> None:
-        """End the process from the watch's thread: the main thread is stuck among ranks that do not answer."""
-        if speaks:
-            steps = self.trainer.agent_steps
-            self.run.finish(Exit(status=status, reason=reason, agent_steps=steps, wall_s=self.wall_s()))
+    def end_process(self, status: ExitStatus, reason: str, writes_exit: bool) -> None:
+        """End the process from the watchdog's thread, while the main thread waits for ranks that do not answer."""
+        if writes_exit:
             with suppress(RuntimeError):  # the writer has ended: the process must end all the same
-                for _ in self.writer.finish(LAST_WORD_S):
-                    pass
+                write_exit(self.run, self.writer, self._exit(status, reason))
         print(f"memexp: {self.run.name} {status}: {reason}", file=sys.stderr, flush=True)
         os._exit(RESTART if status == "preempted" else 1)
+
+    def _exit(self, status: ExitStatus, reason: str) -> Exit:
+        return Exit(status=status, reason=reason, agent_steps=self.trainer.agent_steps, wall_s=self.record.wall_s())
+
+    def _is_urgent(self, agreed: Agreement) -> bool:
+        """Whether an update and a checkpoint may take longer than the warning before the machine ends."""
+        return agreed.iteration_s + agreed.save_s > self.config.trainer.preemption_seconds
+
+    def _patience_s(self) -> float:
+        """Seconds that the disk may take from now on."""
+        hyper = self.config.trainer
+        if self.stop.requested:
+            return max(0.0, self.stop.left_s(hyper.preemption_seconds) - MARGIN_S)
+        return hyper.exit_seconds if self.together else min(hyper.exit_seconds, AFTER_LOSS_S)

@@ -1,16 +1,23 @@
-"""Where an update's time goes: seconds of its named parts, without making a GPU wait for the host in between."""
+"""Where an update's time goes: seconds of its parts, profiles of some updates, and how busy the GPU is."""
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
+
+NOT_PROFILED = 2
+"""First updates of a process, which are not profiled: they compile kernels and allocate memory."""
+PARTS = ("rollout", "engine", "update", "logging")
+Metrics = dict[str, float]
 
 
 class Stopwatch:
-    """Adds up the seconds of named parts. On a CUDA device events are recorded, and read together by `read`."""
+    """Adds up the seconds of named parts. On a GPU it records events, which `read` reads together."""
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
@@ -19,8 +26,10 @@ class Stopwatch:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """What runs inside belongs to part `name`; parts may stand inside others and repeat. What is captured as a CUDA
-        graph is not measured: it runs later."""
+        """What runs inside counts as part `name`. Parts may contain each other and repeat.
+
+        While a CUDA graph is captured nothing is measured: the kernels run later.
+        """
         if self._on_gpu and torch.cuda.is_current_stream_capturing():
             yield
             return
@@ -32,7 +41,7 @@ class Stopwatch:
             self._seconds[name] += self._now() - begin
 
     def read(self) -> dict[str, float]:
-        """Seconds of each part since the last call; waits once for what the GPU still has to do."""
+        """Seconds of each part since the last call. Waits for the GPU once."""
         if self._events:
             self._events[-1][2].synchronize()
         for name, begin, end in self._events:
@@ -50,13 +59,55 @@ class Stopwatch:
         return event
 
 
+class Profiler:
+    """Profiles `count` updates of this process, from the third on, and writes into `folder`:
+
+    update-N.json.gz   the trace of update N, for https://ui.perfetto.dev or chrome://tracing
+    update-N.txt       its seconds by part, and the operators that took most of them
+    """
+
+    def __init__(self, folder: Path, count: int, device: torch.device):
+        self.folder, self.device = folder, device
+        self._updates, self._last = 0, NOT_PROFILED + count if count else 0
+
+    def run(self, update: Callable[[], Metrics]) -> Metrics:
+        """Call `update`, with the profiler if it is its turn; returns its metrics."""
+        self._updates += 1
+        if not NOT_PROFILED < self._updates <= self._last:
+            return update()
+        activities = [ProfilerActivity.CPU]
+        if self.device.type == "cuda":
+            activities.append(ProfilerActivity.CUDA)
+        with profile(activities=activities, acc_events=True) as recorded:
+            metrics = update()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        recorded.export_chrome_trace(str(self.folder / f"update-{self._updates}.json.gz"))
+        order = "self_cuda_time_total" if self.device.type == "cuda" else "self_cpu_time_total"
+        operators = recorded.key_averages().table(sort_by=order, row_limit=40, max_name_column_width=60)
+        (self.folder / f"update-{self._updates}.txt").write_text(f"{time_split(metrics)}\n\n{operators}\n")
+        return metrics
+
+
+def time_split(metrics: Metrics) -> str:
+    """A table of an update's seconds by part, and their shares of rollout + update + logging.
+
+    The engine's time is part of the rollout's.
+    """
+    seconds = {part: metrics.get(f"time/{part}", 0.0) for part in PARTS}
+    whole = sum(seconds.values()) - seconds["engine"]
+    lines = [f"{part:<10}{value:10.3f} s{value / whole:8.1%}" for part, value in seconds.items()]
+    return "\n".join(lines)
+
+
 def gpu_use(device: torch.device) -> dict[str, float]:
-    """gpu/utilization (per cent of the last moment in which kernels ran) and gpu/memory_gb (most allocated so far, 1e9
-    bytes); empty on a CPU, without the first where the driver's library (`nvidia-ml-py`) is missing or cannot tell (of
-    a part of a GPU)."""
+    """gpu/memory_gb: most memory allocated so far (1e9 bytes); gpu/utilization: per cent of time in which kernels ran.
+
+    Empty on a CPU. There is no utilization without the driver's library (`nvidia-ml-py`), or if it cannot measure it,
+    as for a part of a GPU.
+    """
     if device.type != "cuda":
         return {}
     use = {"gpu/memory_gb": torch.cuda.max_memory_allocated(device) / 1e9}
-    with suppress(Exception):  # the library's own errors, which have no class in common with others
+    with suppress(Exception):  # the library's errors share no class of their own
         use["gpu/utilization"] = float(torch.cuda.utilization(device))
     return use

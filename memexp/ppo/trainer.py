@@ -1,4 +1,4 @@
-"""The trainer: worlds, policy and optimiser of one rank, and one step of training: rollout, advantages, update."""
+"""The trainer of one rank: environments, policy, optimiser, and one step of training (rollout, advantages, update)."""
 
 import time
 from contextlib import AbstractContextManager, nullcontext
@@ -11,22 +11,22 @@ from memexp import envs
 from memexp.curriculum import schedule
 from memexp.envs.base import Episodes, concatenated, mix64
 from memexp.policy.model import Policy
-from memexp.ppo.advantage import gae
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.cuda_rollout import CudaRollout
 from memexp.ppo.distributed import Ranks
+from memexp.ppo.ppo import Learner, gae
 from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch, gpu_use
-from memexp.ppo.update import Learner
 
 
 class Trainer:
-    """One rank's share of a run. Everything random follows from (config.seed, global world number)."""
+    """One rank's share of a run. All randomness follows from the seed and the environments' numbers over all ranks."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks):
         self.config, self.ranks = config, ranks
         hyper = config.trainer
-        share = hyper.worlds_of(ranks.world_size)
+        share = hyper.envs_per_rank(ranks.world_size)
         self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
         self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
         torch.manual_seed(mix64(config.seed, 1) >> 1)
@@ -39,8 +39,9 @@ class Trainer:
         self.noise = ActionNoise(mix64(config.seed, 2) >> 1, *mine, ranks.device, self.env.actions.shape)
         self.shuffle = torch.Generator().manual_seed(mix64(config.seed, 3) >> 1)
         obs = self.env.desync()
-        first = torch.ones(n, dtype=torch.bool, device=ranks.device)
-        self.actor = Actor(obs, self.policy.init_state(n, ranks.device), first)
+        resets = torch.ones(n, dtype=torch.bool, device=ranks.device)
+        self.actor = Actor(obs, self.policy.init_state(n, ranks.device), resets)
+        self.cuda_rollout: CudaRollout | None = None
         self.segments = Segments.empty(self.env, obs, hyper.horizon)
         self.learner = Learner(self.policy, self.optimizer, hyper, ranks, self.cast)
         self.clock = Stopwatch(ranks.device)
@@ -55,8 +56,8 @@ class Trainer:
     def train_step(self) -> dict[str, float]:
         """One rollout of `horizon` steps and one update on it; returns the update's metrics.
 
-        time/rollout (time/engine is the worlds' part of it), time/update and time/logging are this rank's seconds. The
-        last is all that the process did since the update before: episodes, metrics, checkpoints, evaluations.
+        time/rollout (of which time/engine in the environments), time/update and time/logging are this rank's seconds.
+        The last is everything since the previous update: episodes, metrics, checkpoints, evaluations.
         """
         hyper = self.config.trainer
         clock, s, begun = self.clock, self.segments, time.perf_counter()
@@ -67,7 +68,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
-            self.policy.update_statistics(s.obs, self.ranks.sum)  # only now: both passes have seen the same statistics
+            # Only after the update: acting and learning must use the same statistics.
+            self.policy.update_statistics(s.obs, self.ranks.sum)
         self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
         times = {f"time/{name}": seconds for name, seconds in clock.read().items()}
@@ -76,7 +78,7 @@ class Trainer:
         return metrics | times | gpu_use(self.ranks.device)
 
     def learning_rate(self) -> float:
-        """Linear warm-up, then linear decay to `learning_rate_end` of the full rate at `total_timesteps`."""
+        """Linear decay to `learning_rate_end` times the full rate at `total_timesteps`, times a linear warm-up."""
         hyper = self.config.trainer
         progress = min(1.0, self.agent_steps / hyper.total_timesteps)
         decay = 1 - (1 - hyper.learning_rate_end) * progress
@@ -94,13 +96,13 @@ class Trainer:
         return episodes
 
     def checkpoint(self) -> Checkpoint:
-        """Everything the run is, at this moment (tensors are shared, not copied)."""
+        """The whole state of the run at this moment; the tensors are not copied."""
         return Checkpoint(
             self.agent_steps,
             self.policy.state_dict(),
             {
                 "optimizer": self.optimizer.state_dict(),
-                "dice": self.noise.generator.get_state(),
+                "action_noise": self.noise.generator.get_state(),
                 "shuffle": self.shuffle.get_state(),
                 "updates": self.updates,
                 "usual_norm": self.learner.guard.usual,
@@ -110,35 +112,40 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue from `checkpoint` as if the run had never stopped (on another kind of device: with other noise)."""
+        """Continue from `checkpoint` as if the run had never stopped; on another kind of device with other noise."""
         self.policy.load_state_dict(checkpoint.weights)
         shared: dict[str, Any] = checkpoint.shared
         self.optimizer.load_state_dict(shared["optimizer"])
-        self.noise.restore(shared["dice"].cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
+        noise = shared["action_noise"] if "action_noise" in shared else shared["dice"]  # in older checkpoints
+        self.noise.restore(noise.cpu(), mix64(self.config.seed, 2, checkpoint.agent_steps) >> 1)
         self.shuffle.set_state(shared["shuffle"].cpu())
         self.learner.guard.usual.copy_(shared.get("usual_norm", 0))  # older checkpoints have none
         self.updates, self.agent_steps = shared["updates"], checkpoint.agent_steps
         self.tasks.load_state_dict(shared["tasks"])
         obs = self.env.load_state_dict(checkpoint.mine["env"])
         resets = checkpoint.mine["resets"]
-        begun = resets if self.env.continues else torch.ones_like(resets)
-        self.actor = Actor(obs, checkpoint.mine["state"], begun)
+        if not self.env.continues:
+            resets = torch.ones_like(resets)
+        self.actor, self.cuda_rollout = Actor(obs, checkpoint.mine["state"], resets), None
 
     def close(self) -> None:
-        """Give back what the worlds hold; the trainer cannot be used afterwards."""
+        """Close the environments; the trainer cannot be used afterwards."""
         self.env.close()
 
     def collect(self) -> Tensor:
-        """The next rollout into `segments`; returns the value of the observation after it `[N]`."""
-        hyper = self.config.trainer
-        world = self.policy, self.env, self.actor, self.noise, self.segments
-        return collect(*world, hyper.gamma, self.cast(), self.clock, hyper.graph)
+        """The next rollout into `segments`; returns the value of the observation after it, `[N]`."""
+        hyper, cast = self.config.trainer, self.cast()
+        where = self.policy, self.env, self.actor, self.noise, self.segments
+        if self.ranks.device.type != "cuda":
+            return collect(*where, hyper.gamma, cast, self.clock)
+        self.cuda_rollout = self.cuda_rollout or CudaRollout(*where, hyper.graph)
+        return self.cuda_rollout.collect(self.actor, hyper.gamma, cast, self.clock)
 
     def cast(self) -> AbstractContextManager[Any]:
-        """The precision of both passes."""
+        """The precision of acting and learning."""
         return autocast(self.config.trainer.precision, self.ranks.device)
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 autocast where it is asked for."""
+    """bf16 autocast, or nothing for "float32"."""
     return nullcontext() if precision == "float32" else torch.autocast(device.type, torch.bfloat16)

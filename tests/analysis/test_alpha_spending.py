@@ -7,6 +7,7 @@ from scipy import stats
 
 from memexp.analysis.alpha_spending import ALPHA, MAX_SEEDS, SPENDING, level
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.analysis.power import decided, seeds_needed
 from memexp.runs import find_runs
 
@@ -15,7 +16,7 @@ HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
 
 
 def judged(folder):
-    return answer(find_runs(folder), "test")["environments"]["world"]
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
 
 
 @pytest.mark.parametrize("claims", [1, 3])
@@ -76,7 +77,7 @@ def test_arms_that_stop_halfway_alike_need_steps_or_knobs_and_no_more_seeds(tmp_
     write_matrix(tmp_path, {"S": HALF, "S~": HALF[::-1]})
     plan = judged(tmp_path)["sequential"]["per_arm"]["S"]
     assert plan["action"] == "stop"
-    assert "memory may be what the rest takes" in plan["because"]
+    assert "the rest may need memory" in plan["because"]
 
 
 def test_failed_seeds_are_run_again_before_new_ones_and_running_ones_are_waited_for(tmp_path):

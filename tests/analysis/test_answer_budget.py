@@ -6,13 +6,18 @@ from helpers.synthetic_runs import BUDGET, rising, write_matrix, write_run
 from helpers.synthetic_truths import environment
 
 from memexp.analysis.answer import answer, judge
+from memexp.analysis.answer_json import answer_json, environment_json
 from memexp.runs import find_runs
 
 GOOD = np.array([0.95, 0.97, 0.94, 0.96, 0.93])
 
 
 def judged(folder):
-    return answer(find_runs(folder), "test")["environments"]["world"]
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
+
+
+def judged_curves(arms):
+    return environment_json(judge(environment(arms, random=np.zeros(5))))
 
 
 def flat(finals):
@@ -27,19 +32,22 @@ def climbing(finals, by):
 
 def test_a_twin_that_is_about_to_solve_it_makes_memory_helpful_and_not_required():
     half = GOOD - 0.35
-    memory = judge(environment({"S": flat(GOOD), "S~": flat(half)}, random=np.zeros(5)))["memory"]
+    memory = judged_curves({"S": flat(GOOD), "S~": flat(half)})["memory"]
     assert memory["verdict"] == "required"
-    found = judge(environment({"S": flat(GOOD), "S~": climbing(half, 0.3)}, random=np.zeros(5)))
+    found = judged_curves({"S": flat(GOOD), "S~": climbing(half, 0.3)})
     assert found["memory"]["verdict"] == found["memory"]["per_arm"]["S"]["verdict"] == "helps"
-    assert "S~ still rises and would get 75% of the way" in found["memory"]["reason"]
+    assert (
+        "the return of S~ still rises: at this pace, another third of the steps would bring it to 75 % of the way"
+        in found["memory"]["reason"]
+    )
     assert any(sentence.startswith("train longer") for sentence in found["next"])
 
 
 def test_an_arm_that_begins_to_pull_ahead_of_its_twin_does_not_show_that_memory_is_not_needed():
     low = GOOD - 0.12
-    memory = judge(environment({"S": flat(low), "S~": flat(low[::-1])}, random=np.zeros(5)))["memory"]
+    memory = judged_curves({"S": flat(low), "S~": flat(low[::-1])})["memory"]
     assert memory["verdict"] == "not_needed"
-    found = judge(environment({"S": climbing(low, 0.2), "S~": flat(low[::-1])}, random=np.zeros(5)))
+    found = judged_curves({"S": climbing(low, 0.2), "S~": flat(low[::-1])})
     assert found["memory"]["verdict"] == "undecided"
     assert "S still gains on the twin" in found["memory"]["reason"]
     assert any(sentence.startswith("train longer") for sentence in found["next"])
@@ -47,7 +55,7 @@ def test_an_arm_that_begins_to_pull_ahead_of_its_twin_does_not_show_that_memory_
 
 def test_both_sides_rising_alike_are_no_lead():
     low = GOOD - 0.12
-    found = judge(environment({"S": climbing(low, 0.2), "S~": climbing(low[::-1], 0.2)}, random=np.zeros(5)))
+    found = judged_curves({"S": climbing(low, 0.2), "S~": climbing(low[::-1], 0.2)})
     assert found["memory"]["verdict"] == "not_needed"
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from helpers.synthetic_truths import Draw, bimodal, environment, gaussian, heavy_tailed, skewed
 
-from memexp.analysis.learning import learning
-from memexp.analysis.memory_verdict import memory
+from memexp.analysis.learning import judge_learning
+from memexp.analysis.memory_verdict import judge_memory
 from memexp.analysis.scale import find_scale
 
 ROUNDS = 120
@@ -35,8 +35,8 @@ def verdicts_of(with_memory: Draw, without: Draw, *, seeds=5, pairs=1, ceiling=1
 
 def verdict_of(world):
     scale = find_scale(world)
-    learned = {name: learning(arm, world, scale) for name, arm in world.arms.items()}
-    return memory(world, scale, learned)["verdict"]
+    learned = {name: judge_learning(arm, world, scale) for name, arm in world.arms.items()}
+    return judge_memory(world, scale, learned).verdict.kind
 
 
 @pytest.mark.parametrize("ceiling", [1.0, None])
@@ -120,7 +120,7 @@ def test_learning_is_claimed_wrongly_in_at_most_five_percent():
         random = rng.normal(0.2, 0.02, 10)
         world = environment({"same": rng.normal(0.2, 0.05, 5), "above": rng.normal(0.4, 0.05, 5)}, 1.0, random)
         scale = find_scale(world)
-        wrong += learning(world.arms["same"], world, scale).verdict == "learned"
-        missed += learning(world.arms["above"], world, scale).verdict != "learned"
+        wrong += judge_learning(world.arms["same"], world, scale).verdict == "learned"
+        missed += judge_learning(world.arms["above"], world, scale).verdict != "learned"
     assert wrong <= 0.065 * 1000
     assert missed <= 0.05 * 1000

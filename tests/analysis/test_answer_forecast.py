@@ -5,7 +5,7 @@ import pytest
 from helpers.synthetic_truths import BUDGET, curves, environment
 
 from memexp.analysis.convergence import binned_curves
-from memexp.analysis.forecast import Forecast, forecast
+from memexp.analysis.forecast import Forecast, NoForecast, NoForecastCause, forecast
 from memexp.analysis.survival import logrank_p, survival_curve
 
 SHARE = (np.arange(60) + 1) / 60
@@ -38,16 +38,18 @@ def test_a_flat_curve_and_one_that_no_family_predicts_are_not_extrapolated():
     rng = np.random.default_rng(0)
     flat = [ahead(np.full(60, 0.9), rng) for _ in range(40)]
     assert sum(isinstance(one, Forecast) for one in flat) <= 6
-    assert all("no extrapolation" in one for one in flat if isinstance(one, str))
+    causes = {one.cause for one in flat if isinstance(one, NoForecast)}
+    assert causes == {NoForecastCause.NO_FAMILY_PREDICTS}
     turned = np.r_[np.linspace(0, 0.8, 40), np.linspace(0.8, 0.6, 20)]
-    assert "no extrapolation" in ahead(turned, rng, within=0.005)
+    assert ahead(turned, rng, within=0.005).cause is NoForecastCause.NO_FAMILY_PREDICTS
 
 
 def test_one_seed_and_too_few_episodes_are_not_extrapolated():
-    assert "one seed" in ahead(TRUTHS["straight"](SHARE), np.random.default_rng(0), seeds=1)
+    one_seed = ahead(TRUTHS["straight"](SHARE), np.random.default_rng(0), seeds=1)
+    assert one_seed == NoForecast(NoForecastCause.ONE_SEED)
     sparse = np.full((5, 60), np.nan)
     sparse[:, ::20] = 0.5
-    assert forecast((np.arange(60) + 0.5) / 60, sparse, BUDGET, 1.0) == "too few episodes for a curve"
+    assert forecast((np.arange(60) + 0.5) / 60, sparse, BUDGET, 1.0) == NoForecast(NoForecastCause.FEW_EPISODES)
 
 
 def test_an_exact_member_of_a_family_is_continued_exactly():

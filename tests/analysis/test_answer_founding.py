@@ -8,6 +8,7 @@ import pytest
 from helpers.synthetic_runs import write_run
 
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.cli import main
 from memexp.runs import Run, runs_dir
 
@@ -36,14 +37,14 @@ def founding() -> Run:
 
 
 def test_it_says_that_nothing_was_learned_that_entropy_is_at_chance_and_that_one_seed_decides_nothing(founding):
-    found = answer([founding], "memory-needed")["environments"]["cvc_random_maps"]
+    found = answer_json(answer([founding], "memory-needed"))["environments"]["cvc_random_maps"]
     arm = found["arms"]["xl_memlen0"]
     assert arm["learning"]["verdict"] == "not_learned"
-    assert "nothing learned at this budget" in arm["learning"]["reason"]
+    assert "Nothing learned at this budget" in arm["learning"]["reason"]
     assert "entropy 3.039 -> 3.043" in arm["learning"]["reason"]
     assert arm["learning"]["entropy"]["chance"] == pytest.approx(math.log(ACTIONS), rel=1e-5)
     assert arm["learning"]["entropy"]["share"] > 0.998
-    assert "1 seed cannot tell whether others would" in arm["learning"]["reason"]
+    assert "1 seed cannot show whether other seeds would learn" in arm["learning"]["reason"]
     assert arm["convergence"]["verdict"] == "undecided"
     assert found["memory"]["verdict"] == "undecided"
     assert found["memory"]["reason"] == "No arm can remember."
@@ -59,7 +60,7 @@ def test_it_says_that_nothing_was_learned_that_entropy_is_at_chance_and_that_one
 def test_a_policy_at_chance_is_not_learning_only_while_its_return_is_that_of_random_play(founding):
     info = founding.info.model_copy(update={"random_return": -5.0, "ceiling_return": 10.0})
     founding.write_info(info)
-    arm = answer([founding], "memory-needed")["environments"]["cvc_random_maps"]["arms"]["xl_memlen0"]
+    arm = answer_json(answer([founding], "memory-needed"))["environments"]["cvc_random_maps"]["arms"]["xl_memlen0"]
     assert arm["learning"]["verdict"] == "undecided"
 
 

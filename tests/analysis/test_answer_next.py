@@ -3,6 +3,7 @@
 from helpers.synthetic_runs import rising, write_matrix, write_run
 
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.runs import find_runs
 
 GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
@@ -10,7 +11,7 @@ HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
 
 
 def judged(folder):
-    return answer(find_runs(folder), "test")["environments"]["world"]
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
 
 
 def test_a_matrix_whose_runs_are_all_under_way_only_asks_to_wait(tmp_path):

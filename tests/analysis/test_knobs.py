@@ -3,9 +3,11 @@
 from helpers.synthetic_runs import write_run
 
 from memexp.analysis.answer import answer
+from memexp.analysis.answer_json import answer_json
 from memexp.analysis.knobs.stage import stage
 from memexp.analysis.knobs.suggest import suggest
-from memexp.analysis.knobs.table import measured, turned, word
+from memexp.analysis.knobs.table import as_overrides, measured, turned
+from memexp.analysis.sentences import suggestion_text
 from memexp.envs.config import ENVIRONMENTS
 from memexp.runs import find_runs
 
@@ -47,30 +49,30 @@ def test_a_milestone_is_held_against_what_it_takes_not_against_its_neighbour():
 def test_suggestions_are_ordered_by_the_reward_they_bring_nearer_and_say_when_it_was_measured():
     first, *others = suggest("cvc_random_maps", {})
     assert first.settings == {"initial_inventory_buckets": True}
-    assert "heart_deposited from 0 % to 7" in first.why
-    assert measured().date in first.why
-    assert "200 episodes" in first.why
-    rewards = [list(one.predicted.values())[-1] for one in (first, *others)]
+    assert "heart_deposited from 0 % to 7" in suggestion_text(first)
+    assert measured().date in suggestion_text(first)
+    assert "200 episodes" in suggestion_text(first)
+    rewards = [one.predicted.last for one in (first, *others)]
     assert rewards == sorted(rewards, reverse=True)
 
 
 def test_pay_on_the_way_is_suggested_with_its_danger():
     (paid,) = [one for one in suggest("cvc_random_maps", {}) if "resource_buckets" in one.settings]
-    assert "nobody comes further by that alone" in paid.why
+    assert "does not reach later milestones more often" in suggestion_text(paid)
 
 
 def test_of_two_settings_that_do_as_well_the_smaller_is_suggested():
     settings = [one.settings for one in suggest("assembly_lines", {})]
     assert {"num_vibes": 0} in settings
     assert {"num_vibes": 0, "chain_lengths": [1]} not in settings
-    worlds = [tuple(one.predicted.values()) for one in suggest("assembly_lines", {})]
+    worlds = [tuple(one.predicted.funnel.values()) for one in suggest("assembly_lines", {})]
     assert len(set(worlds)) == len(worlds)
 
 
 def test_from_other_knobs_the_command_that_measures_it_there_is_given():
     own = {**defaults("cvc_random_maps"), "num_cogs": 8}
     first = suggest("cvc_random_maps", own)[0]
-    assert "memexp funnel cvc_random_maps num_cogs=8 initial_inventory_buckets=true" in first.why
+    assert "memexp funnel cvc_random_maps num_cogs=8 initial_inventory_buckets=true" in suggestion_text(first)
     assert all("num_cogs" not in one.settings for one in suggest("cvc_random_maps", own))
 
 
@@ -81,7 +83,7 @@ def test_nothing_is_suggested_where_nothing_was_measured_or_exploration_ends_now
 
 def test_settings_are_written_as_one_types_them():
     settings = {"map_width": [30, 30], "initial_hearts": [0, 1], "heart_buckets": True, "num_vibes": 0}
-    assert word(settings) == "map_width=30 initial_hearts=0,1 heart_buckets=true num_vibes=0"
+    assert as_overrides(settings) == "map_width=30 initial_hearts=0,1 heart_buckets=true num_vibes=0"
     assert turned({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == {"b": 3, "c": 4}
 
 
@@ -93,7 +95,7 @@ def write_flat(folder, **columns):
             folder, "S", seed, [0.0] * 20, ceiling_return=5.6, random_funnel=base.funnel, columns=columns, env="cvc"
         )
         run.write_config({"trainer": {"precision": "bf16"}, "env": {"name": "cvc_random_maps", **base.knobs}})
-    (environment,) = answer(find_runs(folder), "test")["environments"].values()
+    (environment,) = answer_json(answer(find_runs(folder), "test"))["environments"].values()
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Reach, sweeps of memory lengths, the oracle's share, collapsed twins and split arms."""
+"""Credit horizons, sweeps of memory lengths, the oracle's share, collapsed twins and split arms."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,9 @@ from helpers.synthetic_runs import BUDGET, rising, write_arm, write_matrix, writ
 from helpers.synthetic_truths import environment
 
 from memexp.analysis.answer import answer, judge
-from memexp.analysis.credit_horizon import reach
-from memexp.analysis.learning import learning
+from memexp.analysis.answer_json import answer_json, environment_json
+from memexp.analysis.credit_horizon import credit_horizon
+from memexp.analysis.learning import judge_learning
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.runs import find_runs
 
@@ -16,7 +17,11 @@ HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
 
 
 def judged(folder):
-    return answer(find_runs(folder), "test")["environments"]["world"]
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
+
+
+def judged_arms(arms, **info):
+    return environment_json(judge(environment(arms, random=np.zeros(5), **info)))
 
 
 def config(horizon=32, layers=2):
@@ -35,38 +40,38 @@ def config(horizon=32, layers=2):
         ("S~", {"pattern": "S"}, 0),
     ],
 )
-def test_reach_is_the_horizon_of_a_recurrent_state_and_the_window_a_layer_of_attention(arm, info, far):
-    assert reach(environment({arm: GOOD}, config=config(), **info).arms[arm]) == far
+def test_the_credit_horizon_is_that_of_a_recurrent_state_and_the_window_a_layer_of_attention(arm, info, far):
+    assert credit_horizon(environment({arm: GOOD}, config=config(), **info).arms[arm]) == far
 
 
-def test_reach_is_unknown_without_a_config():
-    assert reach(environment({"S": GOOD}).arms["S"]) is None
+def test_the_credit_horizon_is_unknown_without_a_config():
+    assert credit_horizon(environment({"S": GOOD}).arms["S"]) is None
 
 
-def test_a_null_result_beyond_the_reach_is_undecided_unless_the_twin_is_at_the_ceiling():
+def test_a_null_result_beyond_the_credit_horizon_is_undecided_unless_the_twin_is_at_the_ceiling():
     short = [0.82, 0.83, 0.81, 0.82, 0.84]
     arms = {"S": short, "S~": short[::-1]}
-    within = judge(environment(arms, random=np.zeros(5), memory_span=20, config=config()))
+    within = judged_arms(arms, memory_span=20, config=config())
     assert within["memory"]["verdict"] == "not_needed"
-    beyond = judge(environment(arms, random=np.zeros(5), memory_span=100, config=config()))
+    beyond = judged_arms(arms, memory_span=100, config=config())
     assert beyond["memory"]["verdict"] == "undecided"
     assert "memory span of 100 steps is beyond what training could connect (S 32)" in beyond["memory"]["reason"]
     assert beyond["memory"]["per_arm"]["S"]["reach"] == 32
-    top = judge(environment({"S": GOOD, "S~": GOOD}, random=np.zeros(5), memory_span=100, config=config()))
+    top = judged_arms({"S": GOOD, "S~": GOOD}, memory_span=100, config=config())
     assert top["memory"]["verdict"] == "not_needed"
     assert top["memory_span"] == 100
 
 
-def test_a_null_result_of_an_unknown_reach_is_undecided_where_the_task_asks_for_memory():
+def test_a_null_result_of_an_unknown_credit_horizon_is_undecided_where_the_task_asks_for_memory():
     arms = {"S": [0.82, 0.83, 0.81, 0.82, 0.84], "S~": [0.84, 0.82, 0.81, 0.83, 0.82]}
     for span, verdict in ((None, "not_needed"), (0, "not_needed"), (20, "undecided")):
-        found = judge(environment(arms, random=np.zeros(5), memory_span=span))["memory"]
+        found = judged_arms(arms, memory_span=span)["memory"]
         assert found["verdict"] == verdict
     assert "(S unknown)" in found["reason"]
 
 
-def test_an_effect_beyond_the_reach_is_an_effect():
-    found = judge(environment({"S": GOOD, "S~": HALF}, random=np.zeros(5), memory_span=100, config=config()))
+def test_an_effect_beyond_the_credit_horizon_is_an_effect():
+    found = judged_arms({"S": GOOD, "S~": HALF}, memory_span=100, config=config())
     assert found["memory"]["verdict"] == "required"
 
 
@@ -137,9 +142,9 @@ def test_the_oracle_ratios_interval_covers():
     rng, hits, rounds = np.random.default_rng(0), 0, 200
     for _ in range(rounds):
         world = environment({"S": rng.normal(0.7, 0.08, 5), "S~": rng.normal(0.3, 0.08, 5)})
-        pairs, _ = find_pairs(world, {n: learning(a, world, None) for n, a in world.arms.items()}, None)
+        pairs, _ = find_pairs(world, None, {n: judge_learning(a, world, None) for n, a in world.arms.items()})
         found = oracle_ratio(list(pairs.values()), 1.0)
-        hits += found["ci"][0] <= 0.4 / 0.7 <= found["ci"][1]
+        hits += found.interval[0] <= 0.4 / 0.7 <= found.interval[1]
     assert 0.91 <= hits / rounds <= 0.985
 
 
@@ -164,7 +169,7 @@ def test_a_memoryless_seed_that_solved_at_any_time_refutes_required(tmp_path):
     write_run(tmp_path, "S~", 4, lost)
     found = judged(tmp_path)
     assert found["memory"]["verdict"] == "helps"
-    assert "S~, seed 4, and loses it again" in found["memory"]["reason"]
+    assert "seed 4 of S~ reaches 90 % of the way without memory, and loses it again" in found["memory"]["reason"]
 
 
 def test_each_pair_has_a_verdict_of_its_own(tmp_path):
@@ -182,12 +187,12 @@ def test_an_arm_whose_seeds_split_has_learned_and_the_split_is_named(tmp_path):
     write_matrix(tmp_path, {"S": [0.95, 0.0, 0.97, 0.01, -0.01]})
     arm = judged(tmp_path)["arms"]["S"]
     assert arm["learning"]["verdict"] == "learned"
-    assert "2 of 5 seeds solve it" in arm["learning"]["reason"]
+    assert "2 of 5 seeds solve the task" in arm["learning"]["reason"]
     assert arm["solved"]["seeds"] == 2
     assert arm["solved"]["disagree"] is True
     assert arm["solved"]["unsolved"] == ["world_S.s1", "world_S.s3", "world_S.s4"]
     assert arm["solved"]["ci"] == pytest.approx([0.053, 0.853], abs=0.001)
-    assert "seeds disagree: 2 of 5 solve it, 3 end below 50% of the way" in arm["convergence"]["reason"]
+    assert "seeds disagree: 2 of 5 solve it, 3 end below 50 % of the way" in arm["convergence"]["reason"]
 
 
 def test_levels_are_those_of_run_json_and_a_seed_counts_once_in_the_random_level(tmp_path):
@@ -217,7 +222,7 @@ def test_an_undecided_arm_says_what_its_seeds_could_have_shown(tmp_path):
     found = judged(tmp_path)["arms"]["S"]["learning"]
     assert found["state"] == "too_early"
     assert 0.3 < found["detectable"] < 0.6
-    assert "these seeds show no gain below" in found["reason"]
+    assert "These seeds would not reliably show a gain below" in found["reason"]
 
 
 def test_time_to_solve_is_compared_with_the_twins(tmp_path):

@@ -2,12 +2,14 @@
 
 import fcntl
 import json
+from dataclasses import replace
 
 import pytest
 from helpers.synthetic_runs import rising, write_matrix, write_run
 from rich.console import Console
 
 from memexp.analysis.answer import answer
+from memexp.analysis.sequential_plan import Action, Plan, PlanCause
 from memexp.cli import main
 from memexp.cli import report_watch as module
 from memexp.cli.report_watch import plan_text, stop_line, watch
@@ -36,7 +38,7 @@ def test_every_look_shows_verdicts_plan_and_what_to_cancel_until_ctrl_c(runs, mo
 
     monkeypatch.setattr(module.time, "sleep", sleep)
     console = Console(record=True, width=200)
-    watch("test", lambda found: found["environments"]["world"]["memory"]["verdict"], console)
+    watch("test", lambda found: found.environments["world"].memory.verdict.kind, console)
     text = console.export_text()
     assert "required" in text
     assert "the environment's verdict is certain" in text
@@ -50,9 +52,10 @@ def test_only_runs_that_run_are_to_be_cancelled(runs):
 
 
 def test_seeds_to_run_are_named_shortly():
-    assert plan_text({"action": "run", "seeds": [5, 6, 7]}) == "run seeds 5-7"
-    assert plan_text({"action": "run", "seeds": [2, 5]}) == "run seeds 2, 5"
-    assert plan_text({"action": "stop", "seeds": []}) == "stop"
+    new = Plan(PlanCause.DEFAULT_FIRST, action=Action.RUN, seeds=[5, 6, 7])
+    assert plan_text(new) == "run seeds 5-7"
+    assert plan_text(replace(new, seeds=[2, 5])) == "run seeds 2, 5"
+    assert plan_text(Plan(PlanCause.PAIR_CERTAIN)) == "stop"
 
 
 def test_status_says_next_to_each_run_what_to_do_about_its_arm(runs, capsys):

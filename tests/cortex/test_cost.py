@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from memexp.config import UsageError
 from memexp.cortex import build_stack
 from memexp.cortex.cost import TOKEN_COSTS, Cost, cost
-from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
 from memexp.cortex.stack import TOKEN_BLOCKS, Stack
+from memexp.pattern import TOKENS, Pattern, parse_pattern
 
 SIZES = [(128, 4, 128), (24, 3, 5), (16, 1, 1), (40, 2, 0)]
 """d_hidden, n_heads, mem_len: a power of two or not (the mixer of Axon layers), with memory of X and without."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memexp.cortex.pattern import TOKENS, parse_pattern, remembers
+from memexp.pattern import TOKENS, parse_pattern, remembers
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from memexp.config import UsageError
 from memexp.cortex import build_stack
-from memexp.cortex.pattern import TOKENS
 from memexp.cortex.stack import TOKEN_BLOCKS, Stack
+from memexp.pattern import TOKENS
 
 MIXED = [["XS", "L"], ["AgSA"], ["AXMS", "C"]]
 PATTERNS = [*([token] * 2 for token in TOKEN_BLOCKS), *MIXED]

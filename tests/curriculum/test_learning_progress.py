@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS, CurriculumConfig
 from memexp.curriculum.learning_progress import LearningProgress, normalized
-from memexp.ppo.resharding import pack, unpack
+from memexp.ppo.checkpoint import pack, unpack
 
 Plain = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "curriculum.py"))["Plain"]
 

@@ -9,7 +9,7 @@ from memexp.curriculum import schedule
 from memexp.curriculum.config import NUM_TASKS, CurriculumConfig
 from memexp.curriculum.schedule import Planned, Schedule
 from memexp.envs.base import concatenated, mix64
-from memexp.ppo.resharding import pack, unpack
+from memexp.ppo.checkpoint import pack, unpack
 
 WORLDS = 8
 CONFIG = CurriculumConfig(kind="learning_progress", num_active_tasks=5, max_memory_tasks=20, ema_timescale=0.1)

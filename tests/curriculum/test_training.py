@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 from helpers.commands import type_command
-from helpers.training import start_process, stop_after, tiny, tiny_assembly
+from helpers.training import output_of, start_process, stop_after, tiny, tiny_assembly
 
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS
@@ -86,8 +86,8 @@ def test_two_gloo_ranks_play_the_tasks_of_one():
     still = {"trainer__learning_rate": 1e-12}  # the policy must not depend on the order in which gradients are added
     train(short_pool(run="one", **still))
     process = start_process(short_pool(run="two", **still), ranks=2)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output.decode()
+    output = output_of(process)
+    assert process.returncode == 0, output
     one, two = (
         Run.named(name).episodes().select("agent_steps", "world", "task", "return").sort(pl.all())
         for name in ("one", "two")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from memexp import envs
 from memexp.config import UsageError
-from memexp.ppo.episodes import first_episodes
+from memexp.ppo.evaluate import first_episodes
 
 FORWARD, LEFT, RIGHT = 0, 1, 2
 

@@ -7,7 +7,7 @@ import pytest
 from memexp.envs import make
 from memexp.envs.config import AssemblyLines
 from memexp.envs.scripted import POLICY_KINDS, make_scripted_policy
-from memexp.ppo.episodes import first_episodes
+from memexp.ppo.evaluate import first_episodes
 from memexp.ppo.reference import reference
 
 ROOM = {

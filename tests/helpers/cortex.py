@@ -21,8 +21,8 @@ from memexp.cortex.cells.mlstm import MLSTM
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
 from memexp.cortex.cells.xl_axon import XLAxon
-from memexp.cortex.pattern import parse_pattern
 from memexp.cortex.stack import Options, Stack, build_column, build_stack
+from memexp.pattern import parse_pattern
 
 
 class Case:

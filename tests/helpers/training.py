@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from helpers.cvc import RICH, SMALL
 
 from memexp.config import override
 from memexp.ppo.config import TrainConfig
-from memexp.ppo.session import Agreed, Session
+from memexp.ppo.session import Agreement, Session
 from recipes import controls
 
 TINY = {
@@ -26,6 +27,10 @@ TINY = {
     "evaluation.random_episodes": 8,
     "wandb.mode": "disabled",
 }
+
+
+NEVER_URGENT = {"trainer__preemption_seconds": 10**6}
+"""However slow the machine: no update is given up, no checkpoint is written before it is due."""
 
 
 def tiny(recipe: str = "tmaze", **changes: Any) -> TrainConfig:
@@ -56,23 +61,65 @@ def tiny_cvc(**changes: Any) -> TrainConfig:
 
 def stop_after(updates: int, patch: pytest.MonkeyPatch) -> None:
     """Runs of this process are told to stop after so many updates."""
-    real = Session._agree
+    real = Session.agree
 
-    def agree(self: Session, due: bool) -> Agreed:
+    def agree(self: Session, due: bool) -> Agreement:
         agreed = real(self, due)
         return agreed._replace(stop=1.0) if self.trainer.updates == updates else agreed
 
-    patch.setattr(Session, "_agree", agree)
+    patch.setattr(Session, "agree", agree)
+
+
+PATIENCE_S = 300.0
+"""Seconds in which a process and its descendants use less than a second of CPU before they count as hung."""
+
+
+class Progress:
+    """Tells a hung process from one that is slow because the machine is busy: only the second uses CPU."""
+
+    def __init__(self, process: subprocess.Popen):
+        self._process, self._cpu_s, self._since, self._looked = process, 0.0, time.monotonic(), 0.0
+
+    def check(self) -> None:
+        """Kill the process and fail the test if it is hung."""
+        now = time.monotonic()
+        if now - self._looked < 1:
+            return
+        cpu_s, self._looked = _cpu_s(self._process.pid), now
+        if abs(cpu_s - self._cpu_s) >= 1:
+            self._cpu_s, self._since = cpu_s, now
+        elif now - self._since > PATIENCE_S:
+            self._process.kill()
+            pytest.fail(f"the process used no CPU for {PATIENCE_S:.0f} s")
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process and its descendants have used."""
+    used = 0.0
+    with suppress(psutil.NoSuchProcess):
+        for one in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                used += sum(one.cpu_times()[:2])
+    return used
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, output: IO[bytes] | None = None) -> None:
-    """Wait until `condition()` holds while the process lives; five minutes at most."""
-    end = time.monotonic() + 300
+    """Wait until `condition()` holds. Fails if the process ends before, or hangs."""
+    progress = Progress(process)
     while not condition():
-        if time.monotonic() > end:
-            process.kill()
         assert process.poll() is None, (output or process.stdout).read().decode()
+        progress.check()
         time.sleep(0.02)
+
+
+def output_of(process: subprocess.Popen) -> str:
+    """What the process prints until it ends, however long that takes. Fails if it hangs."""
+    progress = Progress(process)
+    while True:
+        try:
+            return process.communicate(timeout=1)[0].decode()
+        except subprocess.TimeoutExpired:
+            progress.check()
 
 
 CLOCK = ("wall_s", "sps", "checkpoint/", "time/", "gpu/")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memexp.config import UsageError, count_name
-from memexp.cortex.pattern import remembers
 from memexp.launch.plan.expand import check_exclusions, expand
 from memexp.launch.plan.matrix import Matrix, load_matrix, naming
 from memexp.launch.plan.recipe import find_recipe, resolve
+from memexp.pattern import remembers
 
 ROOT = Path(__file__).parents[2]
 few = settings(max_examples=20)

@@ -10,7 +10,7 @@ from memexp.cortex.config import CortexConfig
 from memexp.envs.base import VecEnv
 from memexp.policy.config import PolicyConfig
 from memexp.policy.model import Policy
-from memexp.ppo.cuda_rollout import Acting
+from memexp.ppo.cuda_rollout import CudaRollout
 from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
@@ -42,14 +42,14 @@ def fresh(name: str, seed: int = 3) -> tuple[Policy, VecEnv, Actor, ActionNoise,
 def test_acting_in_one_place_of_memory_is_the_plain_loop(name, graphable):
     plain, placed = fresh(name), fresh(name)
     placed[1].graphable = graphable
-    acting = Acting(*placed, graph=True)
-    assert (acting.replayed is not None) == graphable
+    rollout = CudaRollout(*placed, graph=True)
+    assert (rollout.replayed is not None) == graphable
     ends = 0
     for _ in range(3):
         start = {leaf: tensor.clone() for leaf, tensor in plain[2].state.items()}
         with torch.no_grad():
             last = collect(*plain, GAMMA, nullcontext(), CLOCK)
-            torch.testing.assert_close(acting.collect(placed[2], GAMMA, nullcontext(), CLOCK), last)
+            torch.testing.assert_close(rollout.collect(placed[2], GAMMA, nullcontext(), CLOCK), last)
         for field in FIELDS:
             torch.testing.assert_close(getattr(placed[4], field), getattr(plain[4], field), msg=field)
         for leaf, tensor in start.items():
@@ -62,12 +62,12 @@ def test_acting_in_one_place_of_memory_is_the_plain_loop(name, graphable):
 
 def test_what_is_kept_of_a_rollout_stays_when_the_next_one_is_acted():
     policy, env, actor, noise, out = fresh("chain_recall")
-    acting = Acting(policy, env, actor, noise, out, graph=True)
+    rollout = CudaRollout(policy, env, actor, noise, out, graph=True)
     with torch.no_grad():
-        acting.collect(actor, GAMMA, nullcontext(), CLOCK)
+        rollout.collect(actor, GAMMA, nullcontext(), CLOCK)
         start = {name: leaf.clone() for name, leaf in out.start.items()}
         kept = out.start
-        acting.collect(actor, GAMMA, nullcontext(), CLOCK)
+        rollout.collect(actor, GAMMA, nullcontext(), CLOCK)
     for name, leaf in start.items():
         assert torch.equal(kept[name], leaf)
         assert not torch.equal(out.start[name], leaf)
@@ -76,13 +76,13 @@ def test_what_is_kept_of_a_rollout_stays_when_the_next_one_is_acted():
 def test_worlds_that_truncate_every_step_find_room_for_all_their_last_observations():
     policy, env, actor, noise, out = fresh("chain_recall")
     env.shortest_truncation = 1
-    acting = Acting(policy, env, actor, noise, out, graph=False)
-    assert acting.late is not None
+    rollout = CudaRollout(policy, env, actor, noise, out, graph=False)
+    assert rollout.truncations is not None
     n, always = env.num_agents, torch.ones(env.num_agents, dtype=torch.bool)
     with torch.no_grad():
         for t in range(HORIZON):
-            acting.late.record(actor.obs, actor.state, always, torch.tensor([t]))
-        assert int(acting.late.count) == n * HORIZON
-        acting.late.bootstrap(policy, out.rewards, GAMMA)
+            rollout.truncations.record(actor.obs, actor.state, always, torch.tensor([t]))
+        assert int(rollout.truncations.count) == n * HORIZON
+        rollout.truncations.bootstrap(policy, out.rewards, GAMMA)
         values = policy(actor.obs, actor.state, torch.zeros(n, dtype=torch.bool))[1]
     torch.testing.assert_close(out.rewards, GAMMA * values[:, None].expand(n, HORIZON))

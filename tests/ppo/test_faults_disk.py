@@ -13,18 +13,18 @@ import psutil
 import pytest
 import torch
 from helpers import flaky_fs
-from helpers.training import start_process, tiny, wait_for
+from helpers.training import NEVER_URGENT, output_of, start_process, tiny, wait_for
 
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name_of
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.saving import Saver
+from memexp.ppo.saver import Saver
 from memexp.ppo.session import Session
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
 from memexp.runs.writer import Writer
 
 ENDLESS = {"trainer__total_timesteps": 10**8, "evaluation__random_episodes": 0}
-SOON = "from memexp.ppo import saving; saving.STUCK_S = 0.5"
+SOON = "from memexp.ppo import saver; saver.STUCK_S = 0.5"
 
 
 def unmount(place):
@@ -84,7 +84,7 @@ def read_until(process, words):
 
 @pytest.mark.slow
 def test_training_goes_on_while_a_bucket_stalls_and_nothing_is_lost_when_it_comes_back(bucket):
-    process, run = started(bucket, tiny(run="stalls", trainer__checkpoint_minutes=0, **ENDLESS), SOON)
+    process, run = started(bucket, tiny(run="stalls", trainer__checkpoint_minutes=0, **NEVER_URGENT, **ENDLESS), SOON)
     bucket.behave("stall")
     read_until(process, "has not answered for")
     before = len(run.metrics())
@@ -93,8 +93,8 @@ def test_training_goes_on_while_a_bucket_stalls_and_nothing_is_lost_when_it_come
     assert [line["agent_steps"] for line in run.metrics()][: before + 50] == [128 * (i + 1) for i in range(before + 50)]
     assert max(line["checkpoint/age_minutes"] for line in run.metrics()) > 0.5 / 60
     process.terminate()
-    process.stdout.read()
-    assert process.wait(60) == RESTART
+    output_of(process)
+    assert process.returncode == RESTART
     assert run.exit.agent_steps == max(int(path.name) for path in run.checkpoints.iterdir())
 
 
@@ -104,14 +104,14 @@ def test_a_run_that_is_told_to_stop_ends_though_its_bucket_never_answers(bucket)
     process, run = started(bucket, config)
     bucket.behave("stall")
     process.terminate()
-    process.stdout.read()  # until the process has closed it
-    assert process.wait(60) == RESTART
+    output_of(process)
+    assert process.returncode == RESTART
     assert run.exit is None
 
 
 @pytest.mark.slow
 def test_errors_of_a_bucket_are_said_and_counted_and_tried_again(bucket):
-    process, run = started(bucket, tiny(run="fails", trainer__checkpoint_minutes=0, **ENDLESS))
+    process, run = started(bucket, tiny(run="fails", trainer__checkpoint_minutes=0, **NEVER_URGENT, **ENDLESS))
     bucket.behave("fail")
     assert "Input/output error" in read_until(process, "it is tried again, training goes on")[-1]
     before = len(run.metrics())
@@ -121,8 +121,8 @@ def test_errors_of_a_bucket_are_said_and_counted_and_tried_again(bucket):
     assert [line["agent_steps"] for line in lines] == [128 * (i + 1) for i in range(len(lines))]
     assert max(line["checkpoint/failed"] for line in lines) >= 1
     process.send_signal(signal.SIGTERM)
-    process.stdout.read()
-    assert process.wait(60) == RESTART
+    output_of(process)
+    assert process.returncode == RESTART
 
 
 @pytest.fixture
@@ -155,13 +155,12 @@ def test_a_full_disk_ends_the_run_with_a_clear_error_and_the_last_checkpoint_who
     leave, minutes, file, small_disk, monkeypatch
 ):
     monkeypatch.setenv("MEMEXP_HOME", str(small_disk))
-    never_in_a_hurry = {"trainer__preemption_seconds": 10**6}  # or there is a checkpoint after every slow update
-    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **never_in_a_hurry, **ENDLESS)
+    config = tiny(run="full", trainer__checkpoint_minutes=minutes, **NEVER_URGENT, **ENDLESS)
     run = Run.named("full")
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
     filler = fill(small_disk, leave, process)
-    output = process.communicate(timeout=60)[0].decode()
+    output = output_of(process)
     assert process.returncode == 1, output
     said = re.findall(r"no space is left for (\S+): it needs [\d,]+ bytes, [\d,]+ are free", output)
     assert any(file in path for path in said), output
@@ -233,7 +232,7 @@ def test_a_checkpoint_that_is_not_whole_is_named_and_the_one_before_is_used(dama
 
 
 def test_a_run_whose_writer_was_killed_has_failed_and_says_so(monkeypatch):
-    real = Session._update_and_measure
+    real = Session.update_and_measure
 
     def lose_the_writer(self: Session):
         if self.trainer.updates == 2:
@@ -241,7 +240,7 @@ def test_a_run_whose_writer_was_killed_has_failed_and_says_so(monkeypatch):
             self.writer._process.wait()
         return real(self)
 
-    monkeypatch.setattr(Session, "_update_and_measure", lose_the_writer)
+    monkeypatch.setattr(Session, "update_and_measure", lose_the_writer)
     with pytest.raises(RuntimeError, match="the process that writes files ended"):
         train(tiny(run="silenced"))
     outcome = Run.named("silenced").exit

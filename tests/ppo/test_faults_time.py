@@ -7,7 +7,7 @@ import subprocess
 import time
 
 import pytest
-from helpers.training import start_process, stop_after, tiny, wait_for, without_clock
+from helpers.training import NEVER_URGENT, output_of, start_process, stop_after, tiny, wait_for, without_clock
 
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
@@ -60,7 +60,8 @@ def test_rates_and_times_stay_right_when_the_clock_jumps_a_day_ahead_and_two_bac
     jump, run = tmp_path / "jump", Run.named("jumps")
     clock = {"LD_PRELOAD": str(jumping_clock), "JUMP": str(jump)}
     say = "import atexit, time; atexit.register(lambda: print('the clock says', int(time.time())))"
-    process = start_process(tiny(run="jumps", trainer__checkpoint_minutes=9, **ENDLESS), before=say, **clock)
+    config, began = tiny(run="jumps", trainer__checkpoint_minutes=9, **NEVER_URGENT, **ENDLESS), time.monotonic()
+    process = start_process(config, before=say, **clock)
     for jump_s in (86_400, -86_400):
         before = len(run.metrics())
         wait_for(lambda n=before: len(run.metrics()) >= n + 5, process)
@@ -69,13 +70,13 @@ def test_rates_and_times_stay_right_when_the_clock_jumps_a_day_ahead_and_two_bac
     before = len(run.metrics())
     wait_for(lambda: len(run.metrics()) >= before + 5, process)
     process.terminate()
-    output = process.communicate(timeout=60)[0].decode()
+    output = output_of(process)
     assert process.returncode == RESTART, output
     assert int(output.split()[-1]) - time.time() == pytest.approx(-86_400, abs=600)
     lines = run.metrics()
     walls = [line["wall_s"] for line in lines]
     assert walls == sorted(walls)
-    assert walls[-1] < 600
+    assert walls[-1] < time.monotonic() - began
     for a, b in itertools.pairwise(lines):
         assert b["sps"] == pytest.approx((b["agent_steps"] - a["agent_steps"]) / (b["wall_s"] - a["wall_s"]))
     assert all(0 <= line["checkpoint/age_minutes"] < 10 for line in lines)
@@ -121,7 +122,7 @@ def test_sigterm_gives_up_an_update_that_would_outlast_the_warning_and_loses_no_
     process, run = start_process(config, ranks, LONG_UPDATE), Run.named("long")
     wait_for(lambda: any(run.checkpoints.glob(f"{3 * 128:015d}/manifest.json")), process)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0].decode()
+    output = output_of(process)
     assert process.returncode == (RESTART if ranks == 1 else 1), output  # torchrun makes 1 of every code but 0
     assert run.exit.status == "preempted"
     assert run.exit.reason.startswith("told to stop by a signal, within an update")
@@ -135,12 +136,12 @@ def test_sigterm_gives_up_an_update_that_would_outlast_the_warning_and_loses_no_
 
 @pytest.mark.slow
 def test_sigterm_lets_a_short_update_end_and_saves_it():
-    config = tiny(run="in-time", **ENDLESS)
+    config = tiny(run="in-time", **NEVER_URGENT, **ENDLESS)
     process, run = start_process(config), Run.named("in-time")
     wait_for(lambda: len(run.metrics()) >= 3, process)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == RESTART
+    output = output_of(process)
+    assert process.returncode == RESTART, output
     assert run.exit.reason == "told to stop by a signal"
     assert (
         run.exit.agent_steps == run.metrics()[-1]["agent_steps"] == max(int(p.name) for p in run.checkpoints.iterdir())
@@ -154,7 +155,7 @@ def test_sigterm_gives_up_the_measuring_of_levels_and_the_run_begins_anew(ranks)
     process, run = start_process(tiny(**sizes, evaluation__random_episodes=10**7), ranks), Run.named("levels")
     wait_for(lambda: (run.path / "provenance.json").exists(), process)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0].decode()
+    output = output_of(process)
     assert process.returncode == (RESTART if ranks == 1 else 1), output
     assert run.exit.status == "preempted"
     assert run.exit.reason.startswith("told to stop by a signal, before the first update")

@@ -100,7 +100,7 @@ def test_two_processes_that_measure_at_once_do_each_other_no_harm(plays, monkeyp
 
 
 def test_a_level_is_the_mean_over_first_episodes_of_uniform_training_tasks(monkeypatch):
-    monkeypatch.setattr(module, "WORLDS", 3)
+    monkeypatch.setattr(module, "MOST_ENVS", 3)
     heard, episodes, real = [], [], module.first_episodes
 
     def first_episodes(*arguments):

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from helpers.commands import type_command
 from helpers.third_party import Showing
-from helpers.training import stop_after, wait_for, without_clock
+from helpers.training import output_of, stop_after, wait_for, without_clock
 
 from memexp.runs import Run
 
@@ -143,6 +143,6 @@ def test_a_stopped_run_leaves_no_worker(how):
     workers = [child for child in psutil.Process(process.pid).children() if child.status() != psutil.STATUS_ZOMBIE]
     assert len(workers) >= 2
     process.send_signal(how)
-    process.communicate(timeout=60)
+    output_of(process)
     _, alive = psutil.wait_procs(workers, 30)
     assert not [worker for worker in alive if worker.status() != psutil.STATUS_ZOMBIE]

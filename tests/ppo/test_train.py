@@ -8,16 +8,26 @@ import signal
 
 import pytest
 import torch
-from helpers.training import start_process, stop_after, tiny, tiny_assembly, tiny_cvc, wait_for, without_clock
+from helpers.training import (
+    NEVER_URGENT,
+    output_of,
+    start_process,
+    stop_after,
+    tiny,
+    tiny_assembly,
+    tiny_cvc,
+    wait_for,
+    without_clock,
+)
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
 from memexp.envs.base import EnvError
 from memexp.ppo import trainer
-from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
+from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name_of, write
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.signals import Stop
+from memexp.ppo.shutdown import StopSignal
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
 from memexp.runs.status import state_of
@@ -115,7 +125,7 @@ def test_a_run_of_a_grid_game_is_told_what_scripted_players_reach(capsys):
     assert (info.memoryless_return, info.ceiling_return, info.oracle_return) == (15, 15, 15)
     assert 0 <= info.random_return < 3
     assert list(info.random_funnel) == ["moved", "link_1", "first_heart", "second_heart"]
-    assert "measuring scripted players, 4 episodes each" in capsys.readouterr().out
+    assert "measuring scripted policies, 4 episodes each" in capsys.readouterr().out
 
 
 def test_a_completed_run_is_not_run_again():
@@ -170,12 +180,13 @@ def test_a_killed_run_resumes_with_continuous_metrics():
 
 @pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
-    config = tiny(run="told", trainer__total_timesteps=10**7)
+    config = tiny(run="told", trainer__total_timesteps=10**7, **NEVER_URGENT)
     run = Run.named("told")
     process = start_process(config)
     wait_for(lambda: len(run.metrics()) >= 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == RESTART
+    output = output_of(process)
+    assert process.returncode == RESTART, output
     assert run.exit.status == "preempted"
     assert run.exit.agent_steps == run.metrics()[-1]["agent_steps"]
     assert max(run.checkpoints.glob("[0-9]*")).name == f"{run.exit.agent_steps:015d}"
@@ -183,10 +194,10 @@ def test_sigterm_writes_a_checkpoint_and_exits_as_preempted():
 
 def test_a_second_sigterm_does_not_kill_before_the_checkpoint_is_written():
     """Whoever signals a process group reaches torchrun and its processes, and torchrun signals these once more."""
-    with Stop() as stop:
+    with StopSignal() as stop:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
-            assert stop.asked
+            assert stop.requested
             assert signal.getsignal(number) is not signal.SIG_DFL
             signal.raise_signal(number)
 
@@ -197,8 +208,8 @@ def test_two_gloo_ranks_make_the_update_of_one_rank(make):
     one, two = (make(run=name, seed=4, evaluation__episodes=9) for name in ("one", "two"))
     assert train(one).status == "completed"
     process = start_process(two, ranks=2)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, output.decode()
+    output = output_of(process)
+    assert process.returncode == 0, output
     first, second = weights("one"), weights("two")
     for name in first:
         torch.testing.assert_close(second[name], first[name], rtol=1e-4, atol=1e-5)
@@ -210,13 +221,23 @@ def test_two_gloo_ranks_make_the_update_of_one_rank(make):
 def test_a_run_may_resume_on_another_kind_of_device():
     config, ranks = tiny(), Ranks(0, 1, torch.device("cpu"))
     point = trainer.Trainer(config, ranks).checkpoint()
-    point.shared["dice"] = torch.zeros(16, dtype=torch.uint8)  # the state of a GPU's generator
+    point.shared["action_noise"] = torch.zeros(16, dtype=torch.uint8)  # the state of a GPU's generator
     rolls = []
     for _ in range(2):
         resumed = trainer.Trainer(config, ranks)
         resumed.restore(point)
         rolls.append(resumed.noise.sample())
     assert torch.equal(*rolls)
+
+
+def test_a_checkpoint_from_before_the_action_noise_was_named_so_still_loads():
+    config, ranks = tiny(), Ranks(0, 1, torch.device("cpu"))
+    old, resumed = trainer.Trainer(config, ranks), trainer.Trainer(config, ranks)
+    point = old.checkpoint()
+    point.shared["dice"] = point.shared.pop("action_noise")
+    resumed.noise.sample()
+    resumed.restore(point)
+    assert torch.equal(resumed.noise.sample(), old.noise.sample())
 
 
 def test_two_processes_never_train_one_run():
@@ -265,8 +286,8 @@ def test_a_checkpoint_clears_away_torn_ones_and_those_of_a_future_that_was_given
     ranks, writer = Ranks(0, 1, torch.device("cpu")), Writer()
     (tmp_path / "000000000000005").mkdir()
     for agent_steps, before in ((10, []), (20, [10]), (40, [20]), (30, [20])):  # 40 was damaged: 20 was resumed
-        made = image(Checkpoint(agent_steps, {"w": torch.zeros(1)}, {}, {}), ranks)
-        write(tmp_path, made, map(name_of, before), ranks, writer)
+        point = Checkpoint(agent_steps, {"w": torch.zeros(1)}, {}, {})
+        write(tmp_path, point, map(name_of, before), ranks, writer)
     assert [answer for answer in writer.finish(60) if answer.error] == []
     writer.leave()
     assert sorted(path.name for path in tmp_path.iterdir()) == [name_of(20), name_of(30)]

@@ -1,4 +1,4 @@
-"""The answer's pictures: one module a kind; `style` is what they share, `files` writes them for papers."""
+"""The pictures of an answer, one module a kind. `style` has what they share, `files` writes them to files."""
 
 from memexp.analysis.figures.funnel import FUNNEL
 from memexp.analysis.figures.learning import LEARNING

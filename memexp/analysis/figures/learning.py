@@ -1,11 +1,10 @@
-"""Learning curves: return over agent steps, seeds thin, their interquartile mean bold, levels as reference lines."""
-
-from typing import Any
+"""Learning curves: return over agent steps. Seeds are thin, their interquartile mean is bold, levels are dotted."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.convergence import POINTS, smoothed_curves
 from memexp.analysis.figures.style import (
     INK,
@@ -19,12 +18,13 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.formatting import short_count
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
+from memexp.formatting import short_count
 
 
-def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+def draw(ax: Axes, answer: EnvironmentAnswer) -> None:
+    environment = answer.environment
     lines: list[tuple[float, str, str, str]] = []
     for arm, color, dash in styled(environment):
         for seed in arm.partial:
@@ -34,7 +34,7 @@ def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
             ax.plot(steps[seen], line[seen], color=color, lw=0.8, ls=":", alpha=0.8)
         if arm.seeds and np.isfinite(end := _draw_arm(ax, arm, color, dash)):
             lines.append((end, shortened(arm.name), color, dash))
-    known = levels(judged)
+    known = levels(environment)
     _limits(ax, [value for _, value in known])
     low, high = ax.get_ylim()
     for label, value in known:
@@ -54,7 +54,7 @@ def draw(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
 
 
 def _draw_arm(ax: Axes, arm: Arm, color: str, dash: str) -> float:
-    """The arm's seeds, band and interquartile mean; returns where that ends (NaN where no episode ever did)."""
+    """Draw the arm's seeds, band and interquartile mean. Returns the end of the mean (NaN without an episode)."""
     steps, curves = smoothed_curves(arm)
     ax.plot(steps, curves.T, color=color, lw=0.6, alpha=0.35, ls=dash)
     middle = iqm(curves, axis=0)
@@ -66,7 +66,7 @@ def _draw_arm(ax: Axes, arm: Arm, color: str, dash: str) -> float:
 
 
 def _limits(ax: Axes, values: list[float]) -> None:
-    """Room for the levels as well, unless they are so far away that the curves would be flat."""
+    """Set the limits of the y axis: levels fit as well, unless they are so far away that the curves would look flat."""
     low, high = ax.dataLim.intervaly if np.isfinite(ax.dataLim.intervaly).all() else (0.0, 1.0)
     height = max(high - low, 1e-9)
     for value in values:
@@ -78,12 +78,10 @@ def _limits(ax: Axes, values: list[float]) -> None:
     ax.set_ylim(low - margin, high + margin)
 
 
-def _alt(environment: Environment, judged: dict[str, Any]) -> str:
-    ends = [
-        f"{name} {arm['final']['iqm']:.3g}" for name, arm in judged["arms"].items() if arm["final"]["iqm"] is not None
-    ]
-    ends += [f"{label} {value:.3g}" for label, value in levels(judged)]
-    return f"Learning curves in {environment.name}; final return: {', '.join(ends) or 'none yet'}."
+def _alt(answer: EnvironmentAnswer) -> str:
+    ends = [f"{name} {arm.iqm:.3g}" for name, arm in answer.arms.items() if arm.iqm is not None]
+    ends += [f"{label} {value:.3g}" for label, value in levels(answer.environment)]
+    return f"Learning curves in {answer.environment.name}; final return: {', '.join(ends) or 'none yet'}."
 
 
 def _size(environment: Environment) -> Size:
@@ -95,8 +93,8 @@ LEARNING = Picture(
     "learning",
     "Learning",
     "Thin: seeds, smoothed over a tenth of the steps. Bold: their interquartile mean, with a bootstrap band. Dashed, "
-    "~: the same network, its memory ablated. Dotted: runs that have not finished, and levels: the random policy, "
-    "scripted players that see only the present (memoryless) or everything (full sight), the ceiling.",
+    "~: the same network with its memory ablated. Dotted: unfinished runs, and reference levels: the random policy, "
+    "scripted policies that see only the present (memoryless) or everything (full sight), and the ceiling.",
     draw,
     _alt,
     _size,

@@ -1,11 +1,10 @@
-"""How seeds differ: performance profiles, and when each seed got there."""
-
-from typing import Any
+"""How the seeds of an arm differ: performance profiles, and when each seed solved the environment."""
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.figures.style import (
     INK,
     LETTER,
@@ -19,15 +18,15 @@ from memexp.analysis.figures.style import (
     shortened,
     styled,
 )
-from memexp.analysis.formatting import short_count
-from memexp.analysis.scale import SOLVED, find_scale
+from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import Environment
+from memexp.formatting import short_count
 
 
-def draw_profiles(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:
     """Share of an arm's seeds whose final score is at least x (Agarwal et al. 2021, arXiv:2108.13264, section 4)."""
-    scale = find_scale(environment)
-    for arm, color, dash in styled(environment):
+    scale = answer.scale
+    for arm, color, dash in styled(answer.environment):
         if not arm.seeds or scale is None:
             continue
         scores = np.sort([scale.normalize(final) for final in arm.finals])
@@ -50,18 +49,18 @@ def draw_profiles(ax: Axes, environment: Environment, judged: dict[str, Any]) ->
     legend(ax)
 
 
-def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+def draw_times(ax: Axes, answer: EnvironmentAnswer) -> None:
     """Share of seeds that have not yet solved it over agent steps (Kaplan and Meier 1958); ticks: censored seeds."""
-    lines = []
+    environment, lines = answer.environment, list[tuple[float, str, str, str]]()
     for arm, color, dash in styled(environment):
-        if not arm.seeds:
+        took = answer.arms[arm.name].time
+        if took.curve is None:
             continue
-        took = judged["arms"][arm.name]["time"]
-        steps, unsolved = took["curve"]["agent_steps"], took["curve"]["unsolved"]
+        steps, unsolved = took.curve
         ax.step(
             [*steps, arm.budget], [*unsolved, unsolved[-1]], where="post", color=color, ls=dash, lw=1.8, clip_on=False
         )
-        censored = took["agent_steps"]["censored"]
+        censored = took.censored
         if censored:
             ax.plot([arm.budget], [unsolved[-1]], "|", color=color, ms=9, mew=1.6, clip_on=False)
         label = f"{shortened(arm.name)}  {len(arm.seeds) - censored} of {len(arm.seeds)}"
@@ -77,26 +76,24 @@ def draw_times(ax: Axes, environment: Environment, judged: dict[str, Any]) -> No
     label_ends(ax, lines)
 
 
-def _has_scale(environment: Environment, judged: dict[str, Any]) -> bool:
-    return judged["solved_return"] is not None and any(arm.seeds for arm in environment.arms.values())
+def _has_scale(answer: EnvironmentAnswer) -> bool:
+    return answer.scale is not None and any(arm.seeds for arm in answer.environment.arms.values())
 
 
-def _alt_profiles(environment: Environment, judged: dict[str, Any]) -> str:
-    solved = [
-        f"{name} {arm['solved']['seeds']} of {arm['seeds']}" for name, arm in judged["arms"].items() if arm["seeds"]
-    ]
-    what = f"Performance profiles in {environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond"
-    return f"{what}: {', '.join(solved)}."
+def _alt_profiles(answer: EnvironmentAnswer) -> str:
+    solved = {name: one.convergence.solved for name, one in answer.arms.items() if one.arm.seeds}
+    what = f"Performance profiles in {answer.environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond"
+    return f"{what}: {', '.join(f'{name} {one.seeds} of {one.of}' for name, one in solved.items())}."
 
 
-def _alt_times(environment: Environment, judged: dict[str, Any]) -> str:
-    medians = []
-    for name, arm in judged["arms"].items():
-        if arm["seeds"]:
-            median, censored = arm["time"]["agent_steps"]["median"], arm["time"]["agent_steps"]["censored"]
+def _alt_times(answer: EnvironmentAnswer) -> str:
+    medians: list[str] = []
+    for name, one in answer.arms.items():
+        if one.arm.seeds:
+            median = one.time.median.estimate
             when = f"median {short_count(median)} steps" if median is not None else "median not reached"
-            medians.append(f"{name} {when}, {censored} of {arm['seeds']} never")
-    return f"Share of seeds that have not solved {environment.name} over agent steps: {'; '.join(medians)}."
+            medians.append(f"{name} {when}, {one.time.censored} of {len(one.arm.seeds)} never")
+    return f"Share of seeds that have not solved {answer.environment.name} over agent steps: {'; '.join(medians)}."
 
 
 def _size(environment: Environment) -> Size:
@@ -107,8 +104,8 @@ def _size(environment: Environment) -> Size:
 PROFILES = Picture(
     "profiles",
     "Performance profiles",
-    "Share of seeds whose final score is at least this high: a curve further to the right is better; a long step is "
-    "seeds that agree, a slope seeds that differ.",
+    "Share of seeds whose final score is at least this high. A curve further to the right is better. A steep curve "
+    "means that the seeds agree.",
     draw_profiles,
     _alt_profiles,
     _size,
@@ -117,8 +114,8 @@ PROFILES = Picture(
 TIMES = Picture(
     "times",
     "Time to solve",
-    f"Kaplan-Meier: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Upright ticks: seeds that "
-    "never did (censored, not dropped).",
+    f"Kaplan-Meier curve: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Vertical ticks: "
+    "seeds that never do (censored, not dropped).",
     draw_times,
     _alt_times,
     _size,

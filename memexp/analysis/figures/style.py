@@ -1,7 +1,8 @@
-"""What all pictures share: colours, the ground they are drawn on, and labels that do not overlap.
+"""What all pictures share: colours, sizes, and labels that do not overlap.
 
-Colours are Okabe and Ito's (readable with any colour vision); an architecture and its twin share one, the twin dashed.
-In a page every colour is a CSS variable (`--arm-0`, ...) and INK its text colour, so that it works light and dark.
+The colours are those of Okabe and Ito, which work with any colour vision. An architecture and its twin share a colour,
+and the twin is dashed. In a page every colour is a CSS variable (`--arm-0`, ...) and INK is the text colour, so that
+pictures work on light and on dark pages.
 """
 
 import io
@@ -16,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
+from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.seeds import Arm, Environment
 
 INK = "#010203"
@@ -38,17 +40,16 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
 }
 QUIET = (0, (2, 3))
-"""Dots of lines that are levels, not measurements."""
+"""Dash pattern of reference levels."""
 LONGEST = 25
-"""Letters of a name in a picture."""
+"""Most letters of a name in a picture."""
 LETTER = 0.074
-"""Inches that a letter of 9.5 points takes."""
-Draw = Callable[[Axes, Environment, dict[str, Any]], None]
+"""Width of a letter of 9.5 points, inches."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Inches: of the axes, and of the margins that hold what is written around them."""
+    """Size of the axes and of the margins around them, inches."""
 
     width: float
     height: float
@@ -65,28 +66,28 @@ class Picture:
     name: str
     title: str
     caption: str
-    draw: Draw
-    alt: Callable[[Environment, dict[str, Any]], str]
-    """What it shows, for those who cannot see it."""
+    draw: Callable[[Axes, EnvironmentAnswer], None]
+    alt: Callable[[EnvironmentAnswer], str]
+    """What it shows, as text for readers who cannot see it."""
     size: Callable[[Environment], Size]
-    shown: Callable[[Environment, dict[str, Any]], bool] = lambda environment, judged: True
+    shown: Callable[[EnvironmentAnswer], bool] = lambda answer: True
     """Whether there is anything to draw."""
 
 
-def figure_of(picture: Picture, environment: Environment, judged: dict[str, Any], top: float = 0.0) -> Figure:
-    """The picture, with `top` inches more above it."""
-    size = picture.size(environment)
+def figure_of(picture: Picture, answer: EnvironmentAnswer, top: float = 0.0) -> Figure:
+    """The picture, with a margin of `top` inches above it."""
+    size = picture.size(answer.environment)
     width, height = size.left + size.width + size.right, size.bottom + size.height + size.top + top
     figure = Figure(figsize=(width, height))
     place = (size.left / width, size.bottom / height, size.width / width, size.height / height)
-    picture.draw(figure.add_axes(place), environment, judged)
+    picture.draw(figure.add_axes(place), answer)
     return figure
 
 
-def svg_of(picture: Picture, environment: Environment, judged: dict[str, Any]) -> str:
-    """The picture as an inline SVG element in the page's own colours and font, on a transparent ground."""
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{picture.name}-{environment.name}"}):
-        figure = figure_of(picture, environment, judged)
+def svg_of(picture: Picture, answer: EnvironmentAnswer) -> str:
+    """The picture as an inline SVG element in the page's own colours and font, on a transparent background."""
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{picture.name}-{answer.environment.name}"}):
+        figure = figure_of(picture, answer)
         figure.patch.set_alpha(0)
         figure.axes[0].patch.set_alpha(0)
         buffer = io.StringIO()
@@ -104,7 +105,7 @@ def svg_of(picture: Picture, environment: Environment, judged: dict[str, Any]) -
 
 
 def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
-    """Arm, colour, dash: one colour an architecture, its twin and other memoryless arms dashed."""
+    """Arm, colour, dash. Each architecture has one colour; its twin and other memoryless arms are dashed."""
     own = (name.removesuffix("~") for name in environment.arms)
     bases = list(dict.fromkeys((*environment.architectures, *own)))
     return [
@@ -113,29 +114,33 @@ def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     ]
 
 
-def levels(judged: dict[str, Any]) -> list[tuple[str, float]]:
-    """(name, return) of what arms are read against; a level that agrees with the ceiling has no line of its own."""
-    ceiling, memoryless, oracle = (judged["levels"][name] for name in ("ceiling", "memoryless", "oracle"))
+def levels(environment: Environment) -> list[tuple[str, float]]:
+    """(name, return) of the reference levels. A level that equals the ceiling has no line of its own."""
+    ceiling, memoryless = environment.ceiling, environment.memoryless
+    random = float(environment.random_returns.mean()) if len(environment.random_returns) else None
     top = "ceiling" if ceiling is None or memoryless != ceiling else "ceiling = memoryless"
-    known = [("random policy", judged["random_return"]), (top, ceiling)]
-    known += [(name, value) for name, value in (("memoryless", memoryless), ("full sight", oracle)) if value != ceiling]
+    known = [("random policy", random), (top, ceiling)]
+    others = (("memoryless", memoryless), ("full sight", environment.oracle))
+    known += [(name, value) for name, value in others if value != ceiling]
     return [(name, value) for name, value in known if value is not None]
 
 
 def shortened(name: str) -> str:
-    """`name`, the middle of one that is longer than there is room for left out."""
+    """`name`; the middle of a long name is left out."""
     half = (LONGEST - 1) // 2
     return name if len(name) <= LONGEST else f"{name[:half]}…{name[-half:]}"
 
 
 def label_room(labels: Sequence[str]) -> float:
-    """Inches beside axes that names of 9.5 points need, long ones shortened."""
+    """Width that names of 9.5 points need beside the axes, inches."""
     return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
 
 
 def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
-    """(value at the right end, name, colour, dash): each name beside its end, moved apart where they would overlap,
-    with a leader in the line's colour and dash; without a leader where the dash is empty."""
+    """Write the name of each line beside its right end. Names that would overlap move apart.
+
+    `lines` are (value at the right end, name, colour, dash). A leader joins line and name, unless the dash is empty.
+    """
     if not lines:
         return
     (low, high), (left, right) = ax.get_ylim(), ax.get_xlim()
@@ -155,21 +160,21 @@ def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
 
 
 def spread(values: list[float], step: float, low: float, high: float) -> list[float]:
-    """Ascending values moved as little as may be, so that neighbours are `step` apart and all lie in [low, high]."""
-    # Least squares under 'at least step apart' is isotonic regression of what remains without the steps.
+    """Ascending values, moved as little as possible so that they are `step` apart and lie in [low, high]."""
+    # Least squares with neighbours at least `step` apart is the isotonic regression of the values minus the steps.
     offsets = step * np.arange(len(values))
     placed = isotonic_regression(np.array(values) - offsets).x + offsets
     return list(np.clip(placed, low + offsets, high - offsets[::-1]))
 
 
 def grid(ax: Axes, axis: Any) -> None:
-    """A quiet grid behind what is drawn."""
+    """A pale grid behind the picture."""
     ax.set_axisbelow(True)
     ax.grid(axis=axis, color=INK, alpha=0.12, lw=0.7)
 
 
 def legend(ax: Axes) -> None:
-    """What each line is, to the right of the axes."""
+    """A legend to the right of the axes."""
     lines, names = ax.get_legend_handles_labels()
     names = [shortened(name) for name in names]
     ax.legend(
@@ -178,7 +183,7 @@ def legend(ax: Axes) -> None:
 
 
 def rows_of_text(ax: Axes, names: Sequence[str]) -> None:
-    """Rows from the top down, named on the left, without an axis line."""
+    """Named rows from the top down, without an axis line."""
     ax.set_yticks(range(len(names)), [shortened(name) for name in names])
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.tick_params(axis="y", length=0)

@@ -1,10 +1,9 @@
-"""With and without memory: final returns of every seed, and the effects against the margin of equivalence."""
-
-from typing import Any
+"""With and without memory: the final return of every seed, and the effects beside the smallest that matters."""
 
 import numpy as np
 from matplotlib.axes import Axes
 
+from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.figures.style import (
     COLORS,
     INK,
@@ -17,19 +16,20 @@ from memexp.analysis.figures.style import (
     styled,
 )
 from memexp.analysis.formatting import interval, number
-from memexp.analysis.memory_verdict import SMALLEST_EFFECT
+from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.seeds import Environment
-from memexp.analysis.statistics import iqm, iqm_interval
+from memexp.analysis.statistics import NO_INTERVAL, iqm
 
 
-def draw_finals(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row an arm: seeds as dots (open: without memory), interquartile mean with its 95 % interval."""
+    environment = answer.environment
     for row, (arm, color, dash) in enumerate(styled(environment)):
         finals = arm.finals
         if not len(finals):
             ax.text(0.02, row, "no finished run", transform=ax.get_yaxis_transform(), va="center", alpha=0.7)
             continue
-        low, high = iqm_interval(finals)
+        low, high = answer.arms[arm.name].interval
         jitter = row + 0.22 * np.linspace(-1, 1, len(finals)) if len(finals) > 1 else np.array([row])
         faces = "none" if dash == "--" else color
         ax.scatter(finals, jitter, s=26, facecolors=faces, edgecolors=color, lw=1.2, alpha=0.75)
@@ -37,7 +37,8 @@ def draw_finals(ax: Axes, environment: Environment, judged: dict[str, Any]) -> N
             ax.plot([low, high], [row, row], color=color, lw=2.2)
         ax.plot([float(iqm(finals))] * 2, [row - 0.3, row + 0.3], color=color, lw=3)
     # The random level is always shown: beside it differences too small to matter look small.
-    for label, value in (("random", judged["random_return"]), ("ceiling", judged["ceiling_return"])):
+    random = environment.random_returns
+    for label, value in (("random", random.mean() if len(random) else None), ("ceiling", environment.ceiling)):
         low, high = ax.dataLim.intervalx
         if value is not None and (label == "random" or low - 10 * (high - low) <= value <= high + 10 * (high - low)):
             ax.update_datalim([(value, 0)], updatey=False)
@@ -50,23 +51,27 @@ def draw_finals(ax: Axes, environment: Environment, judged: dict[str, Any]) -> N
     grid(ax, "x")
 
 
-def draw_effects(ax: Axes, environment: Environment, judged: dict[str, Any]) -> None:
+def draw_effects(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row an architecture: effect of its memory with 95 % (thin) and 90 % interval; shaded: too small to matter."""
-    known = _known(judged)
-    colors = {arm.name: color for arm, color, _ in styled(environment)}
-    rows = [(name, colors.get(name, COLORS[0]), entry) for name, entry in known.items()]
-    if len(known) > 1:
-        rows.append(("together", INK, judged["memory"]))
+    memory = answer.memory
+    colors = {arm.name: color for arm, color, _ in styled(answer.environment)}
+    rows = [
+        (name, colors.get(name, COLORS[0]), effect.estimate, effect.interval, pair.interval90, bool(pair.left_out))
+        for name, pair in memory.pairs.items()
+        if (effect := pair.effect)
+    ]
+    if len(rows) > 1:
+        rows.append(("together", INK, memory.effect or 0.0, memory.interval, NO_INTERVAL, False))
     ax.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=INK, alpha=0.09, lw=0)
     ax.axvline(0, color=INK, lw=1, alpha=0.7)
     place = ax.get_yaxis_transform()
-    for row, (_, color, entry) in enumerate(rows):
-        fade = 0.45 if entry.get("excluded") else 1
-        for ends, width in ((entry["ci"], 1.4), (entry.get("ci90", [None]), 4)):
-            if ends[0] is not None:
+    for row, (_, color, estimate, wide, narrow, left_out) in enumerate(rows):
+        fade = 0.45 if left_out else 1
+        for ends, width in ((wide, 1.4), (narrow, 4)):
+            if np.isfinite(ends[0]):
                 ax.plot(ends, [row, row], color=color, lw=width, alpha=fade, solid_capstyle="butt")
-        ax.scatter([entry["effect"]], [row], s=46, color=color, alpha=fade, zorder=3)
-        text = f"{number(entry['effect'])} {interval(entry['ci'])}"
+        ax.scatter([estimate], [row], s=46, color=color, alpha=fade, zorder=3)
+        text = f"{number(estimate)} {interval(wide)}"
         ax.text(1.03, row, text, transform=place, va="center", fontsize=9.5, alpha=fade)
     low, high = ax.dataLim.intervalx
     ax.set_xlim(min(low, -0.2) - 0.05, max(high, 0.2) + 0.05)
@@ -75,25 +80,28 @@ def draw_effects(ax: Axes, environment: Environment, judged: dict[str, Any]) -> 
     grid(ax, "x")
 
 
-def _known(judged: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {name: entry for name, entry in judged["memory"]["per_arm"].items() if entry["effect"] is not None}
+def _has_effects(answer: EnvironmentAnswer) -> bool:
+    return bool(answer.memory.pairs) and answer.scale is not None
 
 
-def _alt_finals(environment: Environment, judged: dict[str, Any]) -> str:
+def _alt_finals(answer: EnvironmentAnswer) -> str:
     rows = [
-        f"{arm.name} {float(iqm(arm.finals)):.3g} ({min(arm.finals):.3g} to {max(arm.finals):.3g})"
-        for arm in environment.arms.values()
-        if len(arm.finals)
+        f"{name} {one.iqm:.3g} ({min(one.arm.finals):.3g} to {max(one.arm.finals):.3g})"
+        for name, one in answer.arms.items()
+        if one.iqm is not None
     ]
-    return f"Final returns in {environment.name}, interquartile mean (range of seeds): {', '.join(rows) or 'none yet'}."
+    name = answer.environment.name
+    return f"Final returns in {name}, interquartile mean (range of seeds): {', '.join(rows) or 'none yet'}."
 
 
-def _alt_effects(environment: Environment, judged: dict[str, Any]) -> str:
+def _alt_effects(answer: EnvironmentAnswer) -> str:
     effects = [
-        f"{name} {number(entry['effect'])}, 95 % interval {number(entry['ci'][0])} to {number(entry['ci'][1])}"
-        for name, entry in _known(judged).items()
+        f"{effect.arm} {number(effect.estimate)}, 95 % interval {' to '.join(map(number, effect.interval))}"
+        for pair in answer.memory.pairs.values()
+        if (effect := pair.effect)
     ]
-    return f"Effect of memory in {environment.name}: {'; '.join(effects)}. Less than {SMALLEST_EFFECT:g} is negligible."
+    name = answer.environment.name
+    return f"Effect of memory in {name}: {'; '.join(effects)}. Less than {SMALLEST_EFFECT:g} is negligible."
 
 
 def _size_finals(environment: Environment) -> Size:
@@ -118,10 +126,10 @@ EFFECTS = Picture(
     "effects",
     "With memory minus without",
     "Each architecture minus its own memory-ablated twin: difference of mean final returns, 95 % (thin) and 90 % "
-    f"interval. Shaded: within {SMALLEST_EFFECT:g}, too small to matter: for 'not needed' an effect must surely end "
-    "below its upper end. Pale: left out of the verdict.",
+    f"interval. Shaded: up to {SMALLEST_EFFECT:g}, too small to matter. For 'not needed', an effect must surely "
+    "be below the upper end of the shaded range. Pale: left out of the verdict.",
     draw_effects,
     _alt_effects,
     _size_effects,
-    lambda environment, judged: bool(_known(judged)),
+    _has_effects,
 )

@@ -1,5 +1,5 @@
-"""Which knobs to turn when nothing learns: where exploration ends, and what was measured under other settings.
+"""Which knobs to change when nothing learns.
 
-`table` reads the measured funnels (measured.json, made by benchmarks/knobs.py), `stage` says where a funnel ends,
-`suggest` which settings move that stage and what is predicted of them.
+`table` reads the measured funnels (measured.json, made by benchmarks/knobs.py), `stage` finds where a funnel ends,
+`suggest` the settings that move that stage, `find` the knobs of an answer.
 """

@@ -1,11 +1,11 @@
-"""Where a funnel ends: the first milestone that hardly anybody reaches although the way there is open."""
+"""Where a funnel ends: the first milestone that hardly any agent reaches although many reach the one before."""
 
 from typing import NamedTuple
 
 RARE = 0.01
-"""Share of agents and episodes below which a milestone counts as not reached."""
+"""A milestone counts as not reached below this share of agents and episodes."""
 NARROW = 0.5
-"""Where every milestone is reached: the least share of those who could go on that do, below which a stage is narrow."""
+"""A stage is narrow if fewer than this share of the agents with the milestone before it reach it."""
 BEFORE = {
     "carbon": ("moved",),
     "oxygen": ("moved",),
@@ -18,7 +18,7 @@ BEFORE = {
     "heart_b_at_chest": ("moved",),
     "heart_deposited": ("heart_made", "heart_b_at_chest"),
 }
-"""Milestone -> those that it takes; one that is not named takes the one before it in the funnel."""
+"""Milestone -> the milestones that it needs; by default the one before it in the funnel."""
 
 
 class Stage(NamedTuple):
@@ -26,12 +26,12 @@ class Stage(NamedTuple):
     share: float
     """Share of agents and episodes that reach it."""
     before: str | None
-    """What it takes, of which fewest have it."""
+    """The needed milestone that the fewest agents reach."""
     before_share: float
 
 
 def stage(funnel: dict[str, float]) -> Stage | None:
-    """The first milestone below 1 %, else the narrowest one below a half of what it takes; None where none is."""
+    """The first milestone below 1 %, else the narrowest below a half of what it needs; None where there is none."""
     stages = [_stage(name, funnel) for name in funnel]
     rare = [one for one in stages if one.share < RARE]
     if rare:

@@ -1,4 +1,4 @@
-"""The measured table: the random policy's funnel and return under settings of knobs, shipped with the package."""
+"""The measured table: the funnel and the return of the random policy under different settings of knobs."""
 
 import json
 from functools import cache
@@ -19,6 +19,11 @@ class Row(NamedTuple):
     funnel: dict[str, float]
     """Milestone -> share of agents and episodes that reached it."""
 
+    @property
+    def last(self) -> float:
+        """Share that reaches the last milestone, which gives the reward."""
+        return list(self.funnel.values())[-1]
+
 
 class Table(NamedTuple):
     episodes: int
@@ -26,13 +31,14 @@ class Table(NamedTuple):
     """Day of the measurement, YYYY-MM-DD."""
     defaults: dict[str, Knobs]
     rows: dict[str, list[Row]]
-    """Environment -> its settings; the first is that of the defaults."""
+    """Environment -> its settings; the first are the defaults."""
 
 
 @cache
 def measured() -> Table:
     data = json.loads((Path(__file__).parent / "measured.json").read_text())
-    defaults, rows = data["defaults"], {}
+    defaults: dict[str, Knobs] = data["defaults"]
+    rows: dict[str, list[Row]] = {}
     for row in data["rows"]:
         knobs = {**defaults[row["env"]], **row["knobs"]}
         rows.setdefault(row["env"], []).append(Row(knobs, row["mean"], row["stderr"], row["funnel"]))
@@ -40,12 +46,12 @@ def measured() -> Table:
 
 
 def turned(before: Knobs, after: Knobs) -> Knobs:
-    """The knobs of `after` that have another value than in `before`."""
+    """The knobs of `after` whose value is not that of `before`."""
     return {key: value for key, value in after.items() if before.get(key) != value}
 
 
-def word(knobs: Knobs) -> str:
-    """Knobs as one types them: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
+def as_overrides(knobs: Knobs) -> str:
+    """Knobs as KEY=VALUE overrides: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
     return " ".join(f"{key}={_text(value)}" for key, value in knobs.items())
 
 

@@ -1,26 +1,25 @@
-"""Where the runs came from, and in what they differ: a comparison of unlike things should be seen."""
+"""Where the runs came from, and in what they differ."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from memexp.analysis.formatting import counted, short_count
+from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
+from memexp.formatting import counted, short_count
 
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
-"""Versions that the page shows; provenance.json of each run has all."""
-NAMED = 3
-"""Most runs that are named where runs differ."""
+"""Packages whose versions the page shows; provenance.json of each run has all."""
 
 
 class Row(NamedTuple):
     name: str
     value: str
     differs: bool = False
-    """Whether runs that are compared with one another have different values."""
+    """Whether the runs have different values."""
 
 
 def provenance(seeds: Sequence[Seed]) -> list[Row]:
-    """What the runs ran on, one row a fact; where runs differ, which have what."""
+    """One row a fact about the runs; where runs differ, each value with its runs."""
     records = [seed.provenance for seed in seeds]
     facts = {
         "commit": [_commit(record) for record in records],
@@ -46,7 +45,7 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
 
 
 def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
-    """The value that all runs share, or each value with the runs that have it, the most frequent first."""
+    """The value that all runs share, or each value with its runs, the most frequent first."""
     runs: dict[str, list[str]] = {}
     for value, seed in zip(values, seeds, strict=True):
         if value:
@@ -55,19 +54,19 @@ def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
         return Row(name, "".join(runs))
     first, *rest = sorted(runs.items(), key=lambda item: -len(item[1]))
     parts = [f"{first[0]} ({counted(len(first[1]), 'run')})"]
-    parts += [f"{value} ({counted(len(names), 'run')}: {_names(names)})" for value, names in rest]
+    parts += [f"{value} ({counted(len(names), 'run')}: {names_text(names)})" for value, names in rest]
     return Row(name, "; ".join(parts), differs=True)
 
 
 def _packages(known: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
-    """'name version' of the main packages that all runs share, and the names of those in which runs differ."""
+    """'name version' of the main packages with one version, and the names of all packages with several."""
     versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
     equal = [f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1]
     return equal, [name for name, found in versions.items() if len(found) > 1]
 
 
 def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[str, list[str | None]]:
-    """Packages in which runs differ, those that split the runs alike as one fact: name -> value of each run."""
+    """Packages in which runs differ: name -> value of each run. Packages that split the runs alike are one fact."""
     alike: dict[tuple[str | None, ...], list[str]] = {}
     for name in unequal:
         values = [one.get(name, "absent") if one else None for one in packages]
@@ -85,10 +84,6 @@ def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[
 def _commit(record: dict) -> str | None:
     commit = record.get("commit")
     return f"{commit[:10]}{' with uncommitted changes' if record.get('dirty') else ''}" if commit else None
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
 
 
 def _counted(words: Sequence[str]) -> str:

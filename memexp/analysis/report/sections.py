@@ -1,150 +1,169 @@
-"""The answer in words, table by table: what both the page and the appendix are filled with."""
+"""The answer about one environment as text, table by table: what the page and the appendix are filled with."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from memexp.analysis.formatting import counted, dollars, duration, interval, number, share, short_count, title_of
-from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.timing import dollars_for
+from memexp.analysis.answer import ArmAnswer, EnvironmentAnswer
+from memexp.analysis.convergence import ConvergenceKind
+from memexp.analysis.forecast import Forecast
+from memexp.analysis.formatting import hours_text, interval, kind_text, number, title_of
+from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.table import as_overrides
+from memexp.analysis.learning import LearningState
+from memexp.analysis.recommendations import KNOB_NAMES, next_steps
+from memexp.analysis.seeds import Arm
+from memexp.analysis.sentences import (
+    convergence_text,
+    forecast_text,
+    knob_text,
+    learning_text,
+    left_out_text,
+    memory_text,
+    plan_text,
+    stage_text,
+    suggestion_text,
+    sweep_text,
+    until_answered_text,
+)
+from memexp.analysis.sequential_plan import Plan
+from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
+from memexp.formatting import counted, dollars, percent, short_count
 
-LEARNING_STATES = {"too_early": "too early to tell", "not_learned": "not learned"}
+LEARNING_STATES = {LearningState.TOO_EARLY: "too early to tell", LearningState.NOT_LEARNED: "not learned"}
 
 
-def section(environment: Environment, judged: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is said about one environment, pictures aside."""
-    memory, arms = judged["memory"], judged["arms"].values()
+def section(answer: EnvironmentAnswer) -> dict[str, Any]:
+    """Everything that is said about one environment, without the pictures."""
+    environment, memory, arms = answer.environment, answer.memory, answer.arms.values()
+    random = environment.random_returns
+    converged = sum(arm.convergence.verdict is ConvergenceKind.CONVERGED for arm in arms)
     return {
+        "answer": answer,
         "name": environment.name,
-        "title": title_of(environment.name, judged),
-        "memory": memory,
-        "effect": number(memory["effect"]) if memory["effect"] is not None else "",
-        "effect_ci": interval(memory["ci"]) if memory["effect"] is not None else "",
-        "learned": f"{_count(arms, 'learning', 'learned')} of {counted(len(arms), 'arm')}",
-        "converged": f"{_count(arms, 'convergence', 'converged')} of {counted(len(arms), 'arm')}",
-        "fastest": _fastest(judged),
-        "arms": [_arm(arm, judged) for arm in environment.arms.values()],
-        "costs": [_cost(arm, judged["sequential"]["per_arm"][arm.name]) for arm in environment.arms.values()],
-        "spent": spent_words(list(environment.arms.values())),
-        "needed": _needed(judged),
+        "title": title_of(environment.name, memory.verdict.kind),
+        "verdict": memory.verdict.kind,
+        "reason": memory_text(memory),
+        "effect": number(memory.effect) if memory.effect is not None else "",
+        "effect_ci": interval(memory.interval),
+        "random": f"{random.mean():.3g}" if len(random) else "not measured",
+        "ceiling": "not known" if environment.ceiling is None else f"{environment.ceiling:.3g}",
+        "learned": f"{sum(arm.learning.learned for arm in arms)} of {counted(len(arms), 'arm')}",
+        "converged": f"{converged} of {counted(len(arms), 'arm')}",
+        "fastest": _fastest(answer),
+        "arms": [_arm(one, answer) for one in arms],
+        "costs": [_cost(arm, answer.plans[name]) for name, arm in environment.arms.items()],
+        "spent": spent_text(list(environment.arms.values())),
+        "needed": _needed(answer),
         "budget": short_count(environment.budget),
-        "judged": judged,
-        "more": _more(memory),
-        "knobs": _knobs(judged["knobs"]),
+        "more": _more(answer),
+        "knobs": _knobs(answer.knobs),
+        "next": next_steps(answer),
+        "notes": environment.notes,
     }
 
 
-def _count(arms: Any, question: str, verdict: str) -> int:
-    return sum(arm[question]["verdict"] == verdict for arm in arms)
-
-
-def _fastest(judged: dict[str, Any]) -> str:
-    """'S~, 12k steps' for the arm with the lowest median time to solve."""
-    medians = {name: arm["time"]["agent_steps"]["median"] for name, arm in judged["arms"].items()}
+def _fastest(answer: EnvironmentAnswer) -> str:
+    """'S~: 12k steps' for the arm with the lowest median time to solve."""
+    medians = {name: one.time.median.estimate for name, one in answer.arms.items()}
     known = {name: steps for name, steps in medians.items() if steps is not None}
     if not known:
         return "no arm in half of its seeds"
     first = min(known, key=lambda name: known[name])
-    took = judged["arms"][first]["time"]
-    price = f", {dollars(took['dollars'])}" if took["dollars"] is not None else ""
-    return (
-        f"{first}: {short_count(known[first])} steps"
-        + (f", {duration(took['hours'])}" if took["hours"] else "")
-        + price
-    )
+    took = answer.arms[first].time
+    parts = [f"{first}: {short_count(known[first])} steps"]
+    parts += [hours_text(took.hours)] if took.hours else []
+    parts += [dollars(took.dollars)] if took.dollars is not None else []
+    return ", ".join(parts)
 
 
-def _arm(arm: Arm, judged: dict[str, Any]) -> dict[str, Any]:
-    """One line of the verdict table."""
-    row = judged["arms"][arm.name]
-    effect = judged["memory"]["per_arm"].get(arm.name) or {}
-    final, settled, learning = row["final"], row["convergence"], row["learning"]
+def _arm(one: ArmAnswer, answer: EnvironmentAnswer) -> dict[str, Any]:
+    """One line of the table of verdicts."""
+    arm, settled, (low, high) = one.arm, one.convergence, one.interval
+    at, gap = settled.at_agent_steps, arm.worst.max_gap if arm.worst else None
     return {
         "name": arm.name,
         "twin": arm.info.memory == "off",
-        "seeds": counted(row["seeds"], "seed") + (f", {len(arm.partial)} unfinished" if arm.partial else ""),
-        "final": "–" if final["iqm"] is None else f"{final['iqm']:.3g}",
-        "final_ci": "" if final["ci"][0] is None else f"[{final['ci'][0]:.3g}, {final['ci'][1]:.3g}]",
-        "normalized": "" if final["normalized"] is None else f"{final['normalized']:.0%} of the way",
-        "learning": learning,
-        "learned": LEARNING_STATES.get(learning.get("state", learning["verdict"]), learning["verdict"]),
-        "convergence": settled,
-        "settled": f"at {short_count(settled['at_agent_steps'])}" if settled["at_agent_steps"] is not None else "",
-        **_effect(effect),
-        **_time(row),
-        "consistent": {True: "yes", False: "NO", None: "not measured"}[row["consistent"]],
-        "gap": "" if row["max_logprob_gap"] is None else f"{row['max_logprob_gap']:.1e}",
-        "forecast": _forecast(settled),
+        "seeds": counted(len(arm.seeds), "seed") + (f", {len(arm.partial)} unfinished" if arm.partial else ""),
+        "final": "–" if one.iqm is None else f"{one.iqm:.3g}",
+        "final_ci": "" if low != low else f"[{low:.3g}, {high:.3g}]",
+        "normalized": "" if one.normalized is None else f"{one.normalized:.0%} of the way",
+        "learning": one.learning.verdict,
+        "learning_reason": learning_text(one.learning),
+        "learned": LEARNING_STATES.get(one.learning.state, one.learning.state),
+        "convergence": settled.verdict,
+        "convergence_reason": convergence_text(settled),
+        "settled": f"at {short_count(at)}" if at is not None else "",
+        **_effect(arm.name, answer),
+        **_time(one),
+        "consistent": {True: "yes", False: "NO", None: "not measured"}[arm.consistent],
+        "gap": "" if gap is None else f"{gap:.1e}",
+        "forecast": _forecast_text(settled.forecast) if settled.change else "",
     }
 
 
-def _effect(entry: dict[str, Any]) -> dict[str, str]:
-    known = entry.get("effect") is not None
+def _effect(name: str, answer: EnvironmentAnswer) -> dict[str, str]:
+    """The effect of the arm's memory; empty texts for an arm without."""
+    pair, left_out = answer.memory.pairs.get(name), answer.memory.left_out.get(name)
+    effect = pair.effect if pair else None
+    verdict = answer.memory.kind_of(name)
     return {
-        "effect": number(entry["effect"]) if known else "",
-        "effect_ci": interval(entry["ci"]) if known else "",
-        "effect_p": f"Holm p {entry['p_holm']:.2g}" if entry.get("p_holm") is not None else "",
-        "effect_verdict": (entry.get("verdict") or "").replace("_", " "),
-        "excluded": entry.get("excluded") or "",
+        "effect": number(effect.estimate) if effect else "",
+        "effect_ci": interval(effect.interval) if effect else "",
+        "effect_p": f"Holm p {pair.p_holm:.2g}" if pair and not left_out else "",
+        "effect_verdict": kind_text(verdict) if verdict else "",
+        "excluded": left_out_text(left_out) if left_out else "",
     }
 
 
-def _time(row: dict[str, Any]) -> dict[str, str]:
-    took, steps = row["time"], row["time"]["agent_steps"]
-    parts = [f"{row['seeds'] - steps['censored']} of {counted(row['seeds'], 'seed')}"] if row["seeds"] else []
-    parts += [duration(took["hours"])] if took["hours"] is not None else []
-    parts += [dollars(took["dollars"])] if took["dollars"] is not None else []
-    median = steps["median"]
+def _time(one: ArmAnswer) -> dict[str, str]:
+    took, n = one.time, len(one.arm.seeds)
+    parts = [f"{n - took.censored} of {counted(n, 'seed')}"] if n else []
+    parts += [hours_text(took.hours)] if took.hours is not None else []
+    parts += [dollars(took.dollars)] if took.dollars is not None else []
+    median = took.median.estimate
     return {"steps": "not reached" if median is None else f"{short_count(median)} steps", "reached": " · ".join(parts)}
 
 
-def _forecast(settled: dict[str, Any]) -> str:
-    forecast = settled["forecast"]
-    if not forecast:
-        return settled["forecast_reason"] or ""
-    gain = f"{number(forecast['gain'])} {interval(forecast['ci'])}"
-    return f"{forecast['family']} curve: {gain} of the scale by {short_count(forecast['until'])} steps"
+def _forecast_text(forecast: Any) -> str:
+    if not isinstance(forecast, Forecast):
+        return forecast_text(forecast)
+    gain = f"{number(forecast.gain)} {interval(forecast.ci)}"
+    return f"{forecast.family} curve: {gain} of the scale by {short_count(forecast.until)} steps"
 
 
-def _more(memory: dict[str, Any]) -> list[str]:
-    """Sentences on what the effect is compared with, where it is known."""
-    found = []
-    ratio = memory["oracle_ratio"] if memory["verdict"] != "undecided" else None
-    if ratio and ratio["estimate"] is not None:
+def _more(answer: EnvironmentAnswer) -> list[str]:
+    """Sentences about the effect of memory: how much full sight would bring, and the shortest memory."""
+    found: list[str] = []
+    memory, ratio = answer.memory, answer.memory.oracle_ratio
+    if ratio and memory.verdict.kind is not MemoryKind.UNDECIDED:
+        low, high = ratio.interval
+        ends = "" if low != low else f" (95 % interval {low:.0%} to {high:.0%})"
         found.append(
-            f"Memory brings {ratio['estimate']:.0%}{_percent(ratio['ci'])} of what full sight would bring beyond "
-            "a policy without memory."
+            f"Memory brings {ratio.estimate:.0%}{ends} of what full sight would bring beyond a policy without memory."
         )
-    return found + [f"Arms {', '.join(one['arms'])}: {one['reason']}." for one in memory["shortest"]]
+    return found + [f"Arms {', '.join(sweep.arms)}: {sweep_text(sweep)}." for sweep in memory.sweeps]
 
 
-def _percent(ends: list[float | None]) -> str:
-    """' (95 % interval 59% to 67%)'; nothing where it is not known."""
-    low, high = ends
-    return "" if low is None or high is None else f" (95 % interval {low:.0%} to {high:.0%})"
-
-
-def _knobs(knobs: list[dict[str, Any]]) -> dict[str, Any]:
-    """What to turn: the measured settings as one table of funnels, the others as words."""
-    measured = [knob for knob in knobs if "words" in knob]
-    names = list(measured[0]["before"]) if measured else []
-    funnels = [("as it was measured", "", measured[0]["before"])] if measured else []
-    funnels += [(knob["words"], knob["why"], knob["predicted"]) for knob in measured]
+def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:
+    """The measured settings as one table of funnels, the other knobs as text."""
+    measured = [knob.suggestion for knob in knobs if knob.suggestion]
+    names = list(measured[0].before.funnel) if measured else []
+    funnels = [("as it was measured", "", one.before.funnel) for one in measured[:1]]
+    funnels += [(as_overrides(one.settings), suggestion_text(one), one.predicted.funnel) for one in measured]
     return {
-        "ends": measured[0]["ends"] if measured else "",
+        "ends": stage_text(measured[0]) if measured else "",
         "milestones": names,
         "rows": [
-            {"words": words, "why": why, "shares": [share(funnel[name]) if name in funnel else "–" for name in names]}
-            for words, why, funnel in funnels
+            {"setting": setting, "why": why, "shares": [percent(funnel[n]) if n in funnel else "–" for n in names]}
+            for setting, why, funnel in funnels
         ],
-        "others": [(_named(knob), knob["because"]) for knob in knobs if "words" not in knob],
+        "others": [
+            (KNOB_NAMES[knob.cause] + (f"={count_name(knob.steps)}" if knob.steps else ""), knob_text(knob))
+            for knob in knobs
+            if not knob.suggestion
+        ],
     }
-
-
-def _named(knob: dict[str, Any]) -> str:
-    """'steps=2m'; the knob alone where no value is known."""
-    if knob["value"] is None:
-        return knob["knob"]
-    return f"{knob['knob']}={count_name(knob['value']) if knob['knob'] == 'steps' else knob['value']}"
 
 
 # Cost.
@@ -155,51 +174,41 @@ def spent_hours(arm: Arm) -> float:
     return sum(seed.reached / seed.rate / 3600 for seed in (*arm.seeds, *arm.partial) if seed.rate)
 
 
-def _cost(arm: Arm, action: dict[str, Any]) -> dict[str, str]:
-    """One line of the cost table: what the arm's runs took, and what those that have not finished still take."""
+def _cost(arm: Arm, plan: Plan) -> dict[str, str]:
+    """One line of the table of costs: what the arm's runs took, and what those that are not finished still take."""
     seeds = [*arm.seeds, *arm.partial]
     rates = sorted(seed.rate for seed in seeds if seed.rate)
-    hours, left = spent_hours(arm), _hours_left(arm)
+    rate = rates[len(rates) // 2] if rates else None
+    hours, steps = spent_hours(arm), sum(max(0, arm.budget - seed.reached) for seed in arm.partial)
+    left = steps / rate / 3600 if rate and steps else None
+    new = plan.seeds
     return {
         "name": arm.name,
         "runs": str(len(seeds)),
         "agent_steps": short_count(sum(seed.reached for seed in seeds)),
-        "rate": f"{short_count(rates[len(rates) // 2])}/s" if rates else "–",
-        "spent": duration(hours) if rates else "–",
-        "spent_dollars": dollars(dollars_for(arm, hours)),
-        "left": duration(left) if left else "–",
-        "left_dollars": dollars(dollars_for(arm, left)) if left else "–",
-        "action": _next_action(action),
-        "because": action["because"],
+        "rate": f"{short_count(rate)}/s" if rate else "–",
+        "spent": hours_text(hours) if rates else "–",
+        "spent_dollars": dollars(arm.dollars_for(hours)),
+        "left": hours_text(left),
+        "left_dollars": dollars(arm.dollars_for(left)) if left else "–",
+        "action": f"run {counted(len(new), 'seed')}: {', '.join(map(str, new))}" if new else plan.action,
+        "because": plan_text(plan),
     }
 
 
-def _hours_left(arm: Arm) -> float | None:
-    """Hours that unfinished runs still take, one after the other, at the arm's rate."""
-    rates = sorted(seed.rate for seed in (*arm.seeds, *arm.partial) if seed.rate)
-    steps = sum(max(0, arm.budget - seed.reached) for seed in arm.partial)
-    return steps / rates[len(rates) // 2] / 3600 if rates and steps else None
-
-
-def spent_words(arms: list[Arm]) -> str:
+def spent_text(arms: Sequence[Arm]) -> str:
     """'3.2 h, $4.10' over all runs; 'at least $4.10' where the price of some is not known."""
     hours = {arm.name: spent_hours(arm) for arm in arms}
-    prices = [price for arm in arms if (price := dollars_for(arm, hours[arm.name])) is not None]
+    prices = [price for arm in arms if (price := arm.dollars_for(hours[arm.name])) is not None]
     least = "at least " if len(prices) < sum(spent > 0 for spent in hours.values()) else ""
-    return duration(sum(hours.values())) + (f", {least}{dollars(sum(prices))}" if prices else "")
+    return hours_text(sum(hours.values())) + (f", {least}{dollars(sum(prices))}" if prices else "")
 
 
-def _needed(judged: dict[str, Any]) -> str:
-    """What is still needed until the question is answered, or why nothing is."""
-    needed = judged["until_answered"]
-    parts = [counted(int(needed["runs"]), "run")] if needed["runs"] else []
-    parts += [f"{short_count(needed['agent_steps'])} agent steps"] if needed["agent_steps"] else []
-    parts += [duration(needed["hours"])] if needed["hours"] else []
-    parts += [dollars(needed["dollars"])] if needed["dollars"] else []
-    return ", ".join(parts) or needed["reason"]
-
-
-def _next_action(action: dict[str, Any]) -> str:
-    """'run 2 seeds: 5, 6', 'stop', 'wait'."""
-    seeds = action["seeds"]
-    return f"run {counted(len(seeds), 'seed')}: {', '.join(map(str, seeds))}" if seeds else action["action"]
+def _needed(answer: EnvironmentAnswer) -> str:
+    """What is needed until the question is answered, or why nothing is."""
+    needed = answer.until_answered.total
+    parts = [counted(needed.runs, "run")] if needed.runs else []
+    parts += [f"{short_count(needed.agent_steps)} agent steps"] if needed.agent_steps else []
+    parts += [hours_text(needed.hours)] if needed.hours else []
+    parts += [dollars(needed.dollars)] if needed.dollars else []
+    return ", ".join(parts) or until_answered_text(answer.until_answered, answer.memory.verdict.kind)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexp.config import UsageError, count_name, did_you_mean, parse_count
-from memexp.cortex.pattern import remembers
 from memexp.launch.plan.matrix import TEMPLATE_KEYS, Matrix, as_list, naming
 from memexp.launch.plan.recipe import find_recipe, resolve
 from memexp.launch.plan.run_spec import RunSpec, make_spec, word_text
+from memexp.pattern import remembers
 
 KEYS = ("env", "arch", "arm", "memory", "steps", "seed")
 """What `exclude` and --select may ask of a cell."""

@@ -18,12 +18,12 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from memexp.config import UsageError, count_name, did_you_mean
-from memexp.cortex.pattern import remembers
 from memexp.launch import LaunchError
 from memexp.launch.launch import Options, check_options, machines, read_matrix, send
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix, naming
 from memexp.launch.plan.run_spec import RunSpec, word_text
+from memexp.pattern import remembers
 from memexp.runs import Run
 from memexp.runs.status import State, state_of
 
@@ -45,7 +45,7 @@ class Pilot(Protocol):
     def learns(self) -> bool: ...
 
     @property
-    def words(self) -> str: ...
+    def text(self) -> str: ...
 
 
 Suggest = Callable[[str, Knobs], Sequence[Knobs]]
@@ -227,7 +227,7 @@ def _tell(ranked: Sequence[Pilot], promoted: Sequence[str], say: Callable[[str],
     """How the settings did, the best first, and which of them go on."""
     for place, pilot in enumerate(ranked, 1):
         on = " -> goes on" if pilot.setting in promoted else ""
-        say(f"  {place}. {pilot.setting}: {pilot.words}{on}")
+        say(f"  {place}. {pilot.setting}: {pilot.text}{on}")
     if promoted:
         say(f"  what learns first goes on, then what gains most; {AS_IS} always does, for comparison")
 

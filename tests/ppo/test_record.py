@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from helpers.training import tiny
 
-from memexp.ppo import progress as module
-from memexp.ppo.progress import counting
+from memexp.ppo import record as module
+from memexp.ppo.record import counting
 from memexp.ppo.train import train
 
 
@@ -43,4 +43,4 @@ def test_a_run_tells_how_far_the_measuring_of_levels_is(monkeypatch, capsys):
     monkeypatch.setattr(module, "FIRST_S", -1.0)
     monkeypatch.setattr(module, "EVERY_S", 0.0)
     assert train(tiny(run="maze")).status == "completed"
-    assert "measuring the player 'random': 8 of 8 episodes" in capsys.readouterr().out
+    assert "measuring the policy 'random': 8 of 8 episodes" in capsys.readouterr().out

@@ -14,6 +14,9 @@ TOKENS: dict[str, str] = {
 }
 """Token -> its cell. The longest matching token is read first, so "Ag" is never read as "A" and "g"."""
 
+ATTENTION = {"X", "X^"}
+"""Tokens that attend to the last `mem_len` steps. All other tokens keep a state."""
+
 Pattern = str | list[str]
 
 
@@ -40,8 +43,12 @@ def parse_pattern(pattern: str) -> list[str]:
     return tokens
 
 
+def tokens_in(pattern: Pattern) -> set[str]:
+    """The tokens of all columns of a pattern. Raises ValueError as `parse_pattern` does."""
+    columns = [pattern] if isinstance(pattern, str) else pattern
+    return {token for column in columns for token in parse_pattern(column)}
+
+
 def remembers(pattern: Pattern, mem_len: int) -> bool:
     """Whether a stack of this pattern has a memory: X and X^ have none if mem_len is 0, all other tokens always do."""
-    columns = [pattern] if isinstance(pattern, str) else pattern
-    tokens = {token for column in columns for token in parse_pattern(column)}
-    return mem_len > 0 or not tokens <= {"X", "X^"}
+    return mem_len > 0 or not tokens_in(pattern) <= ATTENTION

@@ -4,15 +4,15 @@ import signal
 
 import pytest
 
-from memexp.ppo.signals import Stop, Stopped
+from memexp.ppo.shutdown import Stopped, StopSignal
 
 
 def test_a_signal_is_noted_or_raised_at_once_and_one_that_came_before_is_raised_too():
-    with Stop() as stop:
-        with stop.at_once(False):
+    with StopSignal() as stop:
+        with stop.interrupts(False):
             signal.raise_signal(signal.SIGTERM)
-        assert stop.asked
-        with pytest.raises(Stopped), stop.at_once(True):
+        assert stop.requested
+        with pytest.raises(Stopped), stop.interrupts(True):
             pytest.fail("what would not end in time was begun")
-    with Stop() as stop, pytest.raises(Stopped), stop.at_once(True):
+    with StopSignal() as stop, pytest.raises(Stopped), stop.interrupts(True):
         signal.raise_signal(signal.SIGTERM)

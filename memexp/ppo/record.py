@@ -1,0 +1,230 @@
+"""The record of a run: run.json and its companions before the first update, then metrics, episodes and progress."""
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from memexp.config import count_name
+from memexp.envs.base import Episodes, concatenated, episode_means
+from memexp.envs.config import GRID_GAMES, SCRIPTED
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import Ranks
+from memexp.ppo.reference import Reference, reference
+from memexp.ppo.trainer import Trainer
+from memexp.runs import Run, RunInfo
+from memexp.runs.provenance import provenance
+from memexp.runs.wandb_sink import WandbSink
+
+EVERY_S = 10.0
+"""Seconds between two printed lines when the output is no terminal."""
+FIRST_S = 2.0
+"""Seconds until the first line about a measurement."""
+_LEVELS = {"random_return", "random_funnel", "ceiling_return", "memoryless_return", "oracle_return"}
+"""Fields of RunInfo that are measured before the first update."""
+
+
+class RunRecord:
+    """Metrics and episodes of a run: in its directory, at W&B, and on the terminal. Enter it around the training.
+
+    Every rank has one. Only the first rank's writes and shows anything; the others print warnings.
+    """
+
+    def __init__(self, run: Run, config: TrainConfig, ranks: Ranks):
+        self.run, self.config, self.ranks = run, config, ranks
+        self.display = Display(config, ranks)
+        self.wandb: WandbSink | None = None
+        self._contexts = ExitStack()
+        self._part = 0  # number of the next part of episodes.parquet
+        self._episodes: list[Episodes] = []  # of the next part
+        self._earlier_s = 0.0  # seconds trained by earlier processes
+        self._started = time.monotonic()
+        self._last = self.wall_s(), 0  # wall seconds and agent steps of the latest metrics
+
+    def __enter__(self) -> "RunRecord":
+        self._contexts.enter_context(self.display)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._contexts.__exit__(*error)
+
+    def wall_s(self) -> float:
+        """Seconds trained so far by all processes of the run."""
+        return self._earlier_s + time.monotonic() - self._started
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint needs to continue the record."""
+        return {"part": self._part, "wall_s": self.wall_s()}
+
+    def resume(self, state: dict[str, Any] | None, agent_steps: int) -> None:
+        """Continue after `agent_steps` from the `state` of a checkpoint, and delete what was recorded later.
+
+        Without a state the record begins anew.
+        """
+        if state:
+            self._part, self._earlier_s = state["part"], state["wall_s"]
+            self._last = self.wall_s(), agent_steps
+        if self.ranks.is_first:
+            self.run.rewind(agent_steps, self._part)
+
+    def begin(self, trainer: Trainer, argv: list[str]) -> None:
+        """Write config.yaml, provenance.json and run.json. Takes minutes if reference levels are not known yet."""
+        if not self.ranks.is_first:
+            return
+        config, device = self.config, self.ranks.device
+        hardware = f"{os.cpu_count()}-core CPU"
+        if device.type == "cuda":
+            hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
+        self.run.write_config(config.model_dump())
+        self.run.write_provenance(provenance(argv, str(device), self.ranks.world_size))
+        self.run.write_info(
+            RunInfo(
+                run=self.run.name,
+                matrix=config.labels.matrix,
+                env=config.labels.env or config.env.name,
+                arm=config.arm,
+                pattern=config.cortex.pattern,
+                mem_len=config.cortex.mem_len,
+                memory=config.cortex.memory,
+                seed=config.seed,
+                recipe=config.recipe,
+                total_timesteps=config.trainer.total_timesteps,
+                hardware=config.labels.hardware or hardware,
+                price_per_hour=config.labels.price_per_hour,
+                memory_span=trainer.env.memory_span,
+                num_actions=trainer.env.num_actions or None,
+                **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
+            )
+        )
+
+    def open_wandb(self) -> None:
+        """Begin to mirror the metrics at W&B, after run.json is written."""
+        if self.ranks.is_first:
+            sink = WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump())
+            self.wandb = self._contexts.enter_context(sink)
+
+    def line(self, agent_steps: int, metrics: dict[str, float], episodes: Episodes) -> dict[str, Any]:
+        """One line of metrics: steps, seconds, rate, means over finished `episodes` (which are kept), and `metrics`."""
+        wall_s = self.wall_s()
+        (wall_then, steps_then), self._last = self._last, (wall_s, agent_steps)
+        if len(episodes):
+            self._episodes.append(episodes | {"agent_steps": np.full(len(episodes["return"]), agent_steps)})
+        rate = (agent_steps - steps_then) / max(wall_s - wall_then, 1e-9)
+        return {"agent_steps": agent_steps, "wall_s": wall_s, "sps": rate} | episode_means(episodes) | metrics
+
+    def log(self, line: dict[str, Any]) -> None:
+        """Append `line` to metrics.jsonl, send it to W&B and show it."""
+        if self.ranks.is_first:
+            self.run.append_metrics(line)
+            assert self.wandb
+            self.wandb.log(line)
+            self.display.show(line)
+
+    def save(self) -> None:
+        """Order metrics and episodes so far to the disk; a checkpoint that is written later never knows more."""
+        if self.ranks.is_first:
+            self.run.sync_metrics()
+        if self._episodes:
+            if self.ranks.is_first:
+                self.run.append_episodes(self._part, concatenated(self._episodes))
+            self._part += 1
+            self._episodes = []
+
+
+def reference_levels(
+    run: Run, config: TrainConfig, ceiling: float | None, print_line: Callable[[str], None]
+) -> dict[str, Any]:
+    """Returns of policies that do not learn: from run.json, else measured.
+
+    The random policy is measured with the run's seed, so that seeds show its spread; scripted ones with one seed for
+    all runs.
+    """
+    plan, env = config.evaluation, config.env
+
+    def measured(player: str, episodes: int, seed: int) -> Reference:
+        on_progress = counting(print_line, f"measuring the policy '{player}'", episodes, "episodes")
+        return reference(env, player, episodes, seed, on_progress)
+
+    levels: dict[str, Any] = {"ceiling_return": ceiling}
+    if run.exists():
+        levels |= run.info.model_dump(include=_LEVELS, exclude_none=True)
+    if plan.random_episodes and "random_return" not in levels:
+        random = measured("random", plan.random_episodes, config.seed)
+        levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
+    if plan.reference_episodes and env.name in GRID_GAMES and "oracle_return" not in levels:
+        print_line(f"measuring scripted policies, {plan.reference_episodes} episodes each (once for these knobs)")
+        means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]
+        # A policy that sees more can do what one that sees less does: its level is at least as high.
+        memoryless, memory, oracle = itertools.accumulate(means, max)
+        levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
+        levels["ceiling_return"] = levels["ceiling_return"] or memory
+    return levels
+
+
+def counting(print_line: Callable[[str], None], what: str, total: int, unit: str) -> Callable[[float], None]:
+    """A function of how many of `total` are done. It prints them with rate and time left, every EVERY_S at most."""
+    began = printed = time.monotonic()
+
+    def show(done: float) -> None:
+        nonlocal printed
+        now = time.monotonic()
+        if now - printed >= (FIRST_S if printed == began else EVERY_S):
+            printed, rate = now, done / (now - began)
+            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            print_line(f"{what}: {done:,.0f} of {total} {unit}, {rate:.3g} a second{left}")
+
+    return show
+
+
+class Display:
+    """Shows a run's steps, rate, return and time left: a live bar on a terminal, else a line every ten seconds.
+
+    Enter it around the training.
+    """
+
+    def __init__(self, config: TrainConfig, ranks: Ranks):
+        self._run, self._total = config.run, config.trainer.total_timesteps
+        self._console = Console(file=sys.stdout, soft_wrap=True)
+        self._prefix = "" if ranks.is_first else f"rank {ranks.rank}: "
+        self._last = 0.0
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (self._console.is_terminal and ranks.is_first),
+        )
+        self._task = self._bar.add_task(str(self._run), total=self._total, numbers="")
+
+    def __enter__(self) -> "Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._bar.stop()
+
+    def print_line(self, text: str) -> None:
+        """Print a line that stays, also above the bar."""
+        self._console.print(self._prefix + text, highlight=False, markup=False)
+
+    def show(self, metrics: dict[str, Any]) -> None:
+        """Show the metrics of an update."""
+        steps, rate = metrics["agent_steps"], metrics["sps"]
+        score = f"return {metrics['episode/return']:.3f}" if "episode/return" in metrics else "no episode ended"
+        numbers = f"{steps:,}/{count_name(self._total)} steps, {rate:,.0f} steps/s, {score}"
+        if self._console.is_terminal:
+            self._bar.update(self._task, completed=steps, numbers=numbers)
+        elif time.monotonic() - self._last >= EVERY_S or steps >= self._total:
+            self._last = time.monotonic()
+            left = max(0, self._total - steps) / max(rate, 1e-9)
+            self.print_line(f"{self._run}: {numbers}, {left:,.0f} s left")
