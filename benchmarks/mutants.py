@@ -39,7 +39,7 @@ AREAS = {
     "memexp/curriculum": "tests/curriculum",
     "memexp/launch": "tests/launch tests/test_cli.py",
 }
-LAUNCH = ("submit", "queue", "cost", "status", "submissions", "attempts", "control", "state")
+LAUNCH = ("submit", "queue", "cost", "status", "submissions", "attempts", "control", "targets")
 """Of memexp/launch: modules whose name holds one of these."""
 LEFT_OUT = ("memexp/ppo/cuda_rollout.py", "memexp/analysis/figures/", "memexp/launch/status/monitor/")
 """Needs a GPU; draws pictures and screens, which are judged by looking at them."""

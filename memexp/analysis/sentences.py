@@ -41,8 +41,8 @@ MEMORY_TEXTS = {
     "the task in {rate} of the runs.",
     MemoryCause.SOLVED_WITH_MEMORY_ALONE: "With memory, at least {solved} {way} is reached by {arms}. Without memory, "
     "{memoryless}, which is the best. Memory adds {effects}.",
-    MemoryCause.EFFECT_UNCERTAIN: "The effect of memory is neither significant nor surely too small to matter (less "
-    "than {smallest:g} {way}): {effects}.",
+    MemoryCause.EFFECT_UNCERTAIN: "The effect of memory is neither significant (in final returns and in best windows) "
+    "nor surely too small to matter (less than {smallest:g} {way}): {effects}.",
     MemoryCause.NONE_SOLVES_WITHOUT: "With and without memory, the arms end at the same level. But no arm without "
     "memory reaches {solved} {way}: the rest may need memory.",
     MemoryCause.BEYOND_CREDIT_HORIZON: "Memory adds nothing. But the task's memory span of {span} steps is beyond what "

@@ -67,8 +67,8 @@ def wandb_runs(target: str, track: Callable[[Any], Any] = iter) -> tuple[str, li
     entity, project, *matrix = parts
     found: list[WandbRun] = []
     notes: list[str] = []
-    runs: list[Any] = list(wandb.Api(timeout=60).runs(f"{entity}/{project}", lazy=False))
-    for run in track(runs):
+    api: Any = wandb.Api(timeout=60)
+    for run in track(list(api.runs(f"{entity}/{project}", lazy=False))):
         try:
             found.append(WandbRun(run))
         except (ValueError, KeyError, TypeError) as error:

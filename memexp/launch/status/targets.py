@@ -69,12 +69,13 @@ class Target:
         return [Run.named(name) for name in self.planned] + [run for run in found if run.name not in self.planned]
 
     def _unknown(self) -> UsageError:
+        name = self.matrix or self.name
         where = "" if self._matrices else f": there are no runs in {runs_dir()}"
         matrices = {matrix for matrix in self._matrices.values() if matrix}
-        hint = did_you_mean(self.name, [*self._matrices, *matrices])
+        hint = did_you_mean(name, [*self._matrices, *matrices])
         if hint.startswith("; known") and matrices:
-            hint = did_you_mean(self.name, matrices)  # the list of all runs would be too long
-        return UsageError(f"no run and no matrix is called '{self.name}'{where}{hint}")
+            hint = did_you_mean(name, matrices)  # the list of all runs would be too long
+        return UsageError(f"no run and no matrix is called '{name}'{where}{hint}")
 
 
 def find_targets(names: Sequence[str]) -> list[Run]:
