@@ -109,7 +109,7 @@ def planned(seed: int = 0) -> Planned:
     return Planned(CONFIG, seed, WORLDS)
 
 
-def test_the_next_task_of_every_world_is_there_before_its_episode_begins():
+def test_the_next_task_of_every_env_is_there_before_its_episode_begins():
     tasks = planned()
     requested: list[int] = []
     request = tasks.curriculum.request
@@ -136,7 +136,7 @@ def test_an_episode_beyond_the_plan_takes_a_task_of_the_pool_whenever_it_asks():
     assert tasks.stats()["unplanned"] == pytest.approx(38 / 39)
 
 
-def test_returns_are_reported_world_by_world_in_the_order_of_time():
+def test_returns_are_reported_env_by_env_in_the_order_of_time():
     tasks = planned()
     reports: list[tuple[int, float]] = []
     tasks.curriculum.report = lambda task, score: reports.append((task, score))
@@ -151,7 +151,7 @@ def test_replicas_that_have_come_apart_are_an_error():
         left.advance({}, [left.note(), right.note()])
 
 
-def test_uniform_tasks_depend_on_seed_world_and_episode_alone_and_log_nothing():
+def test_uniform_tasks_depend_on_seed_env_and_episode_alone_and_log_nothing():
     runs = [Run(ranks, 5, config=CurriculumConfig()) for ranks in (1, 4)]
     for run in runs:
         for _ in range(6):

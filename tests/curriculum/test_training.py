@@ -131,6 +131,6 @@ def test_the_curriculum_is_part_of_the_experiment():
         train(tiny_assembly(run="mine", trainer__total_timesteps=128, curriculum__lp_gain=0.2))
 
 
-def test_a_world_without_tasks_has_no_curriculum():
+def test_an_env_without_tasks_has_no_curriculum():
     with pytest.raises(UsageError, match=r"learning_progress needs an environment with tasks .*, which tmaze is not"):
         tiny(curriculum__kind="learning_progress")

@@ -27,7 +27,7 @@ def same(left: list[tuple[torch.Tensor, ...]], right: list[tuple[torch.Tensor, .
     return all(torch.equal(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True))
 
 
-def test_a_world_depends_on_the_seed_and_its_global_number_alone():
+def test_an_env_depends_on_the_seed_and_its_global_number_alone():
     whole = make("assembly_lines", 8, seed=5, **TINY)
     part = make("assembly_lines", 4, seed=5, first_env=4, **TINY)
     assert torch.equal(whole.reset()[4:], part.reset())
@@ -42,7 +42,7 @@ def test_a_world_depends_on_the_seed_and_its_global_number_alone():
 
 
 @pytest.mark.slow
-def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
+def test_several_cores_play_the_envs_as_one_core_does(monkeypatch):
     actions = random_actions(900, 40, 6)
     played, episodes, last_seen = [], [], []
     for agents_for_more_cores in (1, 10**9):
@@ -59,7 +59,7 @@ def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
     assert all(np.array_equal(episodes[0][key], episodes[1][key], equal_nan=True) for key in episodes[0])
 
 
-def test_another_seed_gives_other_worlds():
+def test_another_seed_gives_other_envs():
     first, other = (make("assembly_lines", 4, seed=seed, **TINY).reset() for seed in (1, 2))
     assert not torch.equal(first, other)
 

@@ -123,7 +123,7 @@ def test_symbols_are_uniform_and_independent_from_step_to_step():
 
 
 @pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
-def test_a_world_depends_on_its_global_number_not_on_who_holds_it(name):
+def test_an_env_depends_on_its_global_number_not_on_who_holds_it(name):
     whole, part = envs.make(name, 8, seed=9), envs.make(name, 4, seed=9, first_env=4)
     a, b = whole.desync(), part.desync()
     g = torch.Generator().manual_seed(0)
@@ -135,7 +135,7 @@ def test_a_world_depends_on_its_global_number_not_on_who_holds_it(name):
 
 
 @pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
-def test_worlds_are_out_of_phase_after_desync_and_only_whole_episodes_count(name):
+def test_envs_are_out_of_phase_after_desync_and_only_whole_episodes_count(name):
     env = envs.make(name, 256)
     env.desync()
     ends = []
@@ -150,7 +150,7 @@ def test_worlds_are_out_of_phase_after_desync_and_only_whole_episodes_count(name
 
 
 @pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
-def test_a_restored_world_continues_exactly(name):
+def test_a_restored_env_continues_exactly(name):
     env, other = envs.make(name, 16, seed=2), envs.make(name, 16, seed=2)
     env.desync()
     g = torch.Generator().manual_seed(0)
@@ -166,7 +166,7 @@ def test_a_restored_world_continues_exactly(name):
     assert all((left[name] == right[name]).all() for name in left)
 
 
-def test_a_misspelt_world_or_knob_is_named_with_the_nearest():
+def test_a_misspelt_env_or_knob_is_named_with_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'tmaze'"):
         envs.make("tmace", 1)
     with pytest.raises(UsageError, match="did you mean 'length'"):

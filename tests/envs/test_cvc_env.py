@@ -34,7 +34,7 @@ def same_episodes(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> 
     return left.keys() == right.keys() and all(np.array_equal(left[k], right[k], equal_nan=True) for k in left)
 
 
-def test_a_world_depends_on_the_seed_and_its_global_number_alone():
+def test_an_env_depends_on_the_seed_and_its_global_number_alone():
     whole, part = world(6, seed=5, **RICH), world(2, seed=5, first_env=4, **RICH)
     mine = slice(4 * AGENTS, None)
     assert torch.equal(whole.reset()[mine], part.reset())
@@ -48,7 +48,7 @@ def test_a_world_depends_on_the_seed_and_its_global_number_alone():
     assert same_episodes({key: column[here] for key, column in ours.items()}, theirs)
 
 
-def test_another_seed_gives_other_worlds():
+def test_another_seed_gives_other_envs():
     first, other = (world(4, seed=seed).reset() for seed in (1, 2))
     assert not torch.equal(first, other)
 
@@ -80,7 +80,7 @@ def test_a_saved_env_continues_exactly():
 
 
 @pytest.mark.slow
-def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
+def test_several_cores_play_the_envs_as_one_core_does(monkeypatch):
     played, episodes, last_seen = [], [], []
     for agents_for_more_cores in (1, 10**9):
         monkeypatch.setattr(engine, "num_cores", lambda: 2)
@@ -96,7 +96,7 @@ def test_several_cores_play_the_worlds_as_one_core_does(monkeypatch):
     assert same_episodes(*episodes)
 
 
-def test_all_agents_of_a_world_end_their_episode_together_and_nothing_is_truncated():
+def test_all_agents_of_an_env_end_their_episode_together_and_nothing_is_truncated():
     env = world(3)
     env.reset()
     completion, ends = 2, 0  # 2: the feature id of episode_completion_pct, the first token

@@ -88,7 +88,7 @@ def test_the_game_of_a_recorded_task_is_the_recorded_game(path):
     st.lists(st.integers(0, 9), min_size=2, max_size=2).map(sorted),
     st.integers(0, 10**6),
 )
-def test_worlds_are_large_enough_for_every_task_of_their_knobs(protocols, buckets, span, task_id):
+def test_envs_are_large_enough_for_every_task_of_their_knobs(protocols, buckets, span, task_id):
     counts = {f"num_{name}s": span for name in CVC_OBJECTS}
     knobs = CvcRandomMaps(assembler_protocols=protocols, **dict(zip(BUCKETS, buckets, strict=True)), **counts)
     sizes, task = sizes_of(knobs), sample_task(task_id, knobs)

@@ -24,7 +24,7 @@ GRID = SMALL | {"max_steps": [20]}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "Multiprocessing"])
-def test_pufferlibs_own_trainer_learns_our_world(backend, tmp_path):
+def test_pufferlibs_own_trainer_learns_our_env(backend, tmp_path):
     command = [sys.executable, str(TRAINER), "tmaze_cue", backend, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
@@ -33,7 +33,7 @@ def test_pufferlibs_own_trainer_learns_our_world(backend, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("tmaze", {}), ("chain_recall", {}), ("cvc_random_maps", GRID)])
-def test_a_puffer_env_shows_what_the_world_shows(name, knobs):
+def test_a_puffer_env_shows_what_the_env_shows(name, knobs):
     env, world = envs.make_puffer(name, 3, seed=5, **knobs), envs.make(name, 3, seed=5, **knobs)
     assert isinstance(env, pufferlib.PufferEnv)
     assert env.num_agents == world.num_agents
@@ -53,7 +53,7 @@ def test_a_puffer_env_shows_what_the_world_shows(name, knobs):
     assert ended > 0
 
 
-def test_worlds_of_different_puffer_workers_differ():
+def test_envs_of_different_puffer_workers_differ():
     vec = pufferlib.vector.make(
         partial(envs.make_puffer, "chain_recall", 16),
         backend="Multiprocessing",
@@ -69,7 +69,7 @@ def test_worlds_of_different_puffer_workers_differ():
 
 
 @pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall", "assembly_lines"])
-def test_one_world_passes_gymnasiums_check(name):
+def test_one_env_passes_gymnasiums_check(name):
     check_env(envs.make_gymnasium_env(name), skip_render_check=True)
 
 
@@ -104,7 +104,7 @@ def test_a_vector_env_reset_without_a_seed_goes_on_to_other_episodes_and_with_on
     assert (first == third).all()
 
 
-def test_worlds_of_several_agents_are_no_gymnasium_environment():
+def test_envs_of_several_agents_are_no_gymnasium_environment():
     with pytest.raises(UsageError, match=r"5 agents, a Gymnasium environment has one.*make_pettingzoo"):
         envs.make_gymnasium("cvc_random_maps", 2, **GRID)
 
@@ -117,6 +117,6 @@ def test_environments_of_others_are_not_exported_as_if_they_were_ours(make, name
 
 
 @pytest.mark.parametrize(("name", "knobs"), [("cvc_random_maps", GRID), ("tmaze", {"length": 2})])
-def test_a_world_passes_pettingzoos_checks(name, knobs):
+def test_an_env_passes_pettingzoos_checks(name, knobs):
     parallel_api_test(envs.make_pettingzoo(name, **knobs), num_cycles=50)
     parallel_seed_test(lambda: envs.make_pettingzoo(name, **knobs), num_cycles=50)

@@ -54,7 +54,7 @@ def test_golden_cvc_and_assembly_recordings_replay_bit_by_bit_in_kernels():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("game", ["assembly_lines", "cvc_random_maps"])
-def test_worlds_on_the_device_do_what_worlds_on_the_cpu_do(game):
+def test_envs_on_the_device_do_what_envs_on_the_cpu_do(game):
     told = tell("same", game)
     assert told["episodes"] >= 12
     assert told["inside"] >= 2  # episodes that were cut by neither the start nor the end of the test, with statistics
@@ -66,7 +66,7 @@ def test_a_run_carries_on_from_the_cpu_on_the_device_and_back():
 
 
 @pytest.mark.slow
-def test_worlds_on_the_device_can_be_begun_anew_just_after_their_episodes_have_ended():
+def test_envs_on_the_device_can_be_begun_anew_just_after_their_episodes_have_ended():
     assert tell("anew")["episodes"] == 2
 
 

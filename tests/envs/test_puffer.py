@@ -77,7 +77,7 @@ def test_the_step_that_ends_an_episode_begins_the_next_and_keeps_the_true_last_o
     assert episodes["world"].tolist() == [0, 1, 2, 3] * 2
 
 
-def test_what_worlds_show_depends_on_seed_world_and_episode_alone(make):
+def test_what_envs_show_depends_on_seed_env_and_episode_alone(make):
     def shown(first, count, backend, seed=3):
         env = make(COUNTING, count, seed=seed, first_env=first, **backend)
         return torch.stack([env.desync().clone(), *(act(env)[0].clone() for _ in range(20))], 1)
@@ -89,7 +89,7 @@ def test_what_worlds_show_depends_on_seed_world_and_episode_alone(make):
     assert not torch.equal(whole, shown(0, 4, BACKENDS[0], seed=4))
 
 
-def test_worlds_are_out_of_phase_and_only_whole_episodes_count(make):
+def test_envs_are_out_of_phase_and_only_whole_episodes_count(make):
     env = make(COUNTING, 64, options={"length": 40})
     env.desync()
     ends = [act(env)[2].sum().item() for _ in range(80)]
@@ -97,7 +97,7 @@ def test_worlds_are_out_of_phase_and_only_whole_episodes_count(make):
     assert len(env.pop_episodes()["return"]) == sum(ends) - 64
 
 
-def test_restored_worlds_begin_the_episodes_that_follow_the_same_ones_every_time(make):
+def test_restored_envs_begin_the_episodes_that_follow_the_same_ones_every_time(make):
     env, again = (make(COUNTING, 4, seed=2) for _ in range(2))
     env.reset()
     for _ in range(7):
@@ -131,7 +131,7 @@ def test_an_environment_whose_episodes_never_end_is_refused(make, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_agents_that_end_early_wait_for_their_world(make, backend):
+def test_agents_that_end_early_wait_for_their_env(make, backend):
     env = make("module:helpers.third_party:Pair", 2, **backend)
     assert env.num_agents == 4
     assert env.reset().tolist() == [[0, 0], [0, 1]] * 2
@@ -155,7 +155,7 @@ def test_agents_that_end_early_wait_for_their_world(make, backend):
     assert episodes["length"].tolist() == [4, 4]
 
 
-def test_our_own_worlds_come_back_through_pettingzoo(make):
+def test_our_own_envs_come_back_through_pettingzoo(make):
     env = make("module:memexp.envs:make_pettingzoo", 2, options={"name": "tmaze", "length": 2})
     env.reset()
     for _ in range(20):
@@ -377,7 +377,7 @@ def test_workers_leave_it_to_the_trainer_what_a_signal_to_all_processes_means(ma
     assert all(process.is_alive() for process in env._vec.processes)
 
 
-def test_workers_end_with_their_worlds(make):
+def test_workers_end_with_their_envs(make):
     env = make(COUNTING, 4, backend="multiprocessing", workers=2)
     env.reset()
     workers = [psutil.Process(process.pid) for process in env._vec.processes]

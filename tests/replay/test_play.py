@@ -66,7 +66,7 @@ def test_ascii_shows_frames_beside_the_followed_agent(capsys):
     assert "last action  move_" in typed.out
 
 
-def test_a_world_without_a_map_is_told_step_by_step(capsys):
+def test_an_env_without_a_map_is_told_step_by_step(capsys):
     typed = type_command(capsys, "play", "chain_recall", "episode_length=9", "k=1", "--ascii")
     assert typed.code == 0
     assert len(typed.out.splitlines()) == 12  # title, header, steps, return

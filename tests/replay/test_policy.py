@@ -92,7 +92,7 @@ def test_greedy_takes_the_most_probable_action(run):
         assert recording.frame(step + 1)["action"].tolist() == recording.frame(step)["choices"][:, 0].tolist()
 
 
-def test_the_world_has_the_knobs_of_the_run_and_a_held_out_task(run):
+def test_the_env_has_the_knobs_of_the_run_and_a_held_out_task(run):
     subject, _ = find_subject(["short"], Options())
     subject.env.reset()
     task = subject.task()

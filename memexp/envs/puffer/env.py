@@ -77,8 +77,8 @@ class ThirdPartyEnv(VecEnv):
         gain = torch.from_numpy(self._by_env(reward).mean(1))
         self._log.add(gain, over, {"env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
         scaled = reward * np.float32(self._config.reward_scale)
-        flags = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
-        return self._tensor(obs[:, ACT]), *flags
+        paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
+        return self._tensor(obs[:, ACT]), paid, done, cut
 
     def pop_episodes(self) -> Episodes:
         return self._log.pop()
