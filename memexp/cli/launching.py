@@ -67,7 +67,7 @@ def _pilots(words: list[str], options: Any) -> int:
     """Cheap runs that look for knobs with which an agent learns."""
     from memexp.analysis.knobs.suggest import suggest
     from memexp.analysis.pilots import judge_pilots
-    from memexp.launch.plan.pilots import pilots
+    from memexp.launch.pilots import pilots
 
     def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
         return [one.settings for one in suggest(env, knobs)]

@@ -7,7 +7,7 @@ import yaml
 from helpers.commands import type_command
 from helpers.synthetic_runs import rising, write_run
 
-from memexp.launch.plan.pilots import slug
+from memexp.launch.pilots import slug
 from memexp.runs import Run
 
 MATRIX = {
