@@ -54,25 +54,28 @@ def launch(
     `launch pilots MATRIX` looks for the knobs with which an agent learns, by cheap runs on one architecture.
     """
     given: dict[str, Any] = dict(locals())
-    from memexp.launch import launch as flow
+    from memexp.launch import Terminal
+    from memexp.launch.launch import launch as run_launch
+    from memexp.launch.plan.options import Options
 
     del given["words"]
-    options = flow.Options(**{**given, "select": tuple(select or ())})
+    options = Options(**{**given, "select": tuple(select or ())})
     if words and words[0] == "pilots":
         return _pilots(words[1:], options)
-    return flow.launch(words or [], options, Console(), Console(stderr=True), typer.confirm)
+    return run_launch(words or [], options, Terminal(typer.confirm))
 
 
 def _pilots(words: list[str], options: Any) -> int:
     """Cheap runs that look for knobs with which an agent learns."""
     from memexp.analysis.knobs.suggest import suggest
     from memexp.analysis.pilots import judge_pilots
+    from memexp.launch import Terminal
     from memexp.launch.pilots import pilots
 
     def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
         return [one.settings for one in suggest(env, knobs)]
 
-    return pilots(words, options, settings, judge_pilots, Console(), Console(stderr=True), typer.confirm)
+    return pilots(words, options, settings, judge_pilots, Terminal(typer.confirm))
 
 
 def status(

@@ -48,7 +48,8 @@ def finish(home, launch, finals):
 
 def config_of(arguments):
     from memexp.config import parse_words
-    from memexp.launch.plan.recipe import find_recipe, resolve
+    from memexp.launch.plan.recipe import find_recipe
+    from memexp.launch.plan.run_spec import resolve
 
     recipe, *pairs = arguments
     return resolve(find_recipe(recipe), parse_words(pairs)).model_dump()
