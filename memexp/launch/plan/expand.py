@@ -1,8 +1,9 @@
 """From a matrix to its runs: every combination of its axes, less what is excluded, resolved once each."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -29,8 +30,8 @@ class Place:
     def arm(self) -> str:
         return self.arch + ("~" if self.memory == "off" else "")
 
-    def fits(self, wanted: Filter, ignoring: tuple[str, ...] = ()) -> bool:
-        return all(getattr(self, key) in values for key, values in wanted.wanted.items() if key not in ignoring)
+    def fits(self, wanted: Mapping[str, list[Any]]) -> bool:
+        return all(getattr(self, key) in values for key, values in wanted.items())
 
     def __str__(self) -> str:
         return f"env={self.env} arch={self.arm} steps={count_name(self.steps)} seed={self.seed}"
@@ -42,12 +43,10 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
     Raises UsageError that names `where` (the file) and the place: for an unknown recipe, argument or pattern, a
     selection that matches nothing, a template that gives two runs one name, and an empty matrix.
     """
-    resolved: dict[Place, RunSpec] = {}
 
+    @cache
     def spec_at(place: Place) -> RunSpec:
-        if place not in resolved:
-            resolved[place] = _resolve(matrix, place)
-        return resolved[place]
+        return _resolve(matrix, place)
 
     def places() -> Iterator[Place]:
         for env, arch in product(matrix.environments, matrix.architectures):
@@ -57,8 +56,7 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
                 yield Place(env, arch, on_or_off, steps, seed)
 
     with naming(where):
-        every = list(places())
-        kept = _without_excluded(matrix, every)
+        kept = _without_excluded(matrix, list(places()))
     kept = _selected(kept, select)
     named: dict[str, Place] = {}
     with naming(where):
@@ -94,10 +92,12 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
 
 def _without_excluded(matrix: Matrix, places: list[Place]) -> list[Place]:
     """Raises UsageError for an entry that matches nothing, whatever steps and seeds the options ask for."""
-    for number, entry in enumerate(matrix.exclude):
-        if matrix.twins and not any(place.fits(entry, ignoring=("steps", "seed")) for place in places):
+    entries = [entry.wanted for entry in matrix.exclude]
+    for number, entry in enumerate(entries):
+        arm = {key: values for key, values in entry.items() if key not in ("steps", "seed")}
+        if matrix.twins and not any(place.fits(arm) for place in places):
             raise UsageError(f"exclude.{number} matches no run")
-    kept = [place for place in places if not any(place.fits(entry) for entry in matrix.exclude)]
+    kept = [place for place in places if not any(place.fits(entry) for entry in entries)]
     if not kept:
         raise UsageError(f"exclude leaves none of {len(places)} runs")
     return kept
@@ -117,7 +117,7 @@ def _selected(places: list[Place], select: Iterable[str]) -> list[Place]:
     text = " ".join(f"{key}={','.join(values)}" for key, values in asked.items())
     if unmatched := wanted.unmatched(axes, every=True):
         raise UsageError(f"--select {text}: {unmatched}")
-    kept = [place for place in places if place.fits(wanted)]
+    kept = [place for place in places if place.fits(wanted.wanted)]
     if not kept:
         raise UsageError(f"--select: {text} together match no run")
     return kept

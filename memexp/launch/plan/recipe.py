@@ -6,7 +6,7 @@ Discovery reads the source files below `recipes/`. Only the recipe that is asked
 import ast
 import difflib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,27 +38,18 @@ def all_recipes() -> tuple[Recipe, ...]:
     """Every public function below `recipes/` that is annotated to return a TrainConfig, sorted by name."""
     import recipes
 
-    # An editable install adds a path that is no folder.
-    roots = [Path(root) for root in recipes.__path__ if Path(root).is_dir()]
-    found = [recipe for root in roots for recipe in _recipes_below(root, recipes.__name__)]
-    return tuple(sorted(found, key=lambda recipe: recipe.name))
-
-
-def _recipes_below(folder: Path, package: str) -> Iterator[Recipe]:
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and (path / "__init__.py").exists():
-            yield from _recipes_below(path, f"{package}.{path.name}")
-        elif path.suffix == ".py":
-            module = package if path.stem == "__init__" else f"{package}.{path.stem}"
-            for node in ast.parse(path.read_text(encoding="utf-8")).body:
-                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _returns_config(node):
+    found: list[Recipe] = []
+    for root in recipes.__path__:  # an editable install adds one that is no folder, and has no files
+        for path in Path(root).rglob("*.py"):
+            parts = [recipes.__name__, *path.relative_to(root).with_suffix("").parts]
+            module = ".".join(parts).removesuffix(".__init__")
+            functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
+            for node in functions:
+                returns = ast.unparse(node.returns).rpartition(".")[2].strip("'\"") if node.returns else ""
+                if returns == TrainConfig.__name__ and not node.name.startswith("_"):
                     summary = (ast.get_docstring(node) or "").partition("\n")[0]
-                    yield Recipe(f"{module}.{node.name}", summary)
-
-
-def _returns_config(node: ast.FunctionDef) -> bool:
-    returns = ast.unparse(node.returns) if node.returns else ""
-    return returns.rpartition(".")[2].strip("'\"") == TrainConfig.__name__
+                    found.append(Recipe(f"{module}.{node.name}", summary))
+    return tuple(sorted(found, key=lambda recipe: recipe.name))
 
 
 def find_recipe(name: str, second: str | None = None) -> Recipe:
