@@ -4,6 +4,7 @@ Figures used: AgSA on 8 L4 makes 258,000 agent steps/s; a node of 8 L4 costs $10
 L4 costs $1, four cost $5; one H100 costs $5. Without a spot price the share of 8 L4 is taken: 0.3.
 """
 
+import importlib.metadata
 import json
 
 import pytest
@@ -196,6 +197,15 @@ def test_ranks_are_counted_over_all_nodes(capsys):
     assert "3 ranks" in typed.err
     assert type_command(capsys, "launch", "tmaze", "--run=a", "--local", "--nproc=3", "--dry-run").code == 2
     assert type_command(capsys, "launch", "tmaze", "--run=a", "--gpus=1", "--nodes=2", "--dry-run").code == 0
+
+
+def test_a_note_keeps_what_stands_in_brackets(capsys, monkeypatch):
+    def no_skypilot(name: str):
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr("memexp.launch.cloud.sky_task.importlib.metadata.version", no_skypilot)
+    typed = type_command(capsys, "launch", "tmaze", "--run=a", "--dump-config", "yaml")
+    assert typed.err == "not validated: SkyPilot is not installed (pip install 'memexp[cloud]')\n"
 
 
 # The record of submissions.

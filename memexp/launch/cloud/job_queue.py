@@ -8,8 +8,8 @@ from memexp.launch import LaunchError
 
 FIELDS = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "job_duration", "submitted_at")
 FIELDS += ("cluster_resources", "resources", "infra", "details", "cloud", "region", "zone", "schedule_state")
-BADLY = ("FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER")
-ENDED = ("SUCCEEDED", "CANCELLED", *BADLY)
+FAILURES = ("FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER")
+ENDED = ("SUCCEEDED", "CANCELLED", *FAILURES)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Job:
 
     @property
     def failed(self) -> bool:
-        return self.status in BADLY
+        return self.status in FAILURES
 
     @property
     def ended(self) -> bool:
