@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # torch comes first and alone: with it in place no other package pulls another build of it.
 TORCH := $(shell sed -n 's/^\(torch==.*\)/\1/p' constraints.txt)
 
-.PHONY: demo test quick lint e2e clean
+.PHONY: demo test quick lint e2e mutants clean
 
 demo: $(VENV)/ready
 	$(RUN)/memexp launch experiments/demo.yaml --local --jobs 2
@@ -26,6 +26,10 @@ lint: $(VENV)/ready
 # Launches against a real SkyPilot API server, with a Slurm cluster on this machine; Debian, as root.
 e2e: $(VENV)/ready
 	bash devops/e2e/e2e.sh $(VENV)
+
+# Mutation score of the tests on a sample of 300 small wrong changes: an hour or two on two cores.
+mutants: $(VENV)/ready
+	$(RUN)/python benchmarks/mutants.py --sample 300
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \

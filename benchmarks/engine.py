@@ -89,14 +89,14 @@ def measure_on_device(case: str, worlds: int, vibes: int, repeats: int, seconds:
 
     from memexp.envs import make
     from memexp.envs.grid import columns as col
-    from memexp.envs.grid.device_envs import DeviceWorlds
+    from memexp.envs.grid.device_envs import DeviceEnvs
     from memexp.envs.grid.step import GIVEN
     from memexp.envs.grid.vec_env import GridEnv
 
     env = make(num_envs=worlds, num_vibes=vibes, device="cuda", **CASES[case][0])
     assert isinstance(env, GridEnv)
-    engine = env._worlds
-    assert isinstance(engine, DeviceWorlds)
+    engine = env._engine
+    assert isinstance(engine, DeviceEnvs)
     env.desync()
     generator = torch.Generator().manual_seed(0)
     actions = torch.randint(env.num_actions, (64, env.num_agents), generator=generator).to(env.device)

@@ -18,8 +18,7 @@ from torch.nn import functional as F
 
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_plain
-from memexp.cortex.kernels.gate import gru_gate
-from memexp.cortex.kernels.gate.plain import gru_gate_plain
+from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain
 from memexp.cortex.kernels.linear import linear
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain

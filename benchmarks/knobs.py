@@ -1,7 +1,7 @@
 """Measures the table of memexp/analysis/knobs/measured.json: the random policy's funnel under settings of knobs.
 
 What the answer predicts of a knob comes from this table; measure it again whenever the games' rules change.
-Usage: python benchmarks/knobs.py [--episodes 200] [--out measured.json]   (a quarter of an hour on one idle core)
+Usage: python benchmarks/knobs.py [--episodes 200] [--out measured.json]   (a quarter of an hour on one unused core)
 """
 
 import argparse

@@ -19,7 +19,8 @@ from pathlib import Path
 from rich.console import Console
 
 from memexp.launch.status.monitor.many import ManyRuns
-from memexp.launch.status.monitor.target import Target
+from memexp.launch.status.monitor.snapshot import Snapshots
+from memexp.launch.status.targets import Target
 from memexp.runs import Run, RunInfo
 
 LINE = {f"env/statistic_{number}": number / 7 for number in range(30)}
@@ -69,21 +70,21 @@ def main() -> None:
         size = sum(file.stat().st_size for file in Path(home).rglob("metrics.jsonl"))
         print(f"{asked.runs} runs of {asked.lines} lines, {size / 1e6:.0f} MB, {asked.repeats} repeats")
         whole = timed(lambda: [run.metrics() for run in runs])
-        firsts, idle, grown, drawn = [], [], [], []
+        firsts, unused, grown, drawn = [], [], [], []
         console = Console(width=160, height=100, force_terminal=True, file=open(os.devnull, "w"))  # noqa: SIM115
         for repeat in range(asked.repeats):
-            target = Target("bench")
-            firsts.append(timed(lambda target=target: list(target.looks())))
-            idle.append(timed(lambda target=target: list(target.looks())))
+            snapshots = Snapshots(Target("bench"))
+            firsts.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
+            unused.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
             for run in runs:
                 with open(run.path / "metrics.jsonl", "a") as file:
                     file.write(line(asked.lines + 1 + repeat))
-            grown.append(timed(lambda target=target: list(target.looks())))
-            looks = list(target.looks())
+            grown.append(timed(lambda snapshots=snapshots: list(snapshots.read())))
+            looks = list(snapshots.read())
             drawn.append(timed(lambda looks=looks: console.print(ManyRuns("bench", looks))))
         print(f"{'reading all lines of all runs':34} {1e3 * whole:9.1f} ms")
         tell("first look", firsts, whole)
-        tell("refresh, nothing new", idle, whole)
+        tell("refresh, nothing new", unused, whole)
         tell("refresh, a new line in every run", grown, whole)
         tell("drawing a line a run", drawn, whole)
 

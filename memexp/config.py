@@ -1,7 +1,7 @@
-"""Typed configuration: a strict pydantic base, dotted overrides, and errors that name the nearest right word.
+"""Typed configuration: a strict pydantic base, dotted overrides, and errors that name the nearest valid name.
 
-Words come from the command line as text (`trainer.total_timesteps=2b`) and from matrix files as YAML values; both
-are turned into values by the annotation of the field or argument that they are bound to.
+Overrides are text on the command line (`trainer.total_timesteps=2b`) and YAML values in matrix files. The annotation of
+the field or argument decides how both are converted.
 """
 
 import difflib
@@ -28,23 +28,23 @@ from pydantic import (
 
 
 class UsageError(ValueError):
-    """What the user typed is wrong: the message names the wrong word and the nearest right one (exit code 2)."""
+    """Wrong input from the user: the message names the wrong word and the nearest right one (exit code 2)."""
 
 
 CORES = "MEMEXP_CORES"
-"""Environment variable: the cores that a run's processes may use together, where several runs share a machine."""
+"""Environment variable: how many cores all processes of a run may use, if several runs share a machine."""
 
 
 def cores_left(most: int) -> int:
-    """How many of `most` cores CORES leaves to this run. Raises UsageError where that is no number above 0."""
+    """The smaller of `most` and the value of CORES. Raises UsageError if CORES is not a positive integer."""
     given = os.environ.get(CORES, str(most))
     if not given.isdecimal() or int(given) < 1:
         raise UsageError(f"{CORES}={given} is not a number of cores")
     return min(most, int(given))
 
 
-LISTED = 30
-"""Most options that are listed where none is near."""
+MAX_LISTED = 30
+"""Most options that `did_you_mean` lists if none is near."""
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
@@ -53,18 +53,18 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
     if near:
         return f"; did you mean '{near[0]}'?"
-    more = f" and {len(options) - LISTED} more" if len(options) > LISTED else ""
-    return f"; known: {', '.join(options[:LISTED])}{more}" if options else ""
+    more = f" and {len(options) - MAX_LISTED} more" if len(options) > MAX_LISTED else ""
+    return f"; known: {', '.join(options[:MAX_LISTED])}{more}" if options else ""
 
 
 _COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)([kmbKMB]?)$")
 MAX_DIGITS = 30
-"""Digits before the point of the largest number that is taken for a count."""
+"""Most digits before the decimal point of a count."""
 _MAGNITUDE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
 def parse_count(value: Any) -> Any:
-    """2_000_000, '2b', '500m', '64k', '1.5m' or '2e9' as an int; anything else is left for pydantic to judge."""
+    """2_000_000, '2b', '500m', '64k', '1.5m' or '2e9' as an int; anything else unchanged, for pydantic to check."""
     if isinstance(value, str) and (match := _COUNT.match(value.strip())):
         number, magnitude = match.groups()
         exact = Decimal(number.replace("_", ""))
@@ -76,7 +76,7 @@ def parse_count(value: Any) -> Any:
 
 
 def count_name(count: int) -> str:
-    """A count as people write it: 2000000000 -> '2b', 500000000 -> '500m', 96000 -> '96k', 1234 -> '1234'."""
+    """A short form of a count: 2000000000 -> '2b', 500000000 -> '500m', 96000 -> '96k', 1234 -> '1234'."""
     for suffix in ("b", "m", "k"):
         if count and count % _MAGNITUDE[suffix] == 0:
             return f"{count // _MAGNITUDE[suffix]}{suffix}"
@@ -93,9 +93,9 @@ MAX_NAME = 120
 
 
 def check_run_name(name: str) -> str:
-    """`name` if SkyPilot and every file system accept it (letters, digits, '-', '_', '.'; begins with a letter).
+    """`name`, if SkyPilot and every file system accept it: letters, digits, '-', '_', '.', and a letter first.
 
-    Raises UsageError that names the first character that cannot stand there.
+    Raises UsageError, which names the first wrong character.
     """
     if not name:
         raise UsageError("the run name is empty")
@@ -111,11 +111,11 @@ def check_run_name(name: str) -> str:
 
 
 RunName = Annotated[str, AfterValidator(check_run_name)]
-"""A run's name: its identity, its directory, its SkyPilot job."""
+"""A run's name identifies the run, its directory and its SkyPilot job."""
 
 
 class Config(BaseModel):
-    """Base of every config: unknown keys are refused with a suggestion, defaults and assignments are validated."""
+    """Base of every config. It refuses unknown keys with a suggestion and validates defaults and assignments."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, allow_inf_nan=False)
 
@@ -123,8 +123,7 @@ class Config(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            known = set(cls.model_fields)
-            known |= {f.alias for f in cls.model_fields.values() if f.alias}
+            known = set(cls.model_fields) | {f.alias for f in cls.model_fields.values() if f.alias}
             for key in data:
                 if key not in known:
                     raise ValueError(f"unknown key '{key}'{did_you_mean(str(key), known)}")
@@ -132,18 +131,18 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, data: Any, where: str = "") -> Self:
-        """`data` as this config; raises UsageError with one line per mistake. `where` names the source (a file)."""
+        """`data` as this config. Raises UsageError with one line per mistake; `where` names the source (a file)."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise UsageError(explain(error, where)) from None
+            raise UsageError(error_lines(error, where)) from None
 
 
 C = TypeVar("C", bound=Config)
 
 
-def explain(error: ValidationError, where: str = "") -> str:
-    """One line per mistake of a pydantic error: place, what is wrong, what was given."""
+def error_lines(error: ValidationError, where: str = "") -> str:
+    """One line per mistake in a pydantic error: its place, what is wrong, the given value."""
     lines = []
     for loc, group in itertools.groupby(error.errors(), _value_of):
         item, *others = group
@@ -157,25 +156,25 @@ def explain(error: ValidationError, where: str = "") -> str:
 
 
 _TYPE = re.compile(r"(str|int|float|bool|none|constrained-\w+|(list|dict)\[.*\])")
-"""How pydantic names the types of a union, behind the place of the value."""
+"""The last part of an error's location where pydantic names one type of a union."""
 
 
 def _value_of(item: Any) -> tuple[int | str, ...]:
-    """The place of the value that an error is about, whichever type of a union it was held against."""
+    """The location of the wrong value, without the type of a union that pydantic tried."""
     *above, last = item["loc"] or ("",)
     return tuple(above) if _TYPE.fullmatch(str(last)) else item["loc"]
 
 
-def parse_words(words: Iterable[str]) -> dict[str, str]:
+def parse_overrides(overrides: Iterable[str]) -> dict[str, str]:
     """['pattern=S', 'mem_len=0'] -> {'pattern': 'S', 'mem_len': '0'}.
 
-    Raises UsageError for a word without '=' and for a key given twice with different values.
+    Raises UsageError for text without '=' and for a key given twice with different values.
     """
     pairs: dict[str, str] = {}
-    for word in words:
-        key, equals, value = word.partition("=")
+    for text in overrides:
+        key, equals, value = text.partition("=")
         if not equals or not key:
-            raise UsageError(f"'{word}' is not KEY=VALUE")
+            raise UsageError(f"'{text}' is not KEY=VALUE")
         if key in pairs and pairs[key] != value:
             raise UsageError(f"'{key}' is given twice: {pairs[key]} and {value}")
         pairs[key] = value
@@ -183,7 +182,7 @@ def parse_words(words: Iterable[str]) -> dict[str, str]:
 
 
 def _from_text(text: Any, annotation: Any) -> Any:
-    """Text as the value it stands for, as far as the annotation leaves it open; pydantic does the rest."""
+    """Text as None, a list, a dict or a count, if the annotation allows it. Pydantic converts the rest."""
     if not isinstance(text, str):
         return text
     kinds = _kinds(annotation)
@@ -216,64 +215,60 @@ def parse_value(text: Any, annotation: Any, name: str) -> Any:
             return yaml.safe_load(text) if isinstance(text, str) else text
         return TypeAdapter(annotation).validate_python(_from_text(text, annotation))
     except ValidationError as error:
-        raise UsageError(explain(error, name)) from None
+        raise UsageError(error_lines(error, name)) from None
     except yaml.YAMLError as error:
         problem = getattr(error, "problem", None) or "it is not valid YAML"
         raise UsageError(f"{name}: '{text}' cannot be read: {problem}") from None
 
 
-def bind_arguments(function: Callable[..., Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """The undotted `words` as keyword arguments of `function`, typed by its annotations.
+def bind_arguments(function: Callable[..., Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`overrides` without dots as keyword arguments of `function`, converted by its annotations.
 
-    Raises UsageError for a word that is no argument, with the nearest one that is.
+    Raises UsageError for an unknown argument, with the nearest known one.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
     arguments = {}
-    for name, text in words.items():
+    for name, text in overrides.items():
         if name not in parameters:
             raise UsageError(f"unknown argument '{name}'{did_you_mean(name, parameters)}")
         arguments[name] = parse_value(text, parameters[name].annotation, name)
     return arguments
 
 
-def override(config: C, words: Mapping[str, Any]) -> C:
+def override(config: C, overrides: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted keys replaced (`{"trainer.total_timesteps": "2b"}`), validated as a whole.
 
     Raises UsageError for a key that does not exist (with the nearest that does) or a value of the wrong type.
     """
     data = config.model_dump()
-    for key, text in words.items():
-        node, values, annotation = config, data, None
+    for key, text in overrides.items():
+        node, values = config, data
         *path, last = key.split(".")
         for depth, part in enumerate(path):
-            _require_field(node, part, key)
+            _check_field(node, part, key)
             below = getattr(node, part)
             if not isinstance(below, Config):
                 raise UsageError(f"'{'.'.join(path[: depth + 1])}' in '{key}' has no keys of its own")
             node, values = below, values[part]
-        _require_field(node, last, key)
+        _check_field(node, last, key)
+        group = getattr(node, last)
+        if isinstance(group, Config) and isinstance(text, str):
+            members = ", ".join(f"{key}.{name}" for name in type(group).model_fields)
+            raise UsageError(f"'{key}' is a group of keys: {members}")
         field = type(node).model_fields[last]
-        annotation = field.annotation
-        if isinstance(getattr(node, last), Config) and isinstance(text, str):
-            raise UsageError(f"'{key}' is a group of keys{_members(getattr(node, last), key)}")
-        metadata = tuple(field.metadata)
-        typed = Annotated[(annotation, *metadata)] if metadata else annotation
-        values[last] = parse_value(text, typed, key)
+        annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
+        values[last] = parse_value(text, annotation, key)
     return type(config).parse(data)
 
 
-def _require_field(node: Config, part: str, key: str) -> None:
+def _check_field(node: Config, part: str, key: str) -> None:
     if part not in type(node).model_fields:
         place = f" in '{key}'" if part != key else ""
         raise UsageError(f"unknown key '{part}'{place}{did_you_mean(part, type(node).model_fields)}")
 
 
-def _members(node: Config, key: str) -> str:
-    return ": " + ", ".join(f"{key}.{name}" for name in type(node).model_fields)
-
-
 def read_yaml(path: Any) -> Any:
-    """The YAML document in `path`; UsageError names the file and line when it is missing or malformed."""
+    """The YAML document in `path`. Raises UsageError, which names the file and line, if it is missing or malformed."""
     try:
         with open(path, encoding="utf-8") as file:
             return yaml.load(file, Loader=_UniqueKeys)
@@ -284,19 +279,17 @@ def read_yaml(path: Any) -> Any:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """SafeLoader that refuses a key written twice instead of keeping the last one silently."""
+    """A SafeLoader that refuses duplicate keys instead of silently keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor`: what is merged stands behind the own keys
+            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor` does not count as a key
                 continue
             key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, f"{key} cannot be a key", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key}' stands twice", key_node.start_mark
-                )
+            hashable = isinstance(key, Hashable)
+            if not hashable or key in seen:
+                problem = f"the key '{key}' stands twice" if hashable else f"{key} cannot be a key"
+                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)

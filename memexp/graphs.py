@@ -1,4 +1,4 @@
-"""CUDA graphs: a step that always enqueues the same kernels on the same memory is captured once, then replayed."""
+"""CUDA graphs: a step that always runs the same kernels on the same memory is captured once, then replayed."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -6,20 +6,20 @@ from collections.abc import Callable, Sequence
 import torch
 
 WARM_UP = 3
-"""Calls before the capture: kernels are compiled, libraries set up, memory is had."""
+"""Calls before the capture, which compile kernels, initialise libraries and allocate memory."""
 
 
 class Replayed:
-    """`function()`, captured on the call after WARM_UP and replayed from then on; on the CPU simply called.
+    """`function()` on a GPU: captured on the call after WARM_UP, and replayed from then on. On a CPU it is just called.
 
-    Inside another graph's capture it is called as well. If the capture fails it goes on being called; a warning and
-    `problem` say why.
+    While another graph is captured, and after a failed capture, it is just called too. A warning and `problem` tell why
+    the capture failed.
     """
 
     def __init__(
         self, function: Callable[[], None], device: torch.device, generators: Sequence[torch.Generator] = ()
     ) -> None:
-        """`generators`: those that `function` draws from; a replay advances them as a call does."""
+        """`generators`: the random generators that `function` uses; a replay advances them as a call does."""
         self.problem: str | None = None
         self._function, self._generators = function, generators
         self._on_device = device.type == "cuda"
@@ -40,7 +40,7 @@ class Replayed:
 
     @property
     def captured(self) -> bool:
-        """Whether it is being replayed."""
+        """Whether calls replay the graph."""
         return self._graph is not None
 
     def _capture(self) -> None:
@@ -48,10 +48,10 @@ class Replayed:
         try:
             for generator in self._generators:
                 graph.register_generator_state(generator)
-            # Another thread prepares episodes meanwhile: what it asks of the device is no part of this.
+            # thread_local: another thread prepares episodes meanwhile, and its device calls are not captured.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._function()
             self._graph = graph
-        except Exception as error:  # whatever cannot be captured can still be called
+        except Exception as error:  # a function that cannot be captured can still be called
             self.problem = f"{type(error).__name__}: {error}".splitlines()[0]
             warnings.warn(f"no CUDA graph, steps are called one by one: {self.problem}", stacklevel=3)

@@ -1,7 +1,7 @@
-"""`entries`: numba.njit for functions that Python calls, with an on-disk cache that can never be stale.
+"""`entries`: numba.njit for functions that Python calls, with a cache on disk that is never stale.
 
-Numba notices a change of the file that a function stands in, not of the functions it calls in other files. The cache
-directory's name therefore contains a hash of all sources of the caller's folder: another source, another cache.
+Numba notices changes of the function's own file, but not of files with functions that it calls. The cache directory's
+name therefore contains a hash of all sources in the caller's folder.
 """
 
 import hashlib
@@ -19,13 +19,13 @@ config: Any = numba.core.config
 
 
 def cache_directory(sources: Path) -> str:
-    """Where compiled code is kept: a directory named by the sources, under NUMBA_CACHE_DIR or the user's cache."""
+    """The directory of compiled code: named after the sources, in NUMBA_CACHE_DIR or the user's cache."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return str(Path(os.environ.get("NUMBA_CACHE_DIR") or cache / "memexp" / "numba") / digest_of(sources))
 
 
 def digest_of(sources: Path) -> str:
-    """Sixteen hexadecimal digits that change with any Python source under this folder."""
+    """A hash (16 hexadecimal digits) of all Python sources under this folder."""
     digest = hashlib.sha256()
     for file in sorted(sources.rglob("*.py")):
         digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
@@ -33,8 +33,10 @@ def digest_of(sources: Path) -> str:
 
 
 def entries(sources: Path) -> Callable[..., Callable[[Function], Function]]:
-    """The decorator `entry(**options)` for functions whose sources are under this folder: compiled on their first
-    call, kept on disk. They run without the GIL."""
+    """The decorator `entry(**options)` for functions whose sources are under this folder.
+
+    Functions are compiled on their first call, cached on disk, and run without the GIL.
+    """
     directory = cache_directory(sources)
 
     def entry(**options: Any) -> Callable[[Function], Function]:

@@ -1,7 +1,10 @@
-"""What observations and actions look like: the words that worlds and policies share. Imports nothing of memexp."""
+"""Observation and action spaces: what environments tell policies. Imports nothing of memexp."""
 
 import math
 from dataclasses import dataclass
+
+UNUSED_TOKEN = 255
+"""Feature id of an unused token."""
 
 
 @dataclass(frozen=True)
@@ -10,16 +13,16 @@ class VectorSpace:
 
     size: int
     normalise: bool = False
-    """Their scale is not known beforehand: the policy normalises them by running means and deviations."""
+    """The scale is unknown: the policy normalises by running means and standard deviations."""
 
 
 @dataclass(frozen=True)
 class TokenSpace:
-    """Observations are uint8 `[N, num_tokens, 3]`: location (16*row + column), feature id, value; 255 = unused.
+    """Observations are uint8 `[N, num_tokens, 3]`: location (16 * row + column), feature id (255: unused), value.
 
-    `normalization[f]` is the largest usual value of feature f, `categories[f]` the number of its values if they are
-    names and not amounts (0: amounts; larger values count as the last one); features of `unplaced` stand at the
-    agent's own cell only. `window` is the side of the square seen, cells.
+    `normalization[f]` is the largest usual value of feature f. `categories[f]` is the number of its values if they are
+    categories (larger values count as the last one), 0 if they are amounts. Features in `unplaced` occur in the agent's
+    own cell only. `window` is the side of the visible square, cells.
     """
 
     num_tokens: int
@@ -35,7 +38,7 @@ class TokenSpace:
 
 @dataclass(frozen=True)
 class CategoriesSpace:
-    """Observations are whole numbers `[N, len(counts)]`; number i is one of 0 .. counts[i] - 1, a name."""
+    """Observations are integers `[N, len(counts)]`; number i is a category in 0 .. counts[i] - 1."""
 
     counts: tuple[int, ...]
 
@@ -50,14 +53,14 @@ class ImageSpace:
 
 @dataclass(frozen=True)
 class CellsSpace:
-    """Observations are uint8 `[N, height, width, channels]`: a map of few cells, whose numbers are names."""
+    """Observations are uint8 `[N, height, width, channels]`: a small map whose numbers are categories."""
 
     shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a StructSpace: its numbers stand at `offset` bytes, of torch's type `dtype`."""
+    """A part of a StructSpace: its numbers start at byte `offset` and have torch's type `dtype`."""
 
     name: str
     space: "VectorSpace | CategoriesSpace | ImageSpace | CellsSpace"
@@ -68,7 +71,7 @@ class Part:
 
 @dataclass(frozen=True)
 class StructSpace:
-    """Observations are uint8 `[N, num_bytes]`, which hold several parts of types of their own."""
+    """Observations are uint8 `[N, num_bytes]`, which hold several parts, each with its own type."""
 
     parts: tuple[Part, ...]
     num_bytes: int
@@ -104,7 +107,7 @@ class MultiDiscreteActions:
 
 @dataclass(frozen=True)
 class ContinuousActions:
-    """Actions are float32 `[N, size]`; what lies outside of -1 .. 1 is taken as the bound, where there is one."""
+    """Actions are float32 `[N, size]`; bounded environments clip them to -1 .. 1."""
 
     size: int
 

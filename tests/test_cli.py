@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,12 @@ def test_python_m_memexp_and_the_launch_script_are_the_same_command():
     assert os.access(script[0], os.X_OK)
 
 
+def test_the_version_is_that_of_the_package(capsys):
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    typed = type_command(capsys, "--version")
+    assert (typed.code, typed.out, typed.err) == (0, f"memexp {project['version']}\n", "")
+
+
 def test_without_a_command_the_help_is_shown(capsys):
     typed = type_command(capsys)
     assert typed.code == 0
@@ -229,7 +236,7 @@ def test_status_reads_state_steps_return_and_rate_from_the_run_directories(capsy
     rows = {row["run"]: row for row in json.loads(type_command(capsys, "status", "--json").out)}
     assert (rows["one"]["state"], rows["one"]["agent_steps"], rows["one"]["sps"]) == ("interrupted", 400, 100.0)
     assert rows["one"]["episode_return"] == 0.25
-    assert (rows["two"]["state"], rows["two"]["reason"]) == ("done", "because")
+    assert (rows["two"]["state"], rows["two"]["reason"]) == ("completed", "because")
     assert [row["run"] for row in json.loads(type_command(capsys, "status", "other", "--json").out)] == ["two"]
     table = type_command(capsys, "status", "one").out
     assert "400 / 1k" in table
@@ -250,7 +257,7 @@ def test_a_damaged_run_directory_stops_neither_status_nor_report_and_is_named(ca
     damaged = home / "runs" / "world_S.s1" / file
     damaged.unlink() if content is None else damaged.write_bytes(content)
     rows = {row["run"]: row for row in json.loads(type_command(capsys, "status", "--json").out)}
-    assert rows["world_S.s0"]["state"] == "done"
+    assert rows["world_S.s0"]["state"] == "completed"
     assert (rows["world_S.s1"]["reason"] == "run.json is damaged") == (file == "run.json")
     assert type_command(capsys, "list", "runs").code == 0
     typed = type_command(capsys, "report", "test", "--json")

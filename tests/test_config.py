@@ -1,4 +1,4 @@
-"""Words become typed values, overrides reach exactly the key they name, and mistakes name the nearest right word."""
+"""Overrides become typed values and reach exactly the key they name; mistakes name the nearest right word."""
 
 import re
 import tomllib
@@ -20,8 +20,8 @@ from memexp.config import (
     did_you_mean,
     override,
     parse_count,
+    parse_overrides,
     parse_value,
-    parse_words,
     read_yaml,
 )
 from memexp.ppo.config import TrainConfig
@@ -162,11 +162,11 @@ def test_a_wrong_override_names_what_is_wrong(key: str, value: str, named: str):
         override(TrainConfig(), {key: value})
 
 
-def test_words_are_pairs_and_may_not_contradict_each_other():
-    assert parse_words(["a=1", "b=x=y", "a=1"]) == {"a": "1", "b": "x=y"}
+def test_overrides_are_pairs_and_may_not_contradict_each_other():
+    assert parse_overrides(["a=1", "b=x=y", "a=1"]) == {"a": "1", "b": "x=y"}
     for words, named in ((["a"], "'a' is not KEY=VALUE"), (["=1"], "'=1' is not"), (["a=1", "a=2"], "given twice")):
         with pytest.raises(UsageError, match=named):
-            parse_words(words)
+            parse_overrides(words)
 
 
 def test_arguments_are_typed_by_the_functions_annotations():

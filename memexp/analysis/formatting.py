@@ -5,6 +5,12 @@ from collections.abc import Iterable
 from itertools import chain, count
 from typing import Any
 
+from memexp import formatting
+from memexp.formatting import counted as counted
+from memexp.formatting import dollars as dollars
+from memexp.formatting import percent as share  # noqa: F401 (a percentage in a sentence)
+from memexp.formatting import short_count as short_count
+
 VERDICT_WORDS = {
     "required": "requires memory",
     "helps": "memory helps",
@@ -31,19 +37,8 @@ def title_of(name: str, judged: dict[str, Any]) -> str:
 
 
 def duration(hours: float | None) -> str:
-    """0.01 -> '36 s', 0.2 -> '12 min', 3.4 -> '3.4 h'."""
-    if hours is None:
-        return "–"
-    if hours < 1 / 60:
-        return f"{hours * 3600:.0f} s"
-    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:,.3g} h" if hours < 1000 else f"{hours:,.0f} h"
-
-
-def dollars(amount: float | None) -> str:
-    """1234.5 -> '$1,235', 0.123 -> '$0.12'; '–' where not known."""
-    if amount is None:
-        return "–"
-    return f"${amount:,.2f}" if amount < 100 else f"${amount:,.0f}"
+    """0.01 -> '36s', 0.2 -> '12m00s', 3.44 -> '3h26m'; '–' where not known."""
+    return formatting.duration(None if hours is None else 3600 * hours)
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -56,24 +51,6 @@ def interval(ends: list[float | None] | None, digits: int = 2) -> str:
     if not ends or all(end is None for end in ends):
         return ""
     return f"[{', '.join(number(end, digits) for end in ends)}]"
-
-
-def share(value: float) -> str:
-    """0.123 -> '12 %', 0.0003 -> '0.03 %', 0 -> '0 %'."""
-    return f"{100 * value:.2g} %" if value < 0.095 else f"{value:.0%}".replace("%", " %")
-
-
-def short_count(count: float) -> str:
-    """96000 -> '96k', 1500000 -> '1.5m', 2e9 -> '2b'; three significant digits."""
-    for size, suffix in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
-        if abs(count) >= 0.9995 * size:
-            return f"{count / size:.3g}{suffix}"
-    return f"{count:.3g}"
-
-
-def counted(number: int, noun: str) -> str:
-    """'1 seed', '4 seeds'."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def file_names(texts: Iterable[str]) -> dict[str, str]:

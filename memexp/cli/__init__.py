@@ -1,14 +1,16 @@
-"""The command line: each command is a few lines that call one function. Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""The command line. Exit codes: 0 done, 1 failed, 2 wrong usage.
 
-`memexp train` ends with 75 (EX_TEMPFAIL) when it was told to stop and wrote a checkpoint: a managed job is then
-restarted, and resumes. What a command needs is imported when it runs, so that planning stays instant.
+`memexp train` ends with 75 (EX_TEMPFAIL) if it was told to stop and wrote a checkpoint: SkyPilot then restarts the job,
+which resumes. Each command imports what it needs when it runs, so that planning starts at once.
 """
 
 from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from memexp.cli import answering, launching, running
+from memexp.cli import launching, report, running
 from memexp.cli.common import DONE, FAILED, Group
 
 app = typer.Typer(
@@ -22,7 +24,13 @@ app = typer.Typer(
 
 
 @app.callback()
-def _about(context: typer.Context) -> None:
+def _main(
+    context: typer.Context,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show_version:
+        print(f"memexp {version('memexp')}")
+        raise typer.Exit
     if context.invoked_subcommand is None:
         print(context.get_help())
 
@@ -36,16 +44,16 @@ for command in (
     launching.monitor,
     launching.cancel,
     launching.logs,
-    answering.report,
+    report.report,
     running.play,
     running.funnel,
 ):
     app.command()(command)
-app.command("list")(answering.show)
+app.command("list")(running.show)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line on `arguments` (by default the process's own); returns the exit code."""
+    """Run the command line on `arguments` (by default those of the process); returns the exit code."""
     try:
         app(args=None if arguments is None else list(arguments), prog_name="memexp")
     except SystemExit as stop:

@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, words of the command line, and how an error ends a command."""
+"""What the commands share: exit codes, common arguments, and how an error ends a command."""
 
 import sys
 from collections.abc import Sequence
@@ -12,16 +12,15 @@ from memexp.launch import LaunchError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
-Words = Annotated[list[str] | None, typer.Argument(metavar="TARGET [KEY=VALUE]...", show_default=False)]
-RecipeWords = Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...", show_default=False)]
+Recipe = Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
-"""Base of what Typer itself raises for wrong usage."""
+"""Base of the errors that Typer raises for wrong usage."""
 
 
 class Group(TyperGroup):
-    """Every error is one clear line on stderr and an exit code, never a traceback or a box."""
+    """Turns every error into one clear line on stderr and an exit code, without a traceback or a box."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
         try:
@@ -35,22 +34,22 @@ class Group(TyperGroup):
         except (typer.Abort, KeyboardInterrupt):
             sys.exit(fail("stopped", FAILED))
         except BrokenPipeError:
-            sys.stderr.close()  # what reads our output has gone: `memexp ... | head`
+            sys.stderr.close()  # the reader of our output has ended, as in `memexp ... | head`
             sys.exit(FAILED)
-        if code == INTERRUPTED:  # Typer's own answer to Ctrl-C
+        if code == INTERRUPTED:  # what Typer returns after Ctrl-C
             sys.exit(fail("stopped", FAILED))
         sys.exit(code or DONE)
 
 
 def fail(message: str, code: int) -> int:
-    """Say on stderr why a command ends, a line each; returns its exit code."""
+    """Print why a command failed, to stderr; returns the exit code."""
     for line in message.splitlines():
         print(f"memexp: {line}", file=sys.stderr)
     return code
 
 
 def explain(error: Any) -> str:
-    """What Typer found wrong, with the nearest right word where there is one."""
+    """The message of a Typer error, with the nearest known option or command."""
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", None)
     if option and context and option not in (known := _options(context)):
@@ -66,12 +65,12 @@ def _options(context: Any) -> list[str]:
     return [name for parameter in context.command.params for name in (*parameter.opts, *parameter.secondary_opts)]
 
 
-def config_of(words: list[str]) -> tuple[Any, list[str]]:
-    """The config that a recipe and its words stand for, and the words that say so."""
-    from memexp.config import parse_words
+def config_of(arguments: list[str]) -> tuple[Any, list[str]]:
+    """The config of a recipe with overrides, and the arguments that describe it completely."""
+    from memexp.config import parse_overrides
     from memexp.launch.plan.recipe import split_target
     from memexp.launch.plan.run_spec import recipe_specs
 
-    recipe, pairs = split_target(words)
-    cell = recipe_specs(recipe, parse_words(pairs))[0]
-    return cell.config, cell.arguments
+    recipe, overrides = split_target(arguments)
+    spec = recipe_specs(recipe, parse_overrides(overrides))[0]
+    return spec.config, spec.arguments

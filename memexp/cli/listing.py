@@ -1,25 +1,36 @@
-"""What `memexp list` shows: rows of plain data, the name first."""
+"""What `memexp list` shows: recipes, environments and their knobs, pattern tokens and their cost, and runs.
 
+A list is rows of plain data, the name first. The effect of a knob is the docstring below its field in
+memexp/envs/config.py.
+"""
+
+import ast
+import inspect
+import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from memexp.config import UsageError, bind_arguments, did_you_mean, parse_words
+from memexp.config import Config, UsageError, bind_arguments, did_you_mean, parse_overrides
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
 from memexp.cortex.pattern import TOKENS, Pattern, parse_pattern
 from memexp.envs.config import ENVIRONMENTS
+from memexp.formatting import with_prefix
 from memexp.launch.plan.recipe import all_recipes
 from memexp.launch.status.status import status_of
 from memexp.runs import find_runs
 
 Rows = list[dict[str, Any]]
 COSTS = tuple(asdict(Cost()))
-"""Keys of what a stack costs."""
+"""Keys of the cost of a stack."""
 
 
 def _recipes() -> Rows:
@@ -35,12 +46,12 @@ def _environments() -> Rows:
     return rows
 
 
-def _patterns(words: Sequence[str] = ()) -> Rows:
-    """A row for a stack of each token alone, then one for `pattern=` if it is among the words.
+def _patterns(overrides: Sequence[str] = ()) -> Rows:
+    """One row for a stack of each single token, and one for `pattern=` if it is among the overrides.
 
-    A token that cannot be built at these sizes has None for its figures, and a `reason`.
+    A token that cannot be built at these sizes has None as its cost, and a `reason`.
     """
-    given = bind_arguments(cost, parse_words(words))
+    given = bind_arguments(cost, parse_overrides(overrides))
     asked = CortexConfig.parse(given)
     sizes = {key: getattr(asked, key) for key in ("d_hidden", "num_layers", "n_heads", "mem_len")}
     rows = [{"token": token, "summary": summary, **sizes} for token, summary in TOKENS.items()]
@@ -69,14 +80,14 @@ def _meaning(pattern: Pattern) -> str:
 
 
 def pattern_table(rows: Rows) -> Table:
-    """The rows of the list of patterns as a table; a row behind those of the tokens is set off."""
+    """The rows of the list of patterns as a table; the row of `pattern=` is set off."""
     sizes = "num_layers={num_layers} d_hidden={d_hidden} n_heads={n_heads} mem_len={mem_len}".format(**rows[0])
     table = Table(
         box=box.SIMPLE_HEAD,
         title=f"Stacks of one token: {sizes}",
         title_justify="left",
         title_style="bold",
-        caption="Per agent: state carried in float32; FLOPs of one acting step, 2 a multiply-add of matrix products.",
+        caption="Per agent: state in float32; FLOPs of one acting step, 2 for each multiply-add of a matrix product.",
         caption_justify="left",
     )
     table.add_column("token", no_wrap=True)
@@ -93,20 +104,8 @@ def pattern_table(rows: Rows) -> Table:
 def _cells(row: dict[str, Any]) -> list[Text]:
     if reason := row.get("reason"):
         return [Text(f"{row['summary']}\ncannot be built: {reason}"), *[Text("-")] * len(COSTS)]
-    figures = f"{row['parameters']:,}", in_thousands(row["state_bytes"]) + "B", in_thousands(row["step_flops"])
+    figures = f"{row['parameters']:,}", with_prefix(row["state_bytes"]) + "B", with_prefix(row["step_flops"])
     return [Text(row["summary"]), *(Text(figure.rstrip()) for figure in figures)]
-
-
-def in_thousands(number: float) -> str:
-    """Three digits and the prefix of a unit that may follow: 2228224 -> '2.23 M', 4096 -> '4.10 k', 40 -> '40 '."""
-    power = 0
-    while number >= 999.5 and power < len(PREFIXES) - 1:
-        number, power = number / 1000, power + 1
-    decimals = 0 if not power or number >= 99.95 else 1 if number >= 9.995 else 2
-    return f"{number:,.{decimals}f} {PREFIXES[power]}"
-
-
-PREFIXES = ("", "k", "M", "G", "T")
 
 
 def _runs() -> Rows:
@@ -114,14 +113,14 @@ def _runs() -> Rows:
     return [{"run": row.run, "state": row.state, "agent_steps": row.agent_steps} for row in rows]
 
 
-def list_rows(what: str, words: Sequence[str] = ()) -> Rows:
-    """The rows of one list. Raises UsageError for one that does not exist, and for words that mean nothing to it."""
+def list_rows(what: str, overrides: Sequence[str] = ()) -> Rows:
+    """The rows of one list. Raises UsageError for an unknown list, and for overrides that it does not take."""
     if what not in LISTS:
         raise UsageError(f"unknown list '{what}'{did_you_mean(what, LISTS)}")
     if what == "patterns":
-        return _patterns(words)
-    if words:
-        raise UsageError(f"'{words[0]}' means nothing to the list of {what}: only `list patterns` takes KEY=VALUE")
+        return _patterns(overrides)
+    if overrides:
+        raise UsageError(f"'{overrides[0]}' means nothing to the list of {what}: only `list patterns` takes KEY=VALUE")
     return LISTS[what]()
 
 
@@ -131,3 +130,65 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "patterns": _patterns,
     "runs": _runs,
 }
+
+
+def knob_rows() -> Rows:
+    """One row a knob: env, knob, default, range, effect."""
+    rows: Rows = []
+    for name, config in ENVIRONMENTS.items():
+        effects, schema = field_docstrings(config), config.model_json_schema()
+        for knob, field in config.model_fields.items():
+            if knob != "name":
+                allowed = _allowed(schema["properties"][knob])
+                effect = effects.get(knob, "")
+                rows.append({"env": name, "knob": knob, "default": field.default, "range": allowed, "effect": effect})
+    return rows
+
+
+def field_docstrings(config: type[Config]) -> dict[str, str]:
+    """Field -> its docstring in the source, on one line."""
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(config))).body
+    assert isinstance(definition, ast.ClassDef)
+    found = {}
+    for field, below in zip(definition.body, definition.body[1:], strict=False):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(below, ast.Expr):
+            found[field.target.id] = " ".join(str(ast.literal_eval(below.value)).split())
+    return found
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows: '1 to 64', 'true, false', 'from, to: 0 to 200', 'any of: a, b'."""
+    if "anyOf" in schema:
+        return " or ".join(_allowed(one) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(map(str, schema["enum"]))
+    kind = schema.get("type")
+    if kind == "array":
+        number = "from, to" if schema.get("maxItems") == 2 else "any of"
+        return f"{number}: {_allowed(schema['items'])}"
+    if kind in ("integer", "number"):
+        return _bounds(schema, "whole number" if kind == "integer" else "number")
+    named = {"boolean": "true, false", "null": "none", "string": "text", "object": "names and values"}
+    return named.get(str(kind), str(kind))
+
+
+def _bounds(schema: dict[str, Any], kind: str) -> str:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"{low} to {high:,}"
+    if "exclusiveMinimum" in schema:
+        return f"above {schema['exclusiveMinimum']}"
+    return kind if low is None else f"{low} or more"
+
+
+def knob_list(rows: Rows) -> RenderableType:
+    """The rows as text: for each environment lines `knob = default (range)`, with the effect below."""
+    lines: list[RenderableType] = []
+    for name, knobs in itertools.groupby(rows, key=lambda row: row["env"]):
+        summary = (ENVIRONMENTS[name].__doc__ or "").partition("\n")[0]
+        lines += [Text.assemble("\n" if lines else "", (name, "bold"), f"  {summary}")]
+        for row in knobs:
+            default = "none" if row["default"] is None else row["default"]
+            lines.append(Text.assemble("  ", (row["knob"], "cyan"), f" = {default}  ", (f"({row['range']})", "dim")))
+            lines.append(Padding(Text(row["effect"]), (0, 0, 0, 6)))
+    return Group(*lines)

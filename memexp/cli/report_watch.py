@@ -1,6 +1,7 @@
-"""The answer while its runs are under way: what is certain, which runs not to pay for any longer, what to run next.
+"""The verdicts while runs go on: what is certain, which runs to stop, and what to run next.
 
-Any number of looks is valid: verdicts are made at levels that allow for a look after every seed (analysis/looks.py).
+Verdicts may be computed any number of times, because their significance levels allow for a test after every seed
+(analysis/alpha_spending.py).
 """
 
 import time
@@ -15,55 +16,52 @@ from rich.text import Text
 
 from memexp.analysis.answer import answer
 from memexp.config import UsageError
-from memexp.launch.status.state import state_of
-from memexp.launch.status.status import find_matrix, matrix_of
+from memexp.formatting import ranges
+from memexp.launch.status.targets import find_matrix
 from memexp.runs import Run
+from memexp.runs.status import State, matrix_of, state_of
 
-LOOK_S = 10.0
-"""Seconds between two looks: an answer takes a second or so to compute."""
+EVERY_S = 10.0
+"""Seconds between two updates: computing the verdicts takes about a second."""
 
 
 def watch(target: str, verdicts: Callable[[dict[str, Any]], RenderableType], console: Console) -> None:
-    """Show the verdicts and the plan of `target`, a matrix or a folder of runs, until Ctrl-C."""
+    """Show the verdicts and the next runs of `target` (a matrix or a folder of runs) until Ctrl-C."""
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
                 name, runs = find_matrix(target)
                 found = answer(runs, name)
                 live.update(Group(verdicts(found), plan_table(found), stop_line(found, runs)), refresh=True)
-                time.sleep(LOOK_S)
+                time.sleep(EVERY_S)
         except KeyboardInterrupt:
             return
 
 
 def plan_table(found: dict[str, Any]) -> Table:
-    """One row an arm: seeds at hand, its verdicts, and what to do about it."""
+    """One row an arm: its seeds, its verdicts, and what to do about it."""
     table = Table("environment", "arm", "seeds", "learning", "memory", "next", "because", box=box.SIMPLE_HEAD)
     for env, judged in found["environments"].items():
         pairs = judged["memory"]["per_arm"]
         for arm, row in judged["arms"].items():
             pair = pairs.get(arm.removesuffix("~"))
-            words = [row["learning"]["state"], pair["verdict"] if pair else ""]
+            verdicts = (row["learning"]["state"], pair["verdict"] if pair else "")
             plan = judged["sequential"]["per_arm"][arm]
-            named = (word.replace("_", " ") for word in words)
-            table.add_row(env, arm, str(row["seeds"]), *named, plan_words(plan), plan["because"])
+            texts = (verdict.replace("_", " ") for verdict in verdicts)
+            table.add_row(env, arm, str(row["seeds"]), *texts, plan_text(plan), plan["because"])
     return table
 
 
-def plan_words(plan: dict[str, Any]) -> str:
+def plan_text(plan: dict[str, Any]) -> str:
     """'stop', 'wait', 'fix', or 'run seeds 5-9'."""
-    if not plan["seeds"]:
-        return plan["action"]
-    first, last = plan["seeds"][0], plan["seeds"][-1]
-    whole = len(plan["seeds"]) > 2 and plan["seeds"] == list(range(first, last + 1))
-    return f"run seeds {f'{first}-{last}' if whole else ', '.join(map(str, plan['seeds']))}"
+    return f"run seeds {ranges(plan['seeds'], shortest=3)}" if plan["seeds"] else plan["action"]
 
 
 def stop_line(found: dict[str, Any], runs: Sequence[Run]) -> Text:
-    """The command that stops the runs which can no longer change a verdict; empty where there is none."""
+    """The command that cancels the runs which can no longer change a verdict; empty if there are none."""
     waste = []
     for run in runs:
-        if state_of(run) == "running":
+        if state_of(run) is State.RUNNING:
             info = run.info
             judged = found["environments"].get(info.env)
             if judged and judged["sequential"]["per_arm"].get(info.arm, {}).get("action") == "stop":
@@ -72,8 +70,8 @@ def stop_line(found: dict[str, Any], runs: Sequence[Run]) -> Text:
 
 
 def plans(runs: Sequence[Run]) -> dict[str, str]:
-    """Run -> what to do about its arm, for the runs of every matrix among `runs`."""
-    words: dict[str, str] = {}
+    """Run -> what to do about its arm, for all runs that belong to a matrix."""
+    texts: dict[str, str] = {}
     for matrix in {matrix_of(run) for run in runs} - {None}:
         mine = [run for run in runs if matrix_of(run) == matrix]
         try:
@@ -82,5 +80,5 @@ def plans(runs: Sequence[Run]) -> dict[str, str]:
             continue
         for run in mine:
             info = run.info
-            words[run.name] = plan_words(found[info.env]["sequential"]["per_arm"][info.arm])
-    return words
+            texts[run.name] = plan_text(found[info.env]["sequential"]["per_arm"][info.arm])
+    return texts

@@ -1,4 +1,4 @@
-"""Commands for one run or one environment: train, check, time, watch an episode."""
+"""Commands for one run, recipe or environment: train, check, time, watch an episode, list what there is."""
 
 import json
 from pathlib import Path
@@ -7,25 +7,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from memexp.cli.common import DONE, FAILED, AsJson, RecipeWords, config_of, fail
+from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
+from memexp.config import UsageError
 from memexp.runs import RESTART
 
 
-def train(words: RecipeWords) -> int:
-    """Train one run in this process (what a node executes, under torchrun)."""
-    config, arguments = config_of(words)
+def train(recipe: Recipe) -> int:
+    """Train one run in this process. Nodes execute this command, under torchrun."""
+    config, arguments = config_of(recipe)
     return exit_of(config, ["memexp", "train", *arguments])
 
 
 def exit_of(config: Any, argv: list[str]) -> int:
-    """Train `config`; the exit code."""
-    from memexp.envs.base import WorldError
+    """Train `config`; returns the exit code."""
+    from memexp.envs.base import EnvError
     from memexp.ppo.train import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=argv)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
         return fail(f"{config.run}: {error}", FAILED)
@@ -36,15 +37,15 @@ def exit_of(config: Any, argv: list[str]) -> int:
     )
 
 
-def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
-    """Check that the policy that acts is the policy that learns, and the environment and the device besides."""
-    config, _ = config_of(words)
-    from memexp.envs.base import WorldError
+def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
+    """Check that acting and learning compute the same policy. Also check the environment and the device."""
+    config, _ = config_of(recipe)
+    from memexp.envs.base import EnvError
     from memexp.ppo.doctor import doctor as examine
 
     try:
         report = examine(config)
-    except WorldError as error:
+    except EnvError as error:
         return fail(str(error), FAILED)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
@@ -54,13 +55,16 @@ def doctor(words: RecipeWords, as_json: AsJson = False) -> int:
 
 
 def bench(
-    words: RecipeWords,
-    updates: Annotated[int, typer.Option(min=1, help="Updates that are timed.")] = 5,
-    table: Annotated[Path | None, typer.Option(help="Table to write into; else this machine's.")] = None,
+    recipe: Recipe,
+    updates: Annotated[int, typer.Option(min=1, help="Number of updates to time.")] = 5,
+    table: Annotated[Path | None, typer.Option(help="Throughput table to update. Default: this machine's.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast a recipe trains here; launches then plan with it. Under torchrun: all ranks together."""
-    config, _ = config_of(words)
+    """Measure the training speed of a recipe on this machine. Later launches plan with it.
+
+    Under torchrun it measures all ranks together.
+    """
+    config, _ = config_of(recipe)
     from memexp.launch.plan.throughput import add_figure, figure_of
     from memexp.ppo.bench import measure
 
@@ -76,41 +80,73 @@ def bench(
 
 
 def play(
-    words: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...", show_default=False)],
+    arguments: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...")],
     player: Annotated[
-        str | None, typer.Option(help="Who plays an environment: random, memoryless, memory or full.")
+        str | None, typer.Option(help="Policy for an environment: random, memoryless, memory or full.")
     ] = None,
-    greedy: Annotated[bool, typer.Option(help="A run's policy takes its most probable action.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of world and player; else 0, or the run's.")] = None,
-    task: Annotated[int | None, typer.Option(help="Task id; else drawn by the seed.")] = None,
-    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop watching after so many steps.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the page is written.", show_default=False)] = None,
-    ascii: Annotated[bool, typer.Option("--ascii", help="Show it here in the terminal.")] = False,
+    greedy: Annotated[bool, typer.Option(help="Take the most probable action instead of a random one.")] = False,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the environment. Default: 0, or the run's.")] = None,
+    task: Annotated[int | None, typer.Option(help="Task id. Default: drawn at random from the seed.")] = None,
+    max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this number of steps.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
+    ascii: Annotated[bool, typer.Option("--ascii", help="Show the episode in the terminal.")] = False,
 ) -> int:
-    """Watch one episode: of a run's policy, a scripted player or the random policy, as a page or in the terminal."""
+    """Show one episode of a run's policy, a scripted policy or the random policy, as a page or in the terminal."""
     from memexp.replay.play import ReplayError
     from memexp.replay.play import play as watch
     from memexp.replay.target import Options
 
     try:
-        watch(words, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+        watch(arguments, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
     except ReplayError as error:
         return fail(str(error), FAILED)
     return DONE
 
 
 def funnel(
-    words: Annotated[list[str], typer.Argument(metavar="ENV [KEY=VALUE]...", show_default=False)],
-    player: Annotated[list[str] | None, typer.Option(help="random, memoryless, memory, full; repeatable.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Episodes of each player.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Other worlds, tasks and luck.")] = 0,
+    arguments: Annotated[list[str], typer.Argument(metavar="ENV [KEY=VALUE]...")],
+    player: Annotated[list[str] | None, typer.Option(help="random, memoryless, memory or full; repeatable.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes of each policy.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of environments, tasks and random actions.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Show how far players that do not learn come on the way to reward, and what they earn (measured once)."""
+    """Show how many episodes of scripted and random policies reach each milestone before reward, and their returns."""
     from memexp.ppo.funnel import funnel_table, funnels
 
-    found = funnels(words, player or ["random"], episodes, seed, Console(stderr=True))
+    found = funnels(arguments, player or ["random"], episodes, seed, Console(stderr=True))
     if as_json:
         print(json.dumps([one.model_dump() for one in found], indent=2))
     else:
         Console().print(funnel_table(found))
+
+
+def show(
+    what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs")],
+    overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
+    knobs: Annotated[
+        bool, typer.Option("--knobs", help="With envs: show default, range and effect of every knob.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List recipes, environments with their knobs, pattern tokens, or runs.
+
+    `patterns` shows the cost of stacks at the sizes that you choose: d_hidden=64 num_layers=3 n_heads=4 mem_len=16
+    pattern=AgSA.
+    """
+    from memexp.cli.listing import knob_list, knob_rows, list_rows, pattern_table
+
+    rows = list_rows(what, overrides or [])
+    if knobs and what != "envs":
+        raise UsageError(f"--knobs is for the list of envs, not of {what}")
+    if knobs:
+        rows = knob_rows()
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif knobs:
+        Console().print(knob_list(rows))
+    elif what == "patterns":
+        Console().print(pattern_table(rows))
+    else:
+        for row in rows:
+            first, *others = row.values()
+            print(f"{first}  {'  '.join(str(other) for other in others)}".rstrip())

@@ -1,6 +1,6 @@
-"""Memory: a pattern string becomes a stack of recurrent cells. Knows torch, nothing else of memexp.
+"""Memory: `build_stack` makes a stack of recurrent cells from a pattern string.
 
-`build_stack` is loaded when it is first asked for, so that planning with `memexp.cortex.config` imports no torch.
+`build_stack` is imported on first use, so that planning with `memexp.cortex.config` does not import torch.
 """
 
 from importlib import import_module

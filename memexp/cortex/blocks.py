@@ -1,22 +1,20 @@
-"""Blocks: what surrounds a cell (norms, gates, feed-forward). A block is called like its cell and has its cell's state.
+"""Blocks: the norms, gates and feed-forward layers around a cell.
 
-Norms inside blocks have a weight and no bias.
+A block is called like its cell and has its cell's state. Norms inside blocks have a weight and no bias.
 """
-
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import Derived, State
+from memexp.cortex.cells.shared import ParameterCache, State
 from memexp.cortex.kernels.gate import gru_gate
-from memexp.cortex.kernels.linear import Linear, silu_linear
+from memexp.cortex.kernels.linear import Linear, activated_linear
 from memexp.cortex.kernels.norm import layer_norm
 
 
 class GRUGate(nn.Module):
-    """Gate in place of a residual sum (GTrXL: Parisotto et al. 2020, arXiv:1910.06764, section 3.2); x, y `[..., H]`.
+    """A gate instead of a residual sum (GTrXL: Parisotto et al. 2020, arXiv:1910.06764, section 3.2); x, y `[..., H]`.
 
     r = sigmoid(W_r y + U_r x)    z = sigmoid(W_z y + U_z x - b_g)    h = tanh(W_g y + U_g (r x))    (1 - z) x + z h
     """
@@ -25,7 +23,7 @@ class GRUGate(nn.Module):
         super().__init__()
         self.Wr, self.Ur, self.Wz, self.Uz, self.Wg, self.Ug = (Linear(width, width, bias=False) for _ in range(6))
         self.bg = nn.Parameter(torch.full((width,), bias))
-        self.from_y, self.from_x = Derived(), Derived()
+        self.from_y, self.from_x = ParameterCache(), ParameterCache()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         from_y = self.from_y(stacked, self.Wr.weight, self.Wz.weight, self.Wg.weight)
@@ -34,12 +32,11 @@ class GRUGate(nn.Module):
 
 
 def stacked(*matrices: Tensor) -> Tensor:
-    """One below the other."""
     return torch.cat(matrices)
 
 
 class LayerNorm(nn.LayerNorm):
-    """torch.nn.LayerNorm without bias that computes by `layer_norm`."""
+    """torch.nn.LayerNorm without bias, computed by our `layer_norm`."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width, bias=False)
@@ -66,23 +63,8 @@ class PassThrough(Block):
         return self.cell(x, state, resets)
 
 
-class PostUp(Block):
-    """a = x + cell(LN(x)),  y = a + W_2 silu(W_1 LN(a)); the feed-forward part is `factor` times as wide."""
-
-    def __init__(self, cell: nn.Module, width: int, factor: float = 1.5) -> None:
-        super().__init__(cell)
-        inner = int(width * factor)
-        self.norm, self.ffn_norm = LayerNorm(width), LayerNorm(width)
-        self.out1, self.out2 = Linear(width, inner), Linear(inner, width)
-
-    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        y, after = self.cell(self.norm(x), state, resets)
-        x = x + y
-        return x + self.out2(F.silu(self.out1(self.ffn_norm(x)))), after
-
-
 class PostUpGated(Block):
-    """`PostUp` with GRU gates instead of residual sums."""
+    """a = Gate1(x, cell(LN(x))),  y = Gate2(a, W_2 silu(W_1 LN(a))).  The feed-forward part is `factor` times wider."""
 
     def __init__(self, cell: nn.Module, width: int, factor: float = 1.5) -> None:
         super().__init__(cell)
@@ -94,15 +76,15 @@ class PostUpGated(Block):
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         y, after = self.cell(self.norm1(x), state, resets)
         x = self.gate1(x, y)
-        return self.gate2(x, self.ffn_out(silu_linear(self.norm2(x), self.ffn_in))), after
+        return self.gate2(x, self.ffn_out(activated_linear(self.norm2(x), self.ffn_in, "silu"))), after
 
 
-class PreUp(Block):
+class PreUpGated(Block):
     """The cell works inside a feed-forward part twice as wide (`cell_width(width)`).
 
-    (a, z) = W_in LN(x) + b,  y = x + W_out ((cell(silu(a)) + skip silu(a)) silu(z)) + b
+    (a, z) = W_in LN(x) + b,  y = Gate(x, W_out ((cell(silu(a)) + skip silu(a)) silu(z)) + b)
 
-    The plain mLSTM reads a itself (`activate=False`): it applies silu after its own convolution.
+    The plain mLSTM reads a instead of silu(a) (`activate=False`): it applies silu after its own convolution.
     """
 
     def __init__(self, cell: nn.Module, width: int, activate: bool = True) -> None:
@@ -111,55 +93,14 @@ class PreUp(Block):
         self.norm, self.activate = LayerNorm(width), activate
         self.in_proj, self.out_proj = Linear(width, 2 * inner), Linear(inner, width)
         self.learnable_skip = nn.Parameter(torch.ones(inner))
+        self.gate = GRUGate(width)
 
     @staticmethod
     def cell_width(width: int) -> int:
         return 2 * width
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        y, after = self.inner(x, state, resets)
-        return x + y, after
-
-    def inner(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         a, z = self.in_proj(self.norm(x)).chunk(2, dim=-1)
         activated = F.silu(a)
         y, after = self.cell(activated if self.activate else a, state, resets)
-        return self.out_proj((y + self.learnable_skip * activated) * F.silu(z)), after
-
-
-class PreUpGated(PreUp):
-    """`PreUp` with a GRU gate instead of the residual sum."""
-
-    def __init__(self, cell: nn.Module, width: int, activate: bool = True) -> None:
-        super().__init__(cell, width, activate)
-        self.gate = GRUGate(width)
-
-    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        y, after = self.inner(x, state, resets)
-        return self.gate(x, y), after
-
-
-class Adapter(nn.Module):
-    """y = y_0 + gate (W_up act(W_down LN(y_0))) with y_0 = block(x); at first gate and W_up are zero, and y = y_0."""
-
-    def __init__(
-        self,
-        block: nn.Module,
-        width: int,
-        bottleneck: int = 64,
-        per_channel_gate: bool = False,
-        activation: Callable[[Tensor], Tensor] = F.gelu,
-    ) -> None:
-        super().__init__()
-        self.wrapped_block, self.activation, self.ln = block, activation, nn.LayerNorm(width)
-        self.down, self.up = Linear(width, bottleneck), Linear(bottleneck, width)
-        self.gate = nn.Parameter(torch.zeros(width if per_channel_gate else ()))
-        for zero in (self.down.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(zero)
-
-    def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
-        return self.wrapped_block.init_state(batch, device, dtype)  # type: ignore[operator]
-
-    def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        y, after = self.wrapped_block(x, state, resets)
-        return y + self.gate * self.up(self.activation(self.down(self.ln(y)))), after
+        return self.gate(x, self.out_proj((y + self.learnable_skip * activated) * F.silu(z))), after

@@ -1,11 +1,11 @@
-"""Columns: one expert is the block itself; several experts read the same input, and a router mixes what they add to it.
+"""Columns: one expert is the block itself; several experts read the same input, and a router mixes their outputs.
 
-E experts, u the normed input, all per step (source: SPEC of the published implementation, section 4):
+Per step, with E experts and the normed input u (source: SPEC of the published implementation, section 4):
 
     u = RMS(x)        D_e = expert_e(u) - u
     Q_e = W_q u + q_e,  K_e = W_k D_e,  V_e = W_v D_e                      (mixer)
     D_e += W_out sum_f softmax_f(Q_e . K_f / sqrt(d_key)) V_f
-    alpha = softmax_e(G + 0.1 p)             G: the same for all steps (router), p: from u (refiner)
+    alpha = softmax_e(G + 0.1 p)             G: the same for all steps (Router), p: from u (Refiner)
     rho = sum_e alpha_e D_e + u - x
     y = x + alpha_main rho + alpha_col head(rho)
 """
@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import Derived, State, join_states, split_state
-from memexp.cortex.kernels.linear import Linear, gelu_linear, linear
-from memexp.cortex.kernels.mixing import mix_experts
+from memexp.cortex.cells.shared import ParameterCache, State, join_states, split_state
+from memexp.cortex.kernels.expert_mixture import mix_experts
+from memexp.cortex.kernels.linear import Linear, activated_linear, linear
 from memexp.cortex.kernels.norm import rms_norm
 
 RMS_EPS = 1.1920929e-07
@@ -30,7 +30,7 @@ RouterInit = Literal["trainable", "published"]
 
 
 class Column(nn.Module):
-    """Experts side by side, each with its part of the state under keys `<index>.<token>.<leaf>`; here a single one."""
+    """A column of a single expert. An expert's part of the state has keys `<index>.<token>.<leaf>`."""
 
     compiled = False
     """Whether `compile_experts` was called."""
@@ -58,10 +58,10 @@ class Column(nn.Module):
         return [y for y, _ in outcomes], join_states(self.prefixes, [part for _, part in outcomes])
 
     def compile_experts(self, backend: str = "inductor") -> None:
-        """Have torch.compile make one graph of each expert, in place: names of parameters stay as they are.
+        """Compile each expert in place with torch.compile, as one graph. Names of parameters do not change.
 
-        A graph is made at the first call with a number of steps, a type and a gradient mode; it serves any number of
-        rows but one, which makes its own. Each expert counts its graphs by itself, up to torch's limit of 8.
+        The first call with a new number of steps, dtype or gradient mode makes a graph for any number of rows above 1.
+        Each expert has its own graphs, up to torch's limit of 8.
         """
         for expert in self.experts:
             expert.compile(fullgraph=True, dynamic=False, isolate_recompiles=True, backend=backend)
@@ -72,55 +72,45 @@ class RoutedColumn(Column):
     """Several experts and their router. `router` holds the options of `Router`, `Refiner` and `Mixer`."""
 
     def __init__(
-        self,
-        tokens: list[str],
-        experts: list[nn.Module],
-        width: int,
-        *,
-        init: RouterInit = "trainable",
-        d_key: int | None = None,
-        d_key_local: int | None = None,
-        temperature: float = 1.0,
-        local_temperature: float = 1.0,
-        top_k: int | None = None,
-        sqrt_scale: bool = True,
-        center: bool = True,
+        self, tokens: list[str], experts: list[nn.Module], width: int, *, init: RouterInit = "trainable",
+        d_key: int | None = None, d_key_local: int | None = None, temperature: float = 1.0,
+        local_temperature: float = 1.0, top_k: int | None = None, sqrt_scale: bool = True, center: bool = True,
         refine: float = 0.1,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(tokens, experts)
         self.refine, count = refine, len(experts)
         self.boundary_norm = nn.RMSNorm(width, eps=RMS_EPS)
         self.e_mixer = Mixer(count, width, d_key or width)
         self.router = Router(count, width, d_key or width, temperature, top_k, sqrt_scale, init)
         self.refiner = Refiner(count, width, d_key_local or width, local_temperature, center) if refine else None
-        self.head, self.constants = Head(width), Derived()
+        self.head, self.constants = Head(width), ParameterCache()
         self.alpha_main, self.alpha_col = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.tensor(1.0))
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
         u = rms_norm(x, self.boundary_norm.weight, RMS_EPS)
         ys, state = self._run_experts(u, state, resets)
-        # All parameters but those of experts, norm and head; what they make does not depend on rows or steps.
+        # The constants depend on the parameters of mixer, router and refiner, but not on rows or steps.
         parts = (self.e_mixer, self.router, self.refiner)
         parameters = (p for part in parts if part is not None for p in part.parameters())
-        query, own, out, preference, taste = self.constants(self._constants, *parameters)
+        query, q_bias, out, gate_b, gate_w = self.constants(self._constants, *parameters)
         total, mixed = mix_experts(
-            x, u, torch.stack(ys), linear(u, query), own, taste, preference, 1 / math.sqrt(self.e_mixer.d_key)
+            x, u, torch.stack(ys), linear(u, query), q_bias, gate_w, gate_b, 1 / math.sqrt(self.e_mixer.d_key)
         )
         rho = total + linear(mixed, out)
         return torch.addcmul(torch.addcmul(x, self.alpha_main, rho), self.alpha_col, self.head(rho)), state
 
     def _constants(self, *_: Tensor) -> tuple[Tensor, ...]:
-        query, own, out = self.e_mixer()
-        taste = torch.zeros_like(own) if self.refiner is None else self.refine * self.refiner()
-        return query, own, out, self.router(), taste
+        query, q_bias, out = self.e_mixer()
+        gate_w = torch.zeros_like(q_bias) if self.refiner is None else self.refine * self.refiner()
+        return query, q_bias, out, self.router(), gate_w
 
 
 class Mixer(nn.Module):
-    """Attention among the experts' contributions: what it adds to their sum weighted with alpha.
+    """Attention among the experts' contributions D_e, which adds to their sum weighted with alpha.
 
-    Since alpha weighs a sum of linear maps, neither the E keys and values nor the E results are formed: Q_e . W_k D_f =
-    (W_k' Q_e) . D_f, and sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f. The pairs
-    of matrices that meet in there are multiplied once for all rows; `kernels/mixing` does what is between them.
+    The E keys, values and results are never formed: Q_e . W_k D_f = (W_k' Q_e) . D_f, and
+    sum_e alpha_e W_out sum_f s_ef W_v D_f = W_out W_v sum_f (sum_e alpha_e s_ef) D_f. The products of two matrices are
+    computed once for all rows; `kernels/expert_mixture` computes the rest.
     """
 
     def __init__(self, count: int, width: int, d_key: int) -> None:
@@ -140,22 +130,16 @@ class Mixer(nn.Module):
 
 
 class Router(nn.Module):
-    """G `[E]`, which experts count more, regardless of the step.
+    """G `[E]`, the preference for each expert, the same for all steps.
 
-    The published initialisation has W_q = W_k = 0, where all four gradients vanish for ever. `trainable` starts with a
-    small random preference instead. With `top_k` the choice passes no gradient, as published.
+    The published initialisation has W_q = W_k = 0, where all four gradients stay zero for ever. "trainable" starts with
+    a small random preference instead. With `top_k` the choice passes no gradient, as published.
     """
 
     def __init__(
-        self,
-        count: int,
-        width: int,
-        d_key: int,
-        temperature: float,
-        top_k: int | None,
-        sqrt_scale: bool,
+        self, count: int, width: int, d_key: int, temperature: float, top_k: int | None, sqrt_scale: bool,
         init: RouterInit,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.temperature, self.top_k = temperature, top_k
         self.scale = 1 / math.sqrt(d_key) if sqrt_scale else 1 / d_key
@@ -176,7 +160,7 @@ class Router(nn.Module):
 
 
 class Refiner(nn.Module):
-    """`[E, H]`, whose product with a step's input is p: how well each expert suits it."""
+    """A matrix `[E, H]`; its product with a step's input is p, how well each expert suits this input."""
 
     def __init__(self, count: int, width: int, d_key: int, temperature: float, center: bool) -> None:
         super().__init__()
@@ -187,8 +171,8 @@ class Refiner(nn.Module):
         nn.init.uniform_(self.k_loc, -TINY, TINY)
 
     def forward(self) -> Tensor:
-        taste = self.k_loc @ self.Wq_tok.weight * self.scale
-        return taste - taste.mean(0) if self.center else taste
+        weight = self.k_loc @ self.Wq_tok.weight * self.scale
+        return weight - weight.mean(0) if self.center else weight
 
 
 class Head(nn.Module):
@@ -199,4 +183,4 @@ class Head(nn.Module):
         self.fc1, self.fc2 = Linear(width, 2 * width), Linear(2 * width, width)
 
     def forward(self, rho: Tensor) -> Tensor:
-        return self.fc2(gelu_linear(rho, self.fc1))
+        return self.fc2(activated_linear(rho, self.fc1, "gelu"))

@@ -1,4 +1,4 @@
-"""What a memory stack is built from. Imports neither torch nor numba, so that planning is instant."""
+"""The configuration of a memory stack. Imports neither torch nor numba, so that planning is instant."""
 
 from typing import Literal
 
@@ -8,11 +8,11 @@ from memexp.config import Config
 from memexp.cortex.pattern import Pattern, parse_pattern
 
 AGALITE_HEADS = 8
-"""Heads of Ag, whatever n_heads is."""
+"""Heads of Ag; n_heads does not change it."""
 
 
 class CortexConfig(Config):
-    """A memory stack: which cells, how wide, how deep, and whether it may remember."""
+    """A memory stack: its cells, width, depth, and whether its memory is on."""
 
     pattern: str | list[str] = "X"
     """Cortex pattern ("X", "S", "AgSA", "X^S"); a list gives one pattern a layer."""
@@ -27,8 +27,8 @@ class CortexConfig(Config):
     memory: Literal["on", "off"] = "on"
     """"off" resets the state before every step, in both passes: the memory-ablated twin."""
     compile: bool = False
-    """Run each block through torch.compile: a minute at the start, and no faster on a CPU (see `build_stack`). Results
-    agree to rounding, so that a run may be resumed with or without."""
+    """Compile each block with torch.compile. It takes a minute at the start and is no faster on a CPU (`build_stack`).
+    Results agree up to rounding, so a run may be resumed with or without it."""
 
     @field_validator("pattern")
     @classmethod

@@ -1,92 +1,76 @@
-"""What a stack costs: trainable parameters, state of one agent, FLOPs of one acting step. Imports no torch.
+"""The cost of a stack: trainable parameters, state of one agent, FLOPs of one acting step. Imports no torch.
 
-Closed formulas of the sizes, put together as the stack is: cell, block, column, stack. The cells' equations stand in
-`cells/`. H is the width of the stack, N the heads, M = mem_len; a matrix [a, b] is a b parameters, and a row times it
-a b multiply-adds.
+Closed formulas, combined like the stack: cell, block, column, stack. The cells' equations are in `cells/`. H is the
+width of the stack, N the number of heads, M = mem_len. A matrix [a, b] has a b parameters; a row times it is a b
+multiply-adds.
 
-FLOPs are those of the forward pass of one step (T = 1) with a carried state, per row, as it is carried out here: 2 per
-multiply-add of a matrix product (linear maps, per-head matrices, attention scores and mixing). Not counted are
-pointwise work (norms, nonlinearities, gates, products of two vectors summed up, depthwise convolution) and products of
-weights with weights, which a call needs once, however many rows it has: W_r times the position codes of X, and what
-router, refiner and mixer of a column make of their keys and queries. With one row these are not small: the position
-codes of X alone are 2 (M + 1) H^2.
+FLOPs are those of one forward step (T = 1) with a carried state, per row: 2 per multiply-add of a matrix product
+(linear maps, per-head matrices, attention). They exclude pointwise work (norms, nonlinearities, gates, dot products,
+depthwise convolution) and products of weights with weights, which a call computes once for all rows: W_r times the
+position codes of X (2 (M + 1) H^2), and the products in router, refiner and mixer.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from memexp.cortex.config import AGALITE_HEADS, CortexConfig
 from memexp.cortex.pattern import Pattern, parse_pattern
 
 FLOAT, AGE = 4, 8
-"""Bytes of a float32 and of the int64 age of X's memory."""
+"""Bytes of a float32, and of the int64 age of X's memory."""
 CONV_TAPS = 4
-"""K, steps that the convolution of C, S and M reads."""
+"""Steps that the convolution of C, S and M reads."""
 ETA = 6
 """Rank of Ag's feature maps."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stack or a part of it costs; the costs of parts add up."""
+    """The cost of a stack or a part of it; the costs of parts add up."""
 
     parameters: int = 0
-    """Trainable ones."""
+    """Trainable parameters."""
     state_bytes: int = 0
-    """What is carried from step to step, for one agent: float32, ages int64."""
+    """State of one agent: float32, ages int64."""
     step_flops: int = 0
-    """Of one forward step of one agent."""
+    """FLOPs of one forward step of one agent."""
 
     def __add__(self, other: "Cost") -> "Cost":
-        return Cost(
-            self.parameters + other.parameters,
-            self.state_bytes + other.state_bytes,
-            self.step_flops + other.step_flops,
-        )
+        return Cost(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, times: int) -> "Cost":
-        return Cost(self.parameters * times, self.state_bytes * times, self.step_flops * times)
+        return Cost(*(a * times for a in astuple(self)))
 
 
 def cost(pattern: Pattern, d_hidden: int, num_layers: int, n_heads: int, mem_len: int) -> Cost:
-    """What `build_stack` with the same arguments costs, the layer norm at its end included.
+    """The cost of the stack that `build_stack` makes of the same arguments, with its last layer norm.
 
-    Raises:
-        UsageError: an unknown token, or sizes that do not fit.
+    Raises UsageError for an unknown token, or for sizes that do not fit.
     """
     sizes = CortexConfig.parse(
         {"pattern": pattern, "d_hidden": d_hidden, "num_layers": num_layers, "n_heads": n_heads, "mem_len": mem_len}
     )
-    if isinstance(pattern, str):
-        columns = column(parse_pattern(pattern), sizes) * num_layers
-    else:
-        columns = sum((column(parse_pattern(one), sizes) for one in pattern), Cost())
-    return columns + Cost(parameters=2 * d_hidden)
+    patterns = [pattern] * num_layers if isinstance(pattern, str) else pattern
+    return sum((column(parse_pattern(one), sizes) for one in patterns), Cost(parameters=2 * d_hidden))
 
 
 def column(tokens: list[str], sizes: CortexConfig) -> Cost:
-    """One column. A single expert is its block and nothing else; E experts also have, all keys of width H:
+    """One column. A single expert is just its block. E experts also have these parameters, with keys of width H:
 
-        norm      H                             mixer  4 H^2 + E H    W_q, W_k, W_v, W_out, one query bias an expert
+        norm      H                             mixer  4 H^2 + E H    W_q, W_k, W_v, W_out, one query bias per expert
         router    2 H^2 + E H + H               W_q, W_k, keys, context
         refiner   H^2 + E H                     W_q_tok, k_loc
         head      4 H^2 + 3 H                   H -> 2 H -> H
         scalars   2
 
-    parameters, and these multiply-adds a row: u times the mixer's W_k' W_q, and the one mixed row times its W_out W_v
-    (keys and values are not formed), 2 H^2; each of the E contributions against the E query biases, E^2 H; the
-    refiner, whose two matrices are multiplied beforehand, E H; the head 4 H^2. The router's choice is the same for all
-    rows.
+    and these multiply-adds per row: 2 H^2 for u times the mixer's W_k' W_q and the mixed row times W_out W_v, E^2 H for
+    the E contributions times the E query biases, E H for the refiner, 4 H^2 for the head.
     """
     experts = sum((TOKEN_COSTS[token](sizes) for token in tokens), Cost())
     if len(tokens) == 1:
         return experts
     H, E = sizes.d_hidden, len(tokens)
-    routing = Cost(
-        parameters=11 * H * H + 3 * E * H + 5 * H + 2,
-        step_flops=2 * (6 * H * H + E * E * H + E * H),
-    )
-    return experts + routing
+    return experts + Cost(11 * H * H + 3 * E * H + 5 * H + 2, step_flops=2 * (6 * H * H + E * E * H + E * H))
 
 
 # Blocks.
@@ -98,20 +82,20 @@ def gru_gate(H: int) -> Cost:
 
 
 def post_up_gated(cell: Cost, H: int) -> Cost:
-    """Two norms without bias, two gates, and a feed-forward part H -> I -> H with biases, I = 1.5 H rounded down."""
+    """Two norms without bias, two gates, and a feed-forward part H -> I -> H with biases, I = floor(1.5 H)."""
     inner = 3 * H // 2
     return cell + gru_gate(H) * 2 + Cost(parameters=2 * H + 2 * H * inner + inner + H, step_flops=2 * 2 * H * inner)
 
 
 def pre_up_gated(cell: Cost, H: int) -> Cost:
-    """A norm without bias, H -> 2 W for the cell's input and what gates it, W -> H, a skip weight, a gate; W = 2 H."""
+    """A norm without bias, H -> 2 W for the cell's input and its gate, W -> H, a skip weight, a GRU gate; W = 2 H."""
     W = cell_width(H)
     around = Cost(parameters=H + (2 * H * W + 2 * W) + (W * H + H) + W, step_flops=2 * 3 * H * W)
     return cell + gru_gate(H) + around
 
 
 def cell_width(H: int) -> int:
-    """W, the width at which M works."""
+    """W, the width of the cell of M."""
     return 2 * H
 
 
@@ -119,20 +103,20 @@ def cell_width(H: int) -> int:
 
 
 def conv(H: int) -> Cost:
-    """One factor a tap and feature, and a bias; the last K inputs are kept. Depthwise: pointwise work."""
+    """One factor per tap and feature, and a bias; the state is the last K inputs. Depthwise, so pointwise work."""
     return Cost(parameters=CONV_TAPS * H + H, state_bytes=FLOAT * CONV_TAPS * H)
 
 
 def lstm(H: int) -> Cost:
-    """W_ih and W_hh [4 H, H], both with a bias; h and c are kept."""
+    """W_ih and W_hh [4 H, H], both with a bias; the state is h and c."""
     return Cost(parameters=8 * H * H + 8 * H, state_bytes=FLOAT * 2 * H, step_flops=2 * 8 * H * H)
 
 
 def slstm(H: int, N: int, axon: bool) -> Cost:
-    """A convolution, and y, c, n, m kept.
+    """A convolution, per-head matrices, four biases and the norm of the output; the state is y, c, n, m.
 
-    One matrix [H/N, H/N] a head is H^2/N: four for the input, four for y, which is 8 H^2/N; four biases, and the norm
-    of the output. In S^ two Axon layers H -> 2 H are in place of the four for the input.
+    One matrix [H/N, H/N] per head is H^2/N: four for the input and four for y are 8 H^2/N. In S^ two Axon layers
+    H -> 2 H replace the four for the input.
     """
     four = 4 * H * H // N
     around = conv(H) + Cost(parameters=4 * H + H, state_bytes=FLOAT * 4 * H)
@@ -141,11 +125,10 @@ def slstm(H: int, N: int, axon: bool) -> Cost:
 
 
 def mlstm(W: int, N: int, axon: bool) -> Cost:
-    """A convolution, two gates that read [q|k|v] (3 W -> N, with bias), the norm of the output; C, n, m kept.
+    """A convolution, two gates [q|k|v] -> N with bias, the norm of the output; the state is C, n, m.
 
-    With d = W/N: C is W d, n is W and m is N entries. C' = f C + i k v^T and q^T C' are W d multiply-adds each; a step
-    being a chunk of one, q.k, its product with v and q.n are another W each. M^ has Axon layers for both gates, for
-    q = k and for v (W -> W).
+    With d = W/N, C has W d entries, n has W and m has N. C' = f C + i k v^T and q^T C' are W d multiply-adds each; q.k,
+    its product with v and q.n are W each. M^ has Axon layers for both gates, for q = k and for v (W -> W).
     """
     d = W // N
     memory = Cost(parameters=W, state_bytes=FLOAT * (W * d + W + N), step_flops=2 * (2 * W * d + 3 * W))
@@ -156,11 +139,11 @@ def mlstm(W: int, N: int, axon: bool) -> Cost:
 
 
 def xl(H: int, N: int, M: int) -> Cost:
-    """W_q, W_k, W_v, W_o with and W_r without bias, u and v: 5 H^2 + 6 H parameters. M inputs and their age are kept.
+    """W_q, W_k, W_v, W_o with bias, W_r without, u and v: 5 H^2 + 6 H parameters. The state is M inputs and their age.
 
-    A step forms neither keys nor values: q, its product with W_k, the mixed inputs' product with W_v, and W_o are
-    4 H^2 multiply-adds. For each of the M + 1 keys N heads match and mix inputs of width H, N H each, and positions are
-    matched in H. Without memory the softmax over one key is 1, and only W_v and W_o are left.
+    A step computes neither keys nor values: W_q, W_k, W_v and W_o are applied once, 4 H^2 multiply-adds. For each of
+    the M + 1 keys N heads score and average inputs of width H, N H each; positions are H. Without memory the softmax
+    over one key is 1, and only W_v and W_o remain.
     """
     parameters = 5 * H * H + 6 * H
     if M == 0:
@@ -169,10 +152,10 @@ def xl(H: int, N: int, M: int) -> Cost:
 
 
 def xl_axon(H: int, M: int) -> Cost:
-    """X with Axon layers H -> H for q, k and v; state as X and these three layers, none without memory.
+    """X with Axon layers H -> H for q, k and v; the state is that of X and of the three layers, or empty if M = 0.
 
-    k and v are formed for all M + 1 places, by layers that run over them again in each step, and whose Axons then take
-    the oldest place once more, for the next step's state. Content, positions and mixing are H multiply-adds a key each.
+    Each step computes k and v for all M + 1 places, and the Axons of the oldest place once more for the next state.
+    Content scores, position scores and averages are H multiply-adds per key each.
     """
     layer = axon_layer(H, H)
     parameters = Cost(3 * layer.parameters + 2 * H * H + 3 * H)  # W_o with bias, W_r; u and v
@@ -186,8 +169,7 @@ def xl_axon(H: int, M: int) -> Cost:
 def agalite(H: int, N: int) -> Cost:
     """k, q, v, beta, gamma from one [5 H, H], p1, p2, p3 from one [3 eta N, H], neither with bias; W_out with bias.
 
-    K and s have eta H entries, V has H: one copy of the state. The recurrence and its products with phi_q are pointwise
-    work.
+    In the state K and s have eta H entries, V has H. The recurrence and its products with phi_q are pointwise work.
     """
     matrices = 6 * H * H + 3 * ETA * N * H
     return Cost(parameters=matrices + H, state_bytes=FLOAT * (2 * ETA * H + H), step_flops=2 * matrices)
@@ -196,8 +178,8 @@ def agalite(H: int, N: int) -> Cost:
 def axon(width: int, out: int, mixer_weights: int) -> Cost:
     """nu, theta, w1, w2, a mixer of `mixer_weights` parameters, and W_out [2 width, out] with bias.
 
-    c has two parts, and so has each of its four traces: 10 vectors are kept. The mixer is a product with a square
-    matrix: W_in, or the Hadamard matrix, which has no parameters. The recurrences are diagonal: pointwise work.
+    c and each of its four traces have two parts: 10 vectors. The mixer multiplies with a square matrix: W_in, or the
+    Hadamard matrix, which has no parameters. The recurrences are diagonal: pointwise work.
     """
     return Cost(
         parameters=4 * width + mixer_weights + 2 * width * out + out,
@@ -207,7 +189,7 @@ def axon(width: int, out: int, mixer_weights: int) -> Cost:
 
 
 def axon_layer(width: int, out: int) -> Cost:
-    """A linear map with bias beside an Axon; the mixer is a Hadamard transform where the width is a power of two."""
+    """A linear map with bias plus an Axon; the mixer is a Hadamard transform if the width is a power of two."""
     linear = Cost(parameters=width * out + out, step_flops=2 * width * out)
     return linear + axon(width, out, mixer_weights=0 if width & (width - 1) == 0 else width * width)
 
@@ -224,4 +206,4 @@ TOKEN_COSTS: dict[str, Callable[[CortexConfig], Cost]] = {
     "L": lambda s: lstm(s.d_hidden),
     "C": lambda s: conv(s.d_hidden),
 }
-"""Token -> what its block costs; `TOKEN_BLOCKS` of the stack builds the same."""
+"""Token -> the cost of its block; `TOKEN_BLOCKS` of the stack builds the same."""

@@ -12,15 +12,15 @@ TOKENS: dict[str, str] = {
     "L": "LSTM",
     "C": "causal convolution over the last 4 steps",
 }
-"""Token -> what it is. The longest token that fits is read first, so "Ag" is never read as "A" and "g"."""
+"""Token -> its cell. The longest matching token is read first, so "Ag" is never read as "A" and "g"."""
 
 Pattern = str | list[str]
 
 
 def parse_pattern(pattern: str) -> list[str]:
-    """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]; commas and spaces may separate them.
+    """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]. Commas and spaces may separate them.
 
-    Raises ValueError that points at the first character that begins no token.
+    Raises ValueError, which names the first character that starts no token.
     """
     longest_first = sorted(TOKENS, key=len, reverse=True)
     tokens, at = [], 0
@@ -41,7 +41,7 @@ def parse_pattern(pattern: str) -> list[str]:
 
 
 def remembers(pattern: Pattern, mem_len: int) -> bool:
-    """Whether a stack of this pattern carries anything from step to step (X and X^ alone with mem_len 0 do not)."""
+    """Whether a stack of this pattern has a memory: X and X^ have none if mem_len is 0, all other tokens always do."""
     columns = [pattern] if isinstance(pattern, str) else pattern
     tokens = {token for column in columns for token in parse_pattern(column)}
     return mem_len > 0 or not tokens <= {"X", "X^"}

@@ -1,11 +1,11 @@
 """The memory of a policy: columns in sequence, built from a pattern string.
 
-`TOKEN_BLOCKS` is the one place that says which block and cell a token of a pattern stands for.
+`TOKEN_BLOCKS` gives each token of a pattern its block and cell.
 """
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -29,7 +29,7 @@ from memexp.cortex.pattern import Pattern, parse_pattern
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the cells of a stack are built with."""
+    """The options of a stack's cells."""
 
     d_hidden: int
     n_heads: int = 4
@@ -41,9 +41,9 @@ class Options:
     conv_kernel: int = 4
     """Steps that the causal convolution of C, S and M reads."""
     published_xl: bool = False
-    """X as published, for parity tests: it also sees what is older than mem_len in the same call, and empty slots."""
+    """X as published, for parity tests: it also attends to older steps of the same call, and to empty slots."""
     router_init: RouterInit = "trainable"
-    """How the router starts; "published" is where its gradients vanish for ever."""
+    """Initial weights of the router; with "published" its gradients stay zero for ever."""
     router: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further options of `RoutedColumn`, such as top_k or temperature."""
 
@@ -70,8 +70,8 @@ TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
 class Stack(nn.Module):
     """Columns in sequence, then a layer norm. The state is a flat dict of tensors `[batch, ...]` that the caller owns.
 
-    Running T steps one by one and running them as one sequence from the same state give the same output and state.
-    With `memory="off"` every step starts from a fresh state, and there is no state to carry: `init_state` is empty.
+    T calls with one step and one call with T steps give the same output and state. With `memory="off"` every step
+    starts from a fresh state, and the state that `init_state` returns is empty.
     """
 
     def __init__(
@@ -86,10 +86,10 @@ class Stack(nn.Module):
     def init_state(
         self, batch: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
     ) -> State:
-        """The state at the start of an episode, for `batch` rows; by default on the parameters' device.
+        """The state of `batch` rows at the start of an episode, by default on the parameters' device.
 
-        Its type is by default that of the parameters, and float32 for those of half precision: rounded after every
-        call, what a recurrence carries would depend on how a sequence is cut into calls.
+        The default dtype is that of the parameters, but float32 for half precision: with rounding after each call, the
+        result would depend on how a sequence is cut into calls.
         """
         if self.memory == "off":
             return {}
@@ -106,8 +106,8 @@ class Stack(nn.Module):
             resets: `[B, T]` (or `[B]`) bool, True where step t starts a new episode: the state is cleared before it.
 
         Returns:
-            y of x's shape, and the state after the last step. Gradients flow back through the returned state into this
-            call, but not through what X, Ag and Axon layers keep; truncate by detaching it.
+            y of x's shape, and the state after the last step. Gradients flow through the returned state into this call,
+            except through the states of X, Ag and Axon layers. To truncate, detach it.
 
         Raises:
             ValueError: the shapes do not fit.
@@ -144,23 +144,26 @@ def build_stack(
     compile: bool = False,
     **cell_options: Any,
 ) -> Stack:
-    """A stack of `num_layers` columns of `pattern`; a list of patterns gives one a layer.
+    """A stack of `num_layers` columns of `pattern`; a list has one pattern per layer.
 
     `memory="off"` is the memory-ablated twin: the same parameters and initialisation, but every step starts from a
-    fresh state, in both passes. `cell_options` are the further fields of `Options`, and `post_norm` (default True).
+    fresh state, in both passes. `cell_options` are the other fields of `Options`, and `post_norm` (default True).
 
-    `compile` has torch.compile make one graph of each block. What it gains is fewer passes over memory and fewer calls
-    from Python; the kernels of recurrences stay as they are, and the graph uses neither oneDNN nor the hand-written
-    gradients of gates and attention. On one core (AgSA, 3 layers, width 128, 512 rows acting, 32 x 64 steps learning)
-    it runs at 0.75 of the speed without, and at 1.06 where `kernels/linear.py` does not choose oneDNN, after a minute
-    of compilation (two for bf16): it does not pay on a CPU. On a GPU it has not been measured.
+    `compile` makes one graph of each block with torch.compile. The kernels of recurrences do not change, but the graph
+    uses neither oneDNN nor our gradients of gates and attention. On one CPU core (AgSA, 3 layers, width 128, 512 rows
+    acting, 32 x 64 steps learning) the speed is 0.75 of that without, and 1.06 where `kernels/linear.py` does not use
+    oneDNN, after a minute of compilation (bf16: two). It has not been measured on a GPU.
 
     Raises:
-        UsageError: an unknown token or option, sizes that do not fit, or `compile` with a torch that cannot.
+        UsageError: an unknown token or option, sizes that do not fit, or `compile` with a torch below 2.13.
     """
     post_norm = cell_options.pop("post_norm", True)
-    _require_known(cell_options, Options, "cell option")
-    _require_known(cell_options.get("router", {}), RoutedColumn, "router option")
+    router = cell_options.get("router", {})
+    for kind, given, what in (("cell", cell_options, Options), ("router", router, RoutedColumn)):
+        known = inspect.signature(what).parameters
+        for name in given:
+            if name not in known:
+                raise UsageError(f"unknown {kind} option '{name}'{did_you_mean(name, known)}")
     if memory not in ("on", "off"):
         raise UsageError(f"memory='{memory}'{did_you_mean(memory, ['on', 'off'])}")
     patterns = [pattern] * num_layers if isinstance(pattern, str) else pattern
@@ -179,15 +182,8 @@ def build_stack(
     return Stack(columns, d_hidden, memory, post_norm)
 
 
-def _require_known(words: Iterable[str], what: Callable[..., Any], kind: str) -> None:
-    known = list(inspect.signature(what).parameters)
-    for word in words:
-        if word not in known:
-            raise UsageError(f"unknown {kind} '{word}'{did_you_mean(word, known)}")
-
-
 def build_column(pattern: str, options: Options) -> Column:
-    """The column that one pattern stands for."""
+    """The column of one pattern."""
     tokens = parse_pattern(pattern)
     experts = [TOKEN_BLOCKS[token](options) for token in tokens]
     if len(experts) == 1:

@@ -1,5 +1,5 @@
-"""Which task an episode plays next.
+"""Curricula: which task the next episode plays.
 
-`schedule` gives tasks to the worlds of all ranks, drawn evenly (`uniform`, where held-out tasks are too) or from a pool
-that follows what is being learned (`learning_progress`).
+`schedule` gives tasks to the environments of all ranks, either drawn uniformly (`uniform`, which also draws held-out
+tasks) or from a pool that follows the learning progress (`learning_progress`).
 """

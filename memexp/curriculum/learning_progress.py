@@ -1,12 +1,12 @@
-"""The learning-progress curriculum: a pool of tasks, drawn by how fast their scores change, renewed where they do not.
+"""The learning-progress curriculum: a pool of tasks, drawn by how fast their scores change.
 
-The rules are those of MettaGrid's training (Metta-AI/metta, commit 7310d3a133), number by number. Of each task there
-are a fast and a slow exponential average of p = 2 * score - 1; the gap between them is its progress. A request first
-looks for a task that may be evicted: played often enough and among the lowest 40 % of all remembered tasks. If there is
-one, a new task takes its place and is played; else a task of the pool is drawn by its normalized score.
+The rules are those of MettaGrid's training (Metta-AI/metta, commit 7310d3a133), with the same numbers. Each task has a
+fast and a slow exponential average of p = 2 * score - 1. The gap between them is its progress. A request first searches
+a task to evict: one that was played often enough and is among the lowest 40 % of all remembered tasks. If there is one,
+a new task replaces it and is played. Else a task of the pool is drawn by its normalized score.
 
-The original scores all tasks for each task that it looks at. Here scores are kept and renewed by the one report that
-changes them, and weights are computed once between changes: the cost of a request is linear in the number of tasks.
+MettaGrid scores all tasks for each task that it compares. Here a report updates the score of its own task only, and the
+weights are computed once between reports, so the cost of a request is linear in the number of tasks.
 """
 
 import random
@@ -18,47 +18,49 @@ import numpy as np
 from memexp.curriculum.config import NUM_TASKS, CurriculumConfig
 
 EVICTABLE_SHARE = 0.4
-"""A task may be evicted if its score is at most the one at this share of all scores in ascending order."""
+"""A task may be evicted if its score is at most the one at this share of all scores, sorted ascending."""
 NEVER = np.inf
-"""Eviction score that is never the smallest."""
+"""Eviction score of tasks that must stay."""
 
 
 class LearningProgress:
-    """One curriculum. `request` gives a task to play, `report` takes the score of a finished episode.
+    """One curriculum. `request` returns a task to play, `report` takes the score of a finished episode.
 
-    Tasks are rows of arrays `[0:n]` in the order of their creation: those of the pool, and beside it those whose
-    episodes finished after they had left it. A row is remembered (`_born` >= 0) until there are too many.
+    Tasks are rows of arrays `[0:n]` in the order of creation: the tasks of the pool, and tasks that were evicted before
+    an episode of them finished. A row is remembered (`_born` >= 0) until there are too many.
     """
 
     def __init__(self, config: CurriculumConfig, seed: int) -> None:
         self._config = config
         self._random = random.Random(seed)
-        rows = config.num_active_tasks + config.max_memory_tasks + 1  # the last one until the oldest is forgotten
+        rows = (
+            config.num_active_tasks + config.max_memory_tasks + 1
+        )  # the last one is used until the oldest is forgotten
         self._n = 0
         self._task = np.zeros(rows, np.int64)
         self._active = np.zeros(rows, np.bool_)  # in the pool
-        self._born = np.zeros(rows, np.int64)  # number of its creation; -1: in the pool, but not remembered
+        self._born = np.zeros(rows, np.int64)  # index of its creation; -1: in the pool, but not remembered
         self._count = np.zeros(rows, np.int64)  # reports
         self._fast, self._slow, self._raw, self._low, self._ready = np.zeros((5, rows))
-        # _raw: learning progress; _low: the same without its lower bound; _ready: _low where played often enough
+        # _raw: learning progress; _low: the same without its lower bound; _ready: _low if the task may be evicted
         self._columns = (
             self._task, self._active, self._born, self._count,
             self._fast, self._slow, self._raw, self._low, self._ready,
         )  # fmt: skip
-        self._scores: dict[int, deque[float]] = {}  # latest scores of each remembered task that has any
+        self._scores: dict[int, deque[float]] = {}  # latest scores of each task with reports
         self._pool: set[int] = set()
         self._remembered = 0
         self._births = 0
         self.created = 0
         self.evicted = 0
         self.completions = 0
-        self._drawn_by: tuple[np.ndarray, np.ndarray] | None = None  # tasks, cumulative weights; None: not up to date
+        self._drawn_by: tuple[np.ndarray, np.ndarray] | None = None  # (tasks, cumulative weights); None: outdated
         while len(self._pool) < config.num_active_tasks:
             self._create()
 
     @property
     def active(self) -> np.ndarray:
-        """Tasks of the pool, in the order of their creation."""
+        """Tasks of the pool, in the order of creation."""
         return self._of_pool(self._task)
 
     def request(self) -> int:
@@ -75,12 +77,12 @@ class LearningProgress:
         tasks, cumulative = self._drawn_by
         if cumulative[-1] <= 0:
             return int(tasks[self._random.choice(range(len(tasks)))])
-        # What random.choices does, without its loop over the pool.
+        # As random.choices, without its loop over the pool.
         at = np.searchsorted(cumulative, self._random.random() * cumulative[-1], side="right")
         return int(tasks[min(at, len(tasks) - 1)])
 
     def report(self, task: int, score: float) -> None:
-        """An episode of `task` has finished with `score` (mean return); also for a task that has left the pool."""
+        """Record that an episode of `task` has finished with `score` (mean return), even if the task was evicted."""
         self._drawn_by = None
         c, (found,) = self._config, np.nonzero(self._task[: self._n] == task)
         row = int(found[0]) if len(found) else self._append(task, active=False)
@@ -102,26 +104,14 @@ class LearningProgress:
         self._trim()
 
     def weights(self) -> np.ndarray:
-        """Normalized scores of the pool's tasks, in the order of `active`: what they are drawn by."""
+        """Normalized scores of the pool's tasks, in the order of `active`: the weights of a draw."""
         return normalized(self._of_pool(self._raw))
 
-    def rows(self) -> dict[str, np.ndarray]:
-        """What is known of the pool's tasks, in the order of `active`: number of reports, averages, scores."""
-        columns = {
-            "task": self._task,
-            "count": self._count,
-            "fast": self._fast,
-            "slow": self._slow,
-            "raw": self._raw,
-            "low": self._low,
-        }
-        return {name: self._of_pool(column) for name, column in columns.items()}
-
     def stats(self) -> dict[str, float]:
-        """What the curriculum is doing; totals are since the start, means are over the pool.
+        """Metrics for the log. Totals are since the start, means are over the pool.
 
-        effective_tasks: exp(entropy of the weights), the number of equally likely tasks that would be as varied;
-        evictable: share of the pool; fast, slow: averages of p over tasks with reports; score: latest scores.
+        effective_tasks: exp(entropy of the weights); evictable, played: shares of the pool; fast, slow: averages of p
+        over tasks with reports; score: mean of their latest scores.
         """
         n = self._n
         active, played = self._active[:n], self._active[:n] & (self._count[:n] > 0)
@@ -149,7 +139,7 @@ class LearningProgress:
         return stats
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to continue exactly: arrays and plain values."""
+        """The state needed to continue exactly: arrays and plain values."""
         version, words, gauss = self._random.getstate()
         return {
             "columns": [column[: self._n].copy() for column in self._columns],
@@ -164,12 +154,11 @@ class LearningProgress:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from `state`, as if there had been no interruption."""
         self._n = len(state["columns"][0])
         for column, saved in zip(self._columns, state["columns"], strict=True):
             column[: self._n] = saved
-        ends = np.cumsum(state["num_scores"])
-        parts = np.split(state["scores"], ends[:-1]) if len(ends) else []
+        stops = np.cumsum(state["num_scores"])
+        parts = np.split(state["scores"], stops[:-1]) if len(stops) else []
         scored = zip(state["scored"].tolist(), parts, strict=True)
         self._scores = {task: deque(part.tolist(), maxlen=self._config.memory) for task, part in scored}
         self._births, self.created = state["births"], state["created"]
@@ -181,9 +170,9 @@ class LearningProgress:
         self._drawn_by = None
 
     def _row_to_evict(self) -> int | None:
-        """The row of the pool that may be evicted and has the smallest eviction score, first of equals; None: none.
+        """The row to evict, or None: the row with the smallest eviction score (the first of equals), if it may leave.
 
-        Normalized scores rise with eviction scores, so that only this one has to be looked at.
+        Normalized scores rise with eviction scores, so it is enough to check this row.
         """
         n = self._n
         row = int(self._ready[:n].argmin())
@@ -192,19 +181,19 @@ class LearningProgress:
         at_most = int(EVICTABLE_SHARE * self._remembered)
         if np.count_nonzero((self._born[:n] >= 0) & (self._raw[:n] < self._raw[row])) <= at_most:
             return row
-        # Scores that differ may still be equal once they are normalized.
+        # Different scores may be equal after normalization.
         weights = self._weights_of_all()
         return row if np.count_nonzero(weights < weights[row]) <= at_most else None
 
     def _weights_of_all(self) -> np.ndarray:
-        """Normalized scores among all remembered tasks, by row `[n]`; infinite where a task is not remembered.
+        """Normalized scores among all remembered tasks, by row `[n]`; infinite for other tasks.
 
-        They are added up in the order of creation, as the original does, so that the last digit is the same too.
+        They are summed in the order of creation, as in MettaGrid, so that even the last digit is the same.
         """
         born = self._born[: self._n]
         rows = born >= 0
         order = born[rows]
-        if (order[1:] < order[:-1]).any():  # a task was forgotten, and has a report again
+        if (order[1:] < order[:-1]).any():  # a forgotten task has a report again
             rows = np.flatnonzero(rows)[np.argsort(order)]
         weights = np.full(self._n, np.inf)
         weights[rows] = normalized(self._raw[: self._n][rows])
@@ -214,7 +203,7 @@ class LearningProgress:
         return column[: self._n][self._active[: self._n]]
 
     def _create(self) -> int:
-        """A new task in the pool."""
+        """Add a new task to the pool."""
         task = self._random.randint(0, NUM_TASKS - 1)
         while task in self._pool:
             task = self._random.randint(0, NUM_TASKS - 1)
@@ -228,7 +217,7 @@ class LearningProgress:
         return task
 
     def _append(self, task: int, active: bool) -> int:
-        """A new row, without reports."""
+        """Add a row without reports."""
         row = self._n
         self._n += 1
         self._task[row], self._active[row] = task, active
@@ -242,14 +231,14 @@ class LearningProgress:
         self._remembered += 1
 
     def _clear(self, row: int) -> None:
-        """As if there had been no report."""
+        """Discard the reports of a row."""
         self._drawn_by = None
         self._scores.pop(int(self._task[row]), None)
         self._count[row], self._fast[row], self._slow[row] = 0, 0.0, 0.0
         self._score(row)
 
     def _forget(self, row: int) -> None:
-        """Remove a row; the later ones move up."""
+        """Remove a row; later rows move up."""
         self._clear(row)
         self._remembered -= int(self._born[row] >= 0)
         self._n -= 1
@@ -257,7 +246,7 @@ class LearningProgress:
             column[row : self._n] = column[row + 1 : self._n + 1]
 
     def _trim(self) -> None:
-        """Remember at most `max_memory_tasks`: the oldest goes, from the pool only its reports."""
+        """Forget the oldest tasks beyond `max_memory_tasks`. A task of the pool only loses its reports."""
         while self._remembered > self._config.max_memory_tasks:
             born = self._born[: self._n]
             row = int(np.where(born >= 0, born, self._births).argmin())
@@ -269,13 +258,13 @@ class LearningProgress:
                 self._forget(row)
 
     def _score(self, row: int) -> None:
-        """Renew what follows from a row's averages."""
+        """Compute the scores of a row from its averages."""
         c, count = self._config, int(self._count[row])
         if count < 2:
             raw = low = c.exploration_bonus
         else:
-            fast = _bent(float(self._fast[row]), c.progress_smoothing)
-            slow = _bent(float(self._slow[row]), c.progress_smoothing)
+            fast = _stretched(float(self._fast[row]), c.progress_smoothing)
+            slow = _stretched(float(self._slow[row]), c.progress_smoothing)
             low = abs(fast - slow) + c.lp_gain * max(fast, 0.0)
             raw = max(low, c.exploration_bonus)
         self._raw[row], self._low[row] = raw, low
@@ -286,7 +275,7 @@ class LearningProgress:
 def normalized(raw: np.ndarray) -> np.ndarray:
     """Scores `[n]` -> weights `[n]` that sum to 1: the logistic function of standardized scores.
 
-    Scores that are not positive weigh nothing; if none is, all weights are 0.
+    A score that is not positive has weight 0. If none is positive, all weights are 0.
     """
     positive = raw > 0
     if not positive.all():
@@ -296,7 +285,7 @@ def normalized(raw: np.ndarray) -> np.ndarray:
         return weights
     z = raw
     if len(raw) > 2:
-        # np.mean and np.std, to the bit, in a third of their time.
+        # The same bits as np.mean and np.std, in a third of the time.
         z = raw - np.add.reduce(raw) / len(raw)
         deviation = np.sqrt(np.add.reduce(z * z) / len(raw))
         if deviation > 0:
@@ -305,7 +294,7 @@ def normalized(raw: np.ndarray) -> np.ndarray:
     return weights / np.add.reduce(weights)
 
 
-def _bent(p: float, q: float) -> float:
+def _stretched(p: float, q: float) -> float:
     """p (1 - q) / (p + q (1 - 2p)), which stretches small p (Kanitscheider et al. 2021, arXiv:2106.14876)."""
     if q == 0:
         return p

@@ -1,8 +1,8 @@
-"""Which task each episode of each world plays: one interface for every kind of curriculum.
+"""`Schedule`: the task of each episode of each environment, for every kind of curriculum.
 
-Every rank holds a replica of the whole schedule, for all worlds. Worlds ask their own rank's replica between two
-updates, when it does not change; at an update's end all replicas learn what all ranks' worlds did, in the same order.
-So the stream of tasks depends on the seed and on what was played, not on the number of ranks.
+Every rank holds a copy of the whole schedule, for the environments of all ranks. During a rollout the copy does not
+change. At the end of an update every copy processes the episodes of all ranks in the same order. So the tasks depend on
+the seed and on what was played, not on the number of ranks.
 """
 
 import zlib
@@ -16,44 +16,41 @@ from memexp.curriculum.learning_progress import LearningProgress
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, mix64
 
-_POOL, _UNPLANNED = 0x9001, 0x0DD5  # what a seed derived from the run's seed is for
+_POOL, _UNPLANNED = 0x9001, 0x0DD5  # purposes of seeds derived from the seed of the run
 
 
 class Note(NamedTuple):
-    """What one rank tells the others at an update's end."""
+    """What a rank tells the others at the end of an update."""
 
-    worlds: list[int]
-    """Global numbers of its worlds that have begun an episode."""
-    episodes: list[int]
-    """Number of the latest episode that each of them has begun."""
-    fingerprint: int
-    """Of the sender's replica: all are alike."""
+    envs: list[int]  # global indices of its environments that have started an episode
+    episodes: list[int]  # number of the latest episode that each of them has started
+    fingerprint: int  # of the sender's copy of the schedule: all copies must be equal
 
 
 class Schedule(ABC):
-    """Called by the worlds as their TaskSource: (global world number, episode) -> task.
+    """The TaskSource of the environments: (global env index, episode) -> task.
 
-    The same question has the same answer until the next `advance`, whatever was asked between.
+    The same arguments give the same task until the next `advance`.
     """
 
     @abstractmethod
-    def __call__(self, world: int, episode: int) -> int:
-        """The task of an episode that begins."""
+    def __call__(self, env: int, episode: int) -> int:
+        """The task of an episode that starts now."""
 
     def note(self) -> Note | None:
-        """What this rank has to tell the others before they `advance` together."""
+        """What this rank tells the others before all of them `advance`."""
         return None
 
     def advance(self, episodes: Episodes, notes: list[Any]) -> None:
-        """Learn from the finished `episodes` of all ranks and from every rank's note, and plan ahead."""
+        """Process the finished `episodes` and the notes of all ranks, and plan the next tasks."""
         return
 
     def stats(self) -> dict[str, float]:
-        """What the curriculum is doing, for the log."""
+        """Metrics for the log."""
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to continue exactly after an `advance`: arrays and plain values, the same on all ranks."""
+        """The state needed to continue exactly after an `advance`. It is the same on all ranks."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -62,78 +59,73 @@ class Schedule(ABC):
 
 
 class Uniform(Schedule):
-    """Every task is as likely; nothing is learned."""
+    """All tasks are equally likely."""
 
     def __init__(self, seed: int) -> None:
         self._tasks = training_tasks(seed)
 
-    def __call__(self, world: int, episode: int) -> int:
-        return self._tasks(world, episode)
+    def __call__(self, env: int, episode: int) -> int:
+        return self._tasks(env, episode)
 
 
 class Planned(Schedule):
-    """Tasks requested from the learning-progress curriculum ahead of time, in the order of worlds.
+    """Requests tasks from the learning-progress curriculum in advance, in the order of environments.
 
-    Each world always has its next episode's task. A world that begins more episodes than one between two updates takes
-    the others from the pool, by a hash of (seed, world, episode).
+    The task of the next episode of each environment is always planned. If an environment starts several episodes in one
+    rollout, a hash of (seed, env index, episode) picks the other tasks from the pool.
     """
 
-    def __init__(self, config: CurriculumConfig, seed: int, num_worlds: int) -> None:
+    def __init__(self, config: CurriculumConfig, seed: int, num_envs: int) -> None:
         self.curriculum = LearningProgress(config, mix64(seed, _POOL))
         self._seed = mix64(seed, _UNPLANNED)
-        self._begun: dict[int, int] = {}  # this rank's worlds: latest episode begun since the last advance
-        self._episode = np.zeros(num_worlds, np.int64)  # latest episode begun before the last advance
-        first = [self.curriculum.request() for _ in range(2 * num_worlds)]
-        self._tasks = np.array(first, np.int64).reshape(2, num_worlds).T.copy()  # of that episode and of the next
+        self._begun: dict[int, int] = {}  # of this rank: latest episode started since the last advance
+        self._episode = np.zeros(num_envs, np.int64)  # latest episode started before the last advance
+        first = [self.curriculum.request() for _ in range(2 * num_envs)]
+        self._tasks = np.array(first, np.int64).reshape(2, num_envs).T.copy()  # of that episode and of the next one
         self._pool = self.curriculum.active
-        self._given = self._unplanned = 0  # episodes begun, and those of them whose task was not planned
+        self._given = self._unplanned = 0  # episodes started, and those with an unplanned task
 
-    def __call__(self, world: int, episode: int) -> int:
-        self._begun[world] = max(episode, self._begun.get(world, 0))
-        return self._task_of(world, episode)
+    def __call__(self, env: int, episode: int) -> int:
+        self._begun[env] = max(episode, self._begun.get(env, 0))
+        return self._task_of(env, episode)
 
-    def foretell(self, world: int, episode: int) -> int | None:
-        """The task of an episode that has not begun, for worlds that prepare it ahead; None: not planned yet.
+    def peek(self, env: int, episode: int) -> int | None:
+        """The planned task of an episode, which stays planned until the episode starts; None: not planned yet."""
+        ahead = episode - int(self._episode[env])
+        return int(self._tasks[env, ahead]) if 0 <= ahead <= 1 else None
 
-        What is planned stays so until the episode begins. Nobody is told that it has.
-        """
-        ahead = episode - int(self._episode[world])
-        return int(self._tasks[world, ahead]) if 0 <= ahead <= 1 else None
-
-    def _task_of(self, world: int, episode: int) -> int:
-        ahead = episode - int(self._episode[world])
-        if 0 <= ahead <= 1:
-            return int(self._tasks[world, ahead])
-        return int(self._pool[mix64(self._seed, world, episode) % len(self._pool)])
+    def _task_of(self, env: int, episode: int) -> int:
+        planned = self.peek(env, episode)
+        return int(self._pool[mix64(self._seed, env, episode) % len(self._pool)]) if planned is None else planned
 
     def note(self) -> Note:
-        worlds = sorted(self._begun)
-        return Note(worlds, [self._begun[world] for world in worlds], self._fingerprint())
+        envs = sorted(self._begun)
+        return Note(envs, [self._begun[env] for env in envs], self._fingerprint())
 
     def advance(self, episodes: Episodes, notes: list[Note]) -> None:
-        """Report the episodes' returns world by world in the order of time, then request the tasks that are due.
+        """Report the returns of the episodes by environment, then by time; then request the tasks that are due.
 
-        Raises RuntimeError if the replicas have come apart.
+        Raises RuntimeError if the copies of the ranks differ.
         """
         if len({note.fingerprint for note in notes}) > 1:
-            raise RuntimeError("the ranks' curricula have come apart: they do not compute the same numbers")
-        begun = sorted(pair for note in notes for pair in zip(note.worlds, note.episodes, strict=True))
-        due = [(world, episode) for world, episode in begun if episode > self._episode[world]]
-        running = [self._task_of(world, episode) for world, episode in due]  # before the pool changes
+            raise RuntimeError("the curricula of the ranks differ: the ranks did not compute the same numbers")
+        begun = sorted(pair for note in notes for pair in zip(note.envs, note.episodes, strict=True))
+        due = [(env, episode) for env, episode in begun if episode > self._episode[env]]
+        running = [self._task_of(env, episode) for env, episode in due]  # before the pool changes
         if episodes:
             for row in np.argsort(episodes["world"], kind="stable").tolist():
                 self.curriculum.report(int(episodes["task"][row]), float(episodes["return"][row]))
-        for (world, episode), task in zip(due, running, strict=True):
-            started = episode - int(self._episode[world])
+        for (env, episode), task in zip(due, running, strict=True):
+            started = episode - int(self._episode[env])
             self._given += started
             self._unplanned += started - 1
-            self._tasks[world] = task, self.curriculum.request()
-            self._episode[world] = episode
+            self._tasks[env] = task, self.curriculum.request()
+            self._episode[env] = episode
         self._pool = self.curriculum.active
         self._begun.clear()
 
     def stats(self) -> dict[str, float]:
-        """Those of `LearningProgress.stats`; unplanned: share of all episodes begun whose task was not planned."""
+        """`LearningProgress.stats`, and unplanned: share of all started episodes with an unplanned task."""
         return self.curriculum.stats() | {"unplanned": self._unplanned / max(self._given, 1)}
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,8 +149,8 @@ class Planned(Schedule):
         return zlib.crc32(self._tasks.tobytes() + self._pool.tobytes())
 
 
-def build(config: CurriculumConfig, seed: int, num_worlds: int) -> Schedule:
-    """The schedule that a curriculum config describes, for `num_worlds` worlds over all ranks."""
+def build(config: CurriculumConfig, seed: int, num_envs: int) -> Schedule:
+    """The schedule of a config, for `num_envs` environments over all ranks."""
     if config.kind == "uniform":
         return Uniform(seed)
-    return Planned(config, seed, num_worlds)
+    return Planned(config, seed, num_envs)

@@ -1,6 +1,6 @@
-"""Tasks drawn uniformly: training from 0..1,000,000, held-out tasks from the million that follows.
+"""Uniformly drawn tasks: training tasks from 0..1,000,000, held-out tasks from the next million.
 
-A task depends on (seed, global world number, episode) alone: no order of calls, no number of ranks changes the stream.
+A task depends on (seed, global env index, episode) alone, not on the order of calls or the number of ranks.
 """
 
 from memexp.curriculum.config import NUM_TASKS
@@ -8,10 +8,10 @@ from memexp.envs.base import TaskSource, mix64
 
 
 def training_tasks(seed: int) -> TaskSource:
-    """Uniform over the training tasks."""
-    return lambda world, episode: mix64(seed, world, episode, 0x7A5C) % NUM_TASKS
+    """Draws uniformly from the training tasks."""
+    return lambda env, episode: mix64(seed, env, episode, 0x7A5C) % NUM_TASKS
 
 
 def held_out_tasks(seed: int) -> TaskSource:
-    """Uniform over tasks that training never draws."""
-    return lambda world, episode: NUM_TASKS + mix64(seed, world, episode, 0x4E1D) % NUM_TASKS
+    """Draws uniformly from tasks that training never draws."""
+    return lambda env, episode: NUM_TASKS + mix64(seed, env, episode, 0x4E1D) % NUM_TASKS

@@ -1,6 +1,14 @@
-"""Worlds: one VecEnv interface, batched, tensors in and out. `make` builds one by name.
+"""Environments behind one interface, `VecEnv`: batched, tensors in and out. `make` builds one by name.
 
-Importing this package loads neither torch nor numba; building a world does.
+    config.py           the table of environments and their knobs        base.py      `VecEnv`
+    controls.py         T-mazes and chain recall, with known answers     episodes.py  their log of episodes
+    assembly_lines.py, cvc_random_maps.py      the grid games; their tasks are in assembly_tasks.py and cvc_tasks.py
+    grid/               the engine of the grid games                     scripted/    scripted policies for them
+    puffer/             third-party Gymnasium and PettingZoo environments
+    wrappers.py         wrappers for those                               suites.py    fixed evaluation settings
+    export/             our environments for PufferLib, Gymnasium and PettingZoo
+
+Importing this package loads neither torch nor numba; making an environment does.
 """
 
 from importlib import import_module
@@ -15,7 +23,7 @@ if TYPE_CHECKING:
 
     from memexp.envs.base import TaskSource as TaskSource
     from memexp.envs.base import VecEnv as VecEnv
-    from memexp.envs.export.puffer import PufferWorlds
+    from memexp.envs.export.puffer import NativePufferEnv
 
 BUILDERS = {
     "tmaze": "memexp.envs.controls:TMazeEnv",
@@ -25,74 +33,64 @@ BUILDERS = {
     "cvc_random_maps": "memexp.envs.cvc_random_maps:CvcRandomMapsEnv",
     "any": "memexp.envs.puffer.env:ThirdPartyEnv",
 }
-"""Environment name -> 'module:class'; the class takes (config, num_envs, device, seed, first_world, tasks)."""
+"""Environment name -> 'module:class'. The class takes (config, num_envs, device, seed, first_env, tasks)."""
 
 
 def make(
-    name: str,
-    num_envs: int,
-    device: str = "cpu",
-    seed: int = 0,
-    *,
-    first_world: int = 0,
-    tasks: "TaskSource | None" = None,
-    **knobs: Any,
-) -> "VecEnv":
-    """`num_envs` worlds of environment `name`, e.g. `make("tmaze", 64, length=8)` or `make("gym:CartPole-v1", 8)`.
+    name: str, num_envs: int, device: str = "cpu", seed: int = 0, *, first_env: int = 0,
+    tasks: "TaskSource | None" = None, **knobs: Any,
+) -> "VecEnv":  # fmt: skip
+    """`num_envs` environments called `name`, e.g. `make("tmaze", 64, length=8)` or `make("gym:CartPole-v1", 8)`.
 
-    `first_world` is the global number of the first world (rank * num_envs under DDP): a world's random stream
-    depends on (seed, global number) alone. `tasks` says which task each episode plays (None: uniformly random ones).
+    `first_env` is the global index of the first environment (rank * num_envs under DDP). The random numbers of an
+    environment depend on (seed, global index) alone. `tasks` gives the task of each episode; None draws them uniformly.
     Raises UsageError for an unknown name or knob.
     """
     if name.partition(":")[0] in KINDS:
         name, knobs = "any", {"id": name, **knobs}
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_world, tasks)
+    return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_env, tasks)
 
 
 def build(
-    config: Config,
-    num_envs: int,
-    device: str = "cpu",
-    seed: int = 0,
-    first_world: int = 0,
+    config: Config, num_envs: int, device: str = "cpu", seed: int = 0, first_env: int = 0,
     tasks: "TaskSource | None" = None,
-) -> "VecEnv":
-    """The worlds that an environment config describes; see `make`."""
+) -> "VecEnv":  # fmt: skip
+    """The environments that a config describes; see `make`."""
     name: str = config.name  # type: ignore[attr-defined]
     module, _, cls = BUILDERS[name].partition(":")
-    return getattr(import_module(module), cls)(config, num_envs, device, seed, first_world, tasks)
+    return getattr(import_module(module), cls)(config, num_envs, device, seed, first_env, tasks)
 
 
 def make_puffer(
     name: str, num_envs: int = 1, seed: int = 0, buf: dict[str, Any] | None = None, **knobs: Any
-) -> "PufferWorlds":
-    """`num_envs` worlds as a native PufferEnv, for PufferLib's vectorisation and trainer.
+) -> "NativePufferEnv":
+    """`num_envs` environments as one native PufferEnv, for PufferLib's vectorisation and trainer.
 
-    `buf` is what PufferLib gives to a creator: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`.
+    PufferLib passes `buf`: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`.
     """
-    from memexp.envs.export.puffer import PufferWorlds
+    from memexp.envs.export.puffer import NativePufferEnv
 
-    return PufferWorlds(name, num_envs, seed, buf, knobs)
+    return NativePufferEnv(name, num_envs, seed, buf, knobs)
 
 
 def make_gymnasium(name: str, num_envs: int = 1, seed: int = 0, **knobs: Any) -> "gymnasium.vector.VectorEnv":
-    """`num_envs` worlds of one agent as a Gymnasium vector environment with same-step autoreset."""
-    from memexp.envs.export.gymnasium import GymnasiumWorlds
+    """`num_envs` environments of one agent as a Gymnasium vector environment with same-step autoreset."""
+    from memexp.envs.export.gymnasium import GymnasiumVecEnv
 
-    return GymnasiumWorlds(name, num_envs, seed, knobs)
+    return GymnasiumVecEnv(name, num_envs, seed, knobs)
 
 
 def make_gymnasium_env(name: str, seed: int = 0, **knobs: Any) -> "gymnasium.Env":
-    """One world of one agent as an ordinary Gymnasium environment."""
-    from memexp.envs.export.gymnasium import GymnasiumWorld
+    """One environment of one agent as an ordinary Gymnasium environment."""
+    from memexp.envs.export.gymnasium import GymnasiumEnv
 
-    return GymnasiumWorld(name, seed, knobs)
+    return GymnasiumEnv(name, seed, knobs)
 
 
 def make_pettingzoo(name: str, seed: int = 0, **knobs: Any) -> "pettingzoo.ParallelEnv":
-    """One world as a PettingZoo parallel environment of its agents; needs the extra `suites`."""
-    from memexp.envs.export.pettingzoo import ParallelWorld
+    """One environment as a PettingZoo parallel environment of its agents; needs the extra `suites`."""
+    from memexp.envs.export.pettingzoo import PettingZooEnv
 
-    return ParallelWorld(name, seed, knobs)
+    return PettingZooEnv(name, seed, knobs)

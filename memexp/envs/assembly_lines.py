@@ -1,23 +1,14 @@
 """assembly_lines: one agent carries resources along a chain of stations until they become hearts (at most 15).
 
-The game is MettaGrid's, bit by bit; the engine is in grid/, the tasks are in assembly_tasks.py.
+The game equals MettaGrid's bit by bit. The engine is in grid/, the tasks are in assembly_tasks.py.
 """
 
 import numpy as np
 
-from memexp.envs.assembly_tasks import (
-    RESOURCES,
-    ROOMS,
-    SINK_COOLDOWN,
-    TERRAINS,
-    Style,
-    Task,
-    sample_task,
-)
-from memexp.envs.base import TaskSource
+from memexp.envs.assembly_tasks import RESOURCES, ROOMS, SINK_COOLDOWN, TERRAINS, Style, Task, sample_task
 from memexp.envs.config import AssemblyLines
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.cpu_envs import Ended, Prepared
+from memexp.envs.grid.cpu_envs import Finished, Prepared
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Game, Protocol, Station, build
@@ -28,16 +19,16 @@ _NUMBER = {name: number for number, name in enumerate(RESOURCES)}
 _HEART = _NUMBER["heart"]
 _LIMITS = [([number], HEART_LIMIT if number == _HEART else 1) for number in range(len(RESOURCES))]
 NEVER = 2**31
-"""Amount that a milestone asks for which the task does not have."""
+"""Amount required by a milestone that the task does not have."""
 _REWARDS = [(stat_number("heart.amount", RESOURCES), 1.0, np.inf)]
 LINKS = 9
-"""Length of the longest chain: every resource that a chain can be made of."""
+"""Length of the longest chain, which uses every possible resource."""
 FUNNEL = ("moved", *(f"link_{link}" for link in range(1, LINKS + 1)), "first_heart", "second_heart")
-"""Milestones: moved away from the start; gained each resource of the chain; the first and the second heart."""
+"""Milestones: left the start cell; gained each resource of the chain; made the first and the second heart."""
 
 
 def game_of(task: Task, num_vibes: int) -> Game:
-    """The rules of a task for the engine. Station o of the task is object o and type o."""
+    """The rules of a task for the engine. Station i of the task is object i and has type i."""
     tags = {name: tag for tag, name in enumerate(sorted(("agent", "wall", *task.stations)))}
     chain = [_NUMBER[resource] for resource in task.resources]
     protocols = [
@@ -60,7 +51,7 @@ def game_of(task: Task, num_vibes: int) -> Game:
 
 
 def _milestones(chain: list[int]) -> list[tuple[int, int, int]]:
-    """The rows of FUNNEL for a chain of resources; the links that a shorter chain lacks are never reached."""
+    """The milestones of FUNNEL for a chain of resources. A short chain never reaches the links that it lacks."""
     gained = [*chain, *[_HEART] * (LINKS - len(chain))]
     amounts = [1] * len(chain) + [NEVER] * (LINKS - len(chain))
     links = [(col.REACHES, col.GAINED + resource, amount) for resource, amount in zip(gained, amounts, strict=True)]
@@ -68,49 +59,34 @@ def _milestones(chain: list[int]) -> list[tuple[int, int, int]]:
 
 
 def sizes_of(style: Style) -> Sizes:
-    """How large worlds must be for every task of a style."""
+    """Sizes of the engine's arrays that suffice for every task of a style."""
     side = max(ROOMS[room][1] for room in style.rooms) + 2 * col.BORDER
     stations = max(style.chain_lengths) + 1 + max(style.num_sinks)
     return Sizes(
-        side,
-        side,
-        objects=stations,
-        types=stations,
-        protocols=stations,
-        vibes=0,
-        rows=len(FUNNEL),
+        side, side, objects=stations, types=stations, protocols=stations, vibes=0, rows=len(FUNNEL),
         milestones=len(FUNNEL),
-    )
+    )  # fmt: skip
 
 
 class AssemblyLinesEnv(GridEnv):
-    """Worlds of one agent each; vibes do nothing. See GridEnv."""
+    """One agent in each environment; vibes do nothing. See GridEnv."""
 
     funnel = FUNNEL
+    config: AssemblyLines
 
-    def __init__(
-        self,
-        config: AssemblyLines,
-        num_envs: int,
-        device: str = "cpu",
-        seed: int = 0,
-        first_world: int = 0,
-        tasks: TaskSource | None = None,
-    ) -> None:
-        """See `memexp.envs.make`."""
-        self.config = config
-        self.style = config.style
-        # With obstacles a station may be out of reach, and then nobody earns anything.
-        self.ceiling_return = float(HEART_LIMIT) if self.style.terrains == TERRAINS[:1] else None
-        super().__init__(sizes_of(self.style), config.num_vibes, num_envs, device, seed, first_world, tasks)
+    def sizes(self) -> Sizes:
+        style = self.config.style
+        if style.terrains == TERRAINS[:1]:  # obstacles can make a station unreachable, and then nothing can be earned
+            self.ceiling_return = float(HEART_LIMIT)
+        return sizes_of(style)
 
     def prepare(self, task_id: int) -> Prepared:
-        task = sample_task(task_id, self.style)
+        task = sample_task(task_id, self.config.style)
         return Prepared(build(game_of(task, self.config.num_vibes)), (len(task.resources), task.num_sinks))
 
-    def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
-        """hearts: made; chain_progress: share of the chain's stations that were used at least once; sink_uses: how
-        often a sink swallowed resources; move_share, use_share: of the agent's actions."""
+    def statistics(self, ended: Finished) -> dict[str, np.ndarray]:
+        """hearts: hearts made; chain_progress: share of the chain's stations used at least once; sink_uses: uses of
+        sinks; move_share, use_share: shares of the agent's actions."""
         chain_length, num_sinks = ended.facts.T
         station, uses = np.arange(ended.objects.shape[1]), ended.objects[:, :, col.USES]
         in_chain = station <= chain_length[:, None]
@@ -129,6 +105,6 @@ class AssemblyLinesEnv(GridEnv):
         }
 
 
-def _nan_unless(exists: np.ndarray, ended: Ended, link: int) -> np.ndarray:
-    """Whether the agent got as far as a link of its chain, `[E]`; NaN where the chain has no such link."""
+def _nan_unless(exists: np.ndarray, ended: Finished, link: int) -> np.ndarray:
+    """Whether the agent reached a link of its chain, `[E]`; NaN if the chain has no such link."""
     return np.where(exists, ended.milestones[:, 0, link] != col.NOT_YET, np.nan)

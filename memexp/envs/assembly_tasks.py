@@ -1,51 +1,21 @@
-"""Tasks of assembly_lines: a task id and a curriculum style -> room, chain of stations, sinks. Pure Python.
+"""Tasks of assembly_lines: a task id and a curriculum style give a room, a chain of stations and sinks.
 
-The draws are those of the original (MettaGrid), in its order and from the same generator, so that a task id means the
-same task in both.
+The draws are those of MettaGrid, in the same order and from the same generator, so a task id means the same task in
+both. This module is pure Python.
 """
 
 from dataclasses import dataclass
 from random import Random
 from typing import NamedTuple
 
-RESOURCES = (
-    "ore_red",
-    "ore_blue",
-    "ore_green",
-    "battery_red",
-    "battery_blue",
-    "battery_green",
-    "heart",
-    "armor",
-    "laser",
-    "blueprint",
-)
-CHAIN_RESOURCES = (
-    "ore_red",
-    "ore_blue",
-    "ore_green",
-    "battery_red",
-    "battery_blue",
-    "battery_green",
-    "laser",
-    "blueprint",
-    "armor",
-)
+_ORES = ("ore_red", "ore_blue", "ore_green", "battery_red", "battery_blue", "battery_green")
+RESOURCES = (*_ORES, "heart", "armor", "laser", "blueprint")
+CHAIN_RESOURCES = (*_ORES, "laser", "blueprint", "armor")
 STATIONS = (
-    "generator_red",
-    "generator_blue",
-    "generator_green",
-    "mine_red",
-    "mine_blue",
-    "mine_green",
-    "assembler",
-    "factory",
-    "temple",
-    "armory",
-    "lab",
-    "lasery",
-)
-"""Names carry no meaning: any of them may do anything in a task."""
+    "generator_red", "generator_blue", "generator_green", "mine_red", "mine_blue", "mine_green",
+    "assembler", "factory", "temple", "armory", "lab", "lasery",
+)  # fmt: skip
+"""The names mean nothing: any station can have any function in a task."""
 ROOMS = {"tiny": (5, 10), "small": (10, 20), "medium": (20, 30), "large": (30, 40), "xlarge": (40, 50)}
 """Room size -> smallest and largest side, cells."""
 TERRAINS = ("no-terrain", "sparse", "balanced", "dense")
@@ -53,7 +23,7 @@ SINK_COOLDOWN = 10
 
 
 class Style(NamedTuple):
-    """What a curriculum style draws tasks from."""
+    """The choices that a curriculum style draws tasks from."""
 
     chain_lengths: tuple[int, ...]
     num_sinks: tuple[int, ...]
@@ -79,34 +49,25 @@ STYLES = {
 
 @dataclass(frozen=True)
 class Task:
-    """One game: stations[0] makes resources[0] from nothing, each next one turns a resource into the next, the last of
-    the chain makes a heart; the sinks behind it swallow one of every resource at once."""
+    """One task. stations[0] makes resources[0] from nothing, each next station turns one resource into the next, and
+    the last of the chain makes a heart. A sink consumes one of each resource at once."""
 
     room: str
     terrain: str
-    width: int
-    """Cells inside the walls, as is height."""
-    height: int
-    resources: tuple[str, ...]
-    """The chain's resources in order, without the heart."""
-    stations: tuple[str, ...]
-    """Chain first (one more than resources), sinks after."""
-    cooldown: int
-    """Of the chain's stations, steps; sinks have SINK_COOLDOWN."""
+    width: int  # cells inside the walls
+    height: int  # cells inside the walls
+    resources: tuple[str, ...]  # of the chain in order, without the heart
+    stations: tuple[str, ...]  # the chain (one more than resources), then the sinks
+    cooldown: int  # steps, of the chain's stations; sinks have SINK_COOLDOWN
     max_steps: int
 
     @property
     def num_sinks(self) -> int:
         return len(self.stations) - len(self.resources) - 1
 
-    @property
-    def label(self) -> str:
-        """The original's name for tasks of this kind."""
-        return f"{self.room}_{len(self.resources)}chain_{self.num_sinks}sinks_{self.terrain}"
-
 
 def sample_task(task_id: int, style: Style) -> Task:
-    """The task that `task_id` (0 .. 1 000 000) stands for in a curriculum style."""
+    """The task with this id in a curriculum style."""
     rng = Random(task_id)
     length, num_sinks = rng.choice(style.chain_lengths), rng.choice(style.num_sinks)
     room, terrain = rng.choice(style.rooms), rng.choice(style.terrains)

@@ -1,8 +1,8 @@
-"""The interface every world offers: many worlds in lockstep, tensors in and out.
+"""`VecEnv`, the interface of all environments: many of them in lockstep, tensors in and out.
 
-N is the number of agent rows over all worlds (`num_agents`); row order is world-major. An episode that ends is followed
-at once by a new one: the step that ends it returns the new episode's first observation, and `final_obs` keeps the
-true last observation of the old one (what a truncated return is bootstrapped from).
+N is the number of agents in all environments (`num_agents`). Rows are ordered by environment, then by agent. When an
+episode ends, the same step returns the first observation of the next episode. `final_obs` keeps the true last
+observation of the old one, which a truncated return is bootstrapped from.
 """
 
 from abc import ABC, abstractmethod
@@ -16,58 +16,57 @@ from torch import Tensor
 from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace
 
 TaskSource = Callable[[int, int], int]
-"""(global world index, episode number of that world) -> task id."""
+"""(global env index, number of the episode in that env) -> task id."""
 
 Episodes = dict[str, np.ndarray]
-"""Finished episodes as columns: `return`, `length`, `world`, `task`, and one `env/<stat>` a statistic."""
+"""Finished episodes as columns: `return`, `length`, `world` (global env index), `task`, and `env/<stat>`."""
 
 
-class WorldError(RuntimeError):
-    """An environment that somebody else wrote went wrong: the message says what it did, or is its own traceback."""
+class EnvError(RuntimeError):
+    """A third-party environment failed. The message says what it did, or holds its own traceback."""
 
 
 class VecEnv(ABC):
-    """`num_envs` worlds in lockstep; rows `[N]` are agents."""
+    """`num_envs` environments in lockstep; rows `[N]` are agents.
+
+    final_obs: true last observations of the episodes that ended in the latest step, in their rows; other rows are
+    undefined. shortest_truncation: an episode may be truncated after this many steps at the earliest; None: never.
+    graphable: `launch` enqueues the same kernels on the same memory each time, so that a CUDA graph can replay it.
+    ceiling_return: return of a perfect policy with memory. memory_span: most steps between an observation and the
+    action that needs it; 0: no memory needed. continues: `load_state_dict` continues the running episodes; else it
+    starts new ones.
+    """
 
     num_envs: int
     num_agents: int
-    num_actions: int
-    """Number of different actions; 0 where they are continuous."""
+    num_actions: int  # 0 if actions are continuous
     observation: ObservationSpace
     device: torch.device
     final_obs: Tensor
-    """True last observation of the episodes that ended in the latest step, in their rows; other rows are undefined."""
     shortest_truncation: int | None = 1
-    """Fewest steps after which an episode may be truncated; None: no episode ever is."""
     graphable: bool = False
-    """Whether `launch` enqueues the same kernels on the same memory every time, so that a CUDA graph can hold it."""
-    ceiling_return: float | None = None
-    """Return of a perfect player with memory, where it is known."""
-    memory_span: int | None = None
-    """Steps between what must be remembered and its use, at most; 0: the present observation suffices; None: not known.
-    """
+    ceiling_return: float | None = None  # None: unknown
+    memory_span: int | None = None  # None: unknown
     continues: bool = True
-    """Whether `load_state_dict` carries on with the running episodes; else it begins new ones."""
 
     @property
     def actions(self) -> ActionSpace:
-        """What an action is."""
         return DiscreteActions(self.num_actions)
 
     @abstractmethod
     def reset(self) -> Tensor:
-        """Start every world's first episode anew, from the seed; returns the first observations `[N, ...]`."""
+        """Restart the first episode of every environment from the seed; returns the first observations `[N, ...]`."""
 
     @abstractmethod
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """One step of every world: actions -> obs `[N, ...]`, reward, terminated, truncated `[N]`.
+        """One step of every environment: actions -> obs `[N, ...]`, reward, terminated, truncated `[N]`.
 
-        actions are `[N]` int64, or what `self.actions` says; reward is float32, the other two bool. The tensors are the
-        world's own: the next step overwrites them.
+        Discrete actions are int64 `[N]`; for others see `self.actions`. reward is float32, the last two are bool. The
+        next step overwrites the returned tensors.
         """
 
     def ready(self) -> None:
-        """What the host has to do before a step whose `launch` a CUDA graph replays; `step` does it itself."""
+        """Do the host's part of a step. Call it before a CUDA graph replays `launch`; `step` calls it itself."""
         return
 
     def launch(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -76,29 +75,29 @@ class VecEnv(ABC):
 
     @abstractmethod
     def desync(self) -> Tensor:
-        """Reset, then carry every world to a random step of its first episode by random play: out of phase.
+        """Bring the environments out of phase: reset, then play at random to a random step of each first episode.
 
-        No episode is cut; the episodes that began before are left out of the statistics. Returns the observations.
+        No episode is cut. The statistics leave out the episodes that run now. Returns the observations.
         """
 
     def time_limits(self) -> np.ndarray | None:
-        """Steps after which the present episode of each world ends at the latest, `[num_envs]`; None without limits."""
+        """Most steps of the running episode of each environment `[num_envs]`; None if there is no limit."""
         return None
 
     @abstractmethod
     def pop_episodes(self) -> Episodes:
-        """The whole episodes that finished since the last call, as columns."""
+        """The whole episodes finished since the last call, as columns."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to continue exactly: tensors, arrays and numbers."""
+        """The state needed to continue exactly: tensors, arrays and numbers."""
 
     @abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
         """Continue from `state`; returns the current observations."""
 
-    def close(self) -> None:  # noqa: B027 (most worlds hold nothing)
-        """Give back what the worlds hold outside of this process; they cannot be used afterwards."""
+    def close(self) -> None:  # noqa: B027 (most environments hold nothing)
+        """Release resources outside of this process, such as workers. The environments cannot be used afterwards."""
 
     def pop_stats(self) -> dict[str, float]:
         """Means over the episodes finished since the last call; see `episode_means`."""
@@ -115,9 +114,9 @@ def random_actions(space: ActionSpace, rows: int, generator: torch.Generator) ->
 
 
 def episode_means(episodes: Episodes) -> dict[str, float]:
-    """Columns of finished episodes -> the metrics of an update; without an episode only `episode/count` (0).
+    """Columns of finished episodes -> the metrics of an update; without episodes only `episode/count` (0).
 
-    NaN stands for what an episode does not have (the fifth link of a chain of three), and is left out.
+    A statistic that an episode does not have (the fifth link of a chain of three) is NaN; means leave it out.
     """
     count = len(episodes.get("return", ()))
     means = {"episode/count": float(count)}
@@ -130,13 +129,16 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
 
 
 def concatenated(parts: Iterable[Episodes]) -> Episodes:
-    """The columns of several lots of episodes, one lot after the other; lots without episodes have no columns."""
+    """Concatenates the columns of several batches of episodes. An empty batch has no columns."""
     parts = [part for part in parts if part]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
 
+_MASK = (1 << 64) - 1
+
+
 def mix64(*words: int) -> int:
-    """A 64-bit number that depends on all `words`: the seed of a stream (splitmix64 finaliser, Steele et al. 2014)."""
+    """A 64-bit hash of all `words`, the seed of a random stream (splitmix64 finaliser, Steele et al. 2014)."""
     state = 0
     for word in words:
         state = (state ^ (word & _MASK)) + 0x9E3779B97F4A7C15 & _MASK
@@ -144,6 +146,3 @@ def mix64(*words: int) -> int:
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
     return state
-
-
-_MASK = (1 << 64) - 1

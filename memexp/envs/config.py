@@ -1,25 +1,49 @@
-"""The environment table: one config a world, its knobs as fields. Imports neither torch nor numba.
+"""The environment table `ENVIRONMENTS`: one config for each environment, its knobs as fields.
 
-Every knob has its unit and effect under it. `ENVIRONMENTS` is the table; `memexp.envs.make` builds the world.
+The text under a knob gives its unit and effect. This module imports neither torch nor numba.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from memexp.config import Config, did_you_mean
 from memexp.envs.assembly_tasks import STATIONS, STYLES, Style
-from memexp.envs.knobs import Choices, Span
+
+Value = TypeVar("Value")
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, (list, tuple)) or value is None else [value]
+
+
+def _low_and_high(span: list[int]) -> list[int]:
+    low, high = span[0], span[-1]
+    if low > high:
+        raise ValueError(f"a span begins with its smaller end: did you mean [{high}, {low}]?")
+    return [low, high]
+
+
+Choices = Annotated[list[Value], BeforeValidator(_as_list), Field(min_length=1)]
+"""Each task draws one of these values. A single value needs no brackets."""
+
+Span = Annotated[
+    list[Annotated[int, Field(ge=0, le=200)]],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=2),
+    AfterValidator(_low_and_high),
+]
+"""Each task draws a whole number from the first to the second, both included. One number stands for both."""
 
 
 class TMaze(Config):
-    """A corridor with a choice at its end. The cue (which side pays) is shown in the first step only: needs memory."""
+    """A corridor with a choice at its end. A cue, shown only at the start, tells the right side: needs memory."""
 
     name: Literal["tmaze"] = "tmaze"
     length: int = Field(default=6, ge=1, le=10_000)
     """Corridor length: steps between the cue and the choice."""
     cue_steps: int = Field(default=1, ge=1, le=10_000)
-    """First steps of the episode in which the cue is shown; the more, the shorter the memory that the choice takes."""
+    """Number of first steps that show the cue. With more of them the agent must remember it for fewer steps."""
 
     @model_validator(mode="after")
     def _the_cue_goes_before_the_choice(self) -> "TMaze":
@@ -39,13 +63,13 @@ class TMazeCue(Config):
 
 
 class ChainRecall(Config):
-    """Repeat the symbol that was shown k steps ago; the episode is cut by a time limit (truncation)."""
+    """Repeat the symbol that was shown k steps ago. A time limit truncates the episode."""
 
     name: Literal["chain_recall"] = "chain_recall"
     k: int = Field(default=4, ge=0, le=10_000)
-    """How many steps back the symbol to repeat lies; 0 needs no memory."""
+    """How many steps ago the symbol to repeat was shown; 0 needs no memory."""
     num_symbols: int = Field(default=4, ge=2, le=64)
-    """Number of symbols, and of actions."""
+    """Number of symbols and of actions."""
     episode_length: int = Field(default=64, ge=1)
     """Steps until truncation; more than k."""
 
@@ -59,19 +83,9 @@ class ChainRecall(Config):
 
 
 CurriculumStyle = Literal[
-    "level_0",
-    "level_1",
-    "level_2",
-    "tiny",
-    "tiny_small",
-    "all_room_sizes",
-    "longer_chains",
-    "terrain_1",
-    "terrain_2",
-    "terrain_3",
-    "terrain_4",
-    "full",
-]
+    "level_0", "level_1", "level_2", "tiny", "tiny_small", "all_room_sizes", "longer_chains",
+    "terrain_1", "terrain_2", "terrain_3", "terrain_4", "full",
+]  # fmt: skip
 
 
 Room = Literal["tiny", "small", "medium", "large", "xlarge"]
@@ -79,27 +93,27 @@ Terrain = Literal["no-terrain", "sparse", "balanced", "dense"]
 
 
 class AssemblyLines(Config):
-    """One agent, a room of stations: carry a resource along a chain of stations until it becomes a heart."""
+    """One agent in a room of stations carries a resource along a chain of stations until it becomes a heart."""
 
     name: Literal["assembly_lines"] = "assembly_lines"
     curriculum_style: CurriculumStyle = "all_room_sizes"
-    """Which chain lengths, sinks, room sizes and terrains tasks are drawn from."""
+    """The set of chain lengths, sinks, room sizes and terrains that tasks are drawn from."""
     chain_lengths: Choices[Annotated[int, Field(ge=1, le=9)]] | None = None
-    """Resources on the way to a heart, instead of the style's; each more is one more station to find and visit, and
-    makes exploration about an order of magnitude harder."""
+    """Resources on the way to a heart, instead of the style's. One more means one more station to find and visit, and
+    about ten times as much exploration."""
     num_sinks: Choices[Annotated[int, Field(ge=0, le=10)]] | None = None
-    """Stations that swallow one of every resource, instead of the style's: traps for an agent that tries everything."""
+    """Stations that only consume resources, instead of the style's: traps for an agent that tries every station."""
     room_sizes: Choices[Room] | None = None
-    """Sides of the room, cells, instead of the style's: tiny 5-10, small 10-20, medium 20-30, large 30-40, xlarge
-    40-50. From small on an agent in the middle does not see all stations: places must be remembered."""
+    """Side of the room, cells, instead of the style's: tiny 5-10, small 10-20, medium 20-30, large 30-40, xlarge
+    40-50. From small on an agent in the middle does not see all stations, so it must remember where they are."""
     terrains: Choices[Terrain] | None = None
-    """Obstacles, instead of the style's. With any, a station may be out of reach."""
+    """Density of obstacles, instead of the style's. Obstacles can make a station unreachable."""
     num_vibes: int = Field(default=16, ge=0, le=152)
-    """Vibe-change actions besides noop and the four moves; vibes do nothing here, so each is a wasted step."""
+    """Number of actions that change the vibe, besides noop and four moves. Here they only waste a step."""
 
     @property
     def style(self) -> Style:
-        """What tasks are drawn from: the curriculum style, in its place what has a knob of its own."""
+        """What tasks are drawn from: the curriculum style, overridden by the knobs that are set."""
         own = {
             "chain_lengths": self.chain_lengths,
             "num_sinks": self.num_sinks,
@@ -127,62 +141,61 @@ class CvcRandomMaps(Config):
 
     name: Literal["cvc_random_maps"] = "cvc_random_maps"
     num_cogs: int = Field(default=20, ge=1, le=64)
-    """Agents in one world. Extractors with few uses are shared among them."""
+    """Number of agents in one environment. They share extractors, which may have few uses."""
     map_width: Span = [30, 100]
-    """Smallest and largest width of the map, cells. Smaller: everything is nearer, agents stand in each other's way."""
+    """Smallest and largest width of the map, cells. On a small map ways are short but agents block each other."""
     map_height: Span = [30, 100]
     """Smallest and largest height of the map, cells."""
     num_assemblers: Span = [10, 30]
-    """Smallest and largest number of assemblers, where hearts are made; as the other counts below."""
+    """Smallest and largest number of assemblers, which make hearts. The counts below are spans too."""
     num_chargers: Span = [10, 50]
-    """Chargers: 50 energy a use. Without one an agent moves every second step once its first 100 energy are spent."""
+    """Chargers: 50 energy per use. Without them an agent can only move every second step after its first 100 energy."""
     num_chests: Span = [10, 30]
-    """Chests, where hearts are deposited: the only use that is rewarded without buckets."""
+    """Chests, where hearts are deposited. Without reward buckets only this is rewarded."""
     num_carbon_extractors: Span = [10, 50]
-    """Carbon extractors: 2 carbon a use; a heart takes 10."""
+    """Carbon extractors: 2 carbon per use; a heart needs 10."""
     num_oxygen_extractors: Span = [10, 50]
-    """Oxygen extractors: 10 oxygen a use; a heart takes 10."""
+    """Oxygen extractors: 10 oxygen per use; a heart needs 10."""
     num_germanium_extractors: Span = [10, 40]
-    """Germanium extractors: 2 a use, up to 5 with more agents around; a heart takes 2."""
+    """Germanium extractors: 2 germanium per use, up to 5 with more agents around; a heart needs 2."""
     num_silicon_extractors: Span = [10, 50]
-    """Silicon extractors: 15 silicon a use for 20 energy; a heart takes 30."""
+    """Silicon extractors: 15 silicon per use for 20 energy; a heart needs 30."""
     extractor_max_uses: Choices[Annotated[int, Field(ge=0, le=65535)]] = [1, 3, 8, 10, 20]
-    """How often an extractor can be used, drawn per task and resource; 0: without limit."""
+    """How often an extractor can be used, drawn for each task and resource; 0: no limit."""
     assembler_protocols: Choices[Protocols] = ["hard", "medium", "easy", "all"]
-    """Which vibes must stand around an assembler to make one heart, drawn per task. hard: heart_a, which one agent
-    alone can show, and the only one that it can. medium and easy (the same): heart_a and heart_b, two agents. all:
-    oxygen_a, oxygen_b, germanium_a, germanium_b, silicon_a, silicon_b, heart_a and heart_b, eight agents."""
+    """Vibes that agents around an assembler must show to make one heart, drawn for each task. hard: heart_a, so one
+    agent is enough. medium and easy (they are the same): heart_a and heart_b, so two agents. all: oxygen_a, oxygen_b,
+    germanium_a, germanium_b, silicon_a, silicon_b, heart_a and heart_b, so eight agents."""
     max_steps: Choices[Annotated[int, Field(ge=1, le=1_000_000)]] = [750, 1000, 1250, 1500, 2000, 3000, 4000]
-    """Length of an episode, steps, drawn per task."""
+    """Length of an episode, steps, drawn for each task."""
     deposit_reward: Choices[float] = [3]
-    """Reward of an agent for a heart it deposits, drawn per task."""
+    """Reward for each heart that an agent deposits, drawn for each task."""
     heart_buckets: bool = False
-    """Also reward holding a heart (taken back when it is deposited), by a weight drawn from heart_rewards."""
+    """Also reward holding a heart, by a weight drawn from heart_rewards. Depositing it takes this reward back."""
     heart_rewards: Choices[float] = [0.1, 0.333, 0.5, 1.0]
-    """Weights of a held heart, where heart_buckets is on."""
+    """Reward for a held heart if heart_buckets is on."""
     resource_buckets: bool = False
-    """Also reward every unit of the four resources gained, by a weight each drawn from resource_rewards."""
+    """Also reward each gained unit of the four resources, each by a weight drawn from resource_rewards."""
     resource_rewards: Choices[float] = [0.0, 0.001]
-    """Weights of a gained unit of each resource, where resource_buckets is on."""
+    """Reward for a gained unit of a resource if resource_buckets is on."""
     resource_reward_caps: Choices[Annotated[float, Field(gt=0)]] = [0.5]
-    """Most that one resource can pay in an episode, where resource_buckets is on."""
+    """Largest reward from one resource in an episode if resource_buckets is on."""
     initial_inventory_buckets: bool = False
-    """Start with resources and hearts, drawn from initial_resources and initial_hearts."""
+    """Agents start with resources and hearts, drawn from initial_resources and initial_hearts."""
     initial_resources: Choices[Annotated[int, Field(ge=0, le=255)]] = [0, 20, 50, 75]
-    """What agents may start with of each resource, units, where initial_inventory_buckets is on. 30 of each are one
-    heart without any gathering."""
+    """Initial units of each resource if initial_inventory_buckets is on. 30 of each make a heart without gathering."""
     initial_hearts: Choices[Annotated[int, Field(ge=0, le=15)]] = [0, 1, 2]
-    """Hearts that agents may start with, where initial_inventory_buckets is on. With one, a vibe and a chest are all
-    that separates them from the first reward."""
+    """Initial hearts if initial_inventory_buckets is on. With a heart, an agent only needs a vibe and a chest for its
+    first reward."""
     num_vibes: int = Field(default=16, ge=0, le=152)
-    """Vibe-change actions besides noop and the four moves. Making a heart takes vibe 10 (heart_a) and depositing it
-    vibe 11 (heart_b); each action more that does nothing makes random exploration slower."""
+    """Number of actions that change the vibe, besides noop and four moves. A heart needs vibe 10 (heart_a) to be made
+    and vibe 11 (heart_b) to be deposited. Each useless action slows down random exploration."""
 
     @model_validator(mode="after")
     def _a_heart_can_be_deposited(self) -> "CvcRandomMaps":
         if self.num_vibes < HEART_B + 1:
             raise ValueError(
-                f"num_vibes={self.num_vibes} leaves out heart_b, without which no heart can be deposited: "
+                f"num_vibes={self.num_vibes} leaves out heart_b, which depositing a heart needs: "
                 f"it takes at least {HEART_B + 1}"
             )
         return self
@@ -204,23 +217,22 @@ class ThirdParty(Config):
 
     name: Literal["any"] = "any"
     id: str = Field(default="gym:CartPole-v1", min_length=1)
-    """gym:ID (of any installed package), gym:MODULE:ID (MODULE is imported first), module:MODULE:CALLABLE (which makes
-    a Gymnasium or a PettingZoo parallel environment) or pettingzoo:MODULE (with a function parallel_env)."""
+    """gym:ID (an environment of any installed package), gym:MODULE:ID (imports MODULE first), module:MODULE:CALLABLE
+    (makes a Gymnasium or PettingZoo parallel environment) or pettingzoo:MODULE (with a function parallel_env)."""
     options: dict[str, Any] = {}
-    """Keyword arguments that the environment is made with."""
+    """Keyword arguments of the environment."""
     wrappers: list[str] = []
-    """What is put around it, the innermost first: MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...)."""
+    """Wrappers, the innermost first: MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...)."""
     max_steps: int | None = Field(default=None, ge=1)
-    """Episodes are cut (truncated) after so many steps; none: after 10,000, if the environment has no limit of its
-    own that is shorter."""
+    """Episodes are truncated after this many steps; none: after 10,000, or by the environment's own limit."""
     reward_scale: float = Field(default=1.0, gt=0)
-    """Rewards are learnt from times this, so that discounted returns are around 1; episodes are told as they are."""
+    """Factor on the rewards that the agent learns from; discounted returns should be about 1. Reports stay unscaled."""
     ceiling_return: float | None = None
-    """Return of a perfect player; none: what the environment says of itself."""
+    """Return of a perfect policy; none: what the environment declares."""
     backend: Literal["auto", "serial", "multiprocessing"] = "auto"
-    """Where environments run: in this process or in workers. auto: in workers where there are three cores or more."""
+    """serial: in this process. multiprocessing: in workers. auto: in workers if there are at least three cores."""
     workers: int | None = Field(default=None, ge=1)
-    """Worker processes; none: one fewer than cores. Results do not depend on it."""
+    """Worker processes; none: one fewer than there are cores. Results do not depend on it."""
 
     @field_validator("id")
     @classmethod
@@ -233,14 +245,14 @@ class ThirdParty(Config):
 
 
 KINDS = ("gym", "module", "pettingzoo")
-"""What the id of a third-party environment begins with."""
+"""First part of the id of a third-party environment."""
 
 HEART_B = 11
 """Number of the vibe heart_b."""
 CVC_OBJECTS = (
     "assembler", "charger", "chest", "carbon_extractor", "oxygen_extractor", "germanium_extractor", "silicon_extractor",
 )  # fmt: skip
-"""What stands on a map of cvc_random_maps; the knobs of their numbers are called num_<object>s."""
+"""Objects on a map of cvc_random_maps. The knob num_<object>s gives their number."""
 
 
 ENVIRONMENTS: dict[str, type[Config]] = {
@@ -253,10 +265,10 @@ ENVIRONMENTS: dict[str, type[Config]] = {
 }
 
 SCRIPTED = ("memoryless", "memory", "full")
-"""Kinds of scripted players: what they see and remember is told in envs/players/."""
+"""Kinds of scripted policies, see `memexp.envs.scripted`."""
 
 GRID_GAMES = ("assembly_lines", "cvc_random_maps")
-"""Environments whose episodes play tasks, so that a curriculum can choose, and that have scripted players."""
+"""Environments that have tasks, which a curriculum can choose, and scripted policies."""
 
 EnvConfig = Annotated[
     TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps | ThirdParty, Field(discriminator="name")

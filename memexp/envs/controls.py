@@ -1,7 +1,7 @@
-"""Control worlds with known answers: they tell whether the answer about a real world can be trusted.
+"""Control environments with known answers, which show whether the verdicts about other environments can be trusted.
 
-All worlds advance in lockstep as tensors. Randomness is counter-based: what a world draws depends on
-(seed, global world number, episode, step) alone, so streams do not depend on how worlds are spread over ranks.
+All environments advance in lockstep as tensors. Random numbers are counter-based: they depend on (seed, global env
+index, episode, step) alone, so they do not depend on how the environments are spread over ranks.
 """
 
 from typing import Any
@@ -17,35 +17,41 @@ from memexp.spaces import VectorSpace
 FORWARD, LEFT, RIGHT = 0, 1, 2
 """Actions of the T-mazes."""
 
-_SIDE, _SYMBOL, _RANDOM_PLAY = 0, 1, 2  # what a random number is drawn for
+_SIDE, _SYMBOL, _RANDOM_PLAY = 0, 1, 2  # purposes of random numbers
 
 
 class ControlEnv(VecEnv):
-    """What the control worlds share: counters of episode and step, hashing, episode log, saving."""
+    """Base of the control environments: counters of episode and step, random numbers, episode log, saving."""
 
     _episode: Tensor  # [N] int64: number of the running episode
     _t: Tensor  # [N] int64: steps taken in it
 
-    def __init__(self, num_envs: int, device: str, seed: int, first_world: int):
+    def __init__(
+        self, config: Any, num_envs: int, device: str, seed: int, first_env: int, tasks: TaskSource | None
+    ) -> None:
+        self._configure(config)
         self.num_envs = self.num_agents = num_envs
         self.device = torch.device(device)
         self.ceiling_return = 1.0
-        self._stream = torch.tensor(
-            [_signed(mix64(seed, first_world + w)) for w in range(num_envs)], dtype=torch.int64, device=self.device
-        )
-        self._log = EpisodeLog(num_envs, self.device, first_world)
+        seeds = [_signed(mix64(seed, first_env + i)) for i in range(num_envs)]
+        self._stream = torch.tensor(seeds, dtype=torch.int64, device=self.device)
+        self._log = EpisodeLog(num_envs, self.device, first_env)
         self._restart()
+
+    def _configure(self, config: Any) -> None:
+        """Take the knobs over."""
+        raise NotImplementedError
 
     def _restart(self) -> None:
         self._episode = torch.zeros_like(self._stream)
         self._t = torch.zeros_like(self._stream)
 
     def _draw(self, purpose: int, counter: Tensor, options: int) -> Tensor:
-        """A number in 0..options-1 for each world `[N]`, fixed by (stream, episode, purpose, counter)."""
+        """A random number in 0..options-1 for each environment `[N]`, a hash of (stream, episode, purpose, counter)."""
         return _hash(_hash(_hash(self._stream + self._episode) + counter) + purpose).remainder(options)
 
     def _begin(self, done: Tensor) -> None:
-        """Next episode for the worlds in `done` [N]."""
+        """Start the next episode where `done` `[N]`."""
         self._episode += done
         self._t.masked_fill_(done, 0)
 
@@ -72,31 +78,22 @@ class ControlEnv(VecEnv):
 
 
 class TMazeEnv(ControlEnv):
-    """A corridor of `length` cells, then left or right; the side that pays 1 was cued in the first `cue_steps` steps.
+    """A corridor of `length` cells, then a turn left or right. A cue in the first `cue_steps` steps shows which pays 1.
 
-    Observation `[N, 5]`: cue left, cue right, start, corridor, junction. The corridor's cells look alike and time is
-    not shown, so nothing but memory carries the cue: a memoryless policy succeeds in at most half of the episodes. In
-    `tmaze_cue` the cue is shown in every step. Going forward in the corridor advances, turning there does nothing,
-    turning at the junction ends the episode. After 10 * (length + 1) steps the episode is truncated.
+    Observation `[N, 5]`: cue left, cue right, start, corridor, junction. All corridor cells look alike and the
+    observation does not show the time, so a memoryless policy succeeds in at most half of the episodes. `tmaze_cue`
+    shows the cue in every step. Turning in the corridor does nothing; turning at the junction ends the episode. After
+    10 * (length + 1) steps the episode is truncated.
     """
 
     num_actions = 3
     observation = VectorSpace(5)
 
-    def __init__(
-        self,
-        config: TMaze | TMazeCue,
-        num_envs: int,
-        device: str,
-        seed: int,
-        first_world: int,
-        tasks: TaskSource | None,
-    ):
+    def _configure(self, config: TMaze | TMazeCue) -> None:
         self._length = config.length
         self._cue_steps = config.cue_steps if isinstance(config, TMaze) else None
         self.shortest_truncation = self._max_steps = 10 * (config.length + 1)
         self.memory_span = 0 if self._cue_steps is None else config.length + 1 - self._cue_steps
-        super().__init__(num_envs, device, seed, first_world)
 
     def _restart(self) -> None:
         super()._restart()
@@ -141,21 +138,18 @@ class TMazeEnv(ControlEnv):
 
 
 class ChainRecallEnv(ControlEnv):
-    """Each step shows a symbol; the action must name the symbol of k steps ago (repeat-previous, POPGym).
+    """Each step shows a symbol. The action must name the symbol of k steps ago (as POPGym's RepeatPrevious).
 
-    Observation `[N, num_symbols]`, one-hot. A right answer pays 1 / (episode_length - k), so a perfect player's return
-    is 1 and a random one's 1 / num_symbols; the first k steps pay nothing. The time limit truncates.
+    Observation `[N, num_symbols]`, one-hot. A right answer pays 1 / (episode_length - k); the first k steps pay
+    nothing. So a perfect policy returns 1, a random one 1 / num_symbols. The time limit truncates the episode.
     """
 
-    def __init__(
-        self, config: ChainRecall, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
-    ):
+    def _configure(self, config: ChainRecall) -> None:
         self._k, self._length = config.k, config.episode_length
         self.memory_span = config.k
         self.shortest_truncation = self._length
         self.num_actions = config.num_symbols
         self.observation = VectorSpace(config.num_symbols)
-        super().__init__(num_envs, device, seed, first_world)
 
     def _symbol(self, t: Tensor) -> Tensor:
         return self._draw(_SYMBOL, t, self.num_actions)
@@ -182,7 +176,7 @@ class ChainRecallEnv(ControlEnv):
 
 
 def _signed(number: int) -> int:
-    """A 64-bit pattern as the int64 with the same bits."""
+    """The int64 with the same bits as this unsigned 64-bit number."""
     return number - (1 << 64) if number >= 1 << 63 else number
 
 
@@ -190,7 +184,7 @@ _GOLDEN, _MIX1, _MIX2 = (_signed(c) for c in (0x9E3779B97F4A7C15, 0xBF58476D1CE4
 
 
 def _hash(x: Tensor) -> Tensor:
-    """splitmix64's finaliser on int64 `[N]` (products wrap; shifts are made logical by masks)."""
+    """splitmix64's finaliser on int64 `[N]`. Products wrap; masks make the shifts logical."""
     x = x + _GOLDEN
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MIX1
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MIX2

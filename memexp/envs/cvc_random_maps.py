@@ -1,15 +1,14 @@
-"""cvc_random_maps: agents gather four resources, make hearts at assemblers by the right vibes, deposit them in chests.
+"""cvc_random_maps: agents gather four resources, make hearts at assemblers with the right vibes, and deposit them.
 
-The game is MettaGrid's, bit by bit; the engine is in grid/, the tasks are in cvc_tasks.py.
+The game equals MettaGrid's bit by bit. The engine is in grid/, the tasks are in cvc_tasks.py.
 """
 
 import numpy as np
 
-from memexp.envs.base import TaskSource
 from memexp.envs.config import CVC_OBJECTS, CvcRandomMaps
 from memexp.envs.cvc_tasks import CARGO, RESOURCES, Task, sample_task
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.cpu_envs import Ended, Prepared
+from memexp.envs.grid.cpu_envs import Finished, Prepared
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.stats import stat_number
 from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build
@@ -19,37 +18,34 @@ VIBES = (
     "default", "charger", "carbon_a", "carbon_b", "oxygen_a", "oxygen_b", "germanium_a", "germanium_b",
     "silicon_a", "silicon_b", "heart_a", "heart_b", "gear",
 )  # fmt: skip
-"""The vibes that mean something, by number."""
+"""The vibes with a meaning, by number."""
 PROTOCOL_VIBES = {
     "hard": ("heart_a",),
     "medium": ("heart_a", "heart_b"),
     "easy": ("default", "heart_a", "heart_b"),
     "all": ("default", "heart_a", "heart_b", *(f"{resource}_{side}" for resource in CARGO for side in "ab")),
 }
-"""Which vibes together make one heart; each must stand around the assembler as often as hearts are made.
+"""Vibes that make one heart. For n hearts each vibe must be shown n times around the assembler.
 
-Of long lists the engine looks at the last eight only (RULES 1.6).
+Of a list longer than eight the engine uses the last eight only (RULES 1.6).
 """
 FUNNEL = (
     "moved", *CARGO, "all_four", "heart_affordable", "heart_a_at_assembler", "heart_made", "heart_b_at_chest",
     "heart_deposited",
 )  # fmt: skip
-"""Milestones: moved away from the start; gained each resource; held some of all four, then enough for a heart; showed
-the vibe heart_a beside an assembler; got a heart that was made; showed heart_b beside a chest; deposited a heart."""
+"""Milestones: left the start cell; gained each resource; held some of all four, then enough for a heart; showed vibe
+heart_a beside an assembler; received a heart; showed heart_b beside a chest; deposited a heart."""
 
-SUMMED = {
-    False: ("silicon", "germanium", "oxygen", "carbon"),
-    True: ("silicon", "oxygen", "germanium", "carbon"),
-}
-"""Resources in the order in which their rewards are summed, by whether hearts are rewarded too: the original walks
-through a hash table, whose order depends on what else it holds."""
+SUMMED = {False: ("silicon", "germanium", "oxygen", "carbon"), True: ("silicon", "oxygen", "germanium", "carbon")}
+"""Whether hearts are rewarded too -> order in which the rewards of resources are summed. MettaGrid iterates over a hash
+table, whose order depends on its other entries."""
 
 _NUMBER = {name: number for number, name in enumerate(RESOURCES)}
 _ENERGY, _HEART = _NUMBER["energy"], _NUMBER["heart"]
 _CARGO = [_NUMBER[name] for name in CARGO]
 _VIBE = {name: number for number, name in enumerate(VIBES)}
 TAGS = {name: tag for tag, name in enumerate(sorted(("agent", "wall", *CVC_OBJECTS)))}
-"""Tag number of each kind of thing."""
+"""Tag number of each kind of object."""
 _TYPE = {name: number for number, name in enumerate(CVC_OBJECTS)}
 FULL_ENERGY = 100
 MOVE_COST = 2
@@ -57,18 +53,18 @@ _COOLDOWN, _CHARGER_COOLDOWN = 5, 10
 _LIMITS = [([_HEART], 1), ([_ENERGY], FULL_ENERGY), (_CARGO, 255), (list(range(6, 10)), 5)]
 _GEAR = {"carbon": "decoder", "oxygen": "modulator", "germanium": "scrambler", "silicon": "resonator"}
 MOST_HEARTS = 4
-"""Made by one use of an assembler."""
+"""Most hearts made by one use of an assembler."""
 _CHEST_AMOUNTS = {"carbon": 10, "oxygen": 10, "germanium": 1, "silicon": 25}
 
 
 def heart_cost(hearts: int) -> tuple[int, int, int, int]:
-    """What so many hearts take when they are made at once, in the order of CARGO."""
+    """Resources that this many hearts need if they are made at once, in the order of CARGO."""
     carbon = 5 + 5 * hearts
     return carbon, carbon, max(1, carbon // 5), 3 * carbon
 
 
 def _assembler_protocols(variant: str) -> list[Protocol]:
-    """The heart protocols, that of one heart first, then those of gear (which has no use in this game)."""
+    """The protocols for one to four hearts, then those for gear (which has no use in this game)."""
     base = [_VIBE[name] for name in PROTOCOL_VIBES[variant]]
     protocols = []
     for hearts in range(1, MOST_HEARTS + 1):
@@ -84,7 +80,7 @@ _ASSEMBLERS = {variant: _assembler_protocols(variant) for variant in PROTOCOL_VI
 
 
 def _extractor_protocols(resource: str) -> list[Protocol]:
-    """Germanium yields more the more agents stand around; the others have one protocol."""
+    """Germanium extractors yield more with more agents around; the others have one protocol."""
     number = _NUMBER[resource]
     if resource == "germanium":
         return [
@@ -103,7 +99,7 @@ _TRANSFERS += [(_VIBE[f"{name}_a"], _NUMBER[name], -amount) for name, amount in 
 
 
 def game_of(task: Task, num_vibes: int) -> Game:
-    """The rules of a task for the engine. Object types are numbered as in CVC_OBJECTS."""
+    """The rules of a task for the engine. Object types have the order of CVC_OBJECTS."""
     uses: dict[str, int] = dict(zip(CARGO, task.max_uses, strict=True))
 
     def kind(name: str, count: int) -> Station | Chest:
@@ -140,7 +136,7 @@ def game_of(task: Task, num_vibes: int) -> Game:
 
 
 def _rewards(task: Task) -> list[tuple[str, float, float]]:
-    """(statistic, weight, cap) in the order of summation, which is also that of the goal tokens."""
+    """(statistic, weight, cap) in the order of summation, which is also the order of the goal tokens."""
     rewards = []
     if task.heart_reward is not None:
         rewards.append(("heart.amount", task.heart_reward, np.inf))
@@ -152,7 +148,7 @@ def _rewards(task: Task) -> list[tuple[str, float, float]]:
 
 
 def _milestones(task: Task) -> list[tuple[int, int, int]]:
-    """The rows of FUNNEL; what an agent starts with is not counted as gained."""
+    """The milestones of FUNNEL. The initial inventory does not count as gained."""
     *cargo, hearts = task.given
     return [
         (col.LEFT_START, 0, 0),
@@ -167,7 +163,7 @@ def _milestones(task: Task) -> list[tuple[int, int, int]]:
 
 
 def sizes_of(knobs: CvcRandomMaps) -> Sizes:
-    """How large worlds must be for every task under these knobs."""
+    """Sizes of the engine's arrays that suffice for every task under these knobs."""
     most = {name: max(getattr(knobs, f"num_{name}s")) for name in CVC_OBJECTS}
     protocols = [*_ASSEMBLERS["all"], *_CHARGER, *(p for resource in CARGO for p in _EXTRACTORS[resource])]
     vibes = max(len(p.vibes) for variant in knobs.assembler_protocols for p in _ASSEMBLERS[variant])
@@ -187,31 +183,22 @@ def sizes_of(knobs: CvcRandomMaps) -> Sizes:
 
 
 class CvcRandomMapsEnv(GridEnv):
-    """Worlds of `num_cogs` agents each, one row an agent. See GridEnv."""
+    """`num_cogs` agents in each environment, one row for each agent. See GridEnv."""
 
     funnel = FUNNEL
+    config: CvcRandomMaps
 
-    def __init__(
-        self,
-        config: CvcRandomMaps,
-        num_envs: int,
-        device: str = "cpu",
-        seed: int = 0,
-        first_world: int = 0,
-        tasks: TaskSource | None = None,
-    ) -> None:
-        """See `memexp.envs.make`."""
-        self.config = config
-        super().__init__(sizes_of(config), config.num_vibes, num_envs, device, seed, first_world, tasks)
+    def sizes(self) -> Sizes:
+        return sizes_of(self.config)
 
     def prepare(self, task_id: int) -> Prepared:
         task = sample_task(task_id, self.config)
         return Prepared(build(game_of(task, self.config.num_vibes)), (task.protocols == "hard", *task.given))
 
-    def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
-        """hearts_made, hearts_deposited: by all agents of the world; <resource>_gained: a mean over agents, without
-        what they start with; move_share: of an agent's actions, those that moved it or used something; alone: whether
-        the task can be solved by one agent alone (protocols hard)."""
+    def statistics(self, ended: Finished) -> dict[str, np.ndarray]:
+        """hearts_made, hearts_deposited: by all agents together; <resource>_gained: mean over agents, without the
+        initial inventory; move_share: share of actions that moved the agent or used an object; alone: whether one agent
+        can solve the task alone (protocols hard)."""
         alone, *cargo, _ = ended.facts.T
         agents = ended.agent_stats.mean(1)
         return {

@@ -1,7 +1,7 @@
-"""Tasks of cvc_random_maps: a task id and the knobs -> map size, objects, protocols, rewards, start. Pure Python.
+"""Tasks of cvc_random_maps: a task id and the knobs give map size, objects, protocols, rewards and initial inventory.
 
-The draws are those of the original (MettaGrid), in its order and from the same generator, so that with the knobs'
-defaults a task id means the same task in both.
+The draws are those of MettaGrid, in the same order and from the same generator, so with the default knobs a task id
+means the same task in both. This module is pure Python.
 """
 
 from collections.abc import Sequence
@@ -15,47 +15,39 @@ RESOURCES = (
     "energy", "carbon", "oxygen", "germanium", "silicon", "heart", "decoder", "modulator", "resonator", "scrambler",
 )  # fmt: skip
 CARGO = ("carbon", "oxygen", "germanium", "silicon")
-"""The four resources that a heart is made of."""
+"""The four resources that make a heart."""
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One game. What belongs to the four resources of CARGO stands in their order."""
+    """One task. Tuples of four follow the order of CARGO."""
 
-    width: int
-    """Cells inside the walls, as is height."""
-    height: int
-    counts: tuple[int, ...]
-    """Number of each kind of object, in the order of config.CVC_OBJECTS."""
-    max_uses: tuple[int, ...]
-    """How often each resource's extractors can be used; 0: without limit."""
-    protocols: str
-    """Which vibes an assembler asks for: hard, medium, easy or all."""
+    width: int  # cells inside the walls
+    height: int  # cells inside the walls
+    counts: tuple[int, ...]  # of each kind of object, in the order of config.CVC_OBJECTS
+    max_uses: tuple[int, ...]  # of each resource's extractors; 0: no limit
+    protocols: str  # which vibes an assembler needs: hard, medium, easy or all
     max_steps: int
     deposit_reward: float
-    heart_reward: float | None = None
-    """Reward for holding a heart; None: it is not among the rewarded statistics."""
-    resource_rewards: tuple[float, ...] | None = None
-    """Reward for each unit gained; None: as heart_reward."""
-    resource_caps: tuple[float, ...] | None = None
-    """Most that each resource can pay."""
-    initial: tuple[int, ...] | None = None
-    """Amounts of CARGO, then hearts, that agents start with; None: nothing but energy."""
+    heart_reward: float | None = None  # for holding a heart; None: not among the rewarded statistics
+    resource_rewards: tuple[float, ...] | None = None  # for each unit gained; None: not among the rewarded statistics
+    resource_caps: tuple[float, ...] | None = None  # largest reward from each resource
+    initial: tuple[int, ...] | None = None  # amounts of CARGO, then hearts, at the start; None: only energy
 
     @property
     def given(self) -> tuple[int, ...]:
-        """`initial`, or zeros."""
+        """`initial`, or zeros if it is None."""
         return self.initial or (0,) * (len(CARGO) + 1)
 
 
 def sample_task(task_id: int, knobs: CvcRandomMaps) -> Task:
-    """The task that `task_id` stands for under these knobs."""
+    """The task with this id under these knobs."""
     rng = Random(task_id)
 
-    def span(ends: Sequence[int]) -> int:
-        rng.choice([ends])  # the original chooses among one span, which costs a draw
-        return rng.randint(*ends)
+    def span(low_high: Sequence[int]) -> int:
+        rng.choice([low_high])  # MettaGrid chooses one of one span, which takes a draw
+        return rng.randint(*low_high)
 
     def four(values: Sequence[Value]) -> tuple[Value, ...]:
         return tuple(rng.choice(values) for _ in CARGO)

@@ -1,4 +1,4 @@
-"""Running returns of all agents, and the columns of the episodes that have finished."""
+"""`EpisodeLog`: running returns, and the columns of finished episodes."""
 
 from typing import Any
 
@@ -10,18 +10,18 @@ from memexp.envs.base import Episodes
 
 
 class EpisodeLog:
-    """Adds up returns `[N]` (one agent a world) and keeps the finished whole episodes until they are popped."""
+    """Sums the returns `[N]` of environments with one agent and keeps whole finished episodes until they are popped."""
 
-    def __init__(self, num: int, device: torch.device, first_world: int):
-        self._world = torch.arange(first_world, first_world + num, device=device)
+    def __init__(self, num: int, device: torch.device, first_env: int):
+        self._world = torch.arange(first_env, first_env + num, device=device)
         self._return = torch.zeros(num, device=device)
         self._length = torch.zeros(num, dtype=torch.int64, device=device)
         self._whole = torch.ones(num, dtype=torch.bool, device=device)
         self._finished: list[dict[str, Tensor]] = []
-        self._steps: list[tuple[Tensor, dict[str, Tensor]]] = []  # which worlds ended, and columns of all of them
+        self._steps: list[tuple[Tensor, dict[str, Tensor]]] = []  # on a GPU: (which rows finished, columns of all rows)
 
     def clear(self, running_are_whole: bool = True) -> None:
-        """Forget everything; `running_are_whole=False` leaves the running episodes out when they finish."""
+        """Forget everything. With `running_are_whole=False` the running episodes are never counted."""
         self._return.zero_()
         self._length.zero_()
         self._whole.fill_(running_are_whole)
@@ -29,12 +29,12 @@ class EpisodeLog:
         self._steps.clear()
 
     def add(self, reward: Tensor, done: Tensor, stats: dict[str, Tensor]) -> None:
-        """Account one step: reward, done `[N]`; `stats` holds the episode statistics `[N]` of worlds that end now."""
+        """Add one step: reward, done `[N]`. `stats`: columns `[N]` of statistics, valid in the rows that are done."""
         self._return += reward
         self._length += 1
         columns = {"return": self._return, "length": self._length, "world": self._world, **stats}
         over = done & self._whole
-        if over.is_cuda:  # how many there are is asked when they are popped
+        if over.is_cuda:  # `pop` looks for the rows: that waits for the GPU
             self._steps.append((over, {name: column.clone() for name, column in columns.items()}))
         else:
             self._finish(over, columns)
@@ -43,28 +43,28 @@ class EpisodeLog:
         self._whole |= done
 
     def pop(self) -> Episodes:
-        """Columns of the finished episodes since the last pop; without any, no columns."""
-        self._sort_out()
+        """Columns of the episodes finished since the last pop; an empty dict if there are none."""
+        self._finish_steps()
         finished, self._finished = self._finished, []
         if not finished:
             return {}
         columns = {name: torch.cat([part[name] for part in finished]).cpu().numpy() for name in finished[0]}
         return columns | {"task": np.full(len(columns["return"]), -1)}
 
-    def _sort_out(self) -> None:
-        """Find the finished episodes of the steps that were left for later."""
+    def _finish_steps(self) -> None:
+        """Find the finished episodes in the steps kept by a GPU."""
         for over, columns in self._steps:
             self._finish(over, columns)
         self._steps.clear()
 
     def _finish(self, over: Tensor, columns: dict[str, Tensor]) -> None:
-        """Keep the rows of `over` `[N]`."""
+        """Keep the rows where `over` `[N]` is True."""
         rows = over.nonzero().squeeze(1)
         if len(rows):
             self._finished.append({name: column[rows] for name, column in columns.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        self._sort_out()
+        self._finish_steps()
         return {
             "return": self._return.clone(),
             "length": self._length.clone(),

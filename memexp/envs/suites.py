@@ -1,4 +1,4 @@
-"""Evaluation suites: fixed settings of an environment that every run of it is measured on, whatever it trained on."""
+"""Evaluation suites: fixed settings of an environment on which every run is evaluated, whatever it trained on."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ _LINES = (
     (5, 1, "medium", "no-terrain"), (5, 1, "medium", "balanced"), (5, 2, "medium", "balanced"),
     (5, 2, "large", "dense"),
 )  # fmt: skip
-"""Chain length, sinks, room and terrain of the original's evaluation of assembly_lines."""
+"""(chain length, sinks, room, terrain) of the original evaluation of assembly_lines."""
 
 
 def _maps(side: int, protocols: str) -> dict[str, Any]:
@@ -28,12 +28,12 @@ SUITES: dict[str, dict[str, dict[str, Any]]] = {
     "assembly_lines": {"{2}_{0}chain_{1}sinks_{3}".format(*line): _line(*line) for line in _LINES},
     "cvc_random_maps": {f"{side}x{side}_{one}": _maps(side, one) for side in _SIDES for one in _PROTOCOLS},
 }
-"""Environment -> name of a setting -> knobs; other knobs stay the run's own. The settings of cvc_random_maps are ours:
-three sizes of map with each of the protocols that differ from one another."""
+"""Environment -> name of a setting -> knobs. The other knobs stay those of the run. We chose the settings of
+cvc_random_maps: three map sizes, each with the three protocol variants that differ."""
 
 
-def suite(world: Config) -> dict[str, Config]:
-    """The settings of this environment's suite by name, on top of the knobs of `world`; empty where there is none."""
-    name: str = world.name  # type: ignore[attr-defined]
-    own = world.model_dump()
-    return {label: type(world).parse({**own, **knobs}, label) for label, knobs in SUITES.get(name, {}).items()}
+def suite(config: Config) -> dict[str, Config]:
+    """Name of a setting -> `config` with the knobs of that setting; empty if the environment has no suite."""
+    name: str = config.name  # type: ignore[attr-defined]
+    own = config.model_dump()
+    return {label: type(config).parse({**own, **knobs}, label) for label, knobs in SUITES.get(name, {}).items()}

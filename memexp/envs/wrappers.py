@@ -1,4 +1,4 @@
-"""Wrappers that take from an environment what would make memory superfluous or learning slow, or give what does.
+"""Wrappers that change how much memory an environment requires, or how fast agents learn it.
 
 For `env.wrappers`: `memexp.envs.wrappers:hide(columns=[1, 3])`.
 """
@@ -12,7 +12,7 @@ from memexp.config import UsageError
 
 
 def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
-    """The environment without these entries of its observation vector: CartPole's velocities are 1 and 3."""
+    """Hides these columns of the observation vector. CartPole's velocities are columns 1 and 3."""
     space = env.observation_space
     length = space.shape[0] if space.shape else 0
     if not (isinstance(space, gymnasium.spaces.Box) and space.shape == (length,) and set(columns) < set(range(length))):
@@ -23,13 +23,12 @@ def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
 
 
 def hide_velocities(env: gymnasium.Env) -> gymnasium.Env:
-    """CartPole that shows positions and angles alone: how fast they change must be remembered."""
+    """CartPole without its two velocities, which the agent must then infer from earlier observations."""
     return hide(env, (1, 3))
 
 
 def only_actions(env: gymnasium.Env, actions: Sequence[int]) -> gymnasium.Env:
-    """The environment with these of its discrete actions, renumbered from 0: MiniGrid's mazes need turns and steps
-    (0, 1, 2) and never its other four."""
+    """Keeps only these discrete actions, renumbered from 0. MiniGrid's mazes need three (0, 1, 2) of seven."""
     kept = [int(action) for action in actions]
     space = env.action_space
     if not (isinstance(space, gymnasium.spaces.Discrete) and kept and all(map(space.contains, kept))):
@@ -38,7 +37,7 @@ def only_actions(env: gymnasium.Env, actions: Sequence[int]) -> gymnasium.Env:
 
 
 def fully_observed(env: gymnasium.Env) -> gymnasium.Env:
-    """A POPGym environment that shows its whole state (Markovian): what its partner without it needs memory for."""
+    """A POPGym environment that shows its whole state (POPGym's Markovian wrapper), so that it needs no memory."""
     from popgym.core.observability import Observability
     from popgym.wrappers import Markovian
 

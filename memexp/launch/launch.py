@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memexp.config import UsageError, check_run_name, parse_count, parse_words
+from memexp.config import UsageError, check_run_name, parse_count, parse_overrides
 from memexp.launch import Terminal
 from memexp.launch.cloud.dispatch import to_cloud
 from memexp.launch.local import default_jobs, run_here
@@ -55,7 +55,7 @@ def read_matrix(arguments: Sequence[str], options: Options) -> Matrix:
     if options.steps is not None:
         changes["steps"] = [parse_steps(options.steps)]
     if overrides:
-        changes["overrides"] = {**matrix.overrides, **parse_words(overrides)}
+        changes["overrides"] = {**matrix.overrides, **parse_overrides(overrides)}
     return matrix.but(changes)
 
 
@@ -63,7 +63,7 @@ def _read_recipe(arguments: Sequence[str], options: Options) -> list[RunSpec]:
     why = "is for a matrix file; a recipe takes seed=N, and --copies N for several seeds"
     options.refuse(why, "select", "seeds", "scale")
     recipe, pairs = split_target(arguments)
-    overrides = parse_words(pairs)
+    overrides = parse_overrides(pairs)
     if options.run is not None:
         _set(overrides, "run", check_run_name(options.run), "--run")
     if options.steps is not None:

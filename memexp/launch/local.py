@@ -20,12 +20,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.config import CORES, cores_left
+from memexp.formatting import duration
 from memexp.launch import handled_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
-from memexp.launch.status.state import end_of, is_locked, last_metrics, log_lines, reached
-from memexp.launch.status.status import duration
 from memexp.runs import Run
+from memexp.runs.status import end_of, is_locked, last_metrics, log_lines, reached
 
 POLL_S = 0.1
 """Seconds between two looks at the processes."""

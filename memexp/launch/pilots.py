@@ -21,8 +21,8 @@ from memexp.launch.plan.expand import expand, naming
 from memexp.launch.plan.matrix import Matrix
 from memexp.launch.plan.options import Options
 from memexp.launch.plan.run_spec import RunSpec, override_text
-from memexp.launch.status.state import state_of
 from memexp.runs import Run
+from memexp.runs.status import State, state_of
 
 FACTOR = 3
 """A rung has FACTOR times the steps, and 1 / FACTOR of the settings, of the rung before."""
@@ -178,7 +178,7 @@ def _climb(
         runs = [Run.named(spec.run) for spec in specs]
         kept = max(1, math.ceil((len(names) - 1) / FACTOR))
         # A run that failed shows no learning.
-        if waiting := [run for run in runs if state_of(run) not in ("done", "failed")]:
+        if waiting := [run for run in runs if state_of(run) not in (State.COMPLETED, State.FAILED)]:
             if not last:
                 say(f"then the best {kept} and {AS_IS}, with {count_name(steps * FACTOR)} steps")
             if not dry_run:

@@ -1,52 +1,35 @@
-"""Distributions over actions: from what the actor head puts out to samples, log-probabilities and entropies.
+"""Distributions over actions. The actor head's `outputs` `[..., num_outputs]` choose one of a family:
 
-Samples are functions of uniform numbers, so that which rank or device draws them does not matter.
+sample(outputs, uniform)    actions `[N, *shape]` for uniform random numbers in [0, 1) `[N, *shape]`: a sample does
+                            not depend on which rank or device draws it
+mode(outputs)               the most probable actions `[..., *shape]`
+log_prob(outputs, actions)  log-probability `[...]`; the log-density if actions are continuous
+entropy(outputs)            entropy `[...]`, nats; `max_entropy` is that of the widest initial distribution
 """
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from memexp.spaces import ActionSpace, ContinuousActions, MultiDiscreteActions
 
-
-class Actions(Protocol):
-    """A family of distributions; `outputs` `[..., num_outputs]` of the actor head choose one."""
-
-    num_outputs: int
-    max_entropy: float
-    """Entropy of the widest distribution that a policy starts with, nats."""
-
-    def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
-        """Actions `[N, *shape]` for uniform numbers in [0, 1) `[N, *shape]`."""
-        ...
-
-    def mode(self, outputs: Tensor) -> Tensor:
-        """The most probable actions `[..., *shape]`."""
-        ...
-
-    def log_prob(self, outputs: Tensor, actions: Tensor) -> Tensor:
-        """Log-probability (density, where actions are continuous) of actions `[..., *shape]`, `[...]`."""
-        ...
-
-    def entropy(self, outputs: Tensor) -> Tensor:
-        """Entropy `[...]`, nats."""
-        ...
+STANDARD_NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
+INITIAL_LOG_STD = -0.5
+"""Actions range from -1 to 1: a standard deviation of 0.6 reaches the whole range but rarely leaves it."""
 
 
-def build_actions(space: ActionSpace) -> Actions:
-    """The distributions over this kind of action."""
+def build_actions(space: ActionSpace) -> "Actions":
+    """The family of distributions over the actions of `space`."""
     if isinstance(space, ContinuousActions):
         return Gaussian(space.size)
     if isinstance(space, MultiDiscreteActions):
-        return Categoricals(space.counts)
+        return MultiCategorical(space.counts)
     return Categorical(space.count)
 
 
 def sample(outputs: Tensor, uniform: Tensor) -> Tensor:
-    """Actions `[N]` drawn from softmax(outputs `[N, A]`) by inverting its distribution function at `uniform` `[N]`."""
+    """Actions `[N]` from softmax(outputs `[N, A]`): the inverse of its distribution function at `uniform` `[N]`."""
     cumulative = outputs.softmax(-1).cumsum(-1)
     return (uniform[..., None] >= cumulative).sum(-1).clamp(max=outputs.shape[-1] - 1)
 
@@ -74,7 +57,7 @@ class Categorical:
         return outputs.argmax(-1)
 
 
-class Categoricals:
+class MultiCategorical:
     """Several choices at once, independent of one another given the outputs."""
 
     def __init__(self, counts: tuple[int, ...]):
@@ -101,11 +84,11 @@ class Gaussian:
 
     def __init__(self, size: int):
         self.num_outputs = 2 * size
-        self.max_entropy = size * (_ENTROPY + FIRST_LOG_STD)
+        self.max_entropy = size * (STANDARD_NORMAL_ENTROPY + INITIAL_LOG_STD)
 
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
         mean, log_std = outputs.chunk(2, -1)
-        inside = uniform.clamp(2**-24, 1 - 2**-24)  # the ends stand for infinity
+        inside = uniform.clamp(2**-24, 1 - 2**-24)  # 0 and 1 would give infinity
         return mean + log_std.exp() * torch.special.ndtri(inside)
 
     def mode(self, outputs: Tensor) -> Tensor:
@@ -117,21 +100,18 @@ class Gaussian:
         return (-0.5 * z.square() - log_std - 0.5 * math.log(2 * math.pi)).sum(-1)
 
     def entropy(self, outputs: Tensor) -> Tensor:
-        return (outputs.chunk(2, -1)[1] + _ENTROPY).sum(-1)
+        return (outputs.chunk(2, -1)[1] + STANDARD_NORMAL_ENTROPY).sum(-1)
 
 
-_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
-"""Entropy of a standard normal distribution."""
-FIRST_LOG_STD = -0.5
-"""Actions have a range of -1 to 1: a deviation of 0.6 reaches all of it and does not spend its time at the ends."""
+Actions = Categorical | MultiCategorical | Gaussian
 
 
-class Spread(nn.Module):
-    """Behind the means `[..., size]` the logarithms of standard deviations, learnt, the same for every observation."""
+class AppendLogStd(nn.Module):
+    """Appends learned log standard deviations, the same for every observation, to the means `[..., size]`."""
 
     def __init__(self, size: int):
         super().__init__()
-        self.log_std = nn.Parameter(torch.full((size,), FIRST_LOG_STD))
+        self.log_std = nn.Parameter(torch.full((size,), INITIAL_LOG_STD))
 
     def forward(self, mean: Tensor) -> Tensor:
         return torch.cat([mean, self.log_std.clamp(-5, 1).expand_as(mean)], -1)

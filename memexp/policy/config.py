@@ -1,4 +1,4 @@
-"""Sizes of what stands around the memory stack. Imports neither torch nor numba."""
+"""Sizes of the encoder and the heads around the memory stack. Imports neither torch nor numba."""
 
 from pydantic import Field
 

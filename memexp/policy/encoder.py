@@ -1,21 +1,21 @@
-"""Observation encoders: what a world shows becomes one vector `[..., d_out]` a step."""
+"""Observation encoders: each step's observation becomes one vector `[..., d_out]`."""
 
 import torch
 from torch import Tensor, nn
 
 from memexp.cortex.kernels.linear import Linear
-from memexp.policy.gym_encoders import build_general
-from memexp.policy.token_embedding_bag import Layout, token_sums
+from memexp.policy.gym_encoders import build_gym_encoder
+from memexp.policy.token_embedding_bag import TokenTable, token_embedding_bag
 from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
 
 
 def build_encoder(observation: ObservationSpace, d_hidden: int, d_out: int) -> nn.Module:
-    """The encoder for this kind of observation."""
+    """The encoder for the observations of this space."""
     if isinstance(observation, TokenSpace):
         return TokenEncoder(observation, d_hidden, d_out)
     if isinstance(observation, VectorSpace) and not observation.normalise:
         return VectorEncoder(observation.size, d_hidden, d_out)
-    return build_general(observation, d_hidden, d_out)
+    return build_gym_encoder(observation, d_hidden, d_out)
 
 
 class VectorEncoder(nn.Sequential):
@@ -26,12 +26,12 @@ class VectorEncoder(nn.Sequential):
 
 
 class TokenEncoder(nn.Module):
-    """Sum over tokens of a learnt vector for (feature, category, place) and one scaled by the token's amount.
+    """Sums two learned vectors per token: one for (feature, category, place), one scaled by the token's amount.
 
         z = sum_k  A[f_k, c_k, p_k] + v_k / norm[f_k] * B[f_k, p_k]        y = W silu(LN(z)) + b
 
-    where c_k is the value of a categorical feature (else 0) and v_k that of any other (else 0). One gather-sum for each
-    of A and B: the cost is that of the tokens in use, whatever the observation could hold.
+    c_k is the value of a categorical feature (else 0), v_k the value of any other feature (else 0). The cost grows with
+    the number of tokens in use, not with the size of the tables A and B.
     """
 
     features: Tensor
@@ -44,7 +44,7 @@ class TokenEncoder(nn.Module):
         placed[list(space.unplaced)] = 0
         values = categories.clamp(min=1)
         rows = values * torch.where(placed > 0, area, 1)
-        # Small, so that what is learnt soon outweighs the noise of some ninety tokens, most of them walls.
+        # Small, so that learned vectors soon outweigh the noise of some ninety tokens, most of them walls.
         self.present = nn.Parameter(0.02 * torch.randn(int(rows.sum()), d_hidden))
         self.scaled = nn.Parameter(0.02 * torch.randn(space.num_features * area, d_hidden))
         columns = (rows.cumsum(0) - rows, values - 1, placed, (categories == 0).long())
@@ -57,5 +57,5 @@ class TokenEncoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """tokens uint8 `[..., K, 3]` -> `[..., d_out]`."""
         rows = tokens.reshape(-1, *tokens.shape[-2:])
-        z = token_sums(rows, self.present, self.scaled, Layout(self.features, self.scale))
+        z = token_embedding_bag(rows, self.present, self.scaled, TokenTable(self.features, self.scale))
         return self.out(nn.functional.silu(self.norm(z))).view(*tokens.shape[:-2], -1)

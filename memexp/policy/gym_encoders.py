@@ -1,8 +1,8 @@
-"""Encoders for what other people's environments show: numbers of unknown scale, names, maps, images, and all of them.
+"""Encoders for observations of Gymnasium-like environments: unscaled numbers, categories, cell maps, images, dicts.
 
-Each is a module `[..., *shape] -> [..., d_out]` with a method `note(obs, total)`, which takes observations into running
-statistics; `total` adds a tensor up over ranks. Statistics change only there, so that between two calls the acting and
-the learning pass see the same numbers.
+Each is a module `[..., *shape] -> [..., d_out]`. Those with running statistics have a method
+`update_statistics(obs, sum_over_ranks)`. Only this method changes the statistics, so that the acting and the learning
+pass see the same numbers.
 """
 
 from collections.abc import Callable
@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
 
-NOTED_AT_ONCE = 1 << 22
-"""Numbers of which statistics are taken at a time: in float64, pixels take eight times their room."""
+MAX_CHUNK = 1 << 22
+"""Numbers that the statistics convert to float64 at a time, to save memory: a uint8 pixel grows eightfold."""
 
-Total = Callable[[Tensor], Tensor]
-GeneralSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
+SumOverRanks = Callable[[Tensor], Tensor]
+"""Adds up a tensor over all ranks."""
+GymSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
 
 
-def build_general(space: GeneralSpace, d_hidden: int, d_out: int) -> nn.Module:
-    """The encoder for this space."""
+def build_gym_encoder(space: GymSpace, d_hidden: int, d_out: int) -> nn.Module:
+    """The encoder for the observations of this space."""
     if isinstance(space, VectorSpace):
         return NormalVectorEncoder(space.size, d_hidden, d_out)
     if isinstance(space, CategoriesSpace):
@@ -32,8 +33,14 @@ def build_general(space: GeneralSpace, d_hidden: int, d_out: int) -> nn.Module:
     return StructEncoder(space, d_hidden, d_out)
 
 
+def update_statistics(encoder: nn.Module, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
+    """Add observations of all ranks to the encoder's running statistics, if it has any."""
+    if hasattr(encoder, "update_statistics"):
+        encoder.update_statistics(obs, sum_over_ranks)  # type: ignore[operator]
+
+
 class RunningNorm(nn.Module):
-    """(x - mean) / deviation by all that was noted so far, within +-10; each column by its own."""
+    """(x - mean) / standard deviation of each column over all observations so far, clipped to +-10."""
 
     count: Tensor
     mean: Tensor
@@ -47,16 +54,16 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         variance = torch.where(self.count > 1, self.squares / self.count.clamp(min=1), 1.0)
-        scale = (variance + 1e-8).rsqrt().float().clamp(max=1e3)  # what has never changed is 0 until it does
+        scale = (variance + 1e-8).rsqrt().float().clamp(max=1e3)  # a column that never changed gives 0 until it does
         return ((x.float() - self.mean.float()) * scale).clamp(-10, 10)
 
-    def note(self, x: Tensor, total: Total) -> None:
-        """Take in x `[..., size]` of all ranks (Chan et al. 1983, equation 2.1)."""
+    def update_statistics(self, x: Tensor, sum_over_ranks: SumOverRanks) -> None:
+        """Add x `[..., size]` of all ranks (Chan et al. 1983, equation 2.1)."""
         x = x.reshape(-1, x.shape[-1])
-        portions = x.split(max(1, NOTED_AT_ONCE // x.shape[-1]))
-        count = total(self.count.new_tensor(float(len(x))))
-        mean = total(sum(part.double().sum(0) for part in portions)) / count  # type: ignore[arg-type]
-        squares = total(sum((part.double() - mean).square().sum(0) for part in portions))  # type: ignore[arg-type]
+        chunks = x.split(max(1, MAX_CHUNK // x.shape[-1]))
+        count = sum_over_ranks(self.count.new_tensor(float(len(x))))
+        mean = sum_over_ranks(sum(chunk.double().sum(0) for chunk in chunks)) / count  # type: ignore[arg-type]
+        squares = sum_over_ranks(sum((chunk.double() - mean).square().sum(0) for chunk in chunks))  # type: ignore[arg-type]
         both = self.count + count
         self.squares += squares + (mean - self.mean).square() * (self.count * count / both)
         self.mean += (mean - self.mean) * (count / both)
@@ -74,52 +81,46 @@ class NormalVectorEncoder(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         return self.layers(self.norm(obs))
 
-    def note(self, obs: Tensor, total: Total) -> None:
-        self.norm.note(obs, total)
+    def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
+        self.norm.update_statistics(obs, sum_over_ranks)
 
 
 class CategoriesEncoder(nn.Module):
-    """The sum of a learnt vector for each name, then a linear layer."""
+    """The sum of a learned vector for each category, then a linear layer."""
 
-    first: Tensor
+    offset: Tensor
 
     def __init__(self, counts: tuple[int, ...], d_hidden: int, d_out: int):
         super().__init__()
         self.vectors = nn.Embedding(sum(counts), d_hidden)
         self.out = nn.Linear(d_hidden, d_out)
-        self.register_buffer("first", torch.tensor(counts).cumsum(0) - torch.tensor(counts), persistent=False)
+        self.register_buffer("offset", torch.tensor(counts).cumsum(0) - torch.tensor(counts), persistent=False)
 
     def forward(self, obs: Tensor) -> Tensor:
-        return self.out(nn.functional.silu(self.vectors(obs.long() + self.first).sum(-2)))
-
-    def note(self, obs: Tensor, total: Total) -> None:
-        """Names have no scale."""
+        return self.out(nn.functional.silu(self.vectors(obs.long() + self.offset).sum(-2)))
 
 
 class CellsEncoder(nn.Module):
-    """The sum of learnt vectors for the names in a cell, then two convolutions over cells and a linear layer.
+    """The sum of learned vectors for the categories in a cell, then two convolutions over cells and a linear layer.
 
-    The bag of words of BabyAI 1.1 (Hui et al. 2020, arXiv:2007.12770).
+    The bag-of-words encoder of BabyAI 1.1 (Hui et al. 2020, arXiv:2007.12770).
     """
 
-    first: Tensor
+    offset: Tensor
 
     def __init__(self, space: CellsSpace, d_out: int, width: int = 32):
         super().__init__()
         height, breadth, channels = space.shape
         self.names = nn.Embedding(256 * channels, width)
-        self.register_buffer("first", 256 * torch.arange(channels), persistent=False)
+        self.register_buffer("offset", 256 * torch.arange(channels), persistent=False)
         self.layers = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
             nn.Flatten(), nn.Linear(width * height * breadth, d_out),
         )  # fmt: skip
 
     def forward(self, obs: Tensor) -> Tensor:
-        cells = self.names(obs.reshape(-1, *obs.shape[-3:]).long() + self.first).sum(-2)  # [N, H, W, width]
+        cells = self.names(obs.reshape(-1, *obs.shape[-3:]).long() + self.offset).sum(-2)  # [N, H, W, width]
         return self.layers(cells.permute(0, 3, 1, 2)).view(*obs.shape[:-3], -1)
-
-    def note(self, obs: Tensor, total: Total) -> None:
-        """Names have no scale."""
 
 
 class ImageEncoder(nn.Module):
@@ -137,37 +138,38 @@ class ImageEncoder(nn.Module):
             sides, channels, width = [(side + 1) // 2 for side in sides], width, min(2 * width, 64)
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * sides[0] * sides[1], d_out))
 
-    def _last(self, obs: Tensor) -> Tensor:
+    def _channels_last(self, obs: Tensor) -> Tensor:
         return obs.movedim(-3, -1) if self.channels_first else obs
 
     def forward(self, obs: Tensor) -> Tensor:
-        pixels = self.norm(self._last(obs)).reshape(-1, *self._last(obs).shape[-3:])
-        return self.layers(pixels.permute(0, 3, 1, 2)).view(*obs.shape[:-3], -1)
+        pixels = self.norm(self._channels_last(obs))
+        pixels = pixels.reshape(-1, *pixels.shape[-3:]).permute(0, 3, 1, 2)
+        return self.layers(pixels).view(*obs.shape[:-3], -1)
 
-    def note(self, obs: Tensor, total: Total) -> None:
-        self.norm.note(self._last(obs), total)
+    def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
+        self.norm.update_statistics(self._channels_last(obs), sum_over_ranks)
 
 
 class StructEncoder(nn.Module):
-    """Every part by its own encoder, side by side, then a linear layer."""
+    """Each part by its own encoder, the results side by side, then a linear layer."""
 
     def __init__(self, space: StructSpace, d_hidden: int, d_out: int):
         super().__init__()
         self.parts = space.parts
-        self.encoders = nn.ModuleList(build_general(part.space, d_hidden, d_hidden) for part in space.parts)
+        self.encoders = nn.ModuleList(build_gym_encoder(part.space, d_hidden, d_hidden) for part in space.parts)
         self.out = nn.Linear(d_hidden * len(space.parts), d_out)
 
     def forward(self, obs: Tensor) -> Tensor:
-        pieces = [encoder(_piece(obs, part)) for encoder, part in zip(self.encoders, self.parts, strict=True)]
-        return self.out(nn.functional.silu(torch.cat(pieces, -1)))
+        encoded = [encoder(read_part(obs, part)) for encoder, part in zip(self.encoders, self.parts, strict=True)]
+        return self.out(nn.functional.silu(torch.cat(encoded, -1)))
 
-    def note(self, obs: Tensor, total: Total) -> None:
+    def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
         for encoder, part in zip(self.encoders, self.parts, strict=True):
-            encoder.note(_piece(obs, part), total)  # type: ignore[operator]
+            update_statistics(encoder, read_part(obs, part), sum_over_ranks)
 
 
-def _piece(obs: Tensor, part: Part) -> Tensor:
-    """A part's numbers `[..., *shape]` out of the bytes `[..., num_bytes]`."""
+def read_part(obs: Tensor, part: Part) -> Tensor:
+    """A part's numbers `[..., *shape]` from the bytes `[..., num_bytes]`."""
     dtype = getattr(torch, part.dtype)
     size = torch.Size(part.shape).numel() * dtype.itemsize
     own = obs[..., part.offset : part.offset + size].clone(memory_format=torch.contiguous_format)

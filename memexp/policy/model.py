@@ -1,4 +1,4 @@
-"""The policy: one module that acts (one step) and learns (a whole segment) by the same function."""
+"""The policy: one module that acts (one step) and learns (a whole segment) with the same function."""
 
 import torch
 from torch import Tensor, nn
@@ -6,27 +6,27 @@ from torch import Tensor, nn
 from memexp.cortex import build_stack
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.kernels.linear import Linear
-from memexp.policy.actions import Spread, build_actions
+from memexp.policy.actions import AppendLogStd, build_actions
 from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
-from memexp.policy.gym_encoders import Total
+from memexp.policy.gym_encoders import SumOverRanks, update_statistics
 from memexp.spaces import ActionSpace, ContinuousActions, DiscreteActions, ObservationSpace
 
 State = dict[str, Tensor]
-"""Memory of all rows: a flat mapping of tensors `[N, ...]`, owned by the caller."""
+"""Memory state of all rows: a flat dict of tensors `[N, ...]` that the caller owns."""
 
 
 class Policy(nn.Module):
     """Observation encoder -> memory stack -> actor and critic heads.
 
-    Shapes: N or [B, T] rows of observations; logits `[..., actions.num_outputs]`, values `[...]`. `actions` makes a
-    distribution of logits (of continuous actions: means and log deviations).
+    Shapes: observations of N rows or `[B, T]` steps; logits `[..., actions.num_outputs]`, values `[...]`. `actions` is
+    the family of distributions that the logits choose from (continuous: means and log standard deviations).
     """
 
     def __init__(
         self, observation: ObservationSpace, actions: ActionSpace | int, cortex: CortexConfig, config: PolicyConfig
     ):
-        """`actions` may be the number of discrete ones."""
+        """`actions` may be a number of discrete actions."""
         super().__init__()
         space = DiscreteActions(actions) if isinstance(actions, int) else actions
         self.actions = build_actions(space)
@@ -34,32 +34,31 @@ class Policy(nn.Module):
         self.encoder = build_encoder(observation, config.d_encoder or 2 * d, d)
         self.stack = build_stack(**cortex.model_dump())
         if isinstance(space, ContinuousActions):
-            self.actor = _head(d, config.d_actor, space.size, gain=0.01).append(Spread(space.size))
+            self.actor = _head(d, config.d_actor, space.size, gain=0.01).append(AppendLogStd(space.size))
         else:
             self.actor = _head(d, config.d_actor, self.actions.num_outputs, gain=0.01)
         self.critic = _head(d, config.d_critic, 1, gain=1.0)
 
     def init_state(self, batch: int, device: torch.device) -> State:
-        """The memory of `batch` rows that have seen nothing."""
+        """The state of `batch` rows at the start of an episode."""
         return self.stack.init_state(batch, device, torch.float32)
 
     def forward(self, obs: Tensor, state: State, resets: Tensor) -> tuple[Tensor, Tensor, State]:
         """obs `[N, ...]`, resets `[N]` (or `[B, T, ...]`, `[B, T]`) -> logits, values, state after the last step.
 
-        resets is True where a step begins a new episode: its row's memory is cleared before the step.
+        resets is True where a step starts a new episode: its row's state is cleared before the step.
         """
         y, state = self.stack(self.encoder(obs), state, resets)
-        with torch.autocast(y.device.type, enabled=False):  # three digits of bf16 are too few for logits and returns
+        with torch.autocast(y.device.type, enabled=False):  # bf16 is too coarse for logits and returns
             y = y.float()
             return self.actor(y), self.critic(y).squeeze(-1), state
 
-    def note(self, obs: Tensor, total: Total) -> None:
-        """Take observations `[..., ...]` into the encoder's running statistics; `total` adds up over ranks.
+    def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
+        """Add observations `[..., *shape]` to the encoder's running statistics; `sum_over_ranks` adds up over ranks.
 
-        Only between updates: the acting and the learning pass of one update must see the same statistics.
+        Call it only between updates: the acting and the learning pass of an update must see the same statistics.
         """
-        if hasattr(self.encoder, "note"):
-            self.encoder.note(obs, total)  # type: ignore[operator]
+        update_statistics(self.encoder, obs, sum_over_ranks)
 
 
 def _head(d_in: int, d_hidden: int, d_out: int, gain: float) -> nn.Sequential:

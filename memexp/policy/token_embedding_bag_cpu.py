@@ -1,40 +1,40 @@
-"""`token_sums` in one pass over the tokens: rows of tables are added as they are met, empty tokens cost one comparison.
+"""`token_embedding_bag` on a CPU, in one pass over the tokens; an unused token costs one comparison.
 
-The backward pass gives each thread columns of the tables instead of observations, so that no two write to one place
-and sums are in the same order for any number of threads.
+In the backward pass each thread has its own columns of the tables. No two threads write to one place, and sums have the
+same order for any number of threads.
 """
 
 import torch
 from torch import Tensor
 
 from memexp.cortex.kernels.cpu import clear, inlined, kernel, over_rows
-from memexp.policy.token_embedding_bag import UNUSED
+from memexp.spaces import UNUSED_TOKEN
 
 COLUMNS = 64
-"""Of the tables, that a thread is given at once."""
+"""Columns of the tables that a thread takes at once."""
 
 
-def forward(tokens: Tensor, present: Tensor, scaled: Tensor, layout: tuple[Tensor, Tensor]) -> Tensor:
-    """tokens uint8 `[N, K, 3]`, tables `[rows, D]` -> `[N, D]`; layout as in `bags.Layout`."""
+def forward(tokens: Tensor, present: Tensor, scaled: Tensor, table: tuple[Tensor, Tensor]) -> Tensor:
+    """tokens uint8 `[N, K, 3]`, tables `[rows, D]` -> `[N, D]`. table: the two tensors of `TokenTable`."""
     z = present.new_empty(len(tokens), present.shape[1])
     work = _work(len(tokens), tokens.shape[1])
-    over_rows(_forward, len(tokens), tokens.contiguous(), *layout, present, scaled, *work, z)
+    over_rows(_forward, len(tokens), tokens.contiguous(), *table, present, scaled, *work, z)
     return z
 
 
 def backward(
-    dz: Tensor, tokens: Tensor, rows: int, scaled_rows: int, layout: tuple[Tensor, Tensor]
+    dz: Tensor, tokens: Tensor, rows: int, scaled_rows: int, table: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Gradients of both tables `[rows, D]`, `[scaled_rows, D]`."""
     d_present, d_scaled = dz.new_zeros(rows, dz.shape[1]), dz.new_zeros(scaled_rows, dz.shape[1])
     blocks = -(-dz.shape[1] // COLUMNS)
     work = _work(blocks, tokens.shape[1])
-    over_rows(_backward, blocks, tokens.contiguous(), *layout, dz, *work, d_present, d_scaled)
+    over_rows(_backward, blocks, tokens.contiguous(), *table, dz, *work, d_present, d_scaled)
     return d_present, d_scaled
 
 
 def _work(places: int, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """Room for the rows of one observation's tokens in both tables, and for their amounts."""
+    """Scratch memory for the rows of one observation's tokens in both tables, and for their amounts."""
     return torch.empty(places, 2, num_tokens, dtype=torch.int64), torch.empty(places, num_tokens)
 
 
@@ -63,14 +63,14 @@ def _backward(tokens, features, scale, dz, rows, amounts, d_present, d_scaled, f
 
 @inlined
 def _decode(tokens, features, scale, at, by):
-    """Rows of the tokens in use in the first table, of amounts in the second and what they are multiplied by.
+    """Write the row of each used token in the first table, the row of each amount in the second, and its factor.
 
-    features and scale are `bags.Layout`'s. Returns how many rows there are of each table.
+    Returns the number of rows of each table.
     """
     count, counted, window = 0, 0, features[len(features) - 1, 0]
     for k in range(len(tokens)):
         feature = tokens[k, 1]
-        if feature != UNUSED:
+        if feature != UNUSED_TOKEN:
             location, value = int(tokens[k, 0]), int(tokens[k, 2])
             place = (location >> 4) * window + (location & 15)
             size = window * window if features[feature, 2] != 0 else 1

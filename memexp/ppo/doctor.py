@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from memexp.envs.base import VecEnv, random_actions
-from memexp.policy.actions import Spread
+from memexp.policy.actions import AppendLogStd
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
@@ -122,7 +122,7 @@ def sharpen(trainer: Trainer, share: float = 0.5) -> None:
             logits, _, _ = policy(actor.obs, actor.state, actor.resets)
             if policy.actions.entropy(logits).mean().item() <= share * policy.actions.max_entropy:
                 return
-            if isinstance(last, Spread):
+            if isinstance(last, AppendLogStd):
                 last.log_std.sub_(math.log(1.3))
             else:
                 assert isinstance(last, nn.Linear)

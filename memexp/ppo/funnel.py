@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
 from memexp.envs.config import ENVIRONMENTS
-from memexp.envs.scripted import make_player
+from memexp.envs.scripted import make_scripted_policy
 from memexp.ppo.reference import Reference, reference
 
 
@@ -24,10 +24,10 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     name, *pairs = words
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    world: Config = override(ENVIRONMENTS[name](), parse_words(pairs))
+    world: Config = override(ENVIRONMENTS[name](), parse_overrides(pairs))
     with closing(envs.build(world, 1)) as sample:
         for player in players:
-            make_player(sample, player, seed)  # a wrong name is told before any player is measured
+            make_scripted_policy(sample, player, seed)  # a wrong name is told before any player is measured
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("episodes")
     columns += TimeElapsedColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notes, transient=True, disable=not notes.is_terminal) as progress:

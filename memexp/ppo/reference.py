@@ -18,7 +18,7 @@ from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.source import fingerprint
-from memexp.envs.scripted import make_player
+from memexp.envs.scripted import make_scripted_policy
 from memexp.jit import digest_of
 from memexp.ppo.episodes import first_episodes
 from memexp.runs import home
@@ -89,7 +89,9 @@ def _play(world: Config, player: str, episodes: int, seed: int, tell: Callable[[
                 tell(before + finished)
 
         with closing(env):
-            parts.append(first_episodes(env, make_player(env, player, mix64(seed, _REFERENCE, done)).act, heard))
+            parts.append(
+                first_episodes(env, make_scripted_policy(env, player, mix64(seed, _REFERENCE, done)).act, heard)
+            )
         done += count
     return parts
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, WorldError, concatenated, episode_means
+from memexp.envs.base import EnvError, Episodes, concatenated, episode_means
 from memexp.ppo import checkpoint as checkpoints
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
@@ -235,7 +235,7 @@ class Session:
 
     def _fail(self, error: Exception) -> Exit:
         """Say what went wrong, here and to the other ranks."""
-        if not isinstance(error, FloatingPointError | DiskFullError | WorldError):
+        if not isinstance(error, FloatingPointError | DiskFullError | EnvError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)

@@ -67,7 +67,7 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = self.learning_rate()
             metrics = self.learner.update(s, advantages, returns, self.shuffle)
-            self.policy.note(s.obs, self.ranks.sum)  # only now: both passes have seen the same statistics
+            self.policy.update_statistics(s.obs, self.ranks.sum)  # only now: both passes have seen the same statistics
         self.agent_steps += s.rewards.numel() * self.ranks.world_size
         self.updates += 1
         times = {f"time/{name}": seconds for name, seconds in clock.read().items()}

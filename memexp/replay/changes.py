@@ -1,8 +1,8 @@
-"""An episode as changes: M numbers that are looked at in every step, of which few differ from the step before.
+"""A compact form of an episode: of M numbers per step, only the changes are kept.
 
-Kept are the steps in which a number changed and what it became, number by number. To be packed, the three lists (how
-many changes each number has, steps, values; the last two as differences) are laid out byte by byte, all lowest bytes
-first, and deflated. web/episode.js reads the same.
+For each number the steps at which it changed and the new values are kept. To pack them, three lists (the number of
+changes of each number, steps, values; the last two as differences) are stored byte by byte, all lowest bytes first, and
+deflated. web/episode.js unpacks them.
 """
 
 import zlib
@@ -13,53 +13,36 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Changes:
-    """What M int32 numbers were in every step 0 .. T of an episode. K changes, sorted by number, then by step."""
+    """M int32 numbers in every step 0 .. T of an episode, as K changes sorted by number, then by step."""
 
-    last: int
-    """T: the last step."""
-    first: np.ndarray
-    """int64 [M + 1]: the changes of number m are first[m] .. first[m + 1] - 1; the first of them is in step 0."""
-    steps: np.ndarray
-    """int64 [K]."""
-    values: np.ndarray
-    """int32 [K]."""
+    last: int  # T
+    first: np.ndarray  # int64 [M + 1]: number m has the changes first[m] .. first[m + 1] - 1, the first one in step 0
+    steps: np.ndarray  # int64 [K]
+    values: np.ndarray  # int32 [K]
 
     def at(self, step: int) -> np.ndarray:
-        """All numbers in a step, `[M]`."""
+        """All numbers in a step `[M]`."""
         width = self.last + 1
         number = np.arange(len(self.first) - 1)
         keys = np.repeat(number, np.diff(self.first)) * width + self.steps
         return self.values[np.searchsorted(keys, number * width + step, side="right") - 1]
-
-    def of(self, number: int) -> np.ndarray:
-        """One number in all steps, `[T + 1]`."""
-        mine = slice(self.first[number], self.first[number + 1])
-        return np.repeat(self.values[mine], np.diff(self.steps[mine], append=self.last + 1))
 
     def pack(self) -> bytes:
         """The changes as deflated bytes (zlib format)."""
         lists = (np.diff(self.first), _differences(self.steps), _differences(self.values))
         return zlib.compress(b"".join(_planes(numbers) for numbers in lists), 9)
 
-    @classmethod
-    def unpack(cls, data: bytes, last: int, numbers: int) -> "Changes":
-        """The changes of `numbers` numbers over steps 0 .. `last` from their packed bytes."""
-        raw = np.frombuffer(zlib.decompress(data), np.uint8)
-        counts, (steps, values) = raw[: 4 * numbers], raw[4 * numbers :].reshape(2, -1)
-        first = np.concatenate([[0], _from_planes(counts).cumsum()])
-        return cls(last, first, _sums(_from_planes(steps)).astype(np.int64), _sums(_from_planes(values)))
-
 
 class ChangeLog:
-    """Takes down M numbers step by step, from step 0 on, and keeps the changes."""
+    """Collects the changes of M numbers, step by step."""
 
     def __init__(self) -> None:
         self._now: np.ndarray | None = None
         self._parts: list[tuple[int, np.ndarray, np.ndarray]] = []
         self._step = -1
 
-    def note(self, numbers: np.ndarray) -> None:
-        """The numbers of the next step, int32 `[M]`."""
+    def add(self, numbers: np.ndarray) -> None:
+        """Add the numbers of the next step, int32 `[M]`."""
         self._step += 1
         changed = np.arange(len(numbers)) if self._now is None else np.flatnonzero(numbers != self._now)
         self._parts.append((self._step, changed, numbers[changed]))
@@ -77,19 +60,10 @@ class ChangeLog:
 
 
 def _differences(numbers: np.ndarray) -> np.ndarray:
-    """Each number less the one before, modulo 2^32."""
+    """Each number minus the previous one, modulo 2^32."""
     return np.diff(numbers.astype(np.int32), prepend=np.int32(0))
 
 
-def _sums(differences: np.ndarray) -> np.ndarray:
-    """The numbers that have these differences."""
-    return differences.cumsum(dtype=np.int32)
-
-
 def _planes(numbers: np.ndarray) -> bytes:
-    """The four bytes of each number: first the lowest of all, then the second of all ..."""
+    """The bytes of int32 numbers: the lowest byte of all numbers first, then the second of all, ..."""
     return numbers.astype("<i4").view(np.uint8).reshape(-1, 4).T.tobytes()
-
-
-def _from_planes(planes: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(planes.reshape(4, -1).T).view("<i4").reshape(-1)

@@ -1,4 +1,4 @@
-"""What does not change in an episode: names, the map, what stands on it and what it does, the milestones reached."""
+"""Facts of an episode that do not change: names, the map, its objects and what they do, the milestones reached."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,38 +10,37 @@ from memexp.envs.assembly_lines import NEVER
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.state import State
 from memexp.envs.grid.vec_env import GridEnv
-from memexp.replay.looks import Look, actions_of, looks_of, resources_of, vibes_of
+from memexp.replay.appearance import Appearance, actions_of, appearances_of, resources_of, vibes_of
 
 MARGIN = col.BORDER - 1
-"""Cells of wall around the map that are left out on each side: one remains."""
+"""Cells of outer wall that are cut off on each side, so that one remains."""
 
 
 class Crop:
-    """The part of the engine's grid that is shown: the map and one cell of wall around it."""
+    """The shown part of the engine's grid: the map and one cell of wall around it."""
 
     def __init__(self, s: State):
         self.stride = int(s.window[4, 0])
         self.height, self.width = (s.world[0, [col.HEIGHT, col.WIDTH]] - 2 * MARGIN).tolist()
 
     def cells(self, cells: np.ndarray) -> np.ndarray:
-        """Flat indices of the grid as those of the part."""
+        """Converts flat indices of the grid to flat indices of the part."""
         row, column = cells // self.stride - MARGIN, cells % self.stride - MARGIN
         return row * self.width + column
 
     def walls(self, grid: np.ndarray) -> list[str]:
-        """The part's rows: '#' wall, '.' anything else."""
+        """The rows of the part: '#' wall, '.' anything else."""
         part = grid.reshape(-1, self.stride)[MARGIN : MARGIN + self.height, MARGIN : MARGIN + self.width]
         return ["".join(".#"[int(code == col.WALL)] for code in row) for row in part]
 
 
 def facts_of(env: GridEnv, crop: Crop) -> dict[str, Any]:
-    """The facts of an episode that has been played, as JSON can hold them.
+    """The facts of a played episode, for JSON.
 
-    types: how each type of object looks, most uses (0: no limit) and what it does. objects: type, place, and chest
-    number (-1: none) of each. milestones [A, M]: step in which an agent first reached each of funnel (those that the
-    task has), -1: never.
-    limits: for each resource the most that an agent can hold of its group (0: no limit), groups: number of the group.
-    shown: numbers of the resources that play a part.
+    types: appearance, most uses (0: no limit) and effects of each type of object. objects: type, cell and chest number
+    (-1: none) of each. milestones [A, M]: step at which an agent first reached each milestone of funnel (only those of
+    the task), -1: never. limits: most that an agent can hold of the group of each resource (0: no limit). groups:
+    number of that group. shown: numbers of the resources that occur.
     """
     s = env.state
     objects = s.objects[0, : s.world[0, col.NUM_OBJECTS]]
@@ -61,19 +60,19 @@ def facts_of(env: GridEnv, crop: Crop) -> dict[str, Any]:
         "funnel": [name for name, can in zip(env.funnel, possible, strict=True) if can],
         "milestones": s.milestones[0][:, possible].tolist(),
         "map": crop.walls(s.grid[0]),
-        "types": [_type(s, kind, look, env) for kind, look in enumerate(looks_of(env))],
+        "types": [_type(s, kind, look, env) for kind, look in enumerate(appearances_of(env))],
         "objects": places.tolist(),
     }
 
 
 def _possible_milestones(s: State) -> np.ndarray:
-    """Which milestones of the funnel the task has, bool [M]: a short chain lacks the links of a longer one."""
+    """Which milestones of the funnel the task has, bool [M]: a short chain lacks later links."""
     rows = s.rows[0, s.world[0, col.MILESTONES] : s.world[0, col.MILESTONES_END]]
     return (rows[:, col.KEY] != col.REACHES) | (rows[:, col.AMOUNT] < NEVER)
 
 
 def _resources_in_play(s: State) -> list[int]:
-    """Resources that the first protocol of some station takes or gives, or that somebody has held."""
+    """Resources in the first protocol of a station on the map, or that an agent has held."""
     held = (s.agent_stats[0, :, col.GAINED : col.GAINED + col.NUM_RESOURCES] > 0).any(0)
     seen = set(np.flatnonzero(held).tolist())
     for kind in range(s.types.shape[1]):
@@ -83,8 +82,8 @@ def _resources_in_play(s: State) -> list[int]:
     return sorted(seen)
 
 
-def _type(s: State, kind: int, look: Look, env: GridEnv) -> dict[str, Any]:
-    """A type of object: how it is drawn and what it does, in words."""
+def _type(s: State, kind: int, look: Appearance, env: GridEnv) -> dict[str, Any]:
+    """A type of object: its appearance and its effects."""
     row = s.types[0, kind]
     resources, vibes = resources_of(env), vibes_of(env)
     if row[col.KIND] == col.CHEST:
@@ -96,7 +95,7 @@ def _type(s: State, kind: int, look: Look, env: GridEnv) -> dict[str, Any]:
 
 
 def _amounts(protocol: np.ndarray) -> tuple[list[list[int]], list[list[int]]]:
-    """(resource, amount) pairs that a protocol takes and gives."""
+    """(resource, amount) pairs of the inputs and outputs of a protocol."""
     counts = protocol[col.NUM_INPUTS], protocol[col.NUM_OUTPUTS]
     sides = zip((col.INPUTS, col.OUTPUTS), counts, strict=True)
     inputs, outputs = (protocol[start : start + 2 * count].reshape(-1, 2).tolist() for start, count in sides)

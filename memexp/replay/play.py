@@ -1,4 +1,4 @@
-"""`memexp play`: finds what is played, records it and shows it."""
+"""`memexp play`: finds the run or environment, records an episode and shows it."""
 
 import os
 import re
@@ -31,8 +31,8 @@ def play(
 ) -> None:  # fmt: skip
     """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, without it or with `out` as a page.
 
-    Raises UsageError for what does not fit, ReplayError for a run without a checkpoint and where the page cannot be
-    written (before anything is played, as far as that can be told).
+    Raises UsageError for wrong words or options, and ReplayError if the run has no checkpoint or the page cannot be
+    written. Where possible this is checked before the episode is played.
     """
     try:
         subject, remark = find_subject(words, options)
@@ -48,8 +48,8 @@ def play(
     if out is not None:
         with _writing(out):
             _check_place(out)
-    with recording_bar(remarks, "recording") as watch:
-        recording = record(subject.env, subject.player, max_steps, watch)
+    with recording_bar(remarks, "recording") as progress:
+        recording = record(subject.env, subject.actor, max_steps, progress)
     title = subject.facts | subject.task()
     if ascii:
         show_episode(recording, console, title_text(title))
@@ -61,11 +61,11 @@ def play(
 
 
 def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
-    """An episode of a world without a map."""
+    """Print an episode of an environment without a map."""
     if out is not None or not ascii:
         raise UsageError(f"{subject.facts['environment']} has no map; --ascii prints its steps")
     console.print(title_text(subject.facts), highlight=False, markup=False)
-    for line in episode_lines(subject.env, subject.player, max_steps):
+    for line in episode_lines(subject.env, subject.actor, max_steps):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -80,7 +80,7 @@ def title_text(title: dict[str, Any]) -> str:
 
 
 def summary(recording: Recording) -> str:
-    """How the episode went, in one line."""
+    """The result of the episode, in one line."""
     facts, returns = recording.facts, recording.frame(recording.last)["return"]
     reached = [sum(first >= 0 for first in agents) for agents in zip(*facts["milestones"], strict=True)]
     furthest = max((m for m, count in enumerate(reached) if count), default=None)
@@ -93,7 +93,7 @@ def summary(recording: Recording) -> str:
 
 
 def _file_name(facts: dict[str, Any]) -> str:
-    """'level-0.S.policy.s3': target, player, seed."""
+    """Target, policy and seed, such as 'level-0.S.policy.s3'."""
     return re.sub(r"[^-_.A-Za-z0-9]+", "-", f"{facts['target']}.{facts['player']}.s{facts['seed']}")
 
 
@@ -107,7 +107,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _check_place(out: Path) -> None:
-    """Make the folder of the page. Raises OSError if no file of that name can be there."""
+    """Make the folder of the page. Raises OSError if the page cannot be written there."""
     if out.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
     try:

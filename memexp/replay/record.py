@@ -1,4 +1,4 @@
-"""Plays one episode in one world of a grid game and keeps what it takes to show every step of it."""
+"""Plays one episode in one environment of a grid game and keeps what is needed to show every step."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from memexp.envs.grid.step import GIVEN, step_worlds
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.replay.changes import ChangeLog, Changes
 from memexp.replay.facts import Crop, facts_of
-from memexp.replay.players import Player, Thoughts
+from memexp.replay.policies import Actor, Predictions
 
 FLOATS = ("reward", "return", "value")
-"""Channels that hold float32 numbers, kept as the int32 of the same bits."""
+"""Channels of float32 numbers, stored as the int32 with the same bits."""
 NO_ACTION = -1
 Frame = dict[str, np.ndarray]
 """The channels of one step by name."""
@@ -25,58 +25,48 @@ Frame = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Recording:
-    """One episode. A agents, O objects, C chests, R resources, K likeliest actions; step 0 is the start.
+    """One episode. A agents, O objects, C chests, R resources, K most probable actions; step 0 is the start.
 
-    Channels, int32 unless said otherwise:
-        cell [A]               place on the map, row * width + column
+    Channels (int32 unless noted):
+        cell [A]               position on the map, row * width + column
         vibe [A]
         action, success [A]    the action that led to this step (NO_ACTION in step 0), and whether it succeeded
-        cut [A]                0, or 1 + the location byte where the observation was cut off: tokens had no more room
+        cut [A]                0, or 1 + the location byte at which the observation was cut off
         inventory [A, R]
         reward, return [A]     float32: of this step, and the sum so far
-        end, uses [O]          step in which the cooldown ends; number of uses
+        end, uses [O]          step at which the cooldown ends; number of uses
         chest [C, R]           contents
-        choices, chances [A, K], value [A]   of a policy, before it acts: see players.Thoughts
+        choices, chances [A, K], value [A]   outputs of a run's policy: see policies.Predictions
     """
 
-    facts: dict[str, Any]
-    """What does not change, as JSON can hold it; see facts.facts_of."""
-    shapes: dict[str, tuple[int, ...]]
-    """Channel -> shape, in the order in which their numbers stand in `changes`."""
+    facts: dict[str, Any]  # see facts.facts_of
+    shapes: dict[str, tuple[int, ...]]  # channel -> shape, in the order of the numbers in `changes`
     changes: Changes
 
     @property
     def last(self) -> int:
-        """The last step."""
         return self.changes.last
 
     def frame(self, step: int) -> Frame:
-        """All channels in a step."""
+        """All channels of a step."""
         sizes = [prod(shape) for shape in self.shapes.values()]
         parts = np.split(self.changes.at(step), np.cumsum(sizes)[:-1])
         shaped = zip(self.shapes.items(), parts, strict=True)
         return {name: _typed(name, part).reshape(shape) for (name, shape), part in shaped}
 
-    def series(self, channel: str, *index: int) -> np.ndarray:
-        """One number of a channel in all steps, `[T + 1]`."""
-        before = list(self.shapes).index(channel)
-        start = sum(prod(shape) for shape in list(self.shapes.values())[:before])
-        number = start + int(np.ravel_multi_index(index, self.shapes[channel]))
-        return _typed(channel, self.changes.of(number))
-
 
 def _typed(channel: str, numbers: np.ndarray) -> np.ndarray:
-    """The numbers of a channel from the int32 that they are kept as."""
+    """The numbers of a channel from the stored int32."""
     return numbers.view(np.float32) if channel in FLOATS else numbers
 
 
 def record(
-    env: GridEnv, player: Player, max_steps: int | None = None, watch: Callable[[int, int], None] | None = None
+    env: GridEnv, actor: Actor, max_steps: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> Recording:
-    """Play the first episode of `env`, one world on the CPU, to its end or for `max_steps`.
+    """Play the first episode of `env`, one environment on the CPU, to its end or for `max_steps`.
 
-    The game is stepped by its rules alone, so that the last step's state is still there to be recorded; `env` itself
-    is not to be used afterwards. `watch` is told (steps played, steps of the whole) now and then.
+    This steps the engine directly, so that the state after the last step can be recorded. Do not use `env` afterwards.
+    `progress` is called now and then with (steps played, all steps).
     """
     obs, s = env.reset(), env.state
     whole = int(s.world[0, col.MAX_STEPS])
@@ -85,20 +75,20 @@ def record(
     resets = torch.ones(env.num_agents, dtype=torch.bool)
     log, crop = ChangeLog(), Crop(s)
     for step in range(last + 1):
-        chosen, thoughts = player(obs, resets)
-        frame = _frame(s, crop, actions[0], thoughts)
-        log.note(np.concatenate([part.reshape(-1) for part in frame.values()]))
+        chosen, predictions = actor(obs, resets)
+        frame = _frame(s, crop, actions[0], predictions)
+        log.add(np.concatenate([part.reshape(-1) for part in frame.values()]))
         actions[0] = chosen.numpy()
         resets[:] = False
-        if watch and (step % 32 == 0 or step == last):
-            watch(step, last)
+        if progress and (step % 32 == 0 or step == last):
+            progress(step, last)
         if step < last:
             step_worlds(s, actions, one, GIVEN)
     return Recording(facts_of(env, crop), {name: part.shape for name, part in frame.items()}, log.close())
 
 
-def _frame(s: State, crop: Crop, actions: np.ndarray, thoughts: Thoughts | None) -> Frame:
-    """What there is to see of world 0, all as int32."""
+def _frame(s: State, crop: Crop, actions: np.ndarray, predictions: Predictions | None) -> Frame:
+    """The channels of environment 0, as int32."""
     agents, inventory = s.agents[0], s.inventory[0, :, : col.NUM_RESOURCES]
     num_agents, objects = len(agents), s.objects[0, : s.world[0, col.NUM_OBJECTS]]
     chests = int(np.count_nonzero(objects[:, col.SLOT] >= 0))
@@ -116,6 +106,6 @@ def _frame(s: State, crop: Crop, actions: np.ndarray, thoughts: Thoughts | None)
         "uses": objects[:, col.USES],
         "chest": inventory[num_agents : num_agents + chests],
     }
-    if thoughts:
-        frame |= {"choices": thoughts.choices, "chances": thoughts.chances, "value": thoughts.values}
+    if predictions:
+        frame |= {"choices": predictions.choices, "chances": predictions.chances, "value": predictions.values}
     return {name: part.view(np.int32) if name in FLOATS else part.astype(np.int32) for name, part in frame.items()}

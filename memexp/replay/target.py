@@ -1,11 +1,11 @@
-"""What is played: the run or the environment of a name, one world of it and its player."""
+"""Finds what to play: the run or environment with a name, one environment of it, and who acts."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_words
+from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
 from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
 from memexp.envs.config import ENVIRONMENTS
@@ -13,38 +13,38 @@ from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_worlds
-from memexp.replay.looks import knobs_of, task_facts
-from memexp.replay.players import Player, player_of, policy_player
+from memexp.replay.appearance import knobs_of, task_facts
+from memexp.replay.policies import Actor, run_actor, scripted_actor
 from memexp.runs import Run, find_runs
 
 LAST_TASK = 2 * NUM_TASKS - 1
-"""Training draws tasks up to NUM_TASKS - 1, evaluation those from there to this one."""
+"""Training draws tasks 0 .. NUM_TASKS - 1, evaluation NUM_TASKS .. LAST_TASK."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be asked for; None: the target's own choice."""
+    """Options of the command; None: the default of the target."""
 
-    player: str | None = None
-    """Of an environment: one of memexp.envs.scripted.PLAYERS."""
-    greedy: bool = False
-    """Of a run: the most probable action instead of a sample."""
+    player: str | None = None  # for an environment: one of memexp.envs.scripted.POLICY_KINDS
+    greedy: bool = False  # for a run: the most probable action instead of a sample
     seed: int | None = None
     task: int | None = None
 
 
 @dataclass(frozen=True)
 class Subject:
-    """One world and who plays it."""
+    """One environment and who acts in it.
+
+    facts: target, environment, player, seed, knobs (those that differ from the defaults); of a run also run, arm and
+    checkpoint (agent steps).
+    """
 
     env: VecEnv
-    player: Player
+    actor: Actor
     facts: dict[str, Any]
-    """target, environment, player, seed, knobs (those that differ from the defaults); of a run also run, arm,
-    checkpoint (agent steps)."""
 
     def task(self) -> dict[str, Any]:
-        """The task's id, whether training never draws it, and the task in words. The world must have been reset."""
+        """Id of the task, whether it is held out, and the task in words. `env` must have been reset."""
         if not isinstance(self.env, GridEnv):
             return {}
         number = self.env.task_id(0)
@@ -52,12 +52,12 @@ class Subject:
 
 
 def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
-    """What `[TARGET, KEY=VALUE ...]` stand for, and a remark on the choice ('' where there was none).
+    """The subject that `[TARGET, KEY=VALUE ...]` name, and a remark on an ambiguous name ('' if there is none).
 
-    A run comes before an environment of its name, unless knobs or a player are given, which only an environment takes.
-    Raises UsageError for what does not fit, CheckpointError for a run without a checkpoint.
+    If a run and an environment have the same name, the run is chosen, unless there are knobs or a player, which only an
+    environment accepts. Raises UsageError for wrong words, CheckpointError for a run without a checkpoint.
     """
-    names, pairs = [w for w in words if "=" not in w], parse_words(w for w in words if "=" in w)
+    names, pairs = [w for w in words if "=" not in w], parse_overrides(w for w in words if "=" in w)
     if len(names) != 1:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}
@@ -72,19 +72,19 @@ def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
 
 
 def of_environment(name: str, config: Config, options: Options) -> Subject:
-    """A world of an environment: that of `envs.make(name, 1, seed=seed)`. Its player needs no training."""
+    """The environment of `envs.make(name, 1, seed=seed)`, with an actor that needs no training."""
     if options.greedy:
         raise UsageError("--greedy is for the policy of a run")
     seed, kind = options.seed or 0, options.player or "random"
     env = envs.build(config, 1, seed=seed, tasks=_only(options.task))
     _refuse_a_task(options.task, env, name)
-    who = "random policy" if kind == "random" else f"scripted player ({kind})"
+    who = "random policy" if kind == "random" else f"scripted policy ({kind})"
     facts = {"target": name, "environment": name, "player": who, "seed": seed, "knobs": knobs_of(config)}
-    return Subject(env, player_of(kind, env, seed), facts)
+    return Subject(env, scripted_actor(kind, env, seed), facts)
 
 
 def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
-    """The first world of a run's evaluation (of another one with another seed), played by its newest policy."""
+    """The first environment of a run's evaluation, with the policy of its newest checkpoint."""
     if pairs:
         raise UsageError(f"'{next(iter(pairs))}' cannot be set: run '{run.name}' is played with its own knobs")
     if options.player:
@@ -104,19 +104,18 @@ def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
         "arm": config.arm,
         "checkpoint": steps,
     }
-    return Subject(env, policy_player(config, weights, env, seed, options.greedy), facts)
+    return Subject(env, run_actor(config, weights, env, seed, options.greedy), facts)
 
 
 def _only(task: int | None) -> TaskSource | None:
-    """Every episode plays this task; None leaves the choice to the world."""
+    """A source that gives this task to every episode; None for None."""
     if task is None:
         return None
     if not 0 <= task <= LAST_TASK:
         raise UsageError(
-            f"there is no task {task}: 0 to {NUM_TASKS - 1} are those of training, "
-            f"{NUM_TASKS} to {LAST_TASK} are held out"
+            f"there is no task {task}: 0 to {NUM_TASKS - 1} are training tasks, {NUM_TASKS} to {LAST_TASK} are held out"
         )
-    return lambda world, episode: task
+    return lambda env, episode: task
 
 
 def _refuse_a_task(task: int | None, env: VecEnv, name: str) -> None:

@@ -1,4 +1,4 @@
-"""An episode in the terminal: the map around an agent as characters, and beside it what that agent holds and did."""
+"""An episode in the terminal: the map around an agent, and beside it what the agent holds and did."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,25 +14,26 @@ from rich.text import Text
 from memexp.replay.record import NO_ACTION, Frame, Recording
 
 STEPS_PER_S = 20
-"""Of the animation."""
+"""Speed of the animation."""
 FRAMES = 20
-"""About how many frames are printed where there is no terminal."""
+"""Approximate number of frames printed without a terminal."""
 ROWS, COLUMNS = 26, 80
-"""Most of the map that is shown, cells; less where the terminal is narrower."""
+"""Largest part of the map that is shown, cells; less in a narrow terminal."""
 PANEL = 44
-"""Width of the panel beside it, characters."""
+"""Width of the panel beside the map, characters."""
 FOLLOWED = 0
-"""The agent in the middle."""
+"""The followed agent, in the middle of the map."""
 
 
 @contextmanager
 def recording_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar with rate and time left while an episode is recorded: call it with (steps played, steps of the whole)."""
+    """A progress bar with rate and time left. Call it with (steps played, all steps)."""
+    rate_column = TextColumn("{task.fields[rate]} steps/s,")
     columns = (
         TextColumn(what),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]} steps/s,"),
+        rate_column,
         TimeRemainingColumn(),
         TextColumn("left"),
     )
@@ -48,7 +49,7 @@ def recording_bar(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 
 def show_episode(recording: Recording, console: Console, title: str) -> None:
-    """The whole episode: an animation on a terminal (Ctrl-C ends it), else about FRAMES frames one below the other."""
+    """Show the episode: as an animation in a terminal (Ctrl-C ends it), else as about FRAMES printed frames."""
     console.print(title, highlight=False, markup=False)
     console.print(legend(recording), highlight=False, markup=False)
     if not console.is_terminal:
@@ -64,7 +65,7 @@ def show_episode(recording: Recording, console: Console, title: str) -> None:
 
 
 def legend(recording: Recording) -> str:
-    """What the characters of the map stand for."""
+    """The meaning of the characters on the map."""
     facts = recording.facts
     present = sorted({kind for kind, _, _ in facts["objects"]})
     names = [f"{symbol(facts, kind)} {facts['types'][kind]['name']}" for kind in present]
@@ -72,22 +73,22 @@ def legend(recording: Recording) -> str:
 
 
 def symbol(facts: dict, kind: int) -> str:
-    """The character of a type of object, as in envs.grid.ascii: chests '$', stations letters."""
+    """The character of a type of object: '$' for chests, letters for stations."""
     return "$" if facts["types"][kind]["shape"] == "chest" else chr(ord("a") + kind % 26)
 
 
 def picture(recording: Recording, step: int, width: int) -> Table:
-    """One step in `width` characters: the map, beside it the agent's panel."""
+    """One step in `width` characters: the map and the agent's panel."""
     frame = recording.frame(step)
     table = Table.grid(padding=(0, 3))
-    world = Text(map_text(recording, frame, max(11, min(COLUMNS, width - PANEL))))
-    world.highlight_regex("@", "bold reverse")
-    table.add_row(world, Text(panel_text(recording, frame, step)))
+    shown = Text(map_text(recording, frame, max(11, min(COLUMNS, width - PANEL))))
+    shown.highlight_regex("@", "bold reverse")
+    table.add_row(shown, Text(panel_text(recording, frame, step)))
     return table
 
 
 def map_text(recording: Recording, frame: Frame, columns: int = COLUMNS) -> str:
-    """The map, or as much of it around the agent as there is room for."""
+    """The map, or the part around the agent that fits."""
     facts = recording.facts
     cells = np.array([list(row) for row in facts["map"]])
     width = cells.shape[1]
@@ -102,13 +103,13 @@ def map_text(recording: Recording, frame: Frame, columns: int = COLUMNS) -> str:
 
 
 def _around(at: int, most: int, side: int) -> slice:
-    """At most `most` cells of `side`, with `at` as near to the middle as the edges allow."""
+    """At most `most` of `side` cells, with `at` as near to the middle as the edges allow."""
     start = max(0, min(side - most, at - most // 2))
     return slice(start, start + most)
 
 
 def panel_text(recording: Recording, frame: Frame, step: int) -> str:
-    """What the agent holds, did and earned; the policy's likeliest actions."""
+    """What the agent holds, its last action, reward and return, and the policy's most probable actions."""
     facts, agent = recording.facts, FOLLOWED
     action, inventory = int(frame["action"][agent]), frame["inventory"][agent]
     went = "" if action == NO_ACTION else " succeeded" if frame["success"][agent] else " failed"
@@ -132,5 +133,5 @@ def panel_text(recording: Recording, frame: Frame, step: int) -> str:
 
 
 def action_name(facts: dict, action: int) -> str:
-    """The name of an action; one that there is not is named by its number."""
+    """The name of an action. A number without an action is named as such."""
     return facts["actions"][action] if 0 <= action < len(facts["actions"]) else f"{action}, no such action"

@@ -1,19 +1,19 @@
-"""The run directory `$MEMEXP_HOME/runs/<run>/`: written by one trainer, read by everybody.
+"""The run directory `$MEMEXP_HOME/runs/<run>/`. One trainer writes it, everybody may read it at any time.
 
     run.json         RunInfo: what the run is
     config.yaml      the full resolved config
     provenance.json  commit, dirty diff, packages, command line, host, devices
-    metrics.jsonl    append-only, one JSON object an update
-    episodes.parquet/  a Parquet data set: one part for each checkpoint interval
+    metrics.jsonl    one JSON object an update, appended (read by memexp.runs.metrics)
+    episodes.parquet/  finished episodes: one Parquet file a checkpoint interval
     checkpoints/     written by memexp.ppo.checkpoint
-    exit.json        Exit: how it ended (absent while it runs)
+    exit.json        Exit: how the run ended (absent while it runs)
 
-Every file but metrics.jsonl is replaced atomically; a torn last line of metrics.jsonl is ignored when read.
+Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last line of metrics.jsonl.
 """
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -23,19 +23,20 @@ from pydantic import BaseModel, ConfigDict
 
 from memexp.config import check_run_name
 from memexp.runs import scribe
+from memexp.runs.metrics import columns_of_text, records_of
 
 if TYPE_CHECKING:
-    import numpy as np
     import polars as pl
 
+    from memexp.runs.metrics import Array
+
 RESTART = 75
-"""Exit code (EX_TEMPFAIL) of a trainer that stopped, and continues from its checkpoint when it is started again:
-devops/skypilot/task.yaml has such jobs restarted."""
+"""Exit code (EX_TEMPFAIL) of a trainer that was stopped and has a checkpoint: devops/skypilot/task.yaml restarts it."""
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
 
 MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
-"""Largest |difference of log-probability| between acting and learning of a consistent run, by precision."""
+"""Precision -> largest |difference of log-probability| between acting and learning that a consistent run may have."""
 
 
 class RunInfo(BaseModel):
@@ -61,13 +62,13 @@ class RunInfo(BaseModel):
     random_funnel: dict[str, float] | None = None
     """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
     ceiling_return: float | None = None
-    """Mean episode return of a player with memory that plays well."""
+    """Mean episode return of a good scripted policy with memory."""
     memoryless_return: float | None = None
-    """The same of one that sees the present observation alone."""
+    """The same of a scripted policy that sees only the current observation."""
     oracle_return: float | None = None
-    """The same of one that sees the whole state."""
+    """The same of a scripted policy that sees the whole state."""
     memory_span: int | None = None
-    """Agent steps that the task asks a policy to remember; 0 where the present observation suffices."""
+    """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
     num_actions: int | None = None
 
 
@@ -90,7 +91,7 @@ def runs_dir() -> Path:
 
 
 class Files(Protocol):
-    """What writes files: `scribe` at once, a `Writer` in another process."""
+    """What writes a run's files: `scribe` at once, or a `Writer` through another process."""
 
     def append(self, path: Path, data: bytes) -> None: ...
     def replace(self, path: Path, data: bytes) -> None: ...
@@ -98,7 +99,7 @@ class Files(Protocol):
 
 
 class Run:
-    """One run directory. Creating one that exists opens it: the name is the identity, nothing is overwritten.
+    """One run directory. A run of a name that exists is opened, never overwritten.
 
     Metrics, episodes and exit.json are written through `files`, everything else at once.
     """
@@ -116,7 +117,7 @@ class Run:
 
     @property
     def lock(self) -> Path:
-        """The file that the process working on the run holds a flock on."""
+        """The process that works on the run holds a flock on this file."""
         return self.path / "lock"
 
     @property
@@ -143,7 +144,7 @@ class Run:
         return yaml.safe_load((self.path / "config.yaml").read_text())
 
     def write_provenance(self, provenance: dict[str, Any]) -> None:
-        """The first start is the run's origin; later starts (resumes) are appended under `resumes`."""
+        """Record the first start; later starts (resumes) are appended under `resumes`."""
         file = self.path / "provenance.json"
         if file.exists():
             first = json.loads(file.read_text())
@@ -157,30 +158,32 @@ class Run:
     # What it measured.
 
     def append_metrics(self, metrics: dict[str, float | int | None]) -> None:
-        """One line of metrics.jsonl."""
+        """Add one line to metrics.jsonl."""
         self.files.append(self.path / "metrics.jsonl", json.dumps(metrics).encode() + b"\n")
 
     def sync_metrics(self) -> None:
-        """The lines written so far reach the disk before what is written next (a machine that dies loses none)."""
+        """Force the lines written so far to the disk before anything that is written next."""
         self.files.sync(self.path / "metrics.jsonl")
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
-        return list(_json_lines(self.path / "metrics.jsonl"))
+        return records_of(self._metrics_text().splitlines())
 
-    def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, "np.ndarray"]:
-        """Columns `names` of the metrics, and all that begin with `prefix`, by agent_steps; see runs/columns.py."""
-        from memexp.runs.columns import columns_of_text
-
-        file = self.path / "metrics.jsonl"
-        return columns_of_text(file.read_bytes() if file.exists() else b"", names, prefix)
+    def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, "Array"]:
+        """Columns `names` of the metrics, and all whose name begins with `prefix`: see metrics.columns_of_text."""
+        return columns_of_text(self._metrics_text(), names, prefix)
 
     def last_metrics(self) -> dict[str, Any] | None:
+        """The last line of metrics.jsonl; None if there is none."""
         lines = self.metrics()
         return lines[-1] if lines else None
 
+    def _metrics_text(self) -> bytes:
+        file = self.path / "metrics.jsonl"
+        return file.read_bytes() if file.exists() else b""
+
     def append_episodes(self, part: int, columns: dict[str, Any]) -> None:
-        """Finished episodes (columns of equal length) as part number `part` of episodes.parquet."""
+        """Write finished episodes (columns of equal length) as part number `part` of episodes.parquet."""
         import polars as pl
 
         data = BytesIO()
@@ -188,14 +191,14 @@ class Run:
         self.files.replace(self.path / "episodes.parquet" / f"{part:08d}.parquet", data.getvalue())
 
     def episodes(self) -> "pl.DataFrame":
-        """All finished episodes; empty where none was written."""
+        """All finished episodes; empty if none was written."""
         import polars as pl
 
         parts = sorted((self.path / "episodes.parquet").glob("*.parquet"))
         return pl.concat([pl.read_parquet(part) for part in parts], how="diagonal_relaxed") if parts else pl.DataFrame()
 
     def rewind(self, agent_steps: int, part: int) -> None:
-        """Forget what was measured after `agent_steps`, and episode parts from `part` on: a resumed run repeats it."""
+        """Remove metrics after `agent_steps` and episode parts from `part` on: a resumed run measures them again."""
         file = self.path / "metrics.jsonl"
         if file.exists():
             kept = [line for line in self.metrics() if line.get("agent_steps", 0) <= agent_steps]
@@ -216,12 +219,6 @@ class Run:
         file = self.path / "exit.json"
         return Exit.model_validate_json(file.read_text()) if file.exists() else None
 
-    @property
-    def status(self) -> str:
-        """'absent', 'started' (running, or killed), or the exit status."""
-        outcome = self.exit
-        return outcome.status if outcome else "started" if self.exists() else "absent"
-
     def _write(self, name: str, text: str) -> None:
         scribe.replace(self.path / name, text.encode())
 
@@ -230,20 +227,8 @@ write_atomically = scribe.replace
 
 
 def find_runs(where: Path | str | None = None) -> list[Run]:
-    """Every run below `where` (a runs directory or a home; by default the home's), sorted by name."""
+    """Every run in `where` (a runs directory or a home; by default $MEMEXP_HOME), sorted by name."""
     root = Path(where) if where is not None else runs_dir()
     if (root / "runs").is_dir():
         root = root / "runs"
     return [Run(file.parent) for file in sorted(root.glob("*/run.json"))]
-
-
-def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(record, dict):
-            yield record

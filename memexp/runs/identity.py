@@ -1,4 +1,4 @@
-"""A run's name is its identity: what a run of that name may still change, and what makes it another experiment."""
+"""A run's name is its identity: a run that exists is resumed only with the config that it began with."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from memexp.runs.directory import Run
 
 
 def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iterable[str]) -> None:
-    """Raises UsageError if `run` exists with another config than `config`, keys (or groups) in `may_change` aside."""
+    """Raises UsageError if `run` exists with another config, apart from keys or groups in `may_change`."""
     if not run.exists():
         return
     free = tuple(f"{key}." for key in may_change)

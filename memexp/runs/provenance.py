@@ -1,4 +1,4 @@
-"""Where a run came from: commit, uncommitted changes, packages, command line, host and devices. No secrets."""
+"""Where a run came from: commit, uncommitted changes, packages, command line, host and devices, but no secrets."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 CODE_FILE = ".memexp_code.json"
-"""In code that was sent to a node without its git history: {commit, dirty, diff}."""
+"""File in code that was sent to a node without its git history: {commit, dirty, diff}."""
 MAX_DIFF = 1_000_000
 """Characters of the uncommitted changes that are kept."""
 
@@ -23,7 +23,7 @@ def utc_now() -> str:
 
 
 def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
-    """A JSON-ready record. The environment's variables are left out: they may hold keys."""
+    """The record for provenance.json. Environment variables are left out, because they may hold keys."""
     return {
         "time": utc_now(),
         **code(),
@@ -39,7 +39,7 @@ def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
 
 
 def code(checkout: Path = CHECKOUT) -> dict[str, Any]:
-    """Commit and uncommitted changes of the code that runs: the checkout's, or as the launch that sent it wrote."""
+    """Commit and uncommitted changes of the code that runs, from git or from the CODE_FILE of its launch."""
     if (record := checkout / CODE_FILE).exists():
         sent = json.loads(record.read_text())
         return {**sent, "diff": sent["diff"][:MAX_DIFF] if sent["diff"] else None}
@@ -51,11 +51,11 @@ def code(checkout: Path = CHECKOUT) -> dict[str, Any]:
     }
 
 
-def _git(*words: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     """Output of a git command about the code that runs; None outside a checkout."""
     here = Path(__file__).parent
     try:
-        done = subprocess.run(["git", *words], cwd=here, capture_output=True, check=True)
+        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.decode(errors="replace").strip()  # a changed file may be in any encoding
+    return done.stdout.decode(errors="replace").strip()  # a file may have any encoding

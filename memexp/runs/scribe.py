@@ -1,19 +1,19 @@
-"""File operations, and the process that does them for a trainer, so that a disk or bucket that stalls never stops it.
+"""File operations, and a process that carries them out for a trainer: a slow disk or bucket never stops training.
 
-A script of the standard library alone, started by `memexp.runs.writer`. It reads orders from stdin, each a line of JSON
-followed by `size` bytes, carries them out one by one, retries what fails, and tells on stdout, in lines of JSON:
+`memexp.runs.writer` starts this script, which uses only the standard library. It reads orders from stdin: a line of
+JSON, then `size` bytes of data. It carries them out one by one, retries what fails, and reports on stdout:
 
-    {"done": ID, "at": SECONDS}                              on the disk since then (monotonic clock)
-    {"retry": ID, "error": TEXT, "attempt": N}               failed, and is tried again
-    {"failed": ID, "error": TEXT, "full": true or false}     given up; full: no space is left
+    {"done": ID, "at": SECONDS}                              finished at this time (monotonic clock)
+    {"retry": ID, "error": TEXT}                             failed, will be tried again
+    {"failed": ID, "error": TEXT, "full": true or false}     given up; full: no space is left on the disk
 
-It dies with the trainer: what was not done when the trainer was killed is not done later, behind a resumed run's back.
+It ends when the trainer ends, however that happens. So no order of a killed trainer is carried out later, while a
+resumed run already writes the same files.
 """
 
 import ctypes
 import errno
 import fcntl
-import itertools
 import json
 import os
 import queue
@@ -25,23 +25,24 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 8.0
-"""Seconds between two attempts: doubled from the first to the longest."""
+"""Seconds between two attempts. The wait doubles from the first to the longest."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Errors that waiting does not mend."""
+"""Errors that a retry does not solve."""
 NO_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
-"""What file systems say that cannot sync a directory."""
+"""Errors of file systems that cannot sync a directory."""
 CHECKPOINT = re.compile(r"\d{15}")
-"""Names of checkpoints' directories."""
-PARTS_LOOK_S = 0.05
-"""Seconds between two looks for the parts of a directory that other processes write."""
+"""Name of a checkpoint's directory."""
+PARTS_POLL_S = 0.05
+"""Seconds between two checks for the files that other processes write into a checkpoint."""
 
 
 def append(path: Path | str, data: bytes) -> None:
-    """Add whole `data` to the end of a file, or nothing of it; handed to the operating system at once."""
+    """Add `data` to the end of a file: all of it, or nothing if an error occurs. Nothing is buffered."""
     with open(path, "ab", buffering=0) as file:
         before = file.seek(0, os.SEEK_END)
         try:
@@ -53,7 +54,7 @@ def append(path: Path | str, data: bytes) -> None:
 
 
 def replace(path: Path | str, data: bytes) -> None:
-    """Replace `path` by `data`: a reader, or a crash at any moment, sees the old content or the new, never a part."""
+    """Replace a file by `data` atomically: readers, and a crash at any moment, find the old content or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -68,8 +69,8 @@ def replace(path: Path | str, data: bytes) -> None:
         raise
 
 
-def sync(path: Path | str) -> None:
-    """Wait until a file's content, or a directory's list of names, is on the disk; fine where there is none."""
+def sync(path: Path | str, data: bytes = b"") -> None:
+    """Wait until a file, or a directory's list of names, is on the disk. A path that does not exist is ignored."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -84,8 +85,8 @@ def sync(path: Path | str) -> None:
 
 
 def commit(path: Path | str, data: bytes, needs: Mapping[str, int], marker: str, keep: Iterable[str]) -> None:
-    """Write the last file of a directory whose other files (`needs`) are there, take away the `marker` that called it
-    unfinished, and remove all checkpoints beside it but `keep`."""
+    """Complete a checkpoint whose other files are written: write its last file, remove its `marker` file, which says
+    that it is incomplete, and remove all other checkpoints beside it but `keep`."""
     folder = Path(path).parent
     sync(folder)
     replace(path, data)
@@ -96,109 +97,99 @@ def commit(path: Path | str, data: bytes, needs: Mapping[str, int], marker: str,
 
 
 def missing_part(path: Path | str, needs: Mapping[str, int]) -> str | None:
-    """The first file (name -> size, also of other processes) that is not whole yet in the directory of `path`."""
-    folder = Path(path).parent
-    return next((name for name, size in needs.items() if not _has_size(folder / name, size)), None)
+    """The first of the files `needs` (name -> bytes) that is missing or incomplete beside `path`; None if none is."""
+    for name, size in needs.items():
+        try:
+            if Path(path).with_name(name).stat().st_size != size:
+                return name
+        except FileNotFoundError:
+            return name
+    return None
 
 
-def remove(path: Path | str) -> None:
-    """Remove a checkpoint's directory, as far as that can be done. Whatever has another name is left alone: nothing but
-    checkpoints is removed, whatever is ordered."""
+def remove(path: Path | str, data: bytes = b"") -> None:
+    """Remove a checkpoint's directory as far as possible. A directory with any other name is never removed."""
     if CHECKPOINT.fullmatch(Path(path).name):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def keep_only(path: Path, names: Iterable[str]) -> None:
-    """Remove all checkpoints from the directory `path` but these names; what else is there stays."""
+    """Remove all checkpoints in the directory `path` but these names."""
     for entry in path.glob("*"):
         if entry.name not in names:
             remove(entry)
 
 
-def _write(file: Any, data: bytes) -> None:
-    """All of `data` to an unbuffered file, which may take it in pieces."""
+def _write(file: FileIO, data: bytes) -> None:
+    """Write all of `data`: an unbuffered file may take it in pieces."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]
 
 
-def _has_size(path: Path, size: int) -> bool:
-    try:
-        return path.stat().st_size == size
-    except FileNotFoundError:
-        return False
-
-
-OPERATIONS: dict[str, Callable[..., None]] = {
-    "append": append,
-    "replace": replace,
-    "sync": lambda path, data: sync(path),
-    "commit": commit,
-    "remove": lambda path, data: remove(path),
-}
+OPERATIONS: dict[str, Callable[..., None]] = {one.__name__: one for one in (append, replace, sync, commit, remove)}
 
 
 class Scribe:
-    """Carries out orders: each until it is done, the disk is full, or `patience` seconds have passed."""
+    """Carries out orders. Each is tried until it succeeds, the disk is full, or `patience` seconds have passed."""
 
-    def __init__(self, patience: float, tell: Callable[[dict[str, Any]], None]):
-        self._patience, self._tell = patience, tell
-        self._given_up: set[str] = set()  # groups: when one order of a group fails, the rest of it is pointless
-        self._kept: dict[str, bytes] = {}  # what could not be appended goes in front of what comes next
+    def __init__(self, patience: float, report: Callable[[dict[str, Any]], None]):
+        self._patience, self._report = patience, report
+        self._given_up: set[str] = set()  # groups with a failed order: their other orders fail, too
+        self._unwritten: dict[str, bytes] = {}  # path -> lines that could not be appended: they precede the next ones
         self.commits: list[tuple[dict[str, Any], bytes, float]] = []
-        """Commits that wait for the parts of other processes: order, data, when they are given up."""
+        """Commits that wait for files of other processes: (order, data, when to give up)."""
 
-    def hear(self, order: dict[str, Any], data: bytes) -> None:
-        """Carry the order out, after those that came before; a commit as soon as its parts are there."""
+    def carry_out(self, order: dict[str, Any], data: bytes) -> None:
+        """Carry out one order; a commit as soon as the files that it needs are there."""
         if order["do"] == "commit":
             self.commits.append((order, data, time.monotonic() + self._patience))
-            self.look_for_parts()
+            self.check_commits()
         else:
-            self._obey(order, data)
+            self._execute(order, data)
 
-    def look_for_parts(self) -> None:
-        """Carry out the commits whose parts have come."""
+    def check_commits(self) -> None:
+        """Carry out the commits whose files are complete now."""
         waiting, self.commits = self.commits, []
         for order, data, end in waiting:
             missing = missing_part(order["path"], order["options"]["needs"])
             if missing is None or order["group"] in self._given_up:
-                self._obey(order, data)
+                self._execute(order, data)
             elif time.monotonic() < end:
                 self.commits.append((order, data, end))
             else:
-                self._tell({"failed": order["id"], "error": f"{missing} was never written", "full": False})
+                self._report({"failed": order["id"], "error": f"{missing} was never written", "full": False})
 
-    def _obey(self, order: dict[str, Any], data: bytes) -> None:
+    def _execute(self, order: dict[str, Any], data: bytes) -> None:
         number, group, path, do = order["id"], order["group"], order["path"], order["do"]
         if group in self._given_up:
-            self._tell({"failed": number, "error": "an earlier part of it failed", "full": False})
+            self._report({"failed": number, "error": "an earlier part of it failed", "full": False})
             return
         if do == "append":
-            data = self._kept.pop(path, b"") + data
+            data = self._unwritten.pop(path, b"") + data
         failure = self._persist(lambda: OPERATIONS[do](path, data, **order["options"]), number)
         if failure is None:
-            self._tell({"done": number, "at": time.monotonic()})
+            self._report({"done": number, "at": time.monotonic()})
             return
         if group:
             self._given_up.add(group)
         if do == "append":
-            self._kept[path] = data
-        self._tell({"failed": number, **_describe(failure, path, len(data))})
+            self._unwritten[path] = data
+        self._report({"failed": number, **_describe(failure, path, len(data))})
 
     def _persist(self, act: Callable[[], None], number: int) -> OSError | None:
-        """The error that it was given up for; None when done."""
+        """Try until it succeeds (returns None) or is given up (returns the error)."""
         end, wait = time.monotonic() + self._patience, FIRST_WAIT_S
-        for attempt in itertools.count(1):
+        while True:
             try:
                 act()
                 return None
             except OSError as error:
                 if error.errno in FULL or time.monotonic() + wait > end:
                     return error
-                self._tell({"retry": number, "error": str(error), "attempt": attempt})
+                self._report({"retry": number, "error": str(error)})
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT_S)
-        raise AssertionError
 
 
 def _describe(error: OSError, path: str, size: int) -> dict[str, Any]:
@@ -212,8 +203,8 @@ def _describe(error: OSError, path: str, size: int) -> dict[str, Any]:
 
 
 def _die_with(parent: int) -> None:
-    """Be killed when the trainer ends, however it ends (Linux; elsewhere stdin tells)."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # meant for the trainer, which tells us what to do
+    """Have the system kill this process when the trainer ends (Linux only; elsewhere it ends with its stdin)."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the trainer handles them and still writes
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
@@ -223,7 +214,7 @@ def _die_with(parent: int) -> None:
 
 
 def _lock(path: str) -> int | None:
-    """Hold the lock on `path` for as long as this process lives; None where another process has it."""
+    """Lock `path` until this process ends; None if another process holds the lock."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
@@ -234,40 +225,41 @@ def _lock(path: str) -> int | None:
 
 
 def main(orders: BinaryIO, answers: BinaryIO) -> None:
-    """Serve one trainer until it closes `orders`. The first line is {"parent", "lock", "patience"}; the first answer
-    says whether the lock is ours: {"locked": true or false}, with an "error" where there can be none."""
+    """Serve one trainer until it closes `orders`.
 
-    def tell(message: dict[str, Any]) -> None:
+    The first line of `orders` is {"parent", "lock", "patience"}. The first answer is {"locked": true or false}, with an
+    "error" if there can be no lock.
+    """
+
+    def report(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message).encode() + b"\n")
         answers.flush()
 
     terms = json.loads(orders.readline())
     _die_with(terms["parent"])
     try:
-        locked = not terms["lock"] or _lock(terms["lock"]) is not None
+        answer = {"locked": not terms["lock"] or _lock(terms["lock"]) is not None}
     except OSError as error:
-        tell({"locked": False, "error": str(error)})
+        answer = {"locked": False, "error": str(error)}
+    report(answer)
+    if not answer["locked"]:
         return
-    if not locked:
-        tell({"locked": False})
-        return
-    tell({"locked": True})
-    scribe = Scribe(terms["patience"], tell)
+    scribe = Scribe(terms["patience"], report)
     received: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(orders, received), daemon=True).start()
     while True:
         try:
-            heard = received.get(timeout=PARTS_LOOK_S if scribe.commits else None)
+            order = received.get(timeout=PARTS_POLL_S if scribe.commits else None)
         except queue.Empty:
-            scribe.look_for_parts()
+            scribe.check_commits()
             continue
-        if heard is None:
+        if order is None:
             return
-        scribe.hear(*heard)
+        scribe.carry_out(*order)
 
 
-def _receive(orders: BinaryIO, received: Any) -> None:
-    """Hand orders on until there are no more; one that a dying trainer tore is dropped."""
+def _receive(orders: BinaryIO, received: "queue.SimpleQueue[tuple[dict[str, Any], bytes] | None]") -> None:
+    """Pass orders on until there are no more. An incomplete order, of a trainer that was killed, is dropped."""
     for line in orders:
         order = json.loads(line) if line.endswith(b"\n") else {"size": 1}
         data = orders.read(order["size"])

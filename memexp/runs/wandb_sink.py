@@ -1,4 +1,4 @@
-"""Weights & Biases as a second sink of a run's metrics; the run directory stays the first."""
+"""Copies a run's metrics to Weights & Biases. The run directory remains the record that counts."""
 
 import os
 import sys
@@ -10,12 +10,15 @@ from memexp.config import UsageError, did_you_mean
 from memexp.runs.directory import Run
 
 INFO = "memexp"
-"""Key of a W&B config that holds what run.json holds, so that the answer can be read from W&B alone."""
+"""Key of a W&B config that holds run.json, so that a report can be made from W&B alone."""
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 
 
 def resolve_mode(mode: str) -> Mode:
-    """'auto' is $WANDB_MODE, else online where an API key is set, else offline (sync later with `wandb sync`)."""
+    """The W&B mode; 'auto' is $WANDB_MODE, else online if an API key is set, else offline (for `wandb sync`).
+
+    Raises UsageError for an unknown mode.
+    """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
     if mode not in get_args(Mode):
@@ -24,9 +27,9 @@ def resolve_mode(mode: str) -> Mode:
 
 
 class WandbSink:
-    """Mirrors metrics to W&B under the run's own name, so that a resumed run continues there too.
+    """Sends metrics to W&B under the run's own name, so that a resumed run continues there too.
 
-    Where W&B fails (no network, a wrong key) the run goes on without it.
+    If W&B fails (no network, a wrong key), the run continues without it.
     """
 
     def __init__(self, run: Run, config: dict[str, Any], options: dict[str, Any]):
@@ -34,7 +37,7 @@ class WandbSink:
         self._mode: Mode = resolve_mode(options["mode"])
         self._wandb: Any = None
         self.exit_code = 0
-        """How the run ended: not 0 shows it as failed."""
+        """W&B shows the run as failed unless this is 0."""
 
     def __enter__(self) -> "WandbSink":
         if self._mode != "disabled":
@@ -67,7 +70,7 @@ class WandbSink:
         )
 
     def _try(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns; where it fails, a line that says so, and W&B is left alone from then on."""
+        """What `call` returns. If it fails, print why, and do not use W&B any more."""
         try:
             return call()
         except Exception as error:

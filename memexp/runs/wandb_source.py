@@ -1,4 +1,4 @@
-"""Runs of a Weights & Biases project, read as run directories are: the same columns through W&B's public API."""
+"""Runs of a Weights & Biases project, read through W&B's public API as if they were run directories."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 
 from memexp.config import UsageError
-from memexp.runs.columns import columns_of_records
-from memexp.runs.directory import Exit, RunInfo
+from memexp.runs.directory import Exit, ExitStatus, RunInfo
+from memexp.runs.metrics import columns_of_records
 from memexp.runs.wandb_sink import INFO
 
 ROWS = 1000
-"""Rows of history asked for at once, about."""
+"""About how many rows of history to ask for at once."""
 MAX_PAGE = 2**31 - 1
-"""Largest page of steps: a 32-bit whole number in W&B's API."""
-STATUSES = {"finished": "completed", "failed": "failed", "crashed": "failed", "killed": "cancelled"}
-"""State of a run in W&B -> how it ended; those that are not named still run."""
+"""Largest page of steps: W&B's API takes a 32-bit integer."""
+STATUSES: dict[str, ExitStatus] = {
+    "finished": "completed",
+    "failed": "failed",
+    "crashed": "failed",
+    "killed": "cancelled",
+}
+"""State of a run in W&B -> how it ended. A run in any other state still runs."""
 
 
 class WandbRun:
-    """One run of a project, read once; offers of a `Run` what the answer reads."""
+    """One run of a project, read once. It has those members of `Run` that the analysis reads."""
 
     def __init__(self, run: Any):
         self.name: str = run.name
@@ -38,21 +43,21 @@ class WandbRun:
 
     @property
     def exit(self) -> Exit | None:
-        """How the run ended; W&B calls a run that was told to stop finished, here it is preempted."""
+        """How the run ended. W&B also says 'finished' of a run that was told to stop; here it is preempted."""
         status = STATUSES.get(self._state)
         if status is None:
             return None
         steps = max((int(row["agent_steps"]) for row in self._rows if row.get("agent_steps")), default=0)
         if status == "completed" and steps < self.info.total_timesteps:
             status = "preempted"
-        return Exit(status=status, reason=f"{self._state} in W&B", agent_steps=steps)  # type: ignore[arg-type]
+        return Exit(status=status, reason=f"{self._state} in W&B", agent_steps=steps)
 
 
 def wandb_runs(target: str, track: Callable[[Any], Any] = iter) -> tuple[str, list[WandbRun], list[str]]:
-    """(name, runs, notes on those that cannot be read) of 'entity/project' or 'entity/project/matrix'.
+    """(name, runs, notes on runs that cannot be read) of 'entity/project' or 'entity/project/matrix'.
 
-    `track` wraps the iteration to show progress. Raises UsageError for a target that names no project or no run, and
-    what wandb raises where it cannot be reached (wandb.Error).
+    `track` wraps the iteration to show progress. Raises UsageError if the target names no project or the project has no
+    run, and wandb.Error if W&B cannot be reached.
     """
     import wandb
 
@@ -77,13 +82,13 @@ def _only_matrix(runs: Sequence[WandbRun]) -> str | None:
 
 
 def _page(run: Any) -> int:
-    """Steps of one page: W&B pages history by step, and ours are agent steps, billions with few rows among them."""
+    """Steps of one page: W&B pages its history by step, and our steps are agent steps: billions, with few rows."""
     pages = math.ceil((getattr(run, "historyLineCount", None) or ROWS) / ROWS)
     return min(MAX_PAGE, max(ROWS, math.ceil((run.lastHistoryStep + 1) / pages)))
 
 
 def _info(name: str, config: dict[str, Any]) -> RunInfo:
-    """What the run is, from its config alone: reference levels are not known then."""
+    """What the run is, from its config alone. Reference returns are not known then."""
     labels, cortex = config["labels"], config["cortex"]
     pattern = cortex["pattern"]
     arm = pattern if isinstance(pattern, str) else "-".join(pattern)
@@ -104,6 +109,6 @@ def _info(name: str, config: dict[str, Any]) -> RunInfo:
 
 
 def _machine(metadata: dict[str, Any]) -> dict[str, Any]:
-    """What W&B notes of the machine, under the names that provenance.json has."""
+    """What W&B knows about the machine, under the names of provenance.json."""
     keys = {"host": "host", "platform": "os", "python": "python", "device": "gpu"}
     return {ours: metadata[theirs] for ours, theirs in keys.items() if metadata.get(theirs)}

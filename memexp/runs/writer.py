@@ -1,6 +1,7 @@
-"""A trainer's hand in its run directory: file operations that are ordered here and done by another process (scribe.py).
+"""Writes a trainer's files through another process (scribe.py), so that training never waits for the disk.
 
-Ordering never waits for the disk. `poll` says what became of the orders; `finish` waits for them, up to a deadline.
+Each call orders a file operation and returns at once. `poll` returns what became of the orders; `finish` waits for
+them, up to a deadline.
 """
 
 import json
@@ -20,7 +21,7 @@ from typing import Any
 from memexp.runs import scribe
 
 PATIENCE_S = 300.0
-"""Seconds for which a failing operation is retried."""
+"""Seconds for which a failed operation is tried again."""
 
 
 class LockedError(RuntimeError):
@@ -29,7 +30,7 @@ class LockedError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of an order. `error` is None when it is done."""
+    """What became of an order; `error` is None if it succeeded."""
 
     number: int
     group: str | None
@@ -37,15 +38,15 @@ class Answer:
     full: bool = False
     """No space is left on the disk."""
     retried: bool = False
-    """It failed and is tried again."""
+    """It failed and will be tried again."""
     at: float = 0.0
-    """When it was done (monotonic seconds)."""
+    """When it succeeded (monotonic seconds)."""
 
 
 class Writer:
-    """Orders file operations; `lock`: held while the writer lives.
+    """Orders file operations, and holds the lock file `lock` until `leave`.
 
-    Raises LockedError where another process has it, OSError where there can be no lock.
+    Raises LockedError if another process holds the lock, OSError if there can be no lock.
     """
 
     def __init__(self, lock: Path | None = None, patience: float = PATIENCE_S):
@@ -57,9 +58,9 @@ class Writer:
             start_new_session=True,
         )
         self._orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._open: dict[int, tuple[str | None, float]] = {}  # orders without an answer: group, when they were given
+        self._open: dict[int, tuple[str | None, float]] = {}  # unanswered orders: number -> (group, when ordered)
         self._next = self._groups = 0
-        self._rest = b""  # a line of answers that has not arrived whole
+        self._rest = b""  # an incomplete line of answers
         self._lock = threading.Lock()
         threading.Thread(target=self._send, daemon=True, name="orders").start()
         terms = {"parent": os.getpid(), "lock": str(lock.absolute()) if lock else None, "patience": patience}
@@ -67,33 +68,30 @@ class Writer:
         assert self._process.stdout
         first = self._process.stdout.readline()
         os.set_blocking(self._process.stdout.fileno(), False)
-        told = json.loads(first) if first else {"error": "the process that writes files ended"}
-        if "error" in told or not told["locked"]:
+        answer = json.loads(first) if first else {"error": "the process that writes files ended"}
+        if "error" in answer or not answer["locked"]:
             self.leave()
-            raise OSError(told["error"]) if "error" in told else LockedError(f"{lock} is held by another process")
+            raise OSError(answer["error"]) if "error" in answer else LockedError(f"{lock} is held by another process")
 
     def append(self, path: Path, data: bytes) -> None:
-        """Whole `data` at the end of a file."""
+        """Add `data` to the end of a file."""
         self.order("append", path, data)
 
     def replace(self, path: Path, data: bytes) -> None:
-        """`path` becomes `data` at once."""
+        """Replace a file by `data` atomically."""
         self.order("replace", path, data)
 
     def sync(self, path: Path) -> None:
-        """What was appended to `path` is on the disk before any later order."""
+        """Force what was appended to `path` to the disk before any later order."""
         self.order("sync", path)
 
     def new_group(self) -> str:
-        """A name for orders of which the later ones are pointless when one fails."""
+        """A name for a group of orders: if one of them fails, the later ones are left out."""
         self._groups += 1
         return str(self._groups)
 
     def order(self, do: str, path: Path, data: bytes = b"", group: str | None = None, **options: Any) -> int:
-        """Have `scribe.OPERATIONS[do]` done after everything ordered before; returns the order's number.
-
-        When one order of a `group` fails, the later ones of the group are left out.
-        """
+        """Order `scribe.OPERATIONS[do]`, to be done after all earlier orders; returns the order's number."""
         with self._lock:
             number = self._next = self._next + 1
             self._open[number] = group, time.monotonic()
@@ -103,31 +101,30 @@ class Writer:
         return number
 
     def poll(self, timeout: float = 0.0) -> list[Answer]:
-        """What has become of orders since the last call; waits up to `timeout` seconds for something.
+        """Answers since the last call; waits up to `timeout` seconds for the first one.
 
-        Raises RuntimeError when the process has ended.
+        Raises RuntimeError if the process has ended.
         """
         assert self._process.stdout
         answers: list[Answer] = []
         with self._lock:
             descriptor = self._process.stdout.fileno()
             if select.select([descriptor], [], [], timeout)[0]:
-                told = os.read(descriptor, 1 << 16)
-                if not told:
+                data = os.read(descriptor, 1 << 16)
+                if not data:
                     raise RuntimeError(f"the process that writes files ended ({self._process.wait()})")
-                self._rest += told
-                *lines, self._rest = self._rest.split(b"\n")
+                *lines, self._rest = (self._rest + data).split(b"\n")
                 answers = [self._note(json.loads(line)) for line in lines]
         return answers
 
     @property
     def waiting_s(self) -> float:
-        """Seconds that the oldest order without an answer has been waiting; 0 where there is none."""
+        """Seconds that the oldest unanswered order has been waiting; 0 if there is none."""
         with self._lock:
             return time.monotonic() - next(iter(self._open.values()))[1] if self._open else 0.0
 
     def finish(self, seconds: float) -> Iterator[Answer]:
-        """Wait until everything ordered is done or given up, at most `seconds`; yields what became of it."""
+        """Wait until every order has succeeded or was given up, at most `seconds`; yields the answers."""
         end = time.monotonic() + seconds
         while self._open and (left := end - time.monotonic()) > 0:
             yield from self.poll(min(left, 0.5))
@@ -135,11 +132,11 @@ class Writer:
 
     @property
     def idle(self) -> bool:
-        """Whether every order is done or given up."""
+        """Whether every order has succeeded or was given up."""
         return not self._open
 
     def leave(self) -> None:
-        """End the process. One that is stuck in a system call is left to the operating system: nobody waits for it."""
+        """End the process. If it is stuck in a system call, the operating system ends it later: nobody waits for it."""
         if self.idle:
             self._orders.put(None)
             with suppress(subprocess.TimeoutExpired):
@@ -155,7 +152,7 @@ class Writer:
         return Answer(number, group, message.get("error"), message.get("full", False), retried, message.get("at", 0.0))
 
     def _send(self) -> None:
-        """Hand orders over; blocks where the other process does not read, and nobody else does then."""
+        """Pass orders to the process (in a thread of its own, because it blocks while the process does not read)."""
         assert self._process.stdin
         with suppress(BrokenPipeError), self._process.stdin as pipe:
             while (data := self._orders.get()) is not None:

@@ -172,7 +172,7 @@ def test_labels_keep_their_order_and_distance_inside_the_picture():
 
 def test_counts_and_durations_are_written_as_people_say_them():
     assert [short_count(n) for n in (0, 950, 96_000, 1_500_000, 2e9)] == ["0", "950", "96k", "1.5m", "2b"]
-    assert [duration(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18 s", "12 min", "3.44 h"]
+    assert [duration(h) for h in (None, 0.005, 0.2, 3.44)] == ["–", "18s", "12m00s", "3h26m"]
 
 
 def test_environments_whose_names_differ_in_signs_alone_keep_their_own_pictures():

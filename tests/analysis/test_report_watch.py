@@ -10,7 +10,7 @@ from rich.console import Console
 from memexp.analysis.answer import answer
 from memexp.cli import main
 from memexp.cli import report_watch as module
-from memexp.cli.report_watch import plan_words, stop_line, watch
+from memexp.cli.report_watch import plan_text, stop_line, watch
 from memexp.runs import runs_dir
 
 CERTAIN = {"S": [0.95, 0.94, 0.96, 0.93, 0.97], "S~": [0.5, 0.52, 0.49, 0.5, 0.51]}
@@ -50,9 +50,9 @@ def test_only_runs_that_run_are_to_be_cancelled(runs):
 
 
 def test_seeds_to_run_are_named_shortly():
-    assert plan_words({"action": "run", "seeds": [5, 6, 7]}) == "run seeds 5-7"
-    assert plan_words({"action": "run", "seeds": [2, 5]}) == "run seeds 2, 5"
-    assert plan_words({"action": "stop", "seeds": []}) == "stop"
+    assert plan_text({"action": "run", "seeds": [5, 6, 7]}) == "run seeds 5-7"
+    assert plan_text({"action": "run", "seeds": [2, 5]}) == "run seeds 2, 5"
+    assert plan_text({"action": "stop", "seeds": []}) == "stop"
 
 
 def test_status_says_next_to_each_run_what_to_do_about_its_arm(runs, capsys):

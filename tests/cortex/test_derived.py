@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from memexp.cortex import build_stack
-from memexp.cortex.cells.shared import Derived
+from memexp.cortex.cells.shared import ParameterCache
 
 
 def changes() -> dict[str, Callable[[nn.Module], object]]:
@@ -65,7 +65,7 @@ def test_acting_follows_every_change_of_the_parameters(name: str) -> None:
 
 
 def test_it_is_computed_once_without_gradients_and_always_with_them() -> None:
-    calls, derived, p = [], Derived(), nn.Parameter(torch.ones(2))
+    calls, derived, p = [], ParameterCache(), nn.Parameter(torch.ones(2))
 
     def compute(p: Tensor) -> Tensor:
         calls.append(p)

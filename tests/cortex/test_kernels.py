@@ -18,15 +18,13 @@ from memexp.cortex.kernels.agalite.plain import agalite_plain
 from memexp.cortex.kernels.attention import banded_attention
 from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
-from memexp.cortex.kernels.gate import gru_gate, torch_backend
-from memexp.cortex.kernels.gate.plain import gru_gate_plain
+from memexp.cortex.kernels.expert_mixture import mix_experts, mix_experts_plain
+from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain, torch_backend
 from memexp.cortex.kernels.heads import head_products, head_products_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
 from memexp.cortex.kernels.lstm.plain import lstm_plain
 from memexp.cortex.kernels.matmul import transposed_product
-from memexp.cortex.kernels.mixing import mix_experts
-from memexp.cortex.kernels.mixing.plain import mix_experts_plain
 from memexp.cortex.kernels.norm import layer_norm, rms_norm
 from memexp.cortex.kernels.rtu import carry_traces, rtu, trace_factors
 from memexp.cortex.kernels.rtu.plain import rtu_plain
@@ -138,6 +136,7 @@ def test_a_nan_in_an_input_is_seen_in_the_output(fast, plain, make) -> None:
 
 
 def test_a_nan_passes_the_gate_and_attention() -> None:
+    torch.manual_seed(0)
     x = torch.randn(2, 4)
     weights = [torch.randn(k * 4, 4) for k in (3, 2, 1)]
     assert gru_gate(x, torch.full_like(x, torch.nan), *weights, torch.zeros(4)).isnan().all()
@@ -151,7 +150,7 @@ def test_a_nan_passes_the_gate_and_attention() -> None:
 def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, monkeypatch) -> None:
     torch.manual_seed(0)
     before, (inputs, resets) = torch.get_num_threads(), make(20, 5, 0.2)
-    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    monkeypatch.setattr(cpu, "MIN_PARALLEL_SIZE", 0)
     outcomes = []
     try:
         for count in (1, threads):
@@ -165,7 +164,7 @@ def test_several_threads_give_the_bits_of_one(fast, plain, make, threads: int, m
 @pytest.mark.parametrize("rows", [1, 2, 7, 100])
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_every_row_is_done_once_whatever_the_number_of_threads(rows: int, threads: int, monkeypatch) -> None:
-    monkeypatch.setattr(cpu, "_WORTH_SPREADING", 0)
+    monkeypatch.setattr(cpu, "MIN_PARALLEL_SIZE", 0)
     before, done = torch.get_num_threads(), torch.zeros(rows)
     try:
         torch.set_num_threads(threads)
@@ -191,6 +190,7 @@ def test_our_product_of_matrices_equals_that_of_torch(shape: tuple[int, int, int
 
 
 def test_the_slstm_kernel_from_a_fresh_state_equals_the_plain_loop() -> None:
+    torch.manual_seed(0)
     (terms, recurrent, state), resets = slstm_inputs(6, 3, 0.2)
     for a, b in zip(
         slstm(terms, recurrent, 0 * state, resets), slstm_plain(terms, recurrent, 0 * state, resets), strict=True
@@ -294,7 +294,7 @@ def test_fast_gate_equals_its_equations(shape: list[int], width: int, seed: int)
         torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
     for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, [a.float() for a in inputs]):
         torch.testing.assert_close(ours, oracle, rtol=1e-4, atol=1e-4)
-    with mock.patch("memexp.cortex.kernels.gate.passes_for", return_value=torch_backend):
+    with mock.patch("memexp.cortex.kernels.gate.backend", return_value=torch_backend):
         for ours, oracle in gradients_of_both(gru_gate, gru_gate_plain, inputs):
             torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-11)
 

@@ -140,7 +140,7 @@ def test_skewing_places_each_distance_at_its_key(window: int) -> None:
 def test_the_fast_attention_equals_its_plain_form(
     T: int, window: int, block: int, d: int, dtype: torch.dtype, passes: ModuleType, monkeypatch
 ) -> None:
-    monkeypatch.setattr(attention, "passes_for", lambda x, package: passes)
+    monkeypatch.setattr(attention, "backend", lambda x, package: passes)
     torch.manual_seed(0)
     B, N = 6, 3
     sizes = [(B, T, N * d), (B, window + T, 2 * N * d), (window + 1, N * d), (N, d), (N, d)]

@@ -27,6 +27,12 @@ RECORDED = {
 }
 
 
+def rows_of(curriculum: LearningProgress) -> dict[str, np.ndarray]:
+    """What is known about the tasks of the pool, in the order of `active`."""
+    names = dict.fromkeys(RECORDED.values())
+    return {name: curriculum._of_pool(getattr(curriculum, f"_{name}")) for name in names}
+
+
 def small(**changes) -> CurriculumConfig:
     """A pool of six tasks whose averages move fast."""
     defaults = {"num_active_tasks": 6, "max_memory_tasks": 12, "ema_timescale": 0.2, "memory": 3}
@@ -51,7 +57,7 @@ def test_recorded_runs_of_the_original_are_reproduced(file):
             curriculum.report(task, score)
             if step not in snapshots:
                 continue
-            rows, weights = curriculum.rows(), curriculum.weights()
+            rows, weights = rows_of(curriculum), curriculum.weights()
             for ours, theirs in RECORDED.items():
                 reported = [row for row, one in enumerate(snapshots[step]) if one[ours] is not None]
                 wanted = [snapshots[step][row][ours] for row in reported]
@@ -163,6 +169,34 @@ def test_a_task_that_teaches_nothing_is_replaced_after_five_episodes_and_one_tha
     assert drawn.count(learned) == pytest.approx(400 * share[learned], abs=40)
 
 
+def test_every_metric_has_the_value_that_its_definition_gives():
+    """Worked out by hand: p = 2 score - 1; fast moves by 1/2, slow by 1/4 of the way to the newest p."""
+    config = small(num_active_tasks=3, max_memory_tasks=6, ema_timescale=0.5, slow_timescale_factor=0.5, memory=2)
+    rules = {"progress_smoothing": 0, "lp_gain": 0.2, "min_presentations_for_eviction": 2}
+    curriculum = LearningProgress(config.model_copy(update=rules), 0)
+    falling, good, unplayed = curriculum.active.tolist()
+    for score in (1.0, 0.0):
+        curriculum.report(falling, score)  # p 1, -1: fast 0, slow 1/2
+    for score in (0.0, 1.0, 1.0):
+        curriculum.report(good, score)  # p -1, 1, 1: fast 1/2, slow -1/8
+    raw = np.array([0.5, 5 / 8 + 0.2 * 0.5, 0.1])  # the gap, and a fifth of the fast average where it is positive
+    logistic = 1 / (1 + np.exp(-(raw - raw.mean()) / raw.std()))
+    weights = logistic / logistic.sum()
+    np.testing.assert_allclose(curriculum.weights(), weights, rtol=1e-12)
+    assert curriculum.stats() == pytest.approx(
+        {
+            "pool": 3, "remembered": 3, "created": 3, "evicted": 0, "completions": 5,
+            "mean_progress": raw.mean(), "max_progress": 5 / 8 + 0.1,
+            "effective_tasks": np.exp(-(weights * np.log(weights)).sum()),
+            "evictable": 1 / 3,  # `falling`: the lowest but one; `good` is higher, `unplayed` has not been played
+            "played": 2 / 3, "score": (0.5 + 1.0) / 2, "fast": 1 / 4, "slow": 3 / 16,
+        }
+    )  # fmt: skip
+    fresh = curriculum.request()
+    assert curriculum.active.tolist() == [good, unplayed, fresh]
+    assert curriculum.stats()["evicted"] == 1
+
+
 def test_late_reports_of_replaced_tasks_are_remembered_until_there_are_too_many():
     curriculum = LearningProgress(small(max_memory_tasks=8), 0)
     pool = curriculum.active.tolist()
@@ -173,7 +207,7 @@ def test_late_reports_of_replaced_tasks_are_remembered_until_there_are_too_many(
     curriculum.report(NUM_TASKS + 2, 1.0)  # the oldest, pool[0], is forgotten, but stays in the pool
     assert curriculum.stats()["remembered"] == 8
     assert curriculum.active.tolist() == pool
-    assert curriculum.rows()["count"].tolist() == [0] * 6
+    assert rows_of(curriculum)["count"].tolist() == [0] * 6
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_returns_are_reported_world_by_world_in_the_order_of_time():
 
 def test_replicas_that_have_come_apart_are_an_error():
     left, right = planned(0), planned(1)
-    with pytest.raises(RuntimeError, match="curricula have come apart"):
+    with pytest.raises(RuntimeError, match="curricula of the ranks differ"):
         left.advance({}, [left.note(), right.note()])
 
 
@@ -159,3 +159,26 @@ def test_uniform_tasks_depend_on_seed_world_and_episode_alone_and_log_nothing():
     assert runs[0].asked == runs[1].asked
     assert all(0 <= task < NUM_TASKS for _, _, task in runs[0].asked)
     assert runs[0].schedules[0].stats() == runs[0].schedules[0].state_dict() == {}
+
+
+def test_planned_tasks_are_drawn_evenly_from_a_fresh_pool_for_every_env_and_episode():
+    tasks = Planned(CONFIG, 3, 4000)
+    pool = tasks.curriculum.active.tolist()
+    for episode in range(4):  # 0 and 1 are requested, 2 and 3 are not planned
+        counts = np.array([sum(tasks(env, episode) == task for env in range(4000)) for task in pool])
+        assert counts.sum() == 4000
+        assert ((counts - 800) ** 2 / 800).sum() < 23.5  # chi-square, 4 degrees of freedom: once in 10,000
+    for one in range(4):
+        for other in range(one):
+            same = np.mean([tasks(env, one) == tasks(env, other) for env in range(4000)])
+            assert 0.17 < same < 0.23
+
+
+def test_no_environment_repeats_one_task():
+    run = Run(1, 5, longest=3, config=CONFIG.model_copy(update={"min_presentations_for_eviction": 1}))
+    for _ in range(30):
+        run.update(6)
+    for world in range(WORLDS):
+        given = [task for other, _, task in run.asked if other == world]
+        assert len(set(given)) > 5
+        assert max(map(given.count, given)) < 0.6 * len(given)

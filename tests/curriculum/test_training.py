@@ -7,7 +7,7 @@ from helpers.training import start_process, stop_after, tiny, tiny_assembly
 
 from memexp.config import UsageError
 from memexp.curriculum.config import NUM_TASKS
-from memexp.envs.grid.cpu_envs import HostWorlds, Roster
+from memexp.envs.grid.cpu_envs import CpuEnvs, EpisodeTable
 from memexp.ppo.train import train
 from memexp.runs import Run
 
@@ -34,13 +34,13 @@ def of_curriculum(name) -> list[dict[str, float]]:
 def asked(monkeypatch):
     """(world, episode) -> task, of every episode that any assembly line begins."""
     calls: dict[tuple[int, int], int] = {}
-    note = Roster.note
+    start = EpisodeTable.start
 
     def watched(self, w, task_id):
-        note(self, w, task_id)
-        calls[self.first_world + w, int(self.episode[w])] = task_id
+        start(self, w, task_id)
+        calls[self.first_env + w, int(self.episode[w])] = task_id
 
-    monkeypatch.setattr(Roster, "note", watched)
+    monkeypatch.setattr(EpisodeTable, "start", watched)
     return calls
 
 
@@ -100,15 +100,15 @@ def test_two_gloo_ranks_play_the_tasks_of_one():
 def test_evaluation_plays_held_out_tasks_and_the_random_policy_uniform_ones_whatever_the_curriculum(monkeypatch):
     played: dict[str, list[list[int]]] = {}
     for kind in ("uniform", "learning_progress"):
-        seen, begin = played.setdefault(kind, []), HostWorlds._begin
+        seen, begin = played.setdefault(kind, []), CpuEnvs._begin
 
         def watched(self, worlds, seen=seen, begin=begin):
             begin(self, worlds)
-            if len(worlds) == self._roster.num_envs:
-                seen.append(self._roster.task.tolist())
+            if len(worlds) == self._table.num_envs:
+                seen.append(self._table.task.tolist())
 
         with monkeypatch.context() as patch:
-            patch.setattr(HostWorlds, "_begin", watched)
+            patch.setattr(CpuEnvs, "_begin", watched)
             train(
                 tiny_assembly(
                     run=f"held-out-{kind}",

@@ -29,7 +29,7 @@ def same(left: list[tuple[torch.Tensor, ...]], right: list[tuple[torch.Tensor, .
 
 def test_a_world_depends_on_the_seed_and_its_global_number_alone():
     whole = make("assembly_lines", 8, seed=5, **TINY)
-    part = make("assembly_lines", 4, seed=5, first_world=4, **TINY)
+    part = make("assembly_lines", 4, seed=5, first_env=4, **TINY)
     assert torch.equal(whole.reset()[4:], part.reset())
     assert torch.equal(whole.desync()[4:], part.desync())
     actions = random_actions(1300, 8)
@@ -165,7 +165,7 @@ def test_a_task_source_decides_every_episodes_task():
         asked.append((world, episode))
         return 100 * world + episode
 
-    env = make("assembly_lines", 2, first_world=7, tasks=tasks, **TINY)
+    env = make("assembly_lines", 2, first_env=7, tasks=tasks, **TINY)
     env.reset()
     assert asked == [(7, 0), (8, 0)]
     for row in random_actions(1300, 2):

@@ -34,7 +34,7 @@ def test_every_recorded_task_id_gives_the_recorded_task(style):
         task = sample_task(sample["task_id"], STYLES[style])
         assert {
             "task_id": sample["task_id"],
-            "label": task.label,
+            "label": f"{task.room}_{len(task.resources)}chain_{task.num_sinks}sinks_{task.terrain}",
             "width": task.width,
             "height": task.height,
             "max_steps": task.max_steps,

@@ -124,7 +124,7 @@ def test_symbols_are_uniform_and_independent_from_step_to_step():
 
 @pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
 def test_a_world_depends_on_its_global_number_not_on_who_holds_it(name):
-    whole, part = envs.make(name, 8, seed=9), envs.make(name, 4, seed=9, first_world=4)
+    whole, part = envs.make(name, 8, seed=9), envs.make(name, 4, seed=9, first_env=4)
     a, b = whole.desync(), part.desync()
     g = torch.Generator().manual_seed(0)
     for _ in range(80):

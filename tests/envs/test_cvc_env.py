@@ -35,7 +35,7 @@ def same_episodes(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> 
 
 
 def test_a_world_depends_on_the_seed_and_its_global_number_alone():
-    whole, part = world(6, seed=5, **RICH), world(2, seed=5, first_world=4, **RICH)
+    whole, part = world(6, seed=5, **RICH), world(2, seed=5, first_env=4, **RICH)
     mine = slice(4 * AGENTS, None)
     assert torch.equal(whole.reset()[mine], part.reset())
     assert torch.equal(whole.desync()[mine], part.desync())
@@ -233,7 +233,7 @@ def test_quiet_steps_do_the_same_without_showing_it():
 
 
 def test_a_task_source_decides_every_episodes_task():
-    env = world(2, first_world=7, tasks=lambda world, episode: 100 * world + episode)
+    env = world(2, first_env=7, tasks=lambda world, episode: 100 * world + episode)
     env.reset()
     assert [env.task_id(w) for w in range(2)] == [700, 800]
     play(env, random_actions(260, env))

@@ -105,14 +105,14 @@ def test_a_vector_env_reset_without_a_seed_goes_on_to_other_episodes_and_with_on
 
 
 def test_worlds_of_several_agents_are_no_gymnasium_environment():
-    with pytest.raises(UsageError, match=r"5 agents a world.*make_pettingzoo"):
+    with pytest.raises(UsageError, match=r"5 agents, a Gymnasium environment has one.*make_pettingzoo"):
         envs.make_gymnasium("cvc_random_maps", 2, **GRID)
 
 
 @pytest.mark.parametrize("make", [envs.make_puffer, envs.make_gymnasium])
 @pytest.mark.parametrize(("name", "knobs"), [("gym:CartPole-v1", {}), ("any", {"id": "gym:Pendulum-v1"})])
 def test_environments_of_others_are_not_exported_as_if_they_were_ours(make, name, knobs):
-    with pytest.raises(UsageError, match=f"^{name}: this environment is somebody else's"):
+    with pytest.raises(UsageError, match=f"^{name}: this environment is not memexp's"):
         make(name, 2, **knobs)
 
 

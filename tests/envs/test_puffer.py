@@ -16,11 +16,11 @@ from helpers import third_party
 
 from memexp import envs
 from memexp.config import CORES, UsageError
-from memexp.envs.base import WorldError
+from memexp.envs.base import EnvError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source
 from memexp.envs.puffer.workers import number_of_workers
-from memexp.spaces import ContinuousActions, MultiDiscreteActions
+from memexp.spaces import CategoriesSpace, CellsSpace, ContinuousActions, MultiDiscreteActions, VectorSpace
 
 COUNTING = "module:helpers.third_party:Counting"
 BACKENDS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
@@ -79,7 +79,7 @@ def test_the_step_that_ends_an_episode_begins_the_next_and_keeps_the_true_last_o
 
 def test_what_worlds_show_depends_on_seed_world_and_episode_alone(make):
     def shown(first, count, backend, seed=3):
-        env = make(COUNTING, count, seed=seed, first_world=first, **backend)
+        env = make(COUNTING, count, seed=seed, first_env=first, **backend)
         return torch.stack([env.desync().clone(), *(act(env)[0].clone() for _ in range(20))], 1)
 
     whole = shown(0, 4, BACKENDS[0])
@@ -168,7 +168,7 @@ def test_our_own_worlds_come_back_through_pettingzoo(make):
 def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, name, backend):
     env = make(f"module:helpers.third_party:{name}", 2, options={"how": "crash"}, **backend)
     env.reset()
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(EnvError) as caught:
         play(env, 3)
     text = str(caught.value)
     assert "ZeroDivisionError: the wheel came off" in text
@@ -179,7 +179,7 @@ def test_an_error_of_the_environment_is_told_with_its_own_traceback(make, name, 
 def test_a_worker_that_dies_is_noticed(make):
     env = make("module:helpers.third_party:Going", 4, options={"how": "die"}, backend="multiprocessing", workers=2)
     env.reset()
-    with pytest.raises(WorldError, match=r"worker \d, which ran 2 environments, died \(killed by SIGKILL\)"):
+    with pytest.raises(EnvError, match=r"worker \d, which ran 2 environments, died \(killed by SIGKILL\)"):
         play(env, 3)
 
 
@@ -187,24 +187,26 @@ def test_a_worker_that_dies_is_noticed(make):
     ("how", "what"), [("nan observation", "the observation is nan"), ("nan reward", "the reward is nan")]
 )
 def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, what):
-    env = make("module:helpers.third_party:Going", 2, options={"how": how}, first_world=5)
+    env = make("module:helpers.third_party:Going", 2, options={"how": how}, first_env=5)
     env.reset()
     act(env)
     act(env)
-    with pytest.raises(WorldError, match=f"{what} in world 5, episode 0"):
+    with pytest.raises(EnvError, match=f"{what} in env 5, episode 0, step 3"):
         act(env)
 
 
 def test_a_number_that_is_not_finite_at_the_very_start_is_refused_with_its_place_too(make):
-    with pytest.raises(WorldError, match=r"^[^\n]*: the observation is nan in world 5, episode 0 of seed 0$"):
-        make("module:helpers.third_party:Naming", 2, options={"shown": "nan"}, first_world=5).reset()
+    with pytest.raises(EnvError, match=r"^[^\n]*: the observation is nan in env 5, episode 0, step 0 \(seed 0\)$"):
+        make("module:helpers.third_party:Naming", 2, options={"shown": "nan"}, first_env=5).reset()
 
 
 def test_a_name_out_of_its_range_is_refused_with_its_place(make):
-    env = make("module:helpers.third_party:Naming", 2, options={"later": 4}, first_world=5)
+    env = make("module:helpers.third_party:Naming", 2, options={"later": 4}, first_env=5)
     env.reset()
     act(env)
-    with pytest.raises(WorldError, match=r": 'name' of the observation is 4, not one of 0 to 3, in world 5, episode 0"):
+    with pytest.raises(
+        EnvError, match=r": 'name' of the observation is 4, not one of 0 to 3, in env 5, episode 0, step 2"
+    ):
         act(env)
 
 
@@ -221,7 +223,7 @@ CARELESS, CARELESS_PAIR = "module:helpers.third_party:Careless", "module:helpers
 
 def assert_told_in_one_line(make, name, how, message):
     env = make(name, 2, options={"how": how})
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(EnvError) as caught:
         play_from_reset(env, 3)
     assert str(caught.value).startswith(f"{name}: ")
     assert message in str(caught.value)
@@ -231,15 +233,26 @@ def assert_told_in_one_line(make, name, how, message):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("old reset", "(float32, shape (3,)), not the two of (observation, info)"),
-        ("old step", "step() returned 4 values, not the five of (observation, reward, terminated, truncated, info)"),
-        ("wide", "reset() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space, Box("),
-        ("wide later", "step() showed [0. 0. 0. 0.] (float32, shape (4,)), which is not in its observation_space"),
+        ("old reset", "(float32, shape (3,)), not the 2 values (observation, info)"),
+        (
+            "old step",
+            "step() returned 4 values, not the 5 values (observation, reward, terminated, truncated, info)",
+        ),
+        (
+            "wide",
+            "reset() returned the observation [0. 0. 0. 0.] (float32, shape (4,)), "
+            "which is not in its observation_space, Box(",
+        ),
+        (
+            "wide later",
+            "step() returned the observation [0. 0. 0. 0.] (float32, shape (4,)), "
+            "which is not in its observation_space",
+        ),
         ("complex", "(complex64, shape (3,)), which is not in its observation_space, Box("),
-        ("nothing", "reset() showed None, which is not in its observation_space"),
-        ("no reward", "step() paid None, not a number"),
-        ("rewards", "step() paid [1. 1. 1.] (float64, shape (3,)), not a number"),
-        ("word", "step() paid much, not a number"),
+        ("nothing", "reset() returned the observation None, which is not in its observation_space"),
+        ("no reward", "step() returned the reward None, which is not a number"),
+        ("rewards", "step() returned the reward [1. 1. 1.] (float64, shape (3,)), which is not a number"),
+        ("word", "step() returned the reward much, which is not a number"),
     ],
 )
 def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_one_line(make, how, message):
@@ -249,20 +262,28 @@ def test_an_environment_that_does_not_keep_gymnasiums_interface_is_told_so_in_on
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ("old reset", "not the two of (observations, infos)"),
+        ("old reset", "not the 2 values (observations, infos)"),
         (
             "old step",
-            "step() returned 4 values, not the five of (observations, rewards, terminations, truncations, inf",
+            "step() returned 4 values, not the 5 values (observations, rewards, terminations, truncations, inf",
         ),
-        ("one array", "reset() showed [[0. 0.] [0. 0.]] (float32, shape (2, 2)), not one observation for each agent"),
-        ("stranger", "reset() showed something to c; possible_agents are ['a', 'b']"),
-        ("late", "reset() showed nothing to b; those who play are ['a', 'b']"),
-        ("dead unseen", "step() showed nothing to b; those who play are ['a', 'b']"),
-        ("live unseen", "step() showed nothing to b; those who play are ['a', 'b']"),
-        ("narrow later", "step() showed a [0.] (float32, shape (1,)), which is not in its observation_space, Box("),
-        ("no reward", "step() showed something to b, but its rewards are {'a': 1.0}"),
-        ("word", "step() paid b much, not a number"),
-        ("one number", "step() showed something to a, but its rewards are 1.0"),
+        (
+            "one array",
+            "reset() returned [[0. 0.] [0. 0.]] (float32, shape (2, 2)), "
+            "not a dict with one observation for each agent",
+        ),
+        ("stranger", "reset() returned an observation for c; possible_agents are ['a', 'b']"),
+        ("late", "reset() returned no observation for b; the playing agents are ['a', 'b']"),
+        ("dead unseen", "step() returned no observation for b; the playing agents are ['a', 'b']"),
+        ("live unseen", "step() returned no observation for b; the playing agents are ['a', 'b']"),
+        (
+            "narrow later",
+            "step() returned for a the observation [0.] (float32, shape (1,)), "
+            "which is not in its observation_space, Box(",
+        ),
+        ("no reward", "step() returned an observation for b, but its rewards are {'a': 1.0}"),
+        ("word", "step() returned for b the reward much, which is not a number"),
+        ("one number", "step() returned an observation for a, but its rewards are 1.0"),
     ],
 )
 def test_an_environment_that_does_not_keep_pettingzoos_interface_is_told_so_in_one_line(make, how, message):
@@ -292,7 +313,7 @@ def test_numbers_outside_the_bounds_of_their_space_are_observations(make):
 
 def test_a_reset_that_raises_is_not_tried_again_without_its_seed(make):
     env = make(CARELESS, 2, options={"raising": "reset"})
-    with pytest.raises(WorldError) as caught:
+    with pytest.raises(EnvError) as caught:
         env.reset()
     text = str(caught.value)
     assert text.endswith("RuntimeError: the map is missing")
@@ -372,17 +393,73 @@ def test_every_space_of_observations_arrives_as_it_was_shown(make, seen):
     for _ in range(3):
         act(env)
     from memexp.envs.base import mix64
-    from memexp.policy.gym_encoders import _piece
+    from memexp.policy.gym_encoders import read_part
     from memexp.spaces import StructSpace
 
     expected, _ = plain.reset(seed=mix64(0, 0, 0) >> 33)
     obs = env.reset()
     flat = np.concatenate([np.ravel(leaf) for leaf in leaves(expected)]).astype(np.float32)
     if isinstance(env.observation, StructSpace):
-        shown = torch.cat([_piece(obs[:1], part).float().flatten() for part in env.observation.parts])
+        shown = torch.cat([read_part(obs[:1], part).float().flatten() for part in env.observation.parts])
     else:
         shown = obs[0].float().flatten()
     assert shown.tolist() == flat.tolist()
+
+
+def test_parts_of_a_dict_stand_one_after_the_other_and_categories_count_from_zero(make):
+    """Offsets, kinds and numbers of every part, read out of the bytes by hand."""
+    env = make("module:helpers.third_party:Showing", 3, seed=8, options={"seen": "dict"})
+    parts = [(part.name, part.space, part.offset, part.shape, part.dtype) for part in env.observation.parts]
+    assert parts == [
+        ("a", VectorSpace(3, normalise=True), 0, (3,), "float32"),
+        ("b", CategoriesSpace((4,)), 12, (1,), "int32"),
+        ("c.d", CellsSpace((7, 7, 3)), 16, (7, 7, 3), "uint8"),
+        ("c.e", CategoriesSpace((2, 9)), 164, (2,), "int32"),
+    ]
+    rows = env.reset().numpy()
+    assert rows.shape == (3, 172)
+    seen = set()
+    for row in rows:
+        a, b, d, e = row[:12].view(np.float32), row[12:16].view(np.int32), row[16:163], row[164:172].view(np.int32)
+        assert (np.abs(a) <= 1).all()
+        assert np.ptp(a) > 0
+        assert 0 <= b[0] < 4
+        assert 0 <= e[0] < 2
+        assert 0 <= e[1] < 9
+        assert len(set(d.tolist())) > 50
+        seen.add((*a.tolist(), *b.tolist(), *d.tolist(), *e.tolist()))
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize(("seen", "counts"), [("name", (5,)), ("names", (3, 4, 2)), ("late names", (5,))])
+def test_categories_reach_the_policy_as_the_environment_numbers_them(make, seen, counts):
+    env = make("module:helpers.third_party:Showing", 64, options={"seen": seen})
+    (part,) = env.observation.parts
+    assert part.space == CategoriesSpace(counts)
+    numbers = env.reset().numpy().view(np.int32)
+    least = 2 if seen == "late names" else 0
+    for column, count in zip(numbers.T, counts, strict=True):
+        assert set(column.tolist()) == set(range(least, count))
+
+
+def test_a_dict_of_pixels_and_numbers_keeps_the_numbers_of_each_step(make):
+    env = make("module:helpers.third_party:Naming", 2, options={"later": 2})
+    rows = [env.reset().clone(), *(act(env)[0].clone() for _ in range(2))]
+    name, place = ([part for part in env.observation.parts if part.name == key] for key in ("name", "place"))
+    shown = [row.numpy()[0, name[0].offset :][:8].view(np.int32).tolist() for row in rows]
+    assert shown == [[8, 3], [8, 3], [8, 2]]
+    assert rows[2].numpy()[1, place[0].offset :][:8].view(np.float32).tolist() == [0.5, 7.0]
+
+
+def test_a_message_names_env_episode_and_step_also_where_an_earlier_episode_is_meant(make):
+    knobs = {"first_env": 5, "backend": "serial"}
+    env = make("module:helpers.third_party:Going", 2, options={"how": "nan reward", "length": 3}, **knobs)
+    env.reset()
+    with pytest.raises(EnvError, match=r"the reward is nan in env 5, episode 0, step 3 \(seed 0\)$"):  # it ends there
+        play(env, 3)
+    env = make(CARELESS, 2, options={"how": "wide later"}, **knobs)
+    with pytest.raises(EnvError, match=r"\(env 5, episode 0, step 2\)$"):
+        play_from_reset(env, 2)
 
 
 def leaves(value):
@@ -422,7 +499,7 @@ def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
         ("module:helpers.third_party:Showing", {"options": {"done": "dict"}}, "actions are Dict.*env.wrappers"),
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hid"]}, "has no 'hid'; did you mean 'hide'"),
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hide(1, 3)"]}, "keyword=value"),
-        ("gym:CartPole-v1", {"workers": 3, "backend": "multiprocessing"}, "env.workers=3 does not divide the 2 worlds"),
+        ("gym:CartPole-v1", {"workers": 3, "backend": "multiprocessing"}, "env.workers=3 does not divide the 2 envs"),
         (CARELESS, {"options": {"raising": "init"}}, r"RuntimeError: no licence found \(.*third_party.py, line \d+\)"),
         ("pettingzoo:no_such_v1", {}, "there is no module 'no_such_v1'"),
     ],

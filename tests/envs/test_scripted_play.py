@@ -6,7 +6,7 @@ import pytest
 
 from memexp.envs import make
 from memexp.envs.config import AssemblyLines
-from memexp.envs.scripted import PLAYERS, make_player
+from memexp.envs.scripted import POLICY_KINDS, make_scripted_policy
 from memexp.ppo.episodes import first_episodes
 from memexp.ppo.reference import reference
 
@@ -21,7 +21,7 @@ ROOM = {
 
 def test_with_memory_nearly_all_hearts_of_level_0_are_made():
     env = make("assembly_lines", 16, curriculum_style="level_0")
-    assert first_episodes(env, make_player(env, "memory").act)["return"].mean() >= 14
+    assert first_episodes(env, make_scripted_policy(env, "memory").act)["return"].mean() >= 14
 
 
 @pytest.mark.slow
@@ -29,7 +29,7 @@ def test_with_memory_nearly_all_hearts_of_level_0_are_made():
 @pytest.mark.parametrize("kind", ["memory", "full"])
 def test_hearts_are_made_and_deposited_in_every_variant(kind: str, variant: str):
     env = make("cvc_random_maps", 4, assembler_protocols=[variant], **ROOM)
-    episodes = first_episodes(env, make_player(env, kind).act)
+    episodes = first_episodes(env, make_scripted_policy(env, kind).act)
     assert (episodes["return"] > 0).all()
     assert episodes["env/hearts_made"].mean() > 8
 
@@ -37,11 +37,11 @@ def test_hearts_are_made_and_deposited_in_every_variant(kind: str, variant: str)
 @pytest.mark.slow
 def test_without_memory_hearts_are_made_where_few_agents_suffice():
     env = make("cvc_random_maps", 4, assembler_protocols=["hard", "medium"], **ROOM)
-    assert first_episodes(env, make_player(env, "memoryless").act)["return"].mean() > 0
+    assert first_episodes(env, make_scripted_policy(env, "memoryless").act)["return"].mean() > 0
 
 
 def test_reference_levels_rank_the_players(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MEMEXP_HOME", str(tmp_path))
     world = AssemblyLines(curriculum_style="level_0")
-    levels = {player: reference(world, player, episodes=8, seed=1).mean for player in PLAYERS}
+    levels = {player: reference(world, player, episodes=8, seed=1).mean for player in POLICY_KINDS}
     assert levels["random"] < levels["memoryless"] <= levels["memory"] <= levels["full"]

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from helpers.published_blocks import Adapter, PostUp, PreUp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.blocks import Adapter, PassThrough, PostUp, PreUp
+from memexp.cortex.blocks import PassThrough
 from memexp.cortex.cells.agalite import AGaLiTe
 from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from helpers.replay import load_map
 
 from memexp import envs
 from memexp.envs.config import CVC_OBJECTS
@@ -14,7 +15,6 @@ from memexp.envs.grid import columns as col
 from memexp.envs.grid.rooms import room_for
 from memexp.envs.grid.state import Sizes
 from memexp.envs.grid.step import begin_worlds
-from memexp.envs.grid.tables import load_map
 
 SMALL = {
     "num_cogs": 5, "map_width": [8, 12], "map_height": [7, 10], "num_assemblers": 2, "num_chargers": 2, "num_chests": 3,
@@ -32,8 +32,8 @@ _ACTIONS |= {name: col.FIRST_VIBE_ACTION + vibe for vibe, name in enumerate(VIBE
 
 def world(num_envs: int = 1, seed: int = 0, **knobs: Any) -> CvcRandomMapsEnv:
     """Small worlds, before their reset."""
-    first_world, tasks = knobs.pop("first_world", 0), knobs.pop("tasks", None)
-    env = envs.make("cvc_random_maps", num_envs, seed=seed, first_world=first_world, tasks=tasks, **{**SMALL, **knobs})
+    first_env, tasks = knobs.pop("first_env", 0), knobs.pop("tasks", None)
+    env = envs.make("cvc_random_maps", num_envs, seed=seed, first_env=first_env, tasks=tasks, **{**SMALL, **knobs})
     assert isinstance(env, CvcRandomMapsEnv)
     return env
 

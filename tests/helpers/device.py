@@ -68,7 +68,7 @@ def same_episodes(cpu: VecEnv, device: VecEnv) -> dict[str, np.ndarray]:
 
 def same(game: str) -> dict[str, int]:
     """Reset, random play, desync, random play."""
-    cpu, device = pair(game, 3, first_world=2)
+    cpu, device = pair(game, 3, first_env=2)
     steps = {"assembly_lines": 120, "cvc_random_maps": 60}[game]
     equal(cpu.reset(), device.reset(), "first observations")
     ends = step_both(cpu, device, steps, 1)

@@ -1,7 +1,7 @@
 """Replays a recorded episode of the original engine in ours and compares every value of every step."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.rooms import room_for
 from memexp.envs.grid.state import Sizes, State, allocate
-from memexp.envs.grid.stats import agent_stats, game_stats, stat_number
+from memexp.envs.grid.stats import agent_stat_names, game_stat_names, stat_number
 from memexp.envs.grid.step import RECORDED, begin_worlds, step_worlds
-from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build, load, load_map
+from memexp.envs.grid.tables import Chest, Game, Protocol, Station, build, load
 
 
 def recorded_game(meta: dict) -> tuple[Game, list[str]]:
@@ -118,8 +118,8 @@ def on_device(s: State, sizes: Sizes) -> Callable[[np.ndarray], None]:
     ours = torch.zeros(1, sizes.agents, dtype=torch.int64, device=device)
     steps = torch.ones(1, dtype=torch.int64, device=device)
     seen = torch.zeros(1, sizes.agents, dtype=torch.int32, device=device)
-    ends = torch.zeros(1, sizes.agents, dtype=torch.bool, device=device)
-    turn = Turn(shared(ours), shared(steps), shared(seen), shared(ends))
+    dones = torch.zeros(1, sizes.agents, dtype=torch.bool, device=device)
+    turn = Turn(shared(ours), shared(steps), shared(seen), shared(dones))
 
     def step(actions: np.ndarray) -> None:
         block.load({name: getattr(s, name) for name in block.tensors})
@@ -128,7 +128,7 @@ def on_device(s: State, sizes: Sizes) -> Callable[[np.ndarray], None]:
             enqueue()
         for name, array in block.host().items():
             np.copyto(getattr(s, name), array)
-        assert (ends.cpu().numpy() == s.terminated[:, None]).all()
+        assert (dones.cpu().numpy() == s.terminated[:, None]).all()
 
     return step
 
@@ -177,3 +177,50 @@ def replay(path: Path, max_steps: int | None = None, device: bool = False) -> in
         assert agent_stats(s, 0, agent, resources) == {k: v for k, v in expected.items() if v}
     np.testing.assert_array_equal(s.agent_stats[0, :, col.RETURN], np.float32(meta["episode_rewards"]))
     return len(z["actions"])
+
+
+def agent_stats(s: State, w: int, agent: int, resources: Sequence[str]) -> dict[str, float]:
+    """The statistics of one agent by name, those that are 0 left out."""
+    named = dict(zip(agent_stat_names(resources), s.agent_stats[w, agent, : col.AGENT_STATS].tolist(), strict=True))
+    seen = s.invalid_seen[w, agent].tolist()
+    named |= {f"action.invalid_index.{index}": float(count) for index, count in seen if count}
+    return {name: value for name, value in named.items() if value}
+
+
+def game_stats(s: State, w: int, resources: Sequence[str], type_names: Sequence[str]) -> dict[str, float]:
+    """The statistics of a world by name, those that are 0 left out; `type_names` by type number."""
+    named = dict(zip(game_stat_names(resources), s.game_stats[w].tolist(), strict=True))
+    kinds = s.objects[w, : s.world[w, col.NUM_OBJECTS], col.TYPE]
+    for kind, count in enumerate(np.bincount(kinds, minlength=len(type_names)).tolist()):
+        named[f"objects.{type_names[kind]}"] = float(count)
+    stride = int(s.window[4, 0])
+    height, width = s.world[w, [col.HEIGHT, col.WIDTH]]
+    named["objects.wall"] = float(np.count_nonzero(s.grid[w].reshape(-1, stride)[:height, :width] == col.WALL))
+    return {name: value for name, value in named.items() if value}
+
+
+def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
+    """Put the map `cells` [H, W] into world w: 0 empty, 1 wall, 2 agent, 3 + k an object of type k.
+
+    Agents and objects are numbered in row-major order. Raises ValueError unless the border is 5 cells of wall.
+    """
+    inside = cells[col.BORDER : -col.BORDER, col.BORDER : -col.BORDER]
+    if inside.size == 0 or np.count_nonzero(cells != col.WALL) != np.count_nonzero(inside != col.WALL):
+        raise ValueError(f"the map must have a border of {col.BORDER} cells of wall")
+    height, width = cells.shape
+    s.world[w, [col.HEIGHT, col.WIDTH]] = height, width
+    grid = s.grid[w].reshape(sizes.height, sizes.width)
+    grid[:] = col.WALL
+    grid[:height, :width] = np.minimum(cells, 1)
+    agents = np.argwhere(cells == 2)
+    for a, (row, column) in enumerate(agents):
+        grid[row, column] = col.AGENTS + a
+        s.agents[w, a, col.CELL] = row * sizes.width + column
+    objects, slot = np.argwhere(cells >= 3), sizes.agents
+    s.world[w, col.NUM_OBJECTS] = len(objects)
+    for o, (row, column) in enumerate(objects):
+        kind = cells[row, column] - 3
+        is_chest = s.types[w, kind, col.KIND] == col.CHEST
+        grid[row, column] = col.AGENTS + sizes.agents + o
+        s.objects[w, o, : col.SLOT + 1] = row * sizes.width + column, kind, 0, 0, 0, slot if is_chest else -1
+        slot += int(is_chest)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from helpers.commands import type_command
 
-from memexp.cli.knob_list import field_docstrings, knob_rows
+from memexp.cli.listing import field_docstrings, knob_rows
 from memexp.config import UsageError
 from memexp.envs.config import ENVIRONMENTS
 from memexp.launch.plan.expand import expand

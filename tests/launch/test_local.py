@@ -15,8 +15,8 @@ from memexp.launch import local
 from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
-from memexp.launch.status.state import state_of
 from memexp.runs import Run
+from memexp.runs.status import state_of
 
 FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_episodes": "4"}
 CONSOLE = Console(file=sys.stdout)
@@ -45,8 +45,8 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
 
     rows = json.loads(type_command(capsys, "status", "tiny", "--json").out)
     assert {row["arm"]: (row["state"], row["agent_steps"]) for row in rows} == {
-        "S": ("done", 1024),
-        "S~": ("done", 1024),
+        "S": ("completed", 1024),
+        "S~": ("completed", 1024),
     }
     assert Run.named("tiny.maze_S-off_1k.s0").info.memory == "off"
     log = type_command(capsys, "logs", "tiny.maze_S_1k.s0").out
@@ -56,7 +56,7 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
     before = files_below(home)
     typed = type_command(capsys, *command)
     assert typed.code == 0
-    assert "2 runs: 2 done; 0 to launch" in typed.out
+    assert "2 runs: 2 completed; 0 to launch" in typed.out
     assert files_below(home) == before
 
 

@@ -12,9 +12,10 @@ from helpers.synthetic_runs import rising, write_run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memexp.launch.status.monitor.look import Place, Watch
-from memexp.launch.status.monitor.metrics import GAP, MANY, RETURN, STEPS, WALL, Metrics
+from memexp.launch.status.monitor.snapshot import SnapshotReader
 from memexp.runs import Run
+from memexp.runs.metrics import FAST_LINES, GAP, RETURN, STEPS, WALL, MetricsTail
+from memexp.runs.status import RunStatus, State
 
 
 def lines(count: int, first: int = 1, **more) -> bytes:
@@ -22,13 +23,13 @@ def lines(count: int, first: int = 1, **more) -> bytes:
     return b"".join(json.dumps(record).encode() + b"\n" for record in records)
 
 
-def seen(metrics: Metrics) -> list:
-    metrics.look()
+def seen(metrics: MetricsTail) -> list:
+    metrics.update()
     return [metrics.column(name).tolist() for name in (STEPS, RETURN, GAP)]
 
 
 def read_anew(file) -> list:
-    return seen(Metrics(file))
+    return seen(MetricsTail(file))
 
 
 # Reading what grows.
@@ -38,17 +39,17 @@ def read_anew(file) -> list:
 def test_wherever_the_looks_fall_between_the_bytes_the_same_lines_are_read(tmp_path_factory, cuts, torn):
     file = tmp_path_factory.mktemp("m") / "metrics.jsonl"
     data = lines(12) + b'{"agent_steps": 13' * torn + b"\nno json\n[1]\n" + lines(9, first=20)
-    metrics = Metrics(file)
+    metrics = MetricsTail(file)
     for cut in [*sorted(cuts), len(data)]:
         file.write_bytes(data[:cut])
-        metrics.look()
+        metrics.update()
     assert seen(metrics)[0] == [10.0 * n for n in (*range(1, 13), *range(20, 29))]
 
 
 def test_only_what_was_appended_is_read(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(lines(100))
-    metrics = Metrics(file)
+    metrics = MetricsTail(file)
     before = seen(metrics)
     changed = file.read_bytes().replace(b'"agent_steps": 10,', b'"agent_steps": 99,', 1) + lines(1, first=101)
     file.write_bytes(changed)  # a look at the whole file would show the 99
@@ -60,8 +61,8 @@ def test_only_what_was_appended_is_read(tmp_path):
 def test_a_file_that_was_rewound_by_a_resume_is_read_anew(tmp_path, again):
     run = Run(tmp_path)
     (tmp_path / "metrics.jsonl").write_bytes(lines(200))
-    metrics = Metrics(tmp_path / "metrics.jsonl")
-    metrics.look()
+    metrics = MetricsTail(tmp_path / "metrics.jsonl")
+    metrics.update()
     run.rewind(agent_steps=500, part=0)
     with open(metrics.file, "ab") as file:
         file.write(lines(again, first=51, resumed=True))
@@ -70,9 +71,9 @@ def test_a_file_that_was_rewound_by_a_resume_is_read_anew(tmp_path, again):
 
 
 def test_a_file_that_vanished_is_forgotten(tmp_path):
-    metrics = Metrics(tmp_path / "metrics.jsonl")
+    metrics = MetricsTail(tmp_path / "metrics.jsonl")
     metrics.file.write_bytes(lines(3))
-    metrics.look()
+    metrics.update()
     metrics.file.unlink()
     assert seen(metrics) == [[], [], []]
 
@@ -80,14 +81,14 @@ def test_a_file_that_vanished_is_forgotten(tmp_path):
 @pytest.mark.parametrize("odd", [b"", b'{"agent_steps": 7, "loss/policy": NaN}\n', b"torn{\n", b"\xff\n"])
 def test_many_lines_are_read_as_few_are(tmp_path, odd):
     file = tmp_path / "metrics.jsonl"
-    data = lines(2 * MANY) + odd + lines(5, first=500, **{"env/x": 3.0})
+    data = lines(2 * FAST_LINES) + odd + lines(5, first=500, **{"env/x": 3.0})
     file.write_bytes(data)
-    whole, by_and_by = Metrics(file), Metrics(tmp_path / "slow.jsonl")
-    whole.look()
+    whole, by_and_by = MetricsTail(file), MetricsTail(tmp_path / "slow.jsonl")
+    whole.update()
     for line in data.splitlines(keepends=True):
         with open(by_and_by.file, "ab") as slow:
             slow.write(line)
-        by_and_by.look()
+        by_and_by.update()
     assert seen(whole)[0] == seen(by_and_by)[0]
     np.testing.assert_array_equal(seen(whole)[1], seen(by_and_by)[1])
     assert list(whole.recent) == list(by_and_by.recent) or b"NaN" in odd
@@ -97,8 +98,8 @@ def test_many_lines_are_read_as_few_are(tmp_path, odd):
 # What a look says.
 
 
-def look(run: Run, **place):
-    return Watch(Place(run, **place)).look()
+def look(run: Run, **planned):
+    return SnapshotReader(run, RunStatus(run=run.name, state=State.NEW, **planned)).read()
 
 
 @pytest.fixture
@@ -130,7 +131,7 @@ def started(home, **options) -> Run:
 
 def test_a_run_without_a_directory_waits_and_is_called_as_its_matrix_says(home):
     found = look(Run.named("it"), env="maze", arm="S~", seed=3, total_timesteps=500)
-    assert (found.state, found.env, found.arm, found.seed, found.share) == ("waiting", "maze", "S~", 3, 0.0)
+    assert (found.state, found.env, found.arm, found.seed, found.share) == ("new", "maze", "S~", 3, 0.0)
 
 
 def test_a_run_that_a_process_holds_before_its_first_update_starts_and_shows_its_last_words(home, hold):
@@ -203,5 +204,5 @@ def test_the_return_and_the_funnel_are_means_over_recent_episodes_not_over_updat
     run.append_metrics({STEPS: 30, WALL: 3.0, "episode/count": 0})
     found = look(run)
     assert (found.episode_return, found.funnel, found.stats) == (2.0, {"made": 0.75}, {"x": 3.0})
-    assert found.course(3) == [1.0, 5.0, 5.0]
-    assert found.course(4, until=40) == [1.0, 5.0, 5.0, None]
+    assert found.smoothed(3) == [1.0, 5.0, 5.0]
+    assert found.smoothed(4, until=40) == [1.0, 5.0, 5.0, None]

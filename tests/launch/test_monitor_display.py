@@ -19,17 +19,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from memexp.formatting import number
 from memexp.launch.status.monitor import draw
-from memexp.launch.status.monitor.look import Place, Watch
 from memexp.launch.status.monitor.many import ManyRuns
 from memexp.launch.status.monitor.one import OneRun
-from memexp.launch.status.monitor.target import Target
+from memexp.launch.status.monitor.snapshot import SnapshotReader, Snapshots
+from memexp.launch.status.targets import Target
 from memexp.ppo.train import train
 from memexp.runs import Run
+from memexp.runs.status import RunStatus, State
 
 
 def look(run: Run):
-    return Watch(Place(run)).look()
+    return SnapshotReader(run).read()
+
+
+def new(name: str, env: str, arm: str, seed: int):
+    """A run that a matrix file plans."""
+    run = Run.named(name)
+    return SnapshotReader(run, RunStatus(run=name, state=State.NEW, env=env, arm=arm, seed=seed)).read()
 
 
 def drawn(what, width: int, **options) -> str:
@@ -64,10 +72,9 @@ def a_matrix(home, seeds: int, arms=("S", "S~", "xl_memlen128", "xl_memlen128~")
                 status = None if seed == 0 else "completed"
                 reached = 0.5 if seed == 0 else 1.0
                 write_run(home / "runs", arm, seed, rising(0.9, updates=8), env=env, status=status, reached=reached)
-    looks = list(Target("test").looks())
+    looks = list(Snapshots(Target("test")).read())
     places = [(env, arm) for env in ("cvc_random_maps", "tmaze") for arm in arms]
-    waiting = [Place(Run.named(f"waits.{number}"), *place, seeds - 1) for number, place in enumerate(places)]
-    return looks + [Watch(place).look() for place in waiting]
+    return looks + [new(f"waits.{index}", *place, seeds - 1) for index, place in enumerate(places)]
 
 
 @pytest.mark.parametrize("width", [80, 100, 120, 160])
@@ -86,7 +93,7 @@ def test_a_matrix_fits_its_width_with_columns_that_stand_below_each_other(home, 
 
 
 def test_runs_of_an_arm_that_wait_share_a_line(home):
-    waiting = [Watch(Place(Run.named(f"w{seed}"), "maze", "S", seed)).look() for seed in (1, 2, 3, 5)]
+    waiting = [new(f"w{seed}", "maze", "S", seed) for seed in (1, 2, 3, 5)]
     assert "1-3, 5" in drawn(ManyRuns("m", waiting), 80)
 
 
@@ -121,7 +128,7 @@ def test_any_values_can_be_drawn(values, low, high):
     assert len(draw.sparkline(values, within)) == len(values)
     drawn_lines = draw.chart(values, within, 5, {"low": low, "high": high})
     assert len(drawn_lines) == 5
-    assert all(isinstance(draw.number(value), str) for value in values)
+    assert all(isinstance(number(value), str) for value in values)
 
 
 @given(st.floats(0, 1.2), st.integers(10, 60), st.none() | st.floats(0, 1))
@@ -142,7 +149,7 @@ def test_a_bar_is_as_wide_as_it_is_asked_to_be(share, width, tick):
     ],
 )
 def test_numbers_have_three_digits_or_so(value, shown):
-    assert draw.number(value) == shown
+    assert number(value) == shown
 
 
 # The command.
@@ -183,7 +190,7 @@ def test_a_matrix_file_shows_what_has_not_begun(home, tmp_path, capsys):
     file = tmp_path / "m.yaml"
     file.write_text(yaml.safe_dump({**matrix, "steps": ["1k"], "seeds": 3}))
     told = json.loads(type_command(capsys, "monitor", str(file), "--json").out)
-    assert told["states"] == {"waiting": 6}
+    assert told["states"] == {"new": 6}
     assert (told["agent_steps"], told["total_timesteps"]) == (0, 6000)
     assert {(run["env"], run["arm"], run["seed"]) for run in told["runs"]} == {
         ("maze", arm, seed) for arm in ("S", "S~") for seed in range(3)
@@ -192,10 +199,13 @@ def test_a_matrix_file_shows_what_has_not_begun(home, tmp_path, capsys):
 
 def test_runs_that_begin_while_one_watches_are_shown(home):
     write_run(home / "runs", "S", 0, rising(0.9))
-    target = Target("test")
-    assert [one.run for one in target.looks()] == ["world_S.s0"]
+    snapshots = Snapshots(Target("test"))
+    assert [one.run for one in snapshots.read()] == ["world_S.s0"]
     write_run(home / "runs", "S", 1, rising(0.9), status=None, reached=0.5)
-    assert [(one.run, one.state) for one in target.looks()] == [("world_S.s0", "completed"), ("world_S.s1", "running")]
+    assert [(one.run, one.state) for one in snapshots.read()] == [
+        ("world_S.s0", "completed"),
+        ("world_S.s1", "running"),
+    ]
 
 
 def test_a_real_run_is_shown_with_all_that_it_measured(home, capsys):

@@ -47,12 +47,12 @@ def finish(home, launch, finals):
 
 
 def config_of(arguments):
-    from memexp.config import parse_words
+    from memexp.config import parse_overrides
     from memexp.launch.plan.recipe import find_recipe
     from memexp.launch.plan.run_spec import resolve
 
     recipe, *pairs = arguments
-    return resolve(find_recipe(recipe), parse_words(pairs)).model_dump()
+    return resolve(find_recipe(recipe), parse_overrides(pairs)).model_dump()
 
 
 def test_the_first_rung_plays_every_setting_and_the_environment_as_it_is_with_one_architecture(launch):

@@ -8,8 +8,8 @@ from memexp.config import UsageError
 from memexp.launch.plan.plan import make_plan
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import default_name, recipe_specs
-from memexp.launch.status.state import state_of
 from memexp.runs import Exit, Run, RunInfo
+from memexp.runs.status import state_of
 
 TMAZE = find_recipe("tmaze")
 
@@ -45,7 +45,7 @@ def test_a_run_goes_from_new_over_running_to_done_and_only_new_and_unfinished_on
     with open(run.path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert (plan().counts, len(plan().due)) == ({"running": 1}, 0)
-    for status, state, due in (("preempted", "preempted", 1), ("failed", "failed", 1), ("completed", "done", 0)):
+    for status, state, due in (("preempted", "preempted", 1), ("failed", "failed", 1), ("completed", "completed", 0)):
         run.finish(Exit(status=status))  # type: ignore[arg-type]
         assert (plan().counts, len(plan().due)) == ({state: 1}, due)
 

@@ -29,6 +29,7 @@ from memexp.launch.plan.run_spec import RunSpec, recipe_specs
 from memexp.launch.plan.throughput import Figure, add_figure, expected_speed, rate_of
 from memexp.launch.status.attempts import End, add_end, add_start
 from memexp.runs import RESTART, Exit, Run
+from memexp.runs.status import State
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 CODE = Code("c0ffee", "https://github.com/a/b", ())
@@ -157,25 +158,25 @@ def test_a_runs_rate_is_the_median_of_three_updates_or_more(home):
 
 
 def plan(*states: str, cost: Estimate | None = None) -> Plan:
-    runs = [PlannedRun(tmaze(f"r{at}"), state, cost) for at, state in enumerate(states)]  # type: ignore[arg-type]
+    runs = [PlannedRun(tmaze(f"r{at}"), State(state), cost) for at, state in enumerate(states)]
     return Plan("p", runs, Resources(gpus=8, nodes=2), {"L4": Price(10.0, 3.0, "")})
 
 
 def test_all_but_what_is_done_or_runs_is_due():
-    states = ["new", "pending", "running", "recovering", "done", "failed", "preempted", "cancelled", "interrupted"]
-    due = {f"r{at}" for at, state in enumerate(states) if state not in ("running", "done")}
+    states = ["new", "pending", "running", "recovering", "completed", "failed", "preempted", "cancelled", "interrupted"]
+    due = {f"r{at}" for at, state in enumerate(states) if state not in ("running", "completed")}
     assert {spec.run for spec in plan(*states).due} == due
 
 
 def test_a_budget_allows_what_costs_as_much_and_refuses_a_cent_more():
-    two = plan("new", "failed", "done", "running", cost=Estimate(1.0, 3.0, 10.0))
+    two = plan("new", "failed", "completed", "running", cost=Estimate(1.0, 3.0, 10.0))
     assert two.cost is not None
     assert two.cost.dollars == [6.0, 20.0]  # what is done or runs is not paid again
     check_budget(two, 20.0)
     check_budget(two, None)
     with pytest.raises(LaunchError, match=r"--budget 19.99: the runs may cost up to \$20.00; nothing was submitted"):
         check_budget(two, 19.99)
-    check_budget(plan("done", cost=None), 0.0)  # nothing is due
+    check_budget(plan("completed", cost=None), 0.0)  # nothing is due
     with pytest.raises(LaunchError, match="no throughput is known"):
         check_budget(plan("new", cost=None), 1e9)
     with pytest.raises(LaunchError, match="no price is known"):

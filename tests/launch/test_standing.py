@@ -16,9 +16,11 @@ from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import Job
 from memexp.launch.cloud.submissions import Submission
 from memexp.launch.status import control
-from memexp.launch.status.attempts import add_start
+from memexp.launch.status.attempts import End, add_end, add_start, end_of_start, last_error, spent, starts_of
 from memexp.launch.status.cloud_status import price_of
+from memexp.launch.status.status import status_of, totals
 from memexp.runs import RESTART, Exit, Run
+from memexp.runs.status import RunStatus, State
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 PRICES = {"L4": {"spot": 3.0, "on_demand": 10.0}}
@@ -52,7 +54,7 @@ def rows(capsys, *targets: str) -> dict[str, dict]:
         ("STARTING", 1, "recovering"),
         ("RUNNING", 0, "running"),
         ("RECOVERING", 2, "recovering"),
-        ("SUCCEEDED", 0, "done"),
+        ("SUCCEEDED", 0, "completed"),
         ("CANCELLING", 0, "cancelled"),
         ("CANCELLED", 0, "cancelled"),
         ("FAILED_NO_RESOURCE", 0, "failed"),
@@ -79,7 +81,7 @@ def test_a_run_that_is_done_is_done_whatever_the_queue_says(sky, capsys, home):
     submitted("a")
     sky.add("a", "RECOVERING")
     write_run(home / "runs", "S", 0, [0.1], name="a", budget=1000)
-    assert rows(capsys)["a"]["state"] == "done"
+    assert rows(capsys)["a"]["state"] == "completed"
 
 
 def test_a_failed_run_says_why_below_its_name(sky, capsys, home):
@@ -117,6 +119,90 @@ def test_dollars_are_summed_over_starts_and_projected_at_the_measured_rate(sky, 
     assert "1 running; 1.5 h, $11.50 spent, $14.50 projected" in " ".join(shown.split())
 
 
+def a_start(run: Run, seconds: float | None, price: float | None) -> None:
+    start = add_start(run, 0, price_per_hour=price)
+    if seconds is not None:
+        (run.path / "starts" / f"{start.number:03d}.seconds").write_text(str(seconds))
+
+
+def test_hours_and_dollars_are_those_of_all_starts_and_unknown_with_one_unknown_price():
+    run = Run.named("a")
+    assert spent(run) == (0, 0)
+    a_start(run, 1800, 4.0)
+    a_start(run, None, 4.0)
+    a_start(run, 3600, 2.0)
+    assert spent(run) == (1.5, 4.0)
+    a_start(run, 7200, None)
+    assert spent(run) == (3.5, None)
+
+
+def test_starts_are_numbered_behind_damaged_ones_and_keep_how_they_ended():
+    run = Run.named("a")
+    a_start(run, 1, 1.0)
+    (run.path / "starts" / "007.json").write_text("{")
+    a_start(run, 1, 1.0)
+    add_end(run, 8, End(code=75, word="hung", agent_steps=9, reason="silent"))
+    assert [start.number for start in starts_of(run)] == [0, 8]
+    assert end_of_start(run, 8) == End(code=75, word="hung", agent_steps=9, reason="silent")
+    assert end_of_start(run, 0) is None
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("ValueError: one\n  torch.OutOfMemoryError: two\nbye\n", "torch.OutOfMemoryError: two"),
+        ("memexp: no such key\n", "memexp: no such key"),
+        ("preflight: no GPU\npreflight: warning: slow\n", "preflight: no GPU"),
+        ("all is well\nno Error here\n", ""),
+    ],
+)
+def test_the_last_line_that_names_an_error_is_the_reason(log, error):
+    run = Run.named("a")
+    run.path.mkdir(parents=True)
+    (run.path / "log.txt").write_text(log)
+    assert last_error(run) == error
+
+
+@pytest.mark.parametrize(
+    ("price", "status", "projected"),
+    [(2.0, None, 1.0 + 2.0), (None, None, None), (2.0, "completed", 1.0)],
+)
+def test_projected_dollars_are_those_spent_and_those_of_the_steps_left(home, price, status, projected):
+    """Half of 7.2 million steps are left: an hour at 1,000 a second."""
+    run = write_run(home / "runs", "S", 0, [0.1] * 4, name="a", budget=7_200_000, reached=0.5, status=status,
+                    price_per_hour=price)  # fmt: skip
+    assert status_of(run).projected is None
+    a_start(run, 900, 4.0)
+    found = status_of(run)
+    assert (found.hours, found.spent, found.projected) == (0.25, 1.0, projected)
+    assert found.eta_s is None  # no process works on it
+
+
+def test_a_launch_projects_the_share_of_its_dollars_that_is_left(sky, capsys, home):
+    submitted("a")
+    write_run(home / "runs", "S", 0, [0.1], name="a", budget=1000, reached=0.25, status=None)
+    assert rows(capsys)["a"]["projected"] == 6.0 * 0.75
+    sky.add("a", "RUNNING", job_duration=7200.0, cluster_resources="1x(gpus=L4:8)")
+    (home / "runs" / "a" / "metrics.jsonl").write_text('{"agent_steps": 500, "sps": 50.0}\n')
+    row = rows(capsys)["a"]
+    assert (row["hours"], row["spent"], row["projected"], row["eta_s"]) == (2.0, 20.0, 20.0 + 6.0 / 2, 10.0)
+
+
+def test_the_newest_submission_counts_and_damaged_lines_do_not():
+    submitted("a", "b")
+    with open(submissions.path(), "a") as file:
+        file.write("{torn\n" + submissions.read()["a"].model_copy(update={"seed": 7}).model_dump_json() + "\n")
+    assert {name: one.seed for name, one in submissions.read().items()} == {"a": 7, "b": 0}
+
+
+def test_totals_count_states_and_add_what_is_known():
+    def one(state: State, **known: float) -> RunStatus:
+        return RunStatus(run="a", state=state, **known)  # type: ignore[arg-type]
+
+    some = [one(State.COMPLETED, hours=2.0, spent=6.0), one(State.COMPLETED), one(State.RUNNING, projected=150.0)]
+    assert totals(some) == "2 completed, 1 running; 2.0 h, $6.00 spent, $156 projected"
+
+
 def test_without_a_run_directory_the_queue_tells_the_hours_and_the_launch_the_price(sky, capsys):
     submitted("a", "b")
     sky.add("a", "RUNNING", job_duration=1800.0, cluster_resources="1x(gpus=L4:8)[spot]")
@@ -137,7 +223,7 @@ def test_the_dearest_price_counts_where_the_machine_is_not_known():
 def test_runs_of_this_machine_alone_do_not_ask_skypilot(capsys, home, monkeypatch):
     monkeypatch.setattr("memexp.launch.status.cloud_status.connect", lambda: pytest.fail("SkyPilot was asked"))
     write_run(home / "runs", "S", 0, [0.1], name="a")
-    assert rows(capsys)["a"]["state"] == "done"
+    assert rows(capsys)["a"]["state"] == "completed"
 
 
 def test_a_server_that_does_not_answer_leaves_the_directories_and_a_line(sky, capsys):

@@ -160,6 +160,6 @@ def test_sigterm_gives_up_the_measuring_of_levels_and_the_run_begins_anew(ranks)
     assert run.exit.reason.startswith("told to stop by a signal, before the first update")
     process = start_process(tiny(**sizes, **ENDLESS))
     wait_for(lambda: len(run.metrics()) >= 1, process)
-    assert run.status == "started"
+    assert (run.exists(), run.exit) == (True, None)
     process.kill()
     process.communicate()

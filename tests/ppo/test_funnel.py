@@ -48,7 +48,7 @@ def test_an_environment_without_milestones_shows_returns_alone(capsys):
         (["tmaze", "length=0"], "length: Input should be greater than or equal to 1 (got 0)"),
         (["tmaze", "length"], "'length' is not KEY=VALUE"),
         (["tmaze", "--player", "random", "--player", "rondom"], "unknown player 'rondom'; did you mean 'random'?"),
-        (["tmaze", "--player", "memory"], "scripted players for assembly_lines and cvc_random_maps only"),
+        (["tmaze", "--player", "memory"], "only assembly_lines and cvc_random_maps have scripted policies"),
         (["cvc_random_maps", "num_vibes=3"], "num_vibes=3 leaves out heart_b"),
         (["tmaze", "--episodes", "0"], "'--episodes': Input should be greater than or equal to 1"),
         ([], "missing argument"),

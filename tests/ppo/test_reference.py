@@ -59,7 +59,7 @@ def test_another_environment_knob_number_of_episodes_or_seed_is_measured_anew(pl
 
 def test_another_player_is_measured_anew(plays, monkeypatch):
     idle = SimpleNamespace(act=lambda obs, resets: torch.zeros(len(obs)))
-    monkeypatch.setattr(module, "make_player", lambda env, player, seed: idle)
+    monkeypatch.setattr(module, "make_scripted_policy", lambda env, player, seed: idle)
     for player in ("random", "idle", "random", "idle"):
         assert reference(MAZE, player, 6, 0).player == player
     assert len(plays) == 2

@@ -77,8 +77,8 @@ def test_the_doctor_examines_every_kind_of_action(capsys, done):
     [
         (f"{THINGS}:Going", "{how: crash}", 1, "ZeroDivisionError: the wheel came off"),
         (f"{THINGS}:Going", "{how: crash}", 1, r"third_party.py.*line \d+, in step"),
-        (f"{THINGS}:Going", "{how: nan reward}", 1, "the reward is nan in world 0, episode 0"),
-        (f"{THINGS}:Going", "{how: nan observation}", 1, "the observation is nan in world 0, episode 0"),
+        (f"{THINGS}:Going", "{how: nan reward}", 1, "the reward is nan in env 0, episode 0"),
+        (f"{THINGS}:Going", "{how: nan observation}", 1, "the observation is nan in env 0, episode 0"),
         (f"{THINGS}:Wordy", "{}", 2, "'hint' of the observation is Text, which no encoder reads"),
         ("gym:CartPoll-v1", "{}", 2, "did you mean 'CartPole-v1'"),
         ("CartPole-v1", "{}", 2, "did you mean 'gym:CartPole-v1'"),

@@ -12,8 +12,7 @@ from helpers.training import start_process, stop_after, tiny, tiny_assembly, tin
 from safetensors.torch import load_file
 
 from memexp.config import UsageError
-from memexp.envs.base import WorldError
-from memexp.launch.status.state import state_of
+from memexp.envs.base import EnvError
 from memexp.ppo import trainer
 from memexp.ppo.checkpoint import Checkpoint, CheckpointError, image, load_latest, name_of, write
 from memexp.ppo.config import TrainConfig
@@ -21,6 +20,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.signals import Stop
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
+from memexp.runs.status import state_of
 from memexp.runs.writer import Writer
 
 
@@ -52,11 +52,11 @@ def test_a_run_that_fails_before_its_first_update_says_so_in_exit_json(place):
         world["max_steps"] = 1
         world["options"] = {"how": "crash", "at": 1}
     config = TrainConfig.model_validate({**tiny(run="early").model_dump(), "env": world})
-    with pytest.raises(WorldError, match="the wheel came off"):
+    with pytest.raises(EnvError, match="the wheel came off"):
         train(config)
     run = Run.named("early")
     assert run.exit.status == "failed"
-    assert run.exit.reason.startswith("before the first update: WorldError: ")
+    assert run.exit.reason.startswith("before the first update: EnvError: ")
     assert "the wheel came off" in run.exit.reason
     assert state_of(run) == "failed"
 
@@ -76,7 +76,7 @@ def test_a_run_that_cannot_begin_leaves_the_word_of_the_process_that_works_on_it
     world = {"name": "any", "id": "module:helpers.third_party:Going", "backend": "serial", "options": {"how": "crash"}}
     config = TrainConfig.model_validate({**tiny(run="busy").model_dump(), "env": world})
     holder = Writer(Run.named("busy").lock)
-    with pytest.raises(WorldError):
+    with pytest.raises(EnvError):
         train(config)
     holder.leave()
     assert Run.named("busy").exit is None

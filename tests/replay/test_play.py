@@ -6,11 +6,10 @@ import subprocess
 
 import pytest
 from helpers.commands import files_below, type_command
-from helpers.episodes import TITLE, random_episode
+from helpers.episodes import TITLE, random_episode, read_page, write_page
 from helpers.training import tiny_assembly
 
 from memexp.ppo.train import train
-from memexp.replay.page import read_page, write_page
 from memexp.runs import Run
 
 LEVEL_0 = ("assembly_lines", "curriculum_style=level_0", "num_vibes=0")

@@ -42,7 +42,7 @@ def run(trained, home):
 
 def test_probabilities_of_all_actions_sum_to_one_and_the_likeliest_stand_first(run):
     subject, _ = find_subject(["short"], Options())
-    recording = record(subject.env, subject.player, 40)
+    recording = record(subject.env, subject.actor, 40)
     for step in range(41):
         frame = recording.frame(step)
         chances = frame["chances"] / 1000
@@ -57,10 +57,10 @@ def test_probabilities_of_all_actions_sum_to_one_and_the_likeliest_stand_first(r
 def test_with_few_actions_their_probabilities_sum_to_one():
     train(tiny("tmaze", run="maze"))
     subject, _ = find_subject(["maze"], Options())
-    _, thoughts = subject.player(subject.env.reset(), torch.ones(1, dtype=torch.bool))
-    assert thoughts is not None
-    assert sorted(thoughts.choices[0].tolist()) == [0, 1, 2]
-    assert 997 <= thoughts.chances[0].sum() <= 1000
+    _, predictions = subject.actor(subject.env.reset(), torch.ones(1, dtype=torch.bool))
+    assert predictions is not None
+    assert sorted(predictions.choices[0].tolist()) == [0, 1, 2]
+    assert 997 <= predictions.chances[0].sum() <= 1000
 
 
 def test_the_episode_is_the_one_that_evaluation_plays(run):
@@ -76,7 +76,7 @@ def test_the_episode_is_the_one_that_evaluation_plays(run):
     trainer.policy.forward = watched
     expected = evaluate(trainer.policy, run.env, 1, run.seed, CPU, nullcontext())
     subject, _ = find_subject(["short"], Options())
-    recording = record(subject.env, subject.player)
+    recording = record(subject.env, subject.actor)
     assert recording.last == len(seen)
     assert float(recording.frame(recording.last)["return"][0]) == pytest.approx(expected)
     # The observation's second token tells the last action that succeeded.
@@ -87,7 +87,7 @@ def test_the_episode_is_the_one_that_evaluation_plays(run):
 
 def test_greedy_takes_the_most_probable_action(run):
     subject, _ = find_subject(["short"], Options(greedy=True))
-    recording = record(subject.env, subject.player, 20)
+    recording = record(subject.env, subject.actor, 20)
     for step in range(20):
         assert recording.frame(step + 1)["action"].tolist() == recording.frame(step)["choices"][:, 0].tolist()
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from helpers.episodes import WORLDS, random_episode, through_a_page, world
+from helpers.episodes import WORLDS, random_episode, series, through_a_page, world
 
 from memexp import envs
 from memexp.envs.grid import columns as col
-from memexp.envs.scripted import make_player
-from memexp.replay.players import player_of
+from memexp.envs.scripted import make_scripted_policy
+from memexp.replay.policies import scripted_actor
 from memexp.replay.record import NO_ACTION, record
 
 
@@ -76,7 +76,7 @@ def test_the_end_of_an_observation_without_room_for_all_is_kept(tmp_path):
 
 def test_protocols_are_told_in_words_even_of_vibes_that_no_action_shows():
     env = envs.make("cvc_random_maps", 1, num_vibes=12, max_steps=3)
-    facts = record(env, player_of("random", env, 0), 1).facts
+    facts = record(env, scripted_actor("random", env, 0), 1).facts
     assert len(facts["actions"]) == env.num_actions == 5 + 12
     (assembler,) = [kind for kind in facts["types"] if kind["name"] == "assembler"]
     assert any("vibes carbon_a + gear" in does for does in assembler["does"])
@@ -89,26 +89,26 @@ def test_a_recording_can_stop_early():
 def test_a_series_is_one_number_of_all_frames():
     recording = random_episode("cvc", 30)
     energies = [recording.frame(step)["inventory"][3, 0] for step in range(31)]
-    assert recording.series("inventory", 3, 0).tolist() == energies
+    assert series(recording, "inventory", 3, 0).tolist() == energies
     returns = [recording.frame(step)["return"][1] for step in range(31)]
-    assert recording.series("return", 1).tolist() == returns
+    assert series(recording, "return", 1).tolist() == returns
 
 
 @pytest.mark.slow
 def test_a_long_episode_of_many_agents_is_a_small_page(tmp_path):
     env = envs.make("cvc_random_maps", 1, seed=1, max_steps=4000)
-    recording = record(env, player_of("random", env, 1))
+    recording = record(env, scripted_actor("random", env, 1))
     assert recording.last == 4000
     through_a_page(recording, tmp_path / "page.html")
     assert (tmp_path / "page.html").stat().st_size < 1_000_000
 
 
 def test_a_scripted_player_is_recorded_as_it_plays():
-    recording, played = record(world("cvc"), player_of("memory", world("cvc"), 3), 12), world("cvc")
-    player = make_player(played, "memory", 3)
+    recording, played = record(world("cvc"), scripted_actor("memory", world("cvc"), 3), 12), world("cvc")
+    policy = make_scripted_policy(played, "memory", 3)
     obs, resets = played.reset(), torch.ones(played.num_agents, dtype=torch.bool)
     for step in range(1, 13):
-        played.step(player.act(obs, resets))
+        played.step(policy.act(obs, resets))
         resets = torch.zeros_like(resets)
         assert (recording.frame(step)["vibe"] == played.state.agents[0, :, col.VIBE]).all()
         assert recording.frame(step)["action"].shape == (played.num_agents,)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memexp.config import UsageError, check_run_name
-from memexp.runs import Exit, Run, RunInfo, find_runs
+from memexp.runs import MAX_GAP, Exit, Run, RunInfo, find_runs, runs_dir
 
 
 def info(name, **changes):
@@ -26,12 +26,26 @@ def info(name, **changes):
 
 def test_a_run_is_found_by_its_name_and_status():
     run = Run.named("a.b-1")
-    assert run.status == "absent"
+    assert not run.exists()
     run.write_info(info("a.b-1"))
-    assert run.status == "started"
+    assert (run.exists(), run.exit) == (True, None)
     run.finish(Exit(status="completed", agent_steps=10))
-    assert run.status == "completed"
+    assert run.exit == Exit(status="completed", agent_steps=10)
     assert [found.name for found in find_runs()] == ["a.b-1"]
+
+
+def test_runs_are_found_by_name_in_a_home_or_a_folder_and_a_home_is_here_by_default(tmp_path, monkeypatch):
+    for name in ("b", "a"):
+        Run(tmp_path / "runs" / name).write_info(info(name))
+    (tmp_path / "runs" / "empty").mkdir()
+    for where in (tmp_path, tmp_path / "runs"):
+        assert [run.path for run in find_runs(where)] == [tmp_path / "runs" / name for name in ("a", "b")]
+    monkeypatch.delenv("MEMEXP_HOME")
+    assert str(runs_dir()) == "memexp_home/runs"
+
+
+def test_acting_and_learning_may_differ_by_as_much_as_the_precision_explains():
+    assert MAX_GAP == {"float32": 1e-3, "bf16": 5e-2}
 
 
 def test_a_torn_last_line_of_metrics_is_left_out():

@@ -50,6 +50,18 @@ def test_a_run_that_w_and_b_calls_finished_before_its_budget_was_preempted(tmp_p
     serve(tmp_path)
     _, runs, _ = wandb_runs("us/maze")
     assert [run.exit.status for run in runs] == ["preempted", "failed"]
+    ended = {}
+    for run in runs:
+        for state in ("finished", "failed", "crashed", "killed", "running"):
+            run._state = state
+            ended.setdefault(state, []).append(run.exit and (run.exit.status, run.exit.agent_steps))
+    assert ended == {
+        "finished": [("preempted", 50_000), ("completed", 100_000)],
+        "failed": [("failed", 50_000), ("failed", 100_000)],
+        "crashed": [("failed", 50_000), ("failed", 100_000)],
+        "killed": [("cancelled", 50_000), ("cancelled", 100_000)],
+        "running": [None, None],
+    }
 
 
 def test_runs_of_before_are_told_from_their_config_and_others_are_named(tmp_path, serve, capsys):

@@ -1,5 +1,6 @@
 """Files written by another process: in order, whole or not at all, tried again, never waited for."""
 
+import errno
 import json
 import os
 import signal
@@ -161,7 +162,133 @@ def test_what_is_appended_is_what_is_there(tmp_path_factory, parts):
     assert (file.read_bytes() if parts else b"") == b"".join(parts)
 
 
+class Flaky:
+    """A file that takes at most 3 bytes at once, and fails after `room` bytes."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.file.close()
+
+    def write(self, data):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "no space")
+        count = self.file.write(data[: min(3, self.room)])
+        self.room -= count
+        return count
+
+
+@pytest.fixture
+def room(monkeypatch):
+    """Sets how many bytes can still be written to each file that the scribe opens."""
+
+    def limit(size):
+        monkeypatch.setattr(scribe, "open", lambda *how, **more: Flaky(open(*how, **more), size), raising=False)  # noqa: SIM115
+
+    return limit
+
+
+def test_an_append_that_fails_half_way_leaves_nothing_of_it(tmp_path, room):
+    (tmp_path / "lines").write_bytes(b"one\n")
+    room(5)
+    with pytest.raises(OSError, match="no space"):
+        scribe.append(tmp_path / "lines", b"second\n")
+    assert (tmp_path / "lines").read_bytes() == b"one\n"
+    room(7)
+    scribe.append(tmp_path / "lines", b"second\n")  # in pieces of 3 bytes
+    assert (tmp_path / "lines").read_bytes() == b"one\nsecond\n"
+
+
+def test_a_replacement_that_fails_leaves_the_old_file_and_no_other(tmp_path, room):
+    scribe.replace(tmp_path / "file", b"old")
+    room(5)
+    with pytest.raises(OSError, match="no space"):
+        scribe.replace(tmp_path / "file", b"the new one")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_a_file_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(scribe.os, "fsync", lambda number: done.append("sync"))
+    replace = os.replace
+    monkeypatch.setattr(scribe.os, "replace", lambda *paths: done.append("rename") or replace(*paths))
+    scribe.commit(tmp_path / "0" / "last", b"", {}, "unfinished", [])
+    assert done == ["sync", "rename", "sync", "sync"]  # the folder did not exist before
+
+
+@pytest.mark.parametrize(("code", "ignored"), [(errno.EINVAL, True), (errno.ENOTSUP, True), (errno.EIO, False)])
+def test_only_a_file_system_that_cannot_sync_is_forgiven(tmp_path, monkeypatch, code, ignored):
+    def fail(number):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(scribe.os, "fsync", fail)
+    scribe.sync(tmp_path / "none")
+    if ignored:
+        scribe.sync(tmp_path)
+    else:
+        with pytest.raises(OSError, match="no"):
+            scribe.sync(tmp_path)
+
+
+@pytest.mark.parametrize(("size", "missing"), [(None, "part"), (3, "part"), (5, "part"), (4, None)])
+def test_a_part_counts_only_at_its_full_size(tmp_path, size, missing):
+    if size is not None:
+        (tmp_path / "part").write_bytes(b"x" * size)
+    assert scribe.missing_part(tmp_path / "last", {"part": 4}) == missing
+
+
+def failing(monkeypatch, code, patience):
+    """What a scribe reports about an order that always fails with an error, and how long it waited between attempts."""
+    waits, told, now = [], [], [0.0]
+
+    def sleep(seconds):
+        waits.append(seconds)
+        now[0] += seconds
+
+    def fail(path, data):
+        raise OSError(code, "no")
+
+    monkeypatch.setattr(scribe.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scribe.time, "sleep", sleep)
+    monkeypatch.setitem(scribe.OPERATIONS, "append", fail)
+    scribe.Scribe(patience, told.append).carry_out(
+        {"id": 1, "do": "append", "path": "/lines", "group": None, "options": {}}, b"line\n"
+    )
+    return told, waits
+
+
+def test_the_wait_between_attempts_doubles_up_to_eight_seconds_until_patience_ends(monkeypatch):
+    told, waits = failing(monkeypatch, errno.EIO, patience=25)
+    assert waits == [0.25, 0.5, 1, 2, 4, 8, 8]  # the next would end after 31.75 seconds
+    assert [next(iter(one)) for one in told] == ["retry"] * 7 + ["failed"]
+    assert not told[-1]["full"]
+
+
+def test_a_full_disk_is_not_waited_for(monkeypatch):
+    told, waits = failing(monkeypatch, errno.ENOSPC, patience=25)
+    assert waits == []
+    assert (told[0]["failed"], told[0]["full"]) == (1, True)
+    assert "no space is left for /lines: it needs 5 bytes" in told[0]["error"]
+
+
+def test_the_oldest_order_without_an_answer_says_how_long_it_waits(tmp_path):
+    writer = Writer()
+    assert writer.waiting_s == 0
+    writer.order("commit", tmp_path / "0" / "last", b"", "one", **WHOLE)
+    assert list(writer.finish(0.2)) == []
+    assert 0.2 <= writer.waiting_s < 60
+    assert not writer.idle
+    writer.leave()
+
+
 def test_the_job_is_restarted_on_the_exit_code_that_asks_for_it():
     folder = Path(__file__).parents[2] / "devops" / "skypilot"
     task = yaml.safe_load((folder / "task.yaml").read_text())
-    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [RESTART]
+    assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [RESTART] == [75]

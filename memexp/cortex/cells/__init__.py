@@ -1,11 +1,10 @@
-"""The recurrent cells, one file a cell. All are called alike:
+"""The recurrent cells, one file each. All have the same interface:
 
     y, state = cell(x, state, resets)
 
-with x and y `[B, T, H]`, `state` a flat dict of tensors `[B, ...]` (from `cell.init_state(batch, device, dtype)`) that
-the caller owns, and `resets` `[B, T]` bool or None: True where step t starts a new episode and the state is cleared
-before that step. T calls with one step each and one call with T steps give the same y and state.
+x and y are `[B, T, H]`. The caller owns `state`, a flat dict of tensors `[B, ...]` from
+`cell.init_state(batch, device, dtype)`. `resets` `[B, T]` (bool or None) is True where step t starts a new episode: the
+state is cleared before that step. T calls with one step and one call with T steps give the same y and state.
 
-`state=None` means that *every* step starts from a fresh state (the memory-ablated twin): y is what a first step
-gives, computed for all steps at once, and the returned state is empty.
+With `state=None` (the memory-ablated twin) *every* step starts from a fresh state. The returned state is then empty.
 """

@@ -7,9 +7,9 @@ Per head, d features, eta = 6 (F = eta d), (a x p) the flattened outer product:
     s_t = (1 - g) s_{t-1} + g phi_k
     y_t = W_out concat_heads( sum_w V_t (K_t . phi_q) / (2 R s_t . phi_q + eps) ) + bias,      eps = 1e-5
 
-The published R = 2 frequencies are -pi and pi, for which both cosines are (-1)^t: one copy of the state is enough, and
-in the turned frame (-1)^t K_t, (-1)^t V_t, whose product is the same, the recurrences are
-K_t = -(1 - g) K_{t-1} + g phi_k and V_t = -(1 - b) V_{t-1} + b v. No clock is needed then, and none can drift.
+The published R = 2 frequencies are -pi and pi, so both cosines are (-1)^t and one copy of the state is enough. In the
+rotated frame (-1)^t K_t and (-1)^t V_t have the same product and need no clock:
+K_t = -(1 - g) K_{t-1} + g phi_k,  V_t = -(1 - b) V_{t-1} + b v.
 """
 
 import math
@@ -17,18 +17,18 @@ import math
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, require_heads
+from memexp.cortex.cells.shared import State, accumulator_dtype, check_heads
 from memexp.cortex.kernels.agalite import agalite
 from memexp.cortex.kernels.agalite.plain import agalite_first_steps
 from memexp.cortex.kernels.linear import Linear
 
 
 class AGaLiTe(nn.Module):
-    """AGaLiTe. State, no gradient, turned as said above: `tilde_k`, `s` `[B, N, eta, d]`, `tilde_v` `[B, N, d]`."""
+    """AGaLiTe. State in the rotated frame, without gradient: `tilde_k`, `s` `[B, N, eta, d]`, `tilde_v` `[B, N, d]`."""
 
     def __init__(self, d_hidden: int, n_heads: int = 8, eta: int = 6) -> None:
         super().__init__()
-        require_heads("AGaLiTe", d_hidden, n_heads)
+        check_heads("AGaLiTe", d_hidden, n_heads)
         self.n_heads, self.d, self.eta = n_heads, d_hidden // n_heads, eta
         self.kqvbg_proj = Linear(d_hidden, 5 * d_hidden, bias=False)
         self.p123_proj = Linear(d_hidden, 3 * eta * n_heads, bias=False)

@@ -1,12 +1,12 @@
-"""A: Axon, a diagonal complex recurrence that learns across call boundaries by exact traces.
+"""A: Axon, a diagonal complex recurrence with exact traces, which let it learn across call boundaries.
 
 Recurrent trace units (Elelimy et al. 2024, arXiv:2409.01449), parametrised like the LRU (Orvieto et al. 2023,
 arXiv:2303.06349). With lambda = exp(-exp(nu) + i exp(theta)), Gamma = sqrt(1 - |lambda|^2), w = w1 + i w2:
 
     u = W_in x        c' = lambda c + Gamma w u        y = W_out [act(Re c') | act(Im c')] + b
 
-Within a call gradients are exact. Across calls none enters the past, but nu, theta, w1 and w2 receive what the past
-owes them through the traces E_p = dc/dp, which are carried along with c:
+Within a call gradients are exact. Across calls no gradient enters the past, but nu, theta, w1 and w2 receive their
+gradient of past steps through the traces E_p = dc/dp, which are part of the state:
 
     E_p' = lambda E_p + S_p        S_nu = -exp(nu) lambda c + Gamma' w u,   Gamma' = exp(nu) |lambda|^2 / Gamma
     S_theta = i exp(theta) lambda c        S_w1 = Gamma u        S_w2 = i Gamma u
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import Derived, State, accumulator_dtype, without_influence
+from memexp.cortex.cells.shared import ParameterCache, State, accumulator_dtype, with_zero_gradient
 from memexp.cortex.kernels.linear import Linear
 from memexp.cortex.kernels.rtu import TraceFactors, carry_traces, rtu, trace_factors
 
@@ -38,7 +38,7 @@ def hadamard(size: int) -> Tensor:
 
 
 def constants(nu_log: Tensor, theta_log: Tensor, w1: Tensor, w2: Tensor) -> tuple[Tensor, Tensor, TraceFactors]:
-    """lambda and Gamma w `[2, H]`, and what the traces need, which carries no gradient."""
+    """lambda and Gamma w `[2, H]`, and the traces' factors, without gradient."""
     nu, theta = nu_log.exp(), theta_log.exp()
     gain, w = (1 - (-2 * nu).exp()).sqrt(), torch.stack([w1, w2])
     decay = (-nu).exp() * torch.stack([theta.cos(), theta.sin()])
@@ -50,7 +50,7 @@ def constants(nu_log: Tensor, theta_log: Tensor, w1: Tensor, w2: Tensor) -> tupl
 class Axon(nn.Module):
     """Axon. State: `c` `[B, 2, H]` (real and imaginary part) and `traces` `[B, 4, 2, H]` (of nu, theta, w1, w2).
 
-    `mixer` makes u of x: "dense" (W_in), "srht" (a randomised Hadamard transform; the width must be a power of two) or
+    `mixer` maps x to u: "dense" (W_in), "srht" (a randomised Hadamard transform, for widths that are powers of two) or
     "none" (u = x).
     """
 
@@ -73,7 +73,7 @@ class Axon(nn.Module):
         self.w1 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.w2 = nn.Parameter(torch.empty(d_hidden).uniform_(-bound, bound))
         self.out_proj = Linear(2 * d_hidden, out_dim or d_hidden)
-        self.constants = Derived()
+        self.constants = ParameterCache()
         self.mixer = mixer
         if mixer == "dense":
             self.input_proj = Linear(d_hidden, d_hidden, bias=False)
@@ -95,7 +95,7 @@ class Axon(nn.Module):
         decay, weight, factors = self.constants(constants, *parameters)
         if state is None:
             c = weight * u.unsqueeze(-2)
-            return without_influence(self._output(c, x.dtype), [self.theta_log]), {}
+            return with_zero_gradient(self._output(c, x.dtype), [self.theta_log]), {}
         before, traces = state["c"].detach().to(real), state["traces"].detach().to(real)
         c, sums = rtu(u, decay, weight, self._with_past_credit(before, traces), resets)
         with torch.no_grad():
@@ -114,7 +114,7 @@ class Axon(nn.Module):
         return self.out_proj(self.activation(c).flatten(-2).to(dtype))
 
     def _with_past_credit(self, c0: Tensor, traces: Tensor) -> Tensor:
-        """c0, with derivatives E_p in the four parameters: c0 + sum_p E_p (p - stop(p))."""
+        """c0 with derivatives E_p for the four parameters: c0 + sum_p E_p (p - stop_gradient(p))."""
         if not torch.is_grad_enabled():
             return c0
         parameters = torch.stack([self.nu_log, self.theta_log, self.w1, self.w2]).to(c0.dtype)
@@ -122,7 +122,7 @@ class Axon(nn.Module):
 
 
 class AxonLayer(nn.Module):
-    """y = W x + b + Axon(x), in place of a linear map where a token carries a caret; state as of its Axon."""
+    """y = W x + b + Axon(x), instead of a linear map in tokens with a caret. The state is that of the Axon."""
 
     def __init__(self, width: int, out_dim: int) -> None:
         super().__init__()

@@ -2,16 +2,16 @@
 
     y_t = b + sum_k W_k x_{t-K+1+k},   k = 0..K-1,   steps before the episode's start counting as zero
 
-W_k is one factor a feature (depthwise) or a matrix (`mixing`). It is also the local memory inside sLSTM and mLSTM
-(Beck et al. 2024, arXiv:2405.04517).
+W_k is one factor per feature (depthwise) or a matrix (`mixing`). sLSTM and mLSTM also contain this convolution (Beck et
+al. 2024, arXiv:2405.04517).
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import Derived, State, accumulator_dtype
-from memexp.cortex.kernels.conv import depthwise_conv, depthwise_step, steps_by_kernel
+from memexp.cortex.cells.shared import ParameterCache, State, accumulator_dtype
+from memexp.cortex.kernels.conv import depthwise_conv, depthwise_step, has_step_kernel
 
 
 class CausalConv(nn.Module):
@@ -22,8 +22,8 @@ class CausalConv(nn.Module):
         if kernel < 1:
             raise ValueError(f"causal convolution: kernel={kernel} must be at least 1")
         self.d_hidden, self.kernel, self.mixing = d_hidden, kernel, mixing
-        self.conv = nn.Conv1d(d_hidden, d_hidden, kernel, groups=1 if mixing else d_hidden)  # holds W and b, no more
-        self.factors = Derived()
+        self.conv = nn.Conv1d(d_hidden, d_hidden, kernel, groups=1 if mixing else d_hidden)  # only holds W and b
+        self.factors = ParameterCache()
 
     def init_state(self, batch: int, device: torch.device, dtype: torch.dtype) -> State:
         return {"conv": torch.zeros(batch, self.kernel, self.d_hidden, device=device, dtype=dtype)}
@@ -36,11 +36,11 @@ class CausalConv(nn.Module):
             return (F.linear(x, last_tap, bias) if self.mixing else torch.addcmul(bias, x, last_tap[:, 0])), {}
         T, K = x.shape[1], self.kernel
         factors = self.factors(oldest_first, self.conv.weight)
-        if T == 1 and not self.mixing and steps_by_kernel(x, state["conv"], factors):
+        if T == 1 and not self.mixing and has_step_kernel(x, state["conv"], factors):
             y, last = depthwise_step(state["conv"], x[:, 0], factors, bias, resets)
             return y[:, None], {"conv": last}
         past = state["conv"].to(x.dtype)
-        if T == 1 and resets is not None:  # then a reset clears all of the past at once
+        if T == 1 and resets is not None:  # a reset then clears the whole past
             past, resets = past * ~resets[..., None], None
         run = torch.cat([past, x], dim=1)
         same_episode, kept = lags_in_episode(resets, K, accumulator_dtype(x))
@@ -65,9 +65,9 @@ def oldest_first(weight: Tensor) -> Tensor:
 
 
 def lags_in_episode(resets: Tensor | None, K: int, dtype: torch.dtype) -> tuple[list[Tensor | None], Tensor | None]:
-    """Which of the last K steps belong to the episode of each step: for each lag `[B, T, 1]`, 1 or 0; None for all.
+    """Whether the step at each lag < K belongs to the same episode: per lag `[B, T, 1]`, 1 or 0; None if all do.
 
-    Also `[B, K, 1]`, the same for the last step alone, oldest first.
+    Also the same for the last step only, `[B, K, 1]`, oldest first.
     """
     counts: list[Tensor | None] = [None] * K
     if resets is None:
@@ -75,7 +75,7 @@ def lags_in_episode(resets: Tensor | None, K: int, dtype: torch.dtype) -> tuple[
     T = resets.shape[1]
     same = torch.ones_like(resets)
     last = [same[:, -1:]]
-    for lag in range(1, K):  # lag - 1 steps back nothing had started yet, nor at that step itself
+    for lag in range(1, K):  # no start at any of the steps between
         same = same & ~F.pad(resets, (lag - 1, 0))[:, :T]
         counts[lag] = same[..., None].to(dtype)
         last.append(same[:, -1:])

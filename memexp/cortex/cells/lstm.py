@@ -7,7 +7,7 @@ c' = sigmoid(f) c + sigmoid(i) tanh(g)        h' = sigmoid(o) tanh(c')        y 
 import torch
 from torch import Tensor, nn
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, without_influence
+from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, with_zero_gradient
 from memexp.cortex.kernels.linear import linear
 from memexp.cortex.kernels.lstm import lstm
 
@@ -18,7 +18,7 @@ class LSTM(nn.Module):
     def __init__(self, d_hidden: int) -> None:
         super().__init__()
         self.d_hidden = d_hidden
-        # The parameters alone, under their names in torch.nn.LSTM, which torch.compile does not take as a module.
+        # Only the parameters of torch.nn.LSTM, with their names: torch.compile does not accept the module.
         self.net = nn.ParameterDict(nn.LSTM(d_hidden, d_hidden).named_parameters())
         for name, parameter in self.net.named_parameters():
             nn.init.orthogonal_(parameter) if name.startswith("weight") else nn.init.ones_(parameter)
@@ -32,7 +32,7 @@ class LSTM(nn.Module):
         if state is None:
             i, _, g, o = terms.chunk(4, dim=-1)
             y = torch.sigmoid(o) * torch.tanh(torch.sigmoid(i) * torch.tanh(g))
-            return without_influence(y, [w_hh]), {}
+            return with_zero_gradient(y, [w_hh]), {}
         dtype = accumulator_dtype(x)
         with full_precision(x):
             h, after = lstm(terms.to(dtype), w_hh.to(dtype), state["hc"].to(dtype), resets)

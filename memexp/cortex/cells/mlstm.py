@@ -5,9 +5,9 @@
     C' = f C + i k v^T / sqrt(d)                        n' = f n + i k / sqrt(d)
     h  = q^T C' / (max(|q . n'|, exp(-m')) + 1e-6)      output = head_norm(h)
 
-Unrolled from the start of a chunk, with b_t the sum of log sigmoid(f~) up to t, step s reaches step t of its episode
-with weight exp(i~_s + b_t - b_s - m_t), and m_t is the largest of these exponents over s, the carried state counting as
-one more step: attention within a chunk, recurrence between chunks.
+A sequence runs in chunks: attention within a chunk, recurrence between chunks. With b_t the sum of log sigmoid(f~) from
+the start of the chunk to t, step s contributes to step t with weight exp(i~_s + b_t - b_s - m_t). m_t is the maximum of
+i~_s + b_t - b_s over s, where the carried state counts as one more step.
 
 M^ has q = k = silu(A_1(x^)) and v = A_2(x) with Axon layers A, and Axon layers as gates.
 """
@@ -25,9 +25,9 @@ from memexp.cortex.cells.shared import (
     State,
     accumulator_dtype,
     add_product,
+    check_heads,
     full_precision,
     join_states,
-    require_heads,
     split_state,
 )
 from memexp.cortex.kernels.linear import Linear
@@ -39,14 +39,14 @@ Memory = tuple[Tensor, Tensor, Tensor]
 
 
 class MLSTM(nn.Module):
-    """mLSTM. State: `c` `[B, N, d, d]`, `n` `[B, N, d]`, `m` `[B, N]`, the convolution's `conv` `[B, K, H]`, that of
-    Axon layers if any."""
+    """mLSTM. State: `c` `[B, N, d, d]`, `n` `[B, N, d]`, `m` `[B, N]`, the convolution's `conv` `[B, K, H]`, and the
+    states of Axon layers."""
 
     def __init__(
         self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, chunk: int = 64, axon: bool = False
     ) -> None:
         super().__init__()
-        require_heads("mLSTM", d_hidden, n_heads)
+        check_heads("mLSTM", d_hidden, n_heads)
         self.n_heads, self.d, self.chunk = n_heads, d_hidden // n_heads, chunk
         self.conv1d_cell = CausalConv(d_hidden, conv_kernel)
         self.axon = axon
@@ -121,7 +121,7 @@ class MLSTM(nn.Module):
 
 
 def run_chunk(k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory, resets: Tensor) -> tuple[Tensor, Memory]:
-    """A few steps at once: h `[B, N, T, d]` before the norm, and the memory after the last.
+    """One chunk of steps: h `[B, N, T, d]` before the norm, and the memory after the last step.
 
     k (also the queries), v `[B, N, T, d]`; i, log_f `[B, N, T]`; resets `[B, T]`.
     """
@@ -131,7 +131,7 @@ def run_chunk(k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory, re
     reaches = (episode[:, :, None] == episode[:, None]).tril()[:, None]  # [B, 1, t, s]
     decay = log_f.cumsum(2)  # b_t
     started = (episode == 0)[:, None]  # [B, 1, T], the carried memory still counts
-    # Exponents before m_t is taken off: of each earlier step, and of the state before the episode's first step here.
+    # Exponents before m_t is subtracted: of each earlier step, and of the fresh or carried state.
     from_steps = (i - decay)[:, :, None] + decay[..., None]
     fresh = (log_f - decay).masked_fill(~resets[:, None], -torch.inf)  # m = 0 just before an episode's first step
     from_start = torch.where(reaches, fresh[:, :, None] + decay[..., None], -torch.inf).amax(3)

@@ -1,4 +1,4 @@
-"""What several cells use."""
+"""Functions and modules that several cells use."""
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ State = dict[str, Tensor]
 
 
 class HeadNorm(nn.Module):
-    """Layer norm of each head's features by itself, then one weight a feature; x `[..., H]`."""
+    """A separate layer norm for each head's features, then one weight per feature; x `[..., H]`."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -26,12 +26,12 @@ class HeadNorm(nn.Module):
         return layer_norm(x, self.weight, 1e-5, self.n_heads)
 
 
-class Derived:
-    """What is computed from parameters alone, kept from call to call while no gradients are recorded.
+class ParameterCache:
+    """Keeps a value that depends on parameters only, from call to call, while gradients are off.
 
-    It is computed again once a parameter was written to or replaced, or any optimiser of torch has made a step (fused
-    ones write without PyTorch's count of writes), and after every call that records gradients. On a GPU nothing is
-    kept: a captured graph would not notice.
+    It computes the value again if a parameter has changed, if any torch optimiser has made a step (fused optimisers do
+    not count their writes), and after every call with gradients. On a GPU it keeps nothing, because a captured graph
+    would not see changes.
     """
 
     def __init__(self) -> None:
@@ -40,28 +40,20 @@ class Derived:
         self._steps, self._value = 0, None
 
     def __call__(self, compute: Callable[..., Any], *parameters: Tensor) -> Any:
-        """compute(*parameters)"""
+        """compute(*parameters), or the kept result."""
         if torch.compiler.is_compiling():
             return compute(*parameters)
         if torch.is_grad_enabled() or not _may_be_kept(parameters):
             self._sources = []
             return compute(*parameters)
-        if not self._holds_for(parameters):
-            self._value, self._steps = compute(*parameters), _optimizer_steps[0]
-            self._sources = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
-            self._held = [p.detach() for p in parameters]  # no other tensor takes their memory
+        sources = [(p.data_ptr(), p._version, p.dtype) for p in parameters]
+        if self._steps != _optimizer_steps[0] or self._sources != sources:
+            self._value, self._steps, self._sources = compute(*parameters), _optimizer_steps[0], sources
+            self._held = [p.detach() for p in parameters]  # so that no other tensor takes their memory
         return self._value
 
-    def _holds_for(self, parameters: tuple[Tensor, ...]) -> bool:
-        if self._steps != _optimizer_steps[0] or len(self._sources) != len(parameters):
-            return False
-        for p, source in zip(parameters, self._sources, strict=True):
-            if (p.data_ptr(), p._version, p.dtype) != source:
-                return False
-        return True
-
-    def __reduce__(self) -> tuple[type["Derived"], tuple[()]]:
-        return Derived, ()  # a copy of a module keeps its own
+    def __reduce__(self) -> tuple[type["ParameterCache"], tuple[()]]:
+        return ParameterCache, ()  # a copy of a module keeps its own
 
 
 def _may_be_kept(parameters: tuple[Tensor, ...]) -> bool:
@@ -79,22 +71,22 @@ def _count_optimizer_step(*_: Any) -> None:
 register_optimizer_step_post_hook(_count_optimizer_step)
 
 
-def require_heads(cell: str, width: int, n_heads: int) -> None:
+def check_heads(cell: str, width: int, n_heads: int) -> None:
     """Raise ValueError unless `n_heads` divides `width`."""
     if width % n_heads:
         raise ValueError(f"{cell}: {n_heads} heads do not divide a width of {width}")
 
 
-def without_influence(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
-    """`y`, on record as depending on `parameters` with derivative zero.
+def with_zero_gradient(y: Tensor, parameters: Iterable[Tensor]) -> Tensor:
+    """`y`, with a gradient of zero instead of None for `parameters` that y does not depend on.
 
-    A memory-ablated twin has the same parameters as its original. Those that cannot matter get gradients of zero
-    rather than none at all, so that optimisers and gradient reduction treat both alike.
+    A memory-ablated twin has the same parameters as its original. With zeros, optimisers and gradient reduction treat
+    both alike.
     """
-    return _WithoutInfluence.apply(y, *parameters) if torch.is_grad_enabled() else y  # type: ignore[return-value]
+    return _WithZeroGradient.apply(y, *parameters) if torch.is_grad_enabled() else y  # type: ignore[return-value]
 
 
-class _WithoutInfluence(torch.autograd.Function):
+class _WithZeroGradient(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y, *parameters):
         ctx.save_for_backward(*parameters)
@@ -106,28 +98,28 @@ class _WithoutInfluence(torch.autograd.Function):
 
 
 def accumulator_dtype(x: Tensor) -> torch.dtype:
-    """The type a recurrence runs in: float32 for half-precision inputs, else that of the input."""
+    """The dtype of a recurrence: float32 for half-precision inputs, else that of the input."""
     return torch.promote_types(x.dtype, torch.float32)
 
 
 def full_precision(x: Tensor) -> AbstractContextManager:
-    """Without autocast, for what must not be rounded between the pass that acts and the one that learns."""
+    """Turns autocast off, where rounding would make the acting and the learning pass differ."""
     device = x.device.type
     return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
-    """a + b c for matrices `[B, N, ., .]`, without writing the product out first."""
+    """a + b c for matrices `[B, N, ., .]` in one operation."""
     return torch.baddbmm(a.flatten(0, 1), b.flatten(0, 1), c.flatten(0, 1)).unflatten(0, a.shape[:2])
 
 
 def join_states(prefixes: list[str], states: list[State]) -> State:
-    """One flat dict of several, each under its prefix."""
+    """One flat dict of several states, each under its prefix."""
     return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}
 
 
 def split_state(prefixes: list[str], state: State | None) -> list[Any]:
-    """The parts that `join_states` joined; None (every step is a first one) is None for each."""
+    """The inverse of `join_states`; None for each part if the state is None."""
     if state is None:
         return [None] * len(prefixes)
     return [{key[len(prefix) :]: leaf for key, leaf in state.items() if key.startswith(prefix)} for prefix in prefixes]

@@ -7,8 +7,8 @@
     c' = f c + i tanh(z~)        n' = f n + i         y' = sigmoid(o~) c' / (n' + 1e-6)
     output = head_norm(y')
 
-All W and R are block-diagonal: one square matrix a head. The recurrence uses y' before the norm. In S^ two Axon layers
-of full width stand in for the W: one of x^ for i~ and f~, one of x for z~ and o~.
+All W and R are block-diagonal, with one square matrix per head. The recurrence uses y' before the norm. In S^ two Axon
+layers of full width replace the W: one of x^ for i~ and f~, one of x for z~ and o~.
 """
 
 import torch
@@ -18,15 +18,15 @@ from torch.nn import functional as F
 from memexp.cortex.cells.axon import AxonLayer
 from memexp.cortex.cells.conv import CausalConv
 from memexp.cortex.cells.shared import (
-    Derived,
     HeadNorm,
+    ParameterCache,
     State,
     accumulator_dtype,
+    check_heads,
     full_precision,
     join_states,
-    require_heads,
     split_state,
-    without_influence,
+    with_zero_gradient,
 )
 from memexp.cortex.kernels.heads import head_products
 from memexp.cortex.kernels.slstm import EPS, slstm
@@ -35,12 +35,12 @@ AXON_PREFIXES = ["if_fused.", "zo_fused."]
 
 
 class SLSTM(nn.Module):
-    """sLSTM. State: `ycnm` `[B, 4, H]` (y' before the norm, c, n, m), the convolution's `conv` `[B, K, H]`, and that of
-    Axon layers if any."""
+    """sLSTM. State: `ycnm` `[B, 4, H]` (y' before the norm, c, n, m), the convolution's `conv` `[B, K, H]`, and the
+    states of Axon layers."""
 
     def __init__(self, d_hidden: int, n_heads: int = 4, conv_kernel: int = 4, axon: bool = False) -> None:
         super().__init__()
-        require_heads("sLSTM", d_hidden, n_heads)
+        check_heads("sLSTM", d_hidden, n_heads)
         self.d_hidden, self.n_heads, d = d_hidden, n_heads, d_hidden // n_heads
         self.conv1d_cell = CausalConv(d_hidden, conv_kernel)
         self.axon = axon
@@ -48,7 +48,7 @@ class SLSTM(nn.Module):
             self.if_fused, self.zo_fused = AxonLayer(d_hidden, 2 * d_hidden), AxonLayer(d_hidden, 2 * d_hidden)
         else:
             self.igate, self.fgate, self.zgate, self.ogate = (HeadMatrices(n_heads, d) for _ in range(4))
-            self.pairs = Derived(), Derived()
+            self.pairs = ParameterCache(), ParameterCache()
         self.recurrent_kernel = nn.Parameter(torch.zeros(n_heads, 4 * d, d))
         bias = torch.zeros(n_heads, 4, d)
         bias[:, 1] = torch.linspace(3.0, 6.0, d)
@@ -76,20 +76,20 @@ class SLSTM(nn.Module):
         return self.outnorm(y.view(B, T, -1).to(x.dtype)), new | conv_state | axon_states
 
     def _first_steps(self, x: Tensor) -> Tensor:
-        """The output where every step is the first of an episode: y = c = n = 0, so that i = 1 and n' = 1."""
-        idle = [self.recurrent_kernel, *self.conv1d_cell.parameters()]
+        """The output if every step is the first of an episode: y = c = n = 0, so i = 1 and n' = 1."""
+        unused = [self.recurrent_kernel, *self.conv1d_cell.parameters()]
         if self.axon:
             z, o = self.zo_fused(x, None, None)[0].unflatten(-1, (2, self.n_heads, -1)).unbind(-3)
-            idle += self.if_fused.parameters()
+            unused += self.if_fused.parameters()
         else:
             heads = x.unflatten(-1, (self.n_heads, 1, -1))  # [B, T, N, 1, d]
             z, o = (heads @ self.zgate.weight).squeeze(-2), (heads @ self.ogate.weight).squeeze(-2)
-            idle += [self.igate.weight, self.fgate.weight]
+            unused += [self.igate.weight, self.fgate.weight]
         y = torch.sigmoid(o + self.bias[:, 3]) * torch.tanh(z + self.bias[:, 2]) / (1 + EPS)
-        return self.outnorm(without_influence(y.flatten(-2), idle))
+        return self.outnorm(with_zero_gradient(y.flatten(-2), unused))
 
     def _terms(self, convolved: Tensor, x: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
-        """What the gates i, f and z, o receive from the input, `[B, T, N, 4, d]`; and new Axon states."""
+        """The input's part of the gates i, f, z, o, `[B, T, N, 4, d]`, and new Axon states."""
         if not self.axon:
             of_convolved = self.pairs[0](side_by_side, self.igate.weight, self.fgate.weight)
             of_x = self.pairs[1](side_by_side, self.zgate.weight, self.ogate.weight)
@@ -101,12 +101,12 @@ class SLSTM(nn.Module):
 
 
 def side_by_side(a: Tensor, b: Tensor) -> Tensor:
-    """Two matrices a head, `[N, d, d]` each, as one `[N, d, 2 d]`."""
+    """Two matrices per head, `[N, d, d]` each, as one `[N, d, 2 d]`."""
     return torch.cat([a, b], dim=2)
 
 
 class HeadMatrices(nn.Module):
-    """One square matrix a head, `weight` `[N, d in, d out]`; normal with variance 2 / (5 d) at first."""
+    """One square matrix per head, `weight` `[N, d in, d out]`, initially normal with variance 2 / (5 d)."""
 
     def __init__(self, n_heads: int, d: int) -> None:
         super().__init__()

@@ -6,9 +6,8 @@ A step attends to exactly the last `mem_len` steps of its episode and itself. Fo
     y_i  = W_o concat_heads(sum_j softmax_j(a_ij) v_j) + b_o
     pos(k) = [sin(k w_0), sin(k w_1), .., cos(k w_0), cos(k w_1), ..],   w_n = 10000^(-2n/H)
 
-The published cell (`published=True`) lets a step see the whole memory *and* everything before it in the same call, and
-attends to the empty slots of a fresh memory. Its output thus depends on how a sequence is cut into calls, which is
-why it serves as the reference of tests only. Both differ in which keys are visible and in nothing else.
+With `published=True` (for parity tests only) a step also attends to all earlier steps of the same call and to the
+empty slots of a fresh memory. The output then depends on how a sequence is cut into calls. Nothing else differs.
 """
 
 import math
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memexp.cortex.cells.shared import State, accumulator_dtype, full_precision, require_heads, without_influence
+from memexp.cortex.cells.shared import State, accumulator_dtype, check_heads, full_precision, with_zero_gradient
 from memexp.cortex.kernels.attention import attention_step, banded_attention
 from memexp.cortex.kernels.linear import Linear, linear_over_memory
 
@@ -25,8 +24,8 @@ from memexp.cortex.kernels.linear import Linear, linear_over_memory
 class XL(nn.Module):
     """Attention with a memory of past inputs.
 
-    State (none if `mem_len` is 0): `mem` `[B, M, H]`, the last M inputs, newest last, without gradient; `age` `[B]`
-    int64, how many of them belong to the current episode.
+    State (empty if `mem_len` is 0): `mem` `[B, M, H]`, the last M inputs, newest last, without gradient; `age` `[B]`
+    int64, the number of them that belong to the current episode.
     """
 
     codes: Tensor
@@ -35,7 +34,7 @@ class XL(nn.Module):
         super().__init__()
         if mem_len < 0:
             raise ValueError(f"mem_len={mem_len} must not be negative")
-        require_heads("Transformer-XL attention", d_hidden, n_heads)
+        check_heads("Transformer-XL attention", d_hidden, n_heads)
         self.d_hidden, self.n_heads, self.d, self.mem_len = d_hidden, n_heads, d_hidden // n_heads, mem_len
         self.published = published
         self.q_proj, self.k_proj, self.v_proj, self.o_proj = (Linear(d_hidden, d_hidden) for _ in range(4))
@@ -70,23 +69,23 @@ class XL(nn.Module):
         return y, {"mem": mem.detach().to(dtype), "age": age} if self.mem_len else {}
 
     def _memory(self, x: Tensor, state: State) -> tuple[Tensor, Tensor, torch.dtype]:
-        """Past inputs `[B, M, H]`, how many count `[B]`, and the type in which they are stored."""
+        """Past inputs `[B, M, H]`, the number of visible ones `[B]`, and the dtype in which they are stored."""
         if self.mem_len:
             return state["mem"].detach().to(x.dtype), state["age"], state["mem"].dtype
         return x[:, :0].detach(), torch.zeros(len(x), dtype=torch.int64, device=x.device), x.dtype
 
     def _only_itself(self, x: Tensor) -> Tensor:
-        """Attention without memory: the softmax over one key is 1."""
+        """Attention without memory, where the softmax over one key is 1."""
         y = self.o_proj(self.v_proj(x))
-        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
-        return without_influence(y, idle)
+        unused = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return with_zero_gradient(y, unused)
 
     def _step(self, x: Tensor, mem: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
-        """One step x `[B, H]` over mem `[B, M, H]` and x itself; also the memory after it.
+        """One step x `[B, H]` attends to mem `[B, M, H]` and to x itself; also returns the memory after it.
 
-        Keys and values are not formed: (W_k a) . q = a . (W_k' q), and sum_j p_j W_v a_j = W_v sum_j p_j a_j. The term
-        b_k . q is the same for every key and leaves the softmax as it is. In half precision that would not hold: from q
-        to the heads all is in single precision, in both passes.
+        It does not compute keys and values: (W_k a) . q = a . (W_k' q), and sum_j p_j W_v a_j = W_v sum_j p_j a_j. The
+        term b_k . q is the same for every key and does not change the softmax. Rounding to half precision would break
+        this, so everything from q to the heads is in single precision, in both passes.
         """
         q, r = self.q_proj(x), self.r_proj(self.codes.to(x.dtype))
         N, dtype = self.n_heads, accumulator_dtype(x)
@@ -95,13 +94,13 @@ class XL(nn.Module):
             w_k, w_v = (linear.weight.to(dtype).view(N, self.d, -1) for linear in (self.k_proj, self.v_proj))
             scale = 1 / math.sqrt(self.d)
             queries = ((q + self.u[:, None]) * scale @ w_k).transpose(0, 1)  # [B, N, H]
-            ahead = ((q + self.v[:, None]) * scale @ r).transpose(0, 1)  # [B, N, M+1]
-            mixed, mem = attention_step(queries, ahead, mem, x, age)
+            pos_scores = ((q + self.v[:, None]) * scale @ r).transpose(0, 1)  # [B, N, M+1]
+            mixed, mem = attention_step(queries, pos_scores, mem, x, age)
             heads = (mixed.transpose(0, 1) @ w_v.transpose(1, 2)).transpose(0, 1).flatten(1) + self.v_proj.bias
-        return without_influence(self.o_proj(heads.to(x.dtype)), [self.k_proj.bias]), mem
+        return with_zero_gradient(self.o_proj(heads.to(x.dtype)), [self.k_proj.bias]), mem
 
     def _sequence(self, x: Tensor, run: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
-        """All steps x `[B, T, H]` over run `[B, M+T, H]`, the memory and x."""
+        """All steps x `[B, T, H]` attend to run `[B, M+T, H]`, the memory and x."""
         weight = torch.cat([self.k_proj.weight, self.v_proj.weight])
         bias = torch.cat([self.k_proj.bias, self.v_proj.bias])
         with full_precision(x):
@@ -109,7 +108,7 @@ class XL(nn.Module):
         return self._attend(self.q_proj(x), kv, age, resets)
 
     def _attend(self, q: Tensor, kv: Tensor, age: Tensor, resets: Tensor | None) -> Tensor:
-        """Queries `[B, T, H]` over keys and values `[B, M+T, 2 H]`."""
+        """Queries `[B, T, H]` attend to keys and values `[B, M+T, 2 H]`."""
         T = q.shape[1]
         window = self.mem_len + T - 1 if self.published else self.mem_len
         codes = position_codes(window, self.d_hidden).to(q) if self.published else self.codes.to(q.dtype)
@@ -123,7 +122,7 @@ class XL(nn.Module):
         return self.o_proj(y.to(q.dtype))
 
     def _episodes(self, age: Tensor, resets: Tensor | None, T: int, front: int) -> tuple[Tensor, Tensor]:
-        """Episode of each step `[B, T]`, counted from 0, and of each key `[B, front+M+T]`, -1 if invisible."""
+        """The episode number of each step `[B, T]` and of each key `[B, front+M+T]`, -1 for invisible keys."""
         steps = age.new_zeros(len(age), T) if resets is None else resets.cumsum(1)
         slots = torch.arange(-front, self.mem_len, device=age.device)
         past = -((slots < self.mem_len - age[:, None]) | (slots < 0)).to(steps.dtype)
@@ -132,7 +131,7 @@ class XL(nn.Module):
     def _age_after(self, age: Tensor, resets: Tensor | None, T: int) -> Tensor:
         age = age + T
         if resets is not None:
-            since = torch.arange(T, 0, -1, device=age.device)  # steps of the episode held if it starts at step t
+            since = torch.arange(T, 0, -1, device=age.device)  # steps of the episode if it starts at step t
             age = torch.where(resets, since, age[:, None]).amin(1)
         return age.clamp(max=self.mem_len)
 

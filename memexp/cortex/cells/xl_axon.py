@@ -1,18 +1,18 @@
 """X^: Transformer-XL attention whose queries, keys and values come from Axon layers.
 
-Each of the three Axon layers runs over the inputs of an episode from its first step on. Keys and values of the memory
-are recomputed at each call, from the Axon state that was left before the oldest slot, so that it does not matter how a
-sequence is cut into calls. X^ thus attends to `mem_len` steps, whose keys and values may know what was before them.
-With `mem_len` 0 it remembers nothing at all.
+Each of the three Axon layers runs over the inputs of an episode from its first step on. Each call recomputes the keys
+and values of the memory from the Axon state before the oldest slot, so the output does not depend on how a sequence is
+cut into calls. X^ attends to `mem_len` steps, whose keys and values may depend on earlier steps. With `mem_len` 0 it
+has no memory at all.
 
-The published cell (`published=True`) starts the layers of keys and values afresh at the oldest slot of each call.
+The published cell (`published=True`) resets the layers of keys and values at the oldest slot of each call.
 """
 
 import torch
 from torch import Tensor
 
 from memexp.cortex.cells.axon import AxonLayer
-from memexp.cortex.cells.shared import State, join_states, split_state, without_influence
+from memexp.cortex.cells.shared import State, join_states, split_state, with_zero_gradient
 from memexp.cortex.cells.xl import XL
 
 PREFIXES = ["q.", "k.", "v."]
@@ -53,13 +53,13 @@ class XLAxon(XL):
 
     def _only_itself(self, x: Tensor) -> Tensor:
         y = self.o_proj(self.v_proj(x, None, None)[0])
-        idle = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
-        return without_influence(y, idle)
+        unused = [*self.q_proj.parameters(), *self.k_proj.parameters(), self.r_proj.weight, self.u, self.v]
+        return with_zero_gradient(y, unused)
 
     def _starts(self, age: Tensor, resets: Tensor | None, T: int) -> Tensor:
-        """Where in the run an Axon layer must start afresh, `[B, M+T]`."""
+        """Where in the run an Axon layer must be reset, bool `[B, M+T]`."""
         places = torch.arange(self.mem_len + T, device=age.device)
-        first = self.mem_len - age[:, None]  # of the current episode; if it is place 0, the state before it decides
+        first = self.mem_len - age[:, None]  # place of the current episode; at place 0 the carried state continues it
         starts = (places == first) & ((first > 0) | self.published)
         if resets is not None:
             starts[:, self.mem_len :] |= resets
@@ -68,9 +68,9 @@ class XLAxon(XL):
     def _project(
         self, layer: AxonLayer, run: Tensor, before: State, starts: Tensor, age: Tensor
     ) -> tuple[Tensor, State]:
-        """The layer's output over the run, and its state before the oldest slot of the next call, whose age is given.
+        """The layer's output over the run, and its state before the oldest slot of the next call.
 
-        That state is zero unless the slot continues an episode that began before it.
+        `age` is that of the next call. The state is zero unless the oldest slot continues an earlier episode.
         """
         y, end = layer(run, before, starts)
         if self.published:

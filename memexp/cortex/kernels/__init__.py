@@ -1,1 +1,1 @@
-"""Recurrences over time, fast and plain: the readable loop stands beside each fast form and is its oracle."""
+"""Recurrences over time. Each fast kernel has a readable definition beside it, which its tests compare with."""

@@ -1,4 +1,4 @@
-"""How kernels run on the CPU: compiled by Numba, rows spread over torch's threads."""
+"""Kernels on the CPU: compiled by Numba, with rows distributed over torch's threads."""
 
 import functools
 from collections.abc import Callable
@@ -13,24 +13,24 @@ from memexp.cortex.kernels.threads import openmp, spread
 from memexp.jit import entries, njit
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-"""What floating-point arithmetic may assume: sums may be reordered, but infinities stay infinities."""
+"""Numba may reorder sums, but infinities and NaNs keep their meaning."""
 
 _compiled = functools.partial(njit, _nrt=False, fastmath=_FAST, error_model="numpy")
 _entry = entries(Path(__file__).parent)(_nrt=False, error_model="numpy")
 
 inlined = functools.partial(_compiled, forceinline=True)
-"""A function that kernels use."""
+"""The decorator of functions that kernels call."""
 
-# Loops over a dozen arrays become vector instructions only if the compiler may check at run time that none overlaps
-# another; by default it gives up above 8 comparisons.
+# LLVM vectorises a loop over many arrays only if it can check at run time that they do not overlap. By default it
+# gives up above 8 comparisons.
 llvmlite.binding.set_option("memexp", "-runtime-memory-check-threshold=256")
 
 
 def kernel(function: Callable[..., None]) -> Callable[..., None]:
-    """A kernel: written as function(*arrays, first, end), where first and end bound its rows; called by `over_rows`.
+    """The decorator of kernels: function(*arrays, first, end) computes the rows first .. end - 1. Call by `over_rows`.
 
-    It must not allocate, so that no slice of an array costs reference counting. What it needs to work on is passed as
-    an array with a place for each row, of which it uses that of its first row. It may not use its maker's variables.
+    A kernel must not allocate memory, so that array slices need no reference counting. Scratch memory is an array with
+    a place per row, of which the kernel uses the place of its first row. Raises TypeError for a closure.
     """
     if function.__closure__:
         raise TypeError(f"kernel '{function.__qualname__}' uses variables of the function that it is defined in")
@@ -45,18 +45,18 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def over_rows(run: Callable[..., None], rows: int, *arguments: Tensor) -> None:
-    """Call the kernel for all rows, in as many parts as torch uses threads; little work is done at once."""
+    """Call the kernel for all rows, in as many parts as torch has threads, or in one part if there is little work."""
     arrays = [a.detach().numpy() if a.requires_grad else a.numpy() for a in arguments]
-    parts = torch.get_num_threads() if max(a.size for a in arrays) >= _WORTH_SPREADING else 1
+    parts = torch.get_num_threads() if max(a.size for a in arrays) >= MIN_PARALLEL_SIZE else 1
     run(rows, min(parts, rows), openmp(), *arrays)
 
 
-_WORTH_SPREADING = 16_384
-"""Numbers in the largest array from which on several threads take less time than waking them does."""
+MIN_PARALLEL_SIZE = 16_384
+"""Size of the largest array from which on several threads are faster than one."""
 
 
 def _launch(rows, parts, parallel, *arrays):
-    """What `kernel` makes an entry of, for each kernel `_run`."""
+    """The template of every kernel's entry point; `kernel` replaces `_run`."""
     if parts > 1 and parallel:
         _spread(_run, arrays, rows, parts, parallel)  # type: ignore[name-defined]  # noqa: F821
     else:
@@ -64,7 +64,7 @@ def _launch(rows, parts, parallel, *arrays):
 
 
 def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
-    """`[B, T]` of like's type, 0 at a reset, else 1."""
+    """`[B, T]` with the dtype of `like`: 0 at a reset, else 1."""
     if resets is None:
         return like.new_ones(len(like), T)
     return (~resets).to(like.dtype)
@@ -72,13 +72,13 @@ def keep_mask(resets: Tensor | None, like: Tensor, T: int) -> Tensor:
 
 @functools.cache
 def constants(dtype: torch.dtype, *values: float) -> Tensor:
-    """Numbers of this type for a kernel, which takes arrays alone."""
+    """Numbers as a tensor, because kernels take only arrays."""
     return torch.tensor(values, dtype=dtype)
 
 
 @inlined
 def quarters(x):
-    """What the four gates have of x, one after the other."""
+    """x in four equal parts, one per gate."""
     n = len(x) // 4
     return x[:n], x[n : 2 * n], x[2 * n : 3 * n], x[3 * n :]
 
@@ -98,7 +98,7 @@ def clear(a):
 
 @inlined
 def copy_if(keep, a, b):
-    """b = a, or 0 where keep is 0 because an episode starts, whatever a is."""
+    """b = a, or 0 if keep is 0 (an episode starts), even where a is NaN."""
     zero = a.dtype.type(0.0)
     for j in range(len(a)):
         b[j] = a[j] if keep != zero else zero
@@ -114,7 +114,7 @@ def dot(a, b):
 
 @inlined
 def add_product(x, matrix, y):
-    """y `[n]` += x `[m]` matrix `[m, n]`, eight rows of the matrix at a time so that y is read and written less."""
+    """y `[n]` += x `[m]` matrix `[m, n]`, eight rows at a time to read and write y less often."""
     m, n = matrix.shape
     whole = m - m % 8
     for i in range(0, whole, 8):
@@ -131,7 +131,7 @@ def add_product(x, matrix, y):
 
 @inlined
 def add_transposed_product(x, matrix, y):
-    """y `[m]` += matrix `[m, n]` x `[n]`, four sums at a time so that x is read less."""
+    """y `[m]` += matrix `[m, n]` x `[n]`, four sums at a time to read x less often."""
     m, n = matrix.shape
     zero = matrix.dtype.type(0.0)
     whole = m - m % 4

@@ -1,4 +1,4 @@
-"""What several Triton kernels use."""
+"""Functions that several Triton kernels use."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def contiguous(*tensors: Tensor | None) -> list[Any]:
 
 @triton.jit
 def keep(resets, at, mask=None):
-    """What the state before a step is multiplied by: 0 at a reset, else 1; `resets` may be None."""
+    """The factor of the state before a step: 0 at a reset, else 1. `resets` may be None."""
     if resets is None:
         return 1.0
     else:  # noqa: RET505, without it Triton compiles both branches

@@ -1,13 +1,14 @@
 """`linear`: x W^T + b, by the library that is fastest on this processor.
 
-PyTorch's matrix products in single precision are MKL's, which on AMD processors leaves the 512-bit instructions
-unused; oneDNN, which PyTorch also brings, uses them (2.0-2.4 times as fast forward and for the gradient of x, 1.2-1.7
-times for that of W: benchmarks/kernels.py). Elsewhere, in other precisions and under torch.compile this is
+For float32 PyTorch uses MKL, which does not use the 512-bit instructions of AMD processors. There we call oneDNN, which
+PyTorch also contains: 2.0-2.4 times as fast forward and for the gradient of x, 1.2-1.7 times for the gradient of W
+(benchmarks/kernels.py). On other processors, in other precisions and under torch.compile this is
 `torch.nn.functional.linear`.
 """
 
 import functools
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,45 +25,35 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _Linear.apply(x, weight, bias)  # type: ignore[return-value]
 
 
-def silu_linear(x: Tensor, layer: "Linear") -> Tensor:
-    """silu(layer(x)); without gradients oneDNN applies silu to each sum before it writes it."""
-    return _activated(x, layer, "swish") if _acts(x) else F.silu(layer(x))
-
-
-def gelu_linear(x: Tensor, layer: "Linear") -> Tensor:
-    """gelu(layer(x)), in the same way."""
-    return _activated(x, layer, "gelu") if _acts(x) else F.gelu(layer(x))
-
-
-def _acts(x: Tensor) -> bool:
-    return not torch.is_grad_enabled() and by_onednn(x)
-
-
-def _activated(x: Tensor, layer: "Linear", then: str) -> Tensor:
+def activated_linear(x: Tensor, layer: "Linear", activation: Literal["silu", "gelu"]) -> Tensor:
+    """activation(layer(x)). Without gradients oneDNN applies the activation to each sum before it writes it."""
+    if torch.is_grad_enabled() or not by_onednn(x):
+        return getattr(F, activation)(layer(x))
+    then = "swish" if activation == "silu" else "gelu"
     return _onednn(x.reshape(-1, x.shape[-1]), layer.weight, layer.bias, then).view(*x.shape[:-1], -1)
 
 
 class Linear(nn.Linear):
-    """torch.nn.Linear that computes by `linear`."""
+    """torch.nn.Linear, computed by our `linear`."""
 
     def forward(self, input: Tensor) -> Tensor:
         return linear(input, self.weight, self.bias)
 
 
 def linear_over_memory(run: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`linear` of run `[B, M+T, K]`, whose last T steps are x. Gradients of inputs flow into x alone."""
+    """`linear` of run `[B, M+T, K]`, whose last T steps are x. Of the inputs only x receives gradients."""
     if not by_onednn(x):
         return F.linear(torch.cat([run[:, : run.shape[1] - x.shape[1]].detach(), x], dim=1), weight, bias)
     return _LinearOverMemory.apply(run.detach(), x, weight, bias)  # type: ignore[return-value]
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """What `linear` computes, for matrices x `[n, K]` and without gradients."""
+    """`linear` without gradients, for a matrix x `[n, K]`."""
     return _onednn(x, weight, bias) if by_onednn(x) else F.linear(x, weight, bias)
 
 
 def by_onednn(x: Tensor) -> bool:
-    """Whether oneDNN multiplies tensors like this one."""
+    """Whether oneDNN computes products with tensors like this one."""
     return (
         x.dtype == torch.float32
         and x.numel() > 0
@@ -85,18 +76,19 @@ def onednn_is_faster() -> bool:
 
 
 def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-    """The operator that torch.compile itself uses for linear layers on CPUs; `then` is a function of each sum. It takes
-    transposed matrices as they are, but slices of columns as weights send it to its slow reference implementation."""
+    """The operator that torch.compile uses for linear layers on CPUs; `then` is an activation.
+
+    Transposed weights need no copy, but slices of columns do: they would select a slow reference implementation."""
     if min(weight.stride()) != 1 or max(weight.stride()) not in weight.shape:
         weight = weight.contiguous()
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none" if then == "gelu" else "")
 
 
 def gradient_of_weight(grad: Tensor, x: Tensor) -> Tensor:
-    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; oneDNN would have one of them copied and transposed first."""
+    """grad^T x `[M, K]` of grad `[n, M]` and x `[n, K]`; oneDNN would first copy and transpose one of them."""
     if not by_onednn(x):
         return grad.t() @ x
-    from memexp.cortex.kernels.matmul import transposed_product  # brings a compiler
+    from memexp.cortex.kernels.matmul import transposed_product  # Numba is slow to import
 
     return transposed_product(grad, x)
 

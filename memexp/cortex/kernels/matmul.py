@@ -1,7 +1,7 @@
-"""Matrix products of our own: `multiply_add` within kernels, and `transposed_product`, at the processor's full rate.
+"""Our own matrix products: `multiply_add` for use in kernels, and `transposed_product`.
 
-Loops over sums that the compiler turns into vector instructions by itself read and write each sum again for every few
-products. Here a tile of sums stays in registers, which takes telling the compiler about vectors.
+A plain loop that the compiler vectorises reads and writes each sum again for every few products. Here a tile of sums
+stays in vector registers, which needs explicit vector code.
 """
 
 # The compiler calls an intrinsic with a context first, which pyright cannot know.
@@ -16,14 +16,14 @@ from torch import Tensor
 from memexp.cortex.kernels.cpu import inlined, kernel, over_rows
 
 ROWS = 8
-"""Of a tile."""
+"""Rows of a tile."""
 _VECTORS, _VECTOR_BYTES = 2, 64
 _TILE_BYTES = _VECTORS * _VECTOR_BYTES
 
 
 @inlined
 def multiply_add(a, b, c):
-    """c `[m, n]` += a `[m, k]` b `[k, n]`; the rows of b and c are contiguous, a may be the transposed of an array."""
+    """c `[m, n]` += a `[m, k]` b `[k, n]`. The rows of b and c must be contiguous; a may be transposed."""
     m, n = c.shape
     width = _TILE_BYTES // c.itemsize
     rows, columns = m - m % ROWS, n - n % width
@@ -79,11 +79,11 @@ def _tile(typing, a, b, c):
 
 
 _TERMS_AT_ONCE = 64
-"""Rows whose part of a tile fits in the first cache beside the sums."""
+"""Rows whose part of a tile fits in the L1 cache beside the sums."""
 
 
 def transposed_product(a: Tensor, b: Tensor) -> Tensor:
-    """a^T b `[m, k]` of a `[n, m]` and b `[n, k]`, neither of which is copied."""
+    """a^T b `[m, k]` of a `[n, m]` and b `[n, k]`, without copies."""
     y = b.new_zeros(a.shape[1], b.shape[1])
     over_rows(_transposed_product, -(-a.shape[1] // ROWS), a.contiguous(), b.contiguous(), y)
     return y

@@ -1,7 +1,11 @@
-"""What several kernels use."""
+"""How a kernel is chosen for a device, and how it becomes an operator of PyTorch.
 
-import functools
-from collections.abc import Sequence
+Each kernel is a folder: the definition (`plain.py`, a loop over steps, or a function `*_plain`), and `cpu.py` (Numba),
+`gpu.py` (Triton) or `torch_backend.py` (PyTorch, for any device). These are imported on first use, because Numba and
+Triton are slow to import.
+"""
+
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -14,59 +18,81 @@ HAS_TRITON = find_spec("triton") is not None
 
 
 def has_kernel(x: Tensor, on_gpu: bool = True) -> bool:
-    """Whether x's device has a kernel: CPUs do, GPUs if there is one for them and Triton. Elsewhere plain loops run."""
+    """Whether a recurrence has a kernel for x's device: on a CPU always, on a GPU if `on_gpu` and Triton is installed.
+
+    Other devices run the plain loop.
+    """
     return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and HAS_TRITON)
 
 
-def by_numba(x: Tensor) -> bool:
-    """Whether what has no operator of its own runs in Numba: on a CPU, in single or double precision, outside of
-    autocast and torch.compile."""
+def runs_in_numba(x: Tensor) -> bool:
+    """Whether Numba computes what has no operator: float32 or float64 on a CPU, without autocast or torch.compile."""
     suits = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
     return suits and not torch.compiler.is_compiling() and not torch.is_autocast_enabled("cpu")
 
 
-def by_device(operator: Any, package: str, function: str, devices: Sequence[str] = ("cpu", "gpu")) -> None:
-    """Let `<package>.cpu.<function>` compute the operator on the CPU and `<package>.gpu.<function>` on CUDA devices.
+def backend(x: Tensor, package: str) -> ModuleType:
+    """The module for data like x: `<package>.cpu` (Numba) for float32 and float64 on a CPU, else `.torch_backend`."""
+    numba = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
+    return import_module(f"{package}.{'cpu' if numba else 'torch_backend'}")
 
-    The modules are imported when they are first needed: each brings a compiler.
+
+def operator(package: str, function: str, fake: Callable[..., Any], elsewhere: str = "gpu") -> Any:
+    """The operator `memexp::<kernel>` (function "forward") or `memexp::<kernel>_<function>`.
+
+    `<package>.cpu.<function>` computes it on the CPU, `<package>.<elsewhere>.<function>` on other devices. `fake` has
+    the same signature and returns empty results of the right shapes, for torch.compile.
     """
-    operator.on_cpu = functools.partial(_call, f"{package}.cpu", function)
-    for module in devices:
-        compute = functools.partial(_call, f"{package}.{module}", function)
-        operator.register_kernel({"cpu": "cpu", "gpu": "cuda"}[module])(compute)
 
+    def compute(*arguments: Any) -> Any:
+        module = "cpu" if arguments[0].device.type == "cpu" else elsewhere
+        return getattr(import_module(f"{package}.{module}"), function)(*arguments)
 
-def _call(module: str, function: str, *arguments: Any) -> Any:
-    return getattr(import_module(module), function)(*arguments)
+    name = package.rpartition(".")[2] + ("" if function == "forward" else f"_{function}")
+    schema = torch.library.infer_schema(fake, mutates_args=())
+    defined: Any = torch.library.custom_op(f"memexp::{name}", compute, mutates_args=(), schema=schema)
+    defined.register_fake(fake)
+    defined.compute = compute
+    return defined
 
 
 def call(operator: Any, *arguments: Any) -> Any:
-    """operator(*arguments); on a CPU that only acts without PyTorch's dispatcher, which costs a small kernel's time."""
+    """operator(*arguments). On a CPU without gradients this skips PyTorch's dispatcher, which is slow for one step."""
     x = arguments[0]
     if torch.is_grad_enabled() or x.device.type != "cpu" or type(x) is not Tensor or torch.compiler.is_compiling():
         return operator(*arguments)
-    return operator.on_cpu(*arguments)
+    return operator.compute(*arguments)
 
 
-def passes_for(x: Tensor, package: str) -> ModuleType:
-    """A kernel's passes over data like x: its module `<package>.cpu` in Numba, or `<package>.anywhere` in PyTorch."""
-    numba = x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
-    return import_module(f"{package}.{'cpu' if numba else 'anywhere'}")
+def gated_recurrence(package: str, num_saved: int) -> Any:
+    """The operator (gate_inputs, recurrent, state, resets, saving) -> (y, state after, saved), with its gradients.
 
+    With the state `[B, parts, ..., d]`, y is `[B, T, ..., d]`. The backward pass needs `saved`
+    `[B, T, ..., num_saved, d]`, which has no steps unless `saving`.
+    """
 
-def differentiate(operator: Any, backward: Any) -> None:
-    """Autograd of (terms, recurrent, state, resets, saving) -> (y, state after, saved) by the operator `backward`."""
+    def forward(
+        gate_inputs: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        (B, T), (*outer, d) = gate_inputs.shape[:2], state.shape[2:]
+        saved = gate_inputs.new_empty(B, T if saving else 0, *outer, num_saved, d)
+        return gate_inputs.new_empty(B, T, *outer, d), torch.empty_like(state), saved
+
+    def backward(
+        dy: Tensor, d_after: Tensor, gate_inputs: Tensor, recurrent: Tensor, state: Tensor, y: Tensor, saved: Tensor,
+        resets: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+        return torch.empty_like(gate_inputs), torch.empty_like(recurrent), torch.empty_like(state)
+
+    run, differentiate = operator(package, "forward", forward), operator(package, "backward", backward)
 
     def save(ctx: Any, inputs: Any, output: Any) -> None:
-        terms, recurrent, state, resets, _ = inputs
+        gate_inputs, recurrent, state, resets, _ = inputs
         y, _, saved = output
-        ctx.save_for_backward(terms, recurrent, state, y, saved, resets)
+        ctx.save_for_backward(gate_inputs, recurrent, state, y, saved, resets)
 
-    def back(ctx: Any, dy: Tensor, d_after: Tensor, d_saved: Tensor) -> Any:
-        return *backward(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
+    def gradients(ctx: Any, dy: Tensor, d_after: Tensor, d_saved: Tensor) -> Any:
+        return *differentiate(dy.contiguous(), d_after.contiguous(), *ctx.saved_tensors), None, None
 
-    @backward.register_fake
-    def _(dy, d_after, terms, recurrent, state, y, saved, resets):
-        return torch.empty_like(terms), torch.empty_like(recurrent), torch.empty_like(state)
-
-    operator.register_autograd(back, setup_context=save)
+    run.register_autograd(gradients, setup_context=save)
+    return run

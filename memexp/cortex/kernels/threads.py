@@ -1,7 +1,7 @@
-"""`spread`: a loop's parts on the threads of torch's OpenMP runtime, from within compiled code.
+"""`spread`: runs the parts of a loop on the threads of torch's OpenMP runtime, from compiled code.
 
-After each operation of torch these threads spin for a while, waiting for the next: threads of our own would have to
-share the cores with them (sLSTM, T=64 on 2 cores: 2.5 ms with a pool of threads, 0.9 ms so).
+These threads spin for a while after each torch operation. A thread pool of our own would compete with them for the
+cores (sLSTM, T = 64 on 2 cores: 2.5 ms with our own pool, 0.9 ms with torch's threads).
 """
 
 import ctypes
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 @functools.cache
 def openmp() -> int:
-    """The address of GOMP_parallel(function, its argument, number of threads, flags) in that runtime; 0 without one."""
+    """The address of GOMP_parallel(function, argument, number of threads, flags) in torch's OpenMP, or 0."""
     parallel = getattr(ctypes.CDLL(None), "GOMP_parallel", None) if torch.backends.openmp.is_available() else None
     return 0 if parallel is None else ctypes.cast(parallel, ctypes.c_void_p).value or 0
 
@@ -25,7 +25,7 @@ def openmp() -> int:
 def spread(typing, run, arrays, rows, parts, parallel):
     """run(*arrays, first, end) for each of several parts of the rows, by the threads of `parallel`, from `openmp`.
 
-    Written in the compiler's terms, so that threads meet neither Python nor its lock: 5 us a call instead of 30.
+    It is LLVM code, so that the threads need neither Python nor the GIL: 5 us per call instead of 30.
     """
     kinds = (*arrays.types, types.intp, types.intp)
 

@@ -1,7 +1,7 @@
-"""exp and log(1 + x) that the compiler turns into vector instructions; single precision, after the Cephes library.
+"""exp, log(1 + x) and sigmoid that the compiler can vectorise, in single precision (after the Cephes library).
 
-Numba's own call the C library once a value. Errors here are below 4e-7 of the result (tests/cortex/test_kernels.py).
-In double precision, which is for tests, they are the C library's.
+Numba's own functions call the C library once per value. Relative errors here are below 4e-7
+(tests/cortex/test_kernels.py). In double precision, which only tests use, these are the C library's functions.
 """
 
 # Numba's types convert numbers when they are called, which pyright cannot know.
@@ -18,7 +18,7 @@ from memexp.cortex.kernels.cpu import inlined
 
 @intrinsic
 def _as_float(typing, bits):
-    """The float32 whose bits are those of an int32."""
+    """The float32 with the bits of an int32."""
 
     def generate(context, builder, signature, arguments):
         return builder.bitcast(arguments[0], ir.FloatType())

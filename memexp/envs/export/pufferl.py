@@ -1,7 +1,7 @@
-"""PufferLib's own trainer, also beside a CPU build of torch.
+"""PufferLib's own trainer, also for a CPU build of torch.
 
-PufferLib's wheel carries its advantage kernel in an extension that loads only beside a CUDA build of torch of the
-version it was compiled for. Where it does not load, `load` gives the trainer the same formula in torch.
+PufferLib's wheel has its advantage kernel in an extension, which loads only with the CUDA build of torch that it was
+compiled for. If it does not load, `load` gives the trainer the same formula in torch.
 """
 
 import signal
@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 def load() -> ModuleType:
-    """The module `pufferlib.pufferl`. Its import turns RuntimeWarnings into errors and takes Ctrl-C over: undone."""
+    """The module `pufferlib.pufferl`. Its import changes warning filters and Ctrl-C; this function restores both."""
     try:
         from pufferlib import _C  # type: ignore[attr-defined]  # noqa: F401
     except ImportError:
@@ -29,7 +29,7 @@ def load() -> ModuleType:
 
 
 def _define_kernel() -> None:
-    """The operator of the extension, and an empty module in the extension's place."""
+    """Define the operator of the extension, and an empty module in place of the extension."""
     if "pufferlib._C" in sys.modules:
         return
     torch.library.define(
@@ -45,11 +45,11 @@ def _advantage(
     values: Tensor, rewards: Tensor, dones: Tensor, importance: Tensor, advantages: Tensor,
     gamma: float, lambda_: float, rho_clip: float, c_clip: float,
 ) -> None:  # fmt: skip
-    """pufferlib/extensions/pufferlib.cpp, puff_advantage_row, for all rows `[segments, horizon]` at once."""
+    """puff_advantage_row of pufferlib/extensions/pufferlib.cpp for all rows `[segments, horizon]` at once."""
     rho, c = importance.clamp(max=rho_clip), importance.clamp(max=c_clip)
-    going_on = 1 - dones
+    not_done = 1 - dones
     running = torch.zeros_like(values[:, 0])
     for t in reversed(range(values.shape[1] - 1)):
-        target = rewards[:, t + 1] + gamma * values[:, t + 1] * going_on[:, t + 1]
-        running = rho[:, t] * (target - values[:, t]) + gamma * lambda_ * c[:, t] * running * going_on[:, t + 1]
+        target = rewards[:, t + 1] + gamma * values[:, t + 1] * not_done[:, t + 1]
+        running = rho[:, t] * (target - values[:, t]) + gamma * lambda_ * c[:, t] * running * not_done[:, t + 1]
         advantages[:, t] = running

@@ -1,4 +1,4 @@
-"""What an agent can do: wait, move (or use what stands in the way), change its vibe; and what that costs."""
+"""Actions: noop, move (or use the object in the way), change vibe; and their costs."""
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled, inlined
@@ -9,7 +9,7 @@ from memexp.envs.grid.stations import share, use_chest, use_station
 
 @inlined
 def act(s, w, agent, action):
-    """Carry out one agent's action, valid or not, with its statistics."""
+    """Execute one agent's action, valid or not, and update the statistics."""
     s.agents[w, agent, col.SUCCESS] = 0
     s.agents[w, agent, col.LAST_ACTION] = 0
     if action < 0 or action >= s.world[w, col.NUM_ACTIONS]:
@@ -27,7 +27,7 @@ def act(s, w, agent, action):
         success = move_or_use(s, w, agent, action)
     elif success and kind == col.CHANGE_VIBE:
         s.agents[w, agent, col.VIBE] = action - col.FIRST_VIBE_ACTION
-    watch_motion(s, w, agent)
+    count_still(s, w, agent)
     if success:
         s.agents[w, agent, col.SUCCESS] = 1
         s.agents[w, agent, col.LAST_ACTION] = action
@@ -40,9 +40,9 @@ def act(s, w, agent, action):
 
 @inlined
 def move_or_use(s, w, agent, action):
-    """Step into the neighbouring cell, or use what stands there; returns whether it worked."""
+    """Move to the neighbouring cell, or use the object there. Returns whether it succeeded."""
     cell = s.agents[w, agent, col.CELL]
-    row = s.window[4, 0]  # the cell to the south lies one row further
+    row = s.window[4, 0]  # the offset of the cell to the south is one row
     if action == 1:
         target = cell - row
     elif action == 2:
@@ -72,7 +72,7 @@ def move_or_use(s, w, agent, action):
 
 @inlined
 def can_pay(s, w, agent, kind):
-    """Whether an agent has what an action of this kind requires."""
+    """Whether an agent has the resources that this kind of action requires."""
     for i in range(s.world[w, col.COSTS], s.world[w, col.COSTS_END]):
         if s.rows[w, i, col.KEY] == kind:
             resource = s.rows[w, i, col.RESOURCE]
@@ -83,15 +83,15 @@ def can_pay(s, w, agent, kind):
 
 @inlined
 def pay(s, w, agent, kind):
-    """Take from an agent what a successful action of this kind consumes."""
+    """Take the resources that a successful action of this kind consumes."""
     for i in range(s.world[w, col.COSTS], s.world[w, col.COSTS_END]):
         if s.rows[w, i, col.KEY] == kind:
             update(s, w, agent, s.rows[w, i, col.RESOURCE], -s.rows[w, i, col.SECOND])
 
 
 @inlined
-def watch_motion(s, w, agent):
-    """Count the valid actions in a row after which the agent still stood in the same cell."""
+def count_still(s, w, agent):
+    """Count the valid actions in a row that left the agent in the same cell."""
     cell = s.agents[w, agent, col.CELL]
     if cell == s.agents[w, agent, col.STOOD]:
         still = s.agents[w, agent, col.STILL] + 1
@@ -104,7 +104,7 @@ def watch_motion(s, w, agent):
 
 @compiled
 def count_invalid(s, w, agent, action):
-    """Count an invalid action twice: the original makes two passes over the agents, one a priority of actions."""
+    """Count an invalid action twice, as MettaGrid does: it passes over the agents once for each action priority."""
     s.agent_stats[w, agent, col.INVALID] += 2
     for i in range(col.NUM_INVALID_SEEN):
         if s.invalid_seen[w, agent, i, 1] == 0 or s.invalid_seen[w, agent, i, 0] == action:
@@ -115,7 +115,7 @@ def count_invalid(s, w, agent, action):
 
 @compiled
 def regenerate(s, w, agent):
-    """Give an agent the amounts of its vibe, or of vibe 0 if its vibe has none."""
+    """Give an agent the amounts for its vibe, or for vibe 0 if its vibe has none."""
     begin, end = s.world[w, col.REGEN], s.world[w, col.REGEN_END]
     vibe = 0
     for i in range(begin, end):

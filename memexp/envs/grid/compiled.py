@@ -1,4 +1,4 @@
-"""How the rules of the game are compiled by Numba."""
+"""Decorators that compile the rules with Numba."""
 
 import os
 from collections.abc import Callable
@@ -11,30 +11,32 @@ from memexp.jit import config, entries, njit
 Function = Callable[..., Any]
 
 entry = entries(Path(__file__).parent)
-"""A function that Python calls; `@entry(parallel=True)` spreads prange over cores."""
+"""For a function that Python calls. `@entry(parallel=True)` spreads prange over cores."""
+scripted_entry = entries(Path(__file__).parents[1])
+"""The same for scripted policies, which use functions from all of envs/."""
 
 
 def compiled(function: Function) -> Function:
-    """A rule: compiled into the entry points that use it. It must not allocate: there is no reference counting."""
+    """For a rule, which is compiled into the entry points that call it. It must not allocate: no reference counts."""
     return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def inlined(function: Function) -> Function:
-    """A rule on the hot path. A call hands over every array's address and shape, a hundred words; this avoids it."""
+    """For a rule on the hot path: avoids passing address and shape of every array, about a hundred words, in a call."""
     return njit(_nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
 
 
 def num_cores() -> int:
-    """How many cores parallel entries use: NUMBA_NUM_THREADS, by default all."""
+    """Number of cores that parallel entries use: NUMBA_NUM_THREADS, by default all."""
     return config.NUMBA_NUM_THREADS
 
 
 @cache
 def choose_threads() -> None:
-    """Make parallel entries use Numba's own threads, unless NUMBA_THREADING_LAYER says otherwise.
+    """Make parallel entries use Numba's own threads, unless NUMBA_THREADING_LAYER is set.
 
-    OpenMP's spin while they wait for each other: on cores shared with others that was measured to cost 16 ms a call.
-    Numba's own must not be entered from two Python threads at once.
+    OpenMP's threads spin while they wait. On shared cores this cost 16 ms per call. Two Python threads must not enter
+    Numba's own threads at once.
     """
     if "NUMBA_THREADING_LAYER" not in os.environ:
         config.THREADING_LAYER = "workqueue"

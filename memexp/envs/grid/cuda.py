@@ -1,22 +1,21 @@
-"""The rules inside CUDA kernels: one step of every world, and the change to the next episode where one has ended.
+"""The rules as CUDA kernels: one step of every world (environment), and the start of the next episode.
 
-    act      one thread a world          agents act one after another, as the rules say
-    look     one thread an agent         milestones and observations: every agent writes its own alone
-    settle   one thread a world          counts tokens in the agents' order, pays rewards, ends episodes
-    renew    one block a world           where an episode has ended: keeps what it leaves behind, copies the next one in
-    deliver  one block a prepared world  copies worlds that were uploaded in bulk to where `renew` looks for them
+    act      one thread per world           agents act one after another
+    look     one thread per agent           milestones and observations
+    settle   one thread per world           counts tokens in the order of agents, computes rewards, ends episodes
+    renew    one block per world            if the episode has ended: keeps its final state, copies the next one in
+    deliver  one block per prepared world   copies uploaded worlds to the places where `renew` looks for them
 
-Why so. In a world of many agents acting is a chain of dependent reads, and agents do different things: lanes of one
-warp that act for different worlds would wait for each other at every branch. There each acting thread is a block, so
-a warp, of its own: a device has room for thousands of them, and idle lanes cost nothing while memory is waited for. In
-worlds of one agent the chain is short and the worlds are many: there 32 of them share a warp. Looking is nine tenths of
-the work and independent by agent. Neighbouring threads look for agents of one world, whose tables and map they share in
-the cache. What a thread writes is an observation of 600 bytes, byte by byte: not coalesced, but caught by the cache,
-since each line is filled by one thread within microseconds. Copies run over 32-bit words side by side: coalesced.
+Acting is a chain of dependent reads with many branches. With many agents per world, each acting thread is a block, so
+a warp, of its own: threads of one warp would wait for each other at every branch. With one agent per world the chain is
+short and worlds are many, so 32 of them share a warp. Looking is nine tenths of the work and independent by agent;
+neighbouring threads look for agents of one world and share its tables and map in the cache. A thread writes its 600
+bytes of observation one by one. These writes are not coalesced, but the cache collects them. Copies use 32-bit words
+side by side and are coalesced.
 
-All rules are the CPU's, and floating-point sums keep its order: the results are the same bits. Launches depend on
-shapes alone, so that a CUDA graph can hold them. Everything is passed in named tuples, which CUDA's simulator
-(NUMBA_ENABLE_CUDASIM=1 with NUMBA_DISABLE_JIT=1) hands on as they are.
+The rules and the order of floating-point sums are those of the CPU, so the results are the same bits. Launches depend
+on shapes alone, so a CUDA graph can replay them. Arguments are named tuples, which CUDA's simulator
+(NUMBA_ENABLE_CUDASIM=1 with NUMBA_DISABLE_JIT=1) supports.
 """
 
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from memexp.envs.grid.rng import draw
 from memexp.envs.grid.step import RANDOM, RECORDED, act_in_turn, settle, shuffle
 from memexp.jit import cache_directory
 
-try:  # what numba-cuda reads, as opposed to the target that is built into Numba
+try:  # the config of numba-cuda, not that of the CUDA target inside Numba
     from numba.cuda.core import config  # type: ignore[import-not-found]
 except ImportError:
     from numba.core import config  # type: ignore[attr-defined]
@@ -46,82 +45,65 @@ COPYING = 4 if SIMULATED else 128
 LOOKING = 4 if SIMULATED else 64
 """Agents in one block of `look`."""
 RECORD_HEAD = 2
-"""Words of a record before its arrays: number of the world, number of its episode."""
+"""Words of a record before its arrays: index of the world, number of its episode."""
 NUM_ENDED, NUM_STARVED = 0, 1
-"""Counters: episodes that ended; and worlds that found no next one, which must not happen."""
+"""Counters: ended episodes, and worlds that found no next episode (which must not happen)."""
 
 KERNELS: dict[str, Any] = {}
 """Name -> kernel, `kernel[grid, block, stream](...)`."""
 
 
 class Memory(NamedTuple):
-    """One piece of device memory, seen as numbers of 32 and of 16 bits."""
+    """One block of device memory, as numbers of 32 and of 16 bits."""
 
-    words: Any
-    """int32 [bytes / 4]."""
-    halves: Any
-    """int16 [bytes / 2]."""
+    words: Any  # int32 [bytes / 4]
+    halves: Any  # int16 [bytes / 2]
 
 
 class Plan(NamedTuple):
-    """What to copy between two pieces of memory: rows (begin, length of a row) there, the same here, numbers a row."""
+    """What to copy between two blocks. A field: (begin, row length) of target and source, numbers per row."""
 
-    words: Any
-    """int64 [fields, 5]."""
-    halves: Any
-    """int64 [fields, 5]."""
+    words: Any  # int64 [fields, 5]
+    halves: Any  # int64 [fields, 5]
 
 
 class Turn(NamedTuple):
     """What a step needs besides the worlds."""
 
-    actions: Any
-    """int64 [W, A]."""
-    steps: Any
-    """int64 [W]: how many steps to carry each world on."""
-    seen: Any
-    """int32 [W, A]: tokens of each agent's observation, those that found no room included."""
-    ends: Any
-    """bool [W, A]: the agent's episode has ended."""
+    actions: Any  # int64 [W, A]
+    steps: Any  # int64 [W]: number of steps of each world
+    seen: Any  # int32 [W, A]: tokens of each agent's observation, including those that did not fit
+    dones: Any  # bool [W, A]: the agent's episode has ended
 
 
 class Change(NamedTuple):
-    """What changes a world that has ended to its next episode."""
+    """What starts the next episode of a world."""
 
     live: Memory
-    pool: Memory
-    """The next episode of every world, as it stands after its start."""
-    log: Memory
-    """Records of `record` words: what ended episodes leave behind."""
+    pool: Memory  # the next episode of every world, as it is after its start
+    log: Memory  # records of `record` words with the final state of ended episodes
     record: int
-    to_last: Plan
-    """Copies observations to where the last ones are kept, within `live`."""
+    to_last: Plan  # within `live`: observations to final_obs
     to_log: Plan
     to_live: Plan
-    episode: Any
-    """int64 [W]: number of the episode that a world plays."""
-    ready: Any
-    """int64 [W]: number of the episode that lies in the pool."""
-    counters: Any
-    """int32 [2]: see NUM_ENDED, NUM_STARVED."""
+    episode: Any  # int64 [W]: number of the running episode
+    ready: Any  # int64 [W]: number of the episode in the pool
+    counters: Any  # int32 [2]: see NUM_ENDED, NUM_STARVED
 
 
 class Delivery(NamedTuple):
     """Worlds that were uploaded together."""
 
-    lot: Memory
+    batch: Memory
     to: Memory
     plan: Plan
-    worlds: Any
-    """int64 [L]: the world that each of them is for, -1: none."""
-    episodes: Any
-    """int64 [L]."""
-    ready: Any
-    """int64 [W], as in Change."""
+    worlds: Any  # int64 [L]: the world that each of them is for, -1: none
+    episodes: Any  # int64 [L]
+    ready: Any  # int64 [W], as in Change
 
 
 def kernel(function: Callable[..., None]) -> Any:
-    """A CUDA kernel, compiled on its first launch and kept on disk under the hash of all rules."""
+    """A CUDA kernel. It is compiled on its first launch and cached on disk under the hash of all rules."""
     before = config.CACHE_DIR  # type: ignore[attr-defined]
     config.CACHE_DIR = cache_directory(Path(__file__).parent)  # type: ignore[attr-defined]
     try:
@@ -133,11 +115,11 @@ def kernel(function: Callable[..., None]) -> Any:
 
 @kernel
 def act(s, turn, mode):
-    """Carry every world w turn.steps[w] steps on; the last one is left to be looked at and settled. See step_worlds."""
+    """Make turn.steps[w] steps in every world w, but leave looking and settling of the last one. See step_worlds."""
     w = cuda.grid(1)
     if w < s.world.shape[0]:
         for step in range(turn.steps[w]):
-            if step > 0:  # nobody looks at the steps between
+            if step > 0:  # the steps before are not observed
                 for agent in range(s.agents.shape[1]):
                     note_milestones(s, w, agent)
                 settle(s, w)
@@ -151,7 +133,7 @@ def act(s, turn, mode):
 
 @kernel
 def look_around(s, turn):
-    """Milestones and observations of all agents of the worlds that were carried on."""
+    """Milestones and observations of all agents of the worlds that made a step."""
     n, num_agents = cuda.grid(1), s.agents.shape[1]
     w, agent = n // num_agents, n % num_agents
     if w < s.world.shape[0] and turn.steps[w] > 0:
@@ -161,7 +143,7 @@ def look_around(s, turn):
 
 @kernel
 def settle_all(s, turn):
-    """Count tokens, pay rewards and say whose episodes have ended."""
+    """Count tokens, compute rewards and dones."""
     w = cuda.grid(1)
     if w < s.world.shape[0]:
         if turn.steps[w] > 0:
@@ -169,12 +151,12 @@ def settle_all(s, turn):
                 count_tokens(s, w, turn.seen[w, agent])
             settle(s, w)
         for agent in range(s.agents.shape[1]):
-            turn.ends[w, agent] = s.terminated[w]
+            turn.dones[w, agent] = s.terminated[w]
 
 
 @kernel
 def renew(s, change):
-    """Where an episode has ended: keep its last observations and what it leaves behind, begin the next one."""
+    """If an episode has ended: keep its last observations and final state, and start the next one."""
     w, lane, lanes = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     if not s.terminated[w]:
         return
@@ -206,13 +188,13 @@ def deliver(delivery):
     v, lane, lanes = cuda.blockIdx.x, cuda.threadIdx.x, cuda.blockDim.x
     w = delivery.worlds[v]
     if w >= 0:
-        copy_row(delivery.to, w, delivery.lot, v, delivery.plan, lane, lanes)
+        copy_row(delivery.to, w, delivery.batch, v, delivery.plan, lane, lanes)
         if lane == 0:
             delivery.ready[w] = delivery.episodes[v]
 
 
 def launches(s: Any, turn: Turn, mode: int, stream: Any) -> dict[str, Callable[[], None]]:
-    """What carries all worlds on, but for what follows an episode's end, in order; s: State of arrays on the device."""
+    """The kernels of one step in order, except `renew`. s: State of arrays on the device."""
     n, num_agents = s.agents.shape[:2]
     lanes = min(n, 32)
     alone = 1 if num_agents > 1 else lanes
@@ -225,7 +207,7 @@ def launches(s: Any, turn: Turn, mode: int, stream: Any) -> dict[str, Callable[[
 
 @compiled
 def copy_row(to, w, of, v, plan, lane, lanes):
-    """Copy row v of every field of `plan` to row w; all lanes of a block do this together."""
+    """Copy row v of every field of `plan` to row w. All lanes of a block work together."""
     for f in range(plan.words.shape[0]):
         there = plan.words[f, 0] + w * plan.words[f, 1]
         here = plan.words[f, 2] + v * plan.words[f, 3]

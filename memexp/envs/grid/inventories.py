@@ -1,6 +1,6 @@
-"""Inventories: limits, changes, and sharing a change out over several of them.
+"""Inventories: limits, changes, and changes shared among several inventories.
 
-Slot i < number of agents is agent i's inventory; the slots behind are the chests' (which have no limits).
+Slot i < number of agents is agent i's inventory. The later slots are those of chests, which have no limits.
 """
 
 from memexp.envs.grid import columns as col
@@ -9,7 +9,7 @@ from memexp.envs.grid.compiled import compiled
 
 @compiled
 def group_room(s, w, slot, resource):
-    """(limit of the resource's group, amounts of the other resources in it); (-1, 0) without a limit."""
+    """(limit of the resource's group, total of the other resources in the group); (-1, 0) without a limit."""
     group = s.limits[w, resource, col.GROUP]
     if slot >= s.agents.shape[1] or group < 0:
         return -1, 0
@@ -22,7 +22,7 @@ def group_room(s, w, slot, resource):
 
 @compiled
 def free_space(s, w, slot, resource):
-    """How much more of a resource an inventory can take."""
+    """How many more units of a resource fit into an inventory."""
     limit, others = group_room(s, w, slot, resource)
     amount = s.inventory[w, slot, resource]
     if limit < 0:
@@ -32,7 +32,7 @@ def free_space(s, w, slot, resource):
 
 @compiled
 def update(s, w, slot, resource, change):
-    """Add `change` as far as limits allow; returns the change made. An over-full inventory is cut by any update."""
+    """Add `change` as far as limits allow; returns the actual change. Any update cuts an over-full inventory."""
     limit, others = group_room(s, w, slot, resource)
     most = col.NO_LIMIT if limit < 0 else max(0, limit - others)
     old = s.inventory[w, slot, resource]
@@ -50,7 +50,7 @@ def update(s, w, slot, resource, change):
 
 @compiled
 def insert(s, w, slot, resource):
-    """The resource has become positive: it is the latest one held."""
+    """Append the resource, which has become positive, to the list of held ones."""
     count = s.inventory[w, slot, col.NUM_HELD]
     s.inventory[w, slot, col.HOLDS + count] = resource
     s.inventory[w, slot, col.NUM_HELD] = count + 1
@@ -58,7 +58,7 @@ def insert(s, w, slot, resource):
 
 @compiled
 def remove(s, w, slot, resource):
-    """The resource has become zero: the later ones move up."""
+    """Remove the resource, which has become zero, from the list of held ones."""
     count = s.inventory[w, slot, col.NUM_HELD]
     found = False
     for i in range(count):
@@ -71,7 +71,7 @@ def remove(s, w, slot, resource):
 
 @compiled
 def record(s, w, agent, resource, change, amount):
-    """Statistics of an agent's inventory change."""
+    """Update the statistics after a change of an agent's inventory."""
     if change > 0:
         s.agent_stats[w, agent, col.GAINED + resource] += change
     else:
@@ -88,7 +88,7 @@ def record(s, w, agent, resource, change, amount):
 
 @compiled
 def set_initial(s, w, slot, resource, amount):
-    """Give an initial amount, which no limit cuts but which counts as gained."""
+    """Give an initial amount. Limits do not apply, and it counts as gained."""
     if amount > 0:
         s.inventory[w, slot, resource] = amount
         insert(s, w, slot, resource)
@@ -103,10 +103,10 @@ def toward_zero(a, n):
 
 @compiled
 def shared_update(s, w, resource, change, begin, count):
-    """Share `change` evenly over the inventories world[w, begin : begin + count]; returns what was really changed.
+    """Share `change` evenly among the inventories world[w, begin : begin + count]; returns the actual change.
 
-    Inventories that cannot take (or pay) their share are settled first, the rest is shared out anew; the odd units
-    go to the earlier ones. Overwrites world[w, begin + 8 : begin + 16] with the inventories still unsettled.
+    Inventories that cannot take (or give) their share are settled first, and the rest is shared anew. Odd units go to
+    the earlier ones. Uses world[w, begin + 8 : begin + 16] as memory for the inventories still unsettled.
     """
     left = change
     n = count

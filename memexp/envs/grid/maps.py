@@ -1,4 +1,4 @@
-"""Where everything stands at the start: the walls around, then a furnished room or objects strewn over the floor."""
+"""The map at the start: outer walls, then a furnished room or randomly scattered objects."""
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
@@ -8,7 +8,7 @@ from memexp.envs.grid.rooms import cell_of, furnish_room
 
 @compiled
 def furnish(s, w, scratch):
-    """Build the map that world w asks for: its size, layout and number of objects of each type."""
+    """Build a map with the size, layout and number of objects of each type that world w specifies."""
     height, width = s.world[w, col.HEIGHT] - 2 * col.BORDER, s.world[w, col.WIDTH] - 2 * col.BORDER
     for row in range(-col.BORDER, height + col.BORDER):
         for column in range(-col.BORDER, width + col.BORDER):
@@ -23,7 +23,7 @@ def furnish(s, w, scratch):
 
 @compiled
 def number_objects(s, w):
-    """Number the objects type by type, and give each chest an inventory behind those of the agents."""
+    """Number the objects type by type, and give each chest an inventory slot after those of the agents."""
     obj, slot, kind, left = 0, s.agents.shape[1], 0, s.types[w, 0, col.COUNT]
     while obj < s.world[w, col.NUM_OBJECTS]:
         while left == 0:
@@ -39,7 +39,7 @@ def number_objects(s, w):
 
 @compiled
 def scatter(s, w, height, width):
-    """Put all objects and agents on distinct, uniformly random cells; agents are numbered row by row."""
+    """Put all objects and agents on distinct, uniformly random cells. Agents are numbered row by row."""
     num_agents = s.agents.shape[1]
     for agent in range(num_agents):
         cell = free_cell(s, w, height, width)
@@ -59,7 +59,7 @@ def scatter(s, w, height, width):
 
 @compiled
 def free_cell(s, w, height, width):
-    """A uniformly random empty cell; there must be one."""
+    """A uniformly random empty cell. There must be one."""
     while True:
         cell = cell_of(s, draw(s, w, height), draw(s, w, width))
         if s.grid[w, cell] == col.EMPTY:

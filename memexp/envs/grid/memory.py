@@ -1,4 +1,4 @@
-"""The arrays of many worlds in one piece of memory, on whichever device: copied by one call, shared without copies."""
+"""The arrays of many environments in one block of memory on any device, so that one call copies all of them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -11,15 +11,15 @@ from memexp.envs.grid.cuda import RECORD_HEAD, Memory, Plan, cuda
 from memexp.envs.grid.state import COMMON, Sizes, State, allocate
 
 ALIGNMENT = 256
-"""Every array begins at a multiple of so many bytes."""
+"""Every array starts at a multiple of this many bytes."""
 OUTCOMES = ("final_obs", "rewards", "terminated")
-"""Arrays that belong to the step before, not to the episode that a world plays."""
-LEFT_BEHIND = ("world", "objects", "agent_stats", "game_stats", "milestones")
-"""Arrays that an ended episode is judged by."""
+"""Arrays that belong to the previous step, not to the running episode."""
+FINAL = ("world", "objects", "agent_stats", "game_stats", "milestones")
+"""Arrays that hold the final state of an episode."""
 
 
 class Block:
-    """`num_worlds` worlds of `sizes` in one piece of memory, as tensors and as what kernels take."""
+    """`num_worlds` environments of `sizes` in one block of memory, as tensors and as arrays for kernels."""
 
     def __init__(self, sizes: Sizes, num_worlds: int, device: torch.device, pinned: bool = False) -> None:
         fresh = allocate(1, sizes)._asdict()
@@ -39,30 +39,30 @@ class Block:
         common = {name: torch.from_numpy(fresh[name]).to(device) for name in COMMON}
         arrays = {name: shared(tensor) for name, tensor in {**self.tensors, **common}.items()}
         self.state = State(**{**arrays, "rng": arrays["rng"].view(np.uint64)})
-        """The worlds as NumPy arrays, or as arrays on the device."""
+        """The environments as NumPy arrays, or as arrays on the device."""
         self.shared = Memory(shared(self.memory.view(torch.int32)), shared(self.memory.view(torch.int16)))
 
     def row_bytes(self, name: str) -> int:
-        """Size of one world in an array."""
+        """Bytes of one environment in an array."""
         return self.tensors[name][0].nbytes
 
     def host(self) -> dict[str, np.ndarray]:
-        """Copies of all arrays in the host's memory, by name."""
+        """Copies of all arrays in the memory of the host, by name."""
         copied = {name: tensor.cpu().numpy().copy() for name, tensor in self.tensors.items()}
         return copied | {"rng": copied["rng"].view(np.uint64)}
 
     def load(self, arrays: dict[str, np.ndarray]) -> None:
-        """Take arrays of the host's memory over."""
+        """Copy arrays from the memory of the host."""
         for name, array in arrays.items():
             self.tensors[name].copy_(torch.from_numpy(array.view(_signed(array.dtype))))
 
 
 class Log:
-    """Room for `length` records of what ended episodes leave behind; the record before them holds counters."""
+    """Memory for `length` records of finished episodes. The record before them holds counters."""
 
     def __init__(self, of: Block, length: int) -> None:
         self.length, self._fields, size = length, {}, RECORD_HEAD
-        for name in LEFT_BEHIND:
+        for name in FINAL:
             words = of.row_bytes(name) // 4
             self._fields[name] = (size, words, of.tensors[name])
             size += words
@@ -72,16 +72,16 @@ class Log:
         self.shared = Memory(shared(self.memory[1:].reshape(-1)), of.shared.halves)
 
     def plan(self, of: Block) -> Plan:
-        """What `renew` copies into a record."""
+        """What the kernel `renew` copies into a record."""
         lines = [
             (begin, self.record, of.begins[name] // 4, words, words) for name, (begin, words, _) in self._fields.items()
         ]
         return _plan(lines, [], of.memory.device)
 
     def read(self, count: int) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-        """Counters, heads [count, RECORD_HEAD] and arrays [count, ...] of the first records, by one transfer.
+        """Counters, heads [count, RECORD_HEAD] and arrays [count, ...] of the first records, in one transfer.
 
-        The counters begin anew.
+        Resets the counters.
         """
         words = self.memory[: count + 1].cpu().numpy().copy()
         self.counters.zero_()
@@ -94,7 +94,7 @@ class Log:
 
 
 def copying(to: Block, of: Block, names: Iterable[str] | None = None) -> Plan:
-    """How rows of `of` are copied to rows of `to`: all arrays of an episode, or those named."""
+    """The plan to copy rows of `of` to rows of `to`: all arrays of an episode, or those in `names`."""
     words, halves = [], []
     for name in names or [name for name in to.tensors if name not in OUTCOMES]:
         size = to.row_bytes(name)
@@ -104,19 +104,19 @@ def copying(to: Block, of: Block, names: Iterable[str] | None = None) -> Plan:
 
 
 def keeping_last(live: Block) -> Plan:
-    """How observations are copied to where the last ones are kept."""
+    """The plan to copy observations to `final_obs`."""
     size = live.row_bytes("obs") // 4
     line = (live.begins["final_obs"] // 4, size, live.begins["obs"] // 4, size, size)
     return _plan([line], [], live.memory.device)
 
 
 def shared(tensor: Tensor) -> Any:
-    """The tensor's memory as an array for kernels (on a device) or for NumPy."""
+    """The tensor's memory as an array for kernels (on a GPU) or as a NumPy array."""
     return cuda.as_cuda_array(tensor) if tensor.is_cuda else tensor.numpy()
 
 
 def stream_of(tensor: Tensor) -> Any:
-    """Torch's current stream on the tensor's device, for a launch."""
+    """Torch's current stream on the tensor's device."""
     handle = torch.cuda.current_stream(tensor.device).cuda_stream if tensor.is_cuda else 0
     return cuda.external_stream(handle) if handle else 0
 
@@ -128,5 +128,5 @@ def _plan(words: list[tuple[int, ...]], halves: list[tuple[int, ...]], device: t
 
 
 def _signed(kind: np.dtype) -> np.dtype:
-    """The type that tensors hold numbers of this type as."""
+    """The dtype of a tensor that holds numbers of this dtype: torch lacks uint64 arithmetic."""
     return np.dtype(np.int64) if kind == np.uint64 else kind

@@ -1,6 +1,6 @@
-"""Milestones on the way to reward: in which step an agent first reached each of them.
+"""Milestones on the way to reward: the step at which an agent first reached each of them.
 
-Kept for every agent and episode, whoever plays: they show where exploration ends. They change nothing in the game.
+They show how far exploration gets. They do not change the game.
 """
 
 from memexp.envs.grid import columns as col
@@ -10,7 +10,7 @@ from memexp.envs.grid.stations import neighbour
 
 @inlined
 def note_milestones(s, w, agent):
-    """Note the milestones that an agent has reached in this step for the first time."""
+    """Record the milestones that an agent has reached in this step for the first time."""
     begin = s.world[w, col.MILESTONES]
     for i in range(s.world[w, col.MILESTONES_END] - begin):
         if s.milestones[w, agent, i] == col.NOT_YET and reached(s, w, agent, begin + i):
@@ -19,7 +19,7 @@ def note_milestones(s, w, agent):
 
 @compiled
 def reached(s, w, agent, row):
-    """Whether an agent now meets the milestone that stands in this row."""
+    """Whether an agent meets the milestone in this row now."""
     kind, a, b = s.rows[w, row, col.KEY], s.rows[w, row, col.RESOURCE], s.rows[w, row, col.AMOUNT]
     if kind == col.LEFT_START:
         return s.agents[w, agent, col.CELL] != s.agents[w, agent, col.START]
@@ -41,7 +41,7 @@ def reached(s, w, agent, row):
 
 @compiled
 def stands_at(s, w, cell, kind):
-    """Whether an object of this type is among the eight neighbours of a cell."""
+    """Whether one of the eight cells around a cell holds an object of this type."""
     first = col.AGENTS + s.agents.shape[1]
     for i in range(8):
         code = s.grid[w, cell + neighbour(s, i)]

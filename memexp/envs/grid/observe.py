@@ -1,4 +1,4 @@
-"""What an agent sees: tokens (location, feature id, value), nearest cells first, at most 200."""
+"""Observations: at most 200 tokens (location, feature id, value), nearest cells first."""
 
 import numpy as np
 
@@ -16,9 +16,9 @@ def observe(s, w, agent):
 
 @inlined
 def look(s, w, agent):
-    """Write an agent's observation, unset what the previous one has left beyond it; returns how many tokens there are.
+    """Write an agent's observation and clear what the previous one has left after it; returns the number of tokens.
 
-    Touches nothing but the agent's own observation and its length: the agents of a world may look at the same time.
+    Writes only the agent's own observation and its length, so the agents of a world may look in parallel.
     """
     n = see_globals(s, w, agent)
     cell, stride = s.agents[w, agent, col.CELL], s.window[4, 0]
@@ -46,7 +46,7 @@ def look(s, w, agent):
 
 @inlined
 def count_tokens(s, w, n):
-    """Count an observation of n tokens, those that found no room included."""
+    """Count an observation of n tokens, including those that did not fit."""
     written = min(n, col.NUM_TOKENS)
     s.game_stats[w, col.WRITTEN] += written
     s.game_stats[w, col.DROPPED] += n - written
@@ -55,7 +55,7 @@ def count_tokens(s, w, n):
 
 @inlined
 def places_of(s, w, row, column):
-    """The occupied cells of the window that begins at row and column: their places in token order, four words."""
+    """The occupied cells of the window that begins at (row, column): a set of places in token order, in four words."""
     word, shift = column >> 5, column & 31
     a = b = c = d = np.int64(0)
     for r in range(col.WINDOW):
@@ -70,9 +70,9 @@ def places_of(s, w, row, column):
 
 @inlined
 def put(s, w, agent, n, location, feature, value):
-    """Write token n if there is room for it; returns the number of the next token."""
+    """Write token n if it fits; returns the number of the next token."""
     if n < col.NUM_TOKENS:
-        i = np.uint64(n)  # an unsigned index is not asked whether it counts from the end: a tenth of the time
+        i = np.uint64(n)  # an unsigned index needs no check for counting from the end: saves a tenth of the time
         s.obs[w, agent, i, 0] = location
         s.obs[w, agent, i, 1] = feature
         s.obs[w, agent, i, 2] = value & 255
@@ -81,13 +81,12 @@ def put(s, w, agent, n, location, feature, value):
 
 @inlined
 def sign(x):
-    """-1, 0 or 1."""
     return 1 if x > 0 else (-1 if x < 0 else 0)
 
 
 @inlined
 def see_globals(s, w, agent):
-    """Tokens that belong to no cell: progress of the episode, last action, goals, compass; returns how many."""
+    """Write the tokens that belong to no cell: progress, last action, goals, compass; returns their number."""
     step, max_steps = s.world[w, col.STEP], s.world[w, col.MAX_STEPS]
     n = put(s, w, agent, 0, col.HERE, col.F_COMPLETION, 255 if step >= max_steps else 256 * step // max_steps)
     n = put(s, w, agent, n, col.HERE, col.F_LAST_ACTION, s.agents[w, agent, col.LAST_ACTION])
@@ -106,7 +105,7 @@ def see_globals(s, w, agent):
 
 @inlined
 def see_object(s, w, agent, n, location, code):
-    """Tokens of the agent, station or chest that stands in a cell."""
+    """Write the tokens of the agent, station or chest in a cell."""
     other = code - col.AGENTS
     obj = other - s.agents.shape[1]
     if obj < 0:
@@ -121,7 +120,6 @@ def see_object(s, w, agent, n, location, code):
 
 @inlined
 def see_agent(s, w, agent, n, location, other):
-    """Tokens of an agent."""
     n = put(s, w, agent, n, location, col.F_GROUP, 0)
     n = put(s, w, agent, n, location, col.F_FROZEN, 0)
     vibe = s.agents[w, other, col.VIBE]
@@ -133,7 +131,7 @@ def see_agent(s, w, agent, n, location, other):
 
 @inlined
 def see_inventory(s, w, agent, n, location, slot):
-    """Tokens of the amounts held, the resource that became positive last coming first."""
+    """Write the tokens of the amounts held, the resource that became positive last first."""
     for i in range(s.inventory[w, slot, col.NUM_HELD] - 1, -1, -1):
         resource = s.inventory[w, slot, col.HOLDS + i]
         amount = s.inventory[w, slot, resource]
@@ -145,7 +143,7 @@ def see_inventory(s, w, agent, n, location, slot):
 
 @inlined
 def see_station(s, w, agent, n, location, obj, kind):
-    """Tokens of a station's cooldown, remaining uses and current protocol."""
+    """Write the tokens of a station's cooldown, remaining uses and current protocol."""
     rest = remaining(s, w, obj)
     if rest > 0:
         n = put(s, w, agent, n, location, col.F_COOLDOWN, min(255, rest))

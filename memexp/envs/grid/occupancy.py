@@ -1,7 +1,7 @@
-"""Which cells are occupied, one bit a cell: finds the few things around an agent without looking everywhere.
+"""Occupied cells as bits, which makes it fast to find the few objects around an agent.
 
-`occupied[w, k, row]` holds the columns 32k .. 32k + 41 in its lowest bits, so that the window's columns of a row lie in
-one word wherever the agent stands. Only 42 bits of a word are used: it never becomes negative.
+`occupied[w, k, row]` holds the columns 32k .. 32k + 41 in its lowest bits. So the columns of a window lie in one word
+for any position of the agent. A word uses only 42 bits, so it is never negative.
 """
 
 import numpy as np
@@ -12,21 +12,21 @@ from memexp.envs.grid.compiled import compiled, inlined
 REACH = 31 + col.WINDOW
 """Columns in a word."""
 LOW = 6
-"""Bits of a row of the window that index the first part of a row of `ranks`; the rest index the part behind it."""
+"""Bits of a window row that index the first part of a row of `ranks`; the other bits index the second part."""
 PART = 31
-"""Cells in one word of a set of cells, in the order of tokens: four words hold the window's 121."""
+"""Cells in one word of a set of cells in token order; four words hold the 121 cells of the window."""
 _DE_BRUIJN = 0x077CB531
 
 
 def num_words(width: int) -> int:
-    """Words for a row of this width."""
+    """Number of words for a row of this width."""
     return (width + 31) // 32
 
 
 def rank_table(window: np.ndarray) -> np.ndarray:
-    """For every row of the window and every set of its columns: the set of the cells' places in token order.
+    """For each row of the window and each set of its columns: the set of the cells' places in token order.
 
-    int32 [11, 2^6 + 2^5, 4], a set of places being four words of PART bits; `window` as in State.
+    int32 [11, 2^6 + 2^5, 4]; a set of places is four words of PART bits. `window`: see State.
     """
     table = np.zeros((col.WINDOW, (1 << LOW) + (1 << (col.WINDOW - LOW)), 4), np.int32)
     for place, location in enumerate(window[:, 1].tolist()):
@@ -39,7 +39,7 @@ def rank_table(window: np.ndarray) -> np.ndarray:
 
 
 def bit_numbers() -> np.ndarray:
-    """Number of a single bit by its product with a de Bruijn sequence (Leiserson et al. 1998), int64 [32]."""
+    """Position of a bit, indexed by its product with a de Bruijn sequence (Leiserson et al. 1998): int64 [32]."""
     numbers = np.zeros(32, np.int64)
     for number in range(32):
         numbers[(_DE_BRUIJN << number) >> 27 & 31] = number
@@ -48,13 +48,13 @@ def bit_numbers() -> np.ndarray:
 
 @inlined
 def lowest(s, bits):
-    """Number of the lowest bit of a positive word of at most 31 bits."""
+    """Position of the lowest bit of a positive word of at most 31 bits."""
     return s.bit_numbers[((bits & -bits) * _DE_BRUIJN) >> 27 & 31]
 
 
 @compiled
 def fill(s, w, cell):
-    """The cell is occupied now."""
+    """Mark a cell as occupied."""
     row, column = cell // s.window[4, 0], cell % s.window[4, 0]
     word = column >> 5
     s.occupied[w, word, row] |= 1 << (column & 31)
@@ -64,7 +64,7 @@ def fill(s, w, cell):
 
 @compiled
 def clear(s, w, cell):
-    """The cell is empty now."""
+    """Mark a cell as empty."""
     row, column = cell // s.window[4, 0], cell % s.window[4, 0]
     word = column >> 5
     s.occupied[w, word, row] &= ~(1 << (column & 31))
@@ -74,7 +74,7 @@ def clear(s, w, cell):
 
 @compiled
 def survey(s, w):
-    """Set all bits of a world from its grid, and note where its objects stand."""
+    """Set all bits of a world from its grid, and store the row and column of each object."""
     stride = s.window[4, 0]
     for row in range(s.world[w, col.HEIGHT]):
         for word in range(s.occupied.shape[1]):

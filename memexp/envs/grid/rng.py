@@ -1,4 +1,4 @@
-"""Random numbers of a world: xorshift64 (Marsaglia 2003) on its own 64-bit state, shifts and xors only."""
+"""Random numbers: xorshift64 (Marsaglia 2003) with one 64-bit state for each world."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from memexp.envs.grid.compiled import compiled
 
 @compiled
 def draw(s, w, below):
-    """A uniformly random integer in 0 .. below - 1 from stream w of s.rng; `below` < 2^31."""
+    """A uniformly random integer in 0 .. below - 1 from stream w of s.rng. `below` < 2^31."""
     x = s.rng[w]
     x ^= x << np.uint64(13)
     x ^= x >> np.uint64(7)

@@ -1,7 +1,7 @@
-"""A room with stations along its walls, obstacles inside and one agent in its middle.
+"""A room with stations along its walls, obstacles inside and one agent in the middle.
 
-Coordinates are those of the room, inside the border of walls. Lists that the generator works with stand in `scratch`
-[4, cells of the largest room + 8]: positions, visited cells, cells to visit, and the cells walled last.
+Coordinates are those of the room, inside the border of walls. `scratch` [4, cells of the largest room + 8] holds the
+generator's lists: positions, visited cells, cells to visit, and the cells walled last.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from memexp.envs.grid.rng import draw
 NO_TERRAIN, SPARSE, BALANCED, DENSE = 0, 1, 2, 3
 SQUARE, CROSS, ELL = 0, 1, 2
 POSITIONS, VISITED, TO_VISIT, WALLED = 0, 1, 2, 3
-STAMP = 7  # of scratch[WALLED]: what marks a cell as visited in the present search
+STAMP = 7  # index in scratch[WALLED] of the number that marks cells visited in the current search
 
 
 def room_for(height: int, width: int) -> np.ndarray:
@@ -32,7 +32,7 @@ def furnish_room(s, w, height, width, scratch):
         for attempt in range(3):
             if placed == 0:
                 placed = place_obstacles(s, w, height, width, terrain, shape, scratch)
-            terrain = BALANCED if attempt == 0 else SPARSE  # where nothing fits, thinner terrain may
+            terrain = BALANCED if attempt == 0 else SPARSE  # if nothing fits, try a less dense terrain
     cell = cell_of(s, height // 2, width // 2)
     s.grid[w, cell] = col.AGENTS
     s.agents[w, 0, col.CELL] = cell
@@ -40,13 +40,13 @@ def furnish_room(s, w, height, width, scratch):
 
 @compiled
 def cell_of(s, row, column):
-    """A cell of the room as index into the grid."""
-    return (row + col.BORDER) * s.window[4, 0] + column + col.BORDER  # window[4], the cell to the south, is one row on
+    """The index into the grid of a cell of the room."""
+    return (row + col.BORDER) * s.window[4, 0] + column + col.BORDER  # window[4, 0] is one row
 
 
 @compiled
 def pick(s, w, scratch, i, count):
-    """The i-th of a random order of scratch[POSITIONS, :count]: swaps a random one of the rest to place i."""
+    """The i-th element of a random order of scratch[POSITIONS, :count]: swaps a random later one to place i."""
     j = i + draw(s, w, count - i)
     picked = scratch[POSITIONS, j]
     scratch[POSITIONS, j] = scratch[POSITIONS, i]
@@ -56,7 +56,7 @@ def pick(s, w, scratch, i, count):
 
 @compiled
 def place_stations(s, w, height, width, scratch):
-    """Put the stations on distinct random cells of the outermost ring, its corners left out."""
+    """Put the stations on distinct random cells of the outermost ring, except its corners."""
     count = 0
     for row in range(height):
         for column in range(width):
@@ -72,7 +72,7 @@ def place_stations(s, w, height, width, scratch):
 
 @compiled
 def forbidden(row, column, height, width):
-    """Whether a cell must stay free: the two outermost rings without their corners, and the centre."""
+    """Whether a cell must stay free: it is in one of the two outer rings, except their corners, or the centre."""
     ring = min(row, column, height - 1 - row, width - 1 - column)
     if ring <= 1:
         corner = row in (ring, height - 1 - ring) and column in (ring, width - 1 - ring)
@@ -82,7 +82,7 @@ def forbidden(row, column, height, width):
 
 @compiled
 def obstacles_wanted(area, terrain, shape):
-    """(number, size) of obstacles for a terrain and shape."""
+    """(number, size) of the obstacles of a terrain and shape."""
     if terrain == SPARSE:
         return max(1, area // 30), 1 if shape == SQUARE else 2
     if terrain == BALANCED:
@@ -96,7 +96,7 @@ def obstacles_wanted(area, terrain, shape):
 
 @compiled
 def place_obstacles(s, w, height, width, terrain, shape, scratch):
-    """Put obstacles on random admissible positions as long as the centre stays connected to the outermost ring."""
+    """Put obstacles on random positions that keep the centre connected to the outermost ring; returns their number."""
     wanted, size = obstacles_wanted(height * width, terrain, shape)
     side = 2 * size - 1 if shape == CROSS else size
     count = 0
@@ -113,7 +113,7 @@ def place_obstacles(s, w, height, width, terrain, shape, scratch):
 
 @compiled
 def admissible(row, column, side, height, width):
-    """Whether a box of this side covers no forbidden cell, its empty cells included."""
+    """Whether a box of this side, including its empty cells, covers no forbidden cell."""
     for i in range(side):
         for j in range(side):
             if forbidden(row + i, column + j, height, width):
@@ -123,7 +123,7 @@ def admissible(row, column, side, height, width):
 
 @compiled
 def place_one(s, w, height, width, shape, side, count, scratch):
-    """Wall the first of the positions in random order that keeps the centre connected; whether there was one."""
+    """Put one obstacle on the first random position that keeps the centre connected; returns whether there is one."""
     for i in range(count):
         position = pick(s, w, scratch, i, count)
         walled = 0
@@ -147,7 +147,7 @@ def place_one(s, w, height, width, shape, side, count, scratch):
 
 @compiled
 def connected(s, w, height, width, scratch):
-    """Whether a path of cells without walls leads from the centre to the outermost ring (depth first: soon found)."""
+    """Whether a path without walls leads from the centre to the outermost ring (depth first, which finds it fast)."""
     stamp = scratch[WALLED, STAMP] + 1
     scratch[WALLED, STAMP] = stamp
     scratch[TO_VISIT, 0] = (height // 2) * width + width // 2

@@ -1,6 +1,6 @@
-"""The arrays that hold every world, first axis = world, and how large they must be for a set of games.
+"""The arrays that hold all worlds, and their sizes. The first axis is the world.
 
-Shapes: W worlds, A agents, O objects (stations and chests), R = 10 resources. The columns are named in columns.py.
+Shapes: W worlds, A agents, O objects (stations and chests), R = 10 resources. columns.py names the columns.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from memexp.envs.grid.occupancy import bit_numbers, num_words, rank_table
 
 
 class Sizes(NamedTuple):
-    """The largest counts any world needs. `height` and `width` are cells, the border included."""
+    """The largest counts that any world needs. `height` and `width` are cells, including the border."""
 
     height: int
     width: int
@@ -21,72 +21,48 @@ class Sizes(NamedTuple):
     chests: int = 0
     types: int = 1
     protocols: int = 1
-    vibes: int = 1
-    """Length of the longest vibe list of a protocol."""
+    vibes: int = 1  # length of the longest vibe list of a protocol
     rows: int = 1
     rewards: int = 1
     milestones: int = 1
 
 
 class State(NamedTuple):
-    """Everything that a step reads or writes. The first group is the game (set once an episode), then what changes."""
+    """Everything that a step reads or writes: first the game (set once per episode), then what changes."""
 
-    world: np.ndarray
-    """int64 [W, WORLD_COLUMNS]: scalars of a world."""
-    types: np.ndarray
-    """int64 [W, K, TYPE_COLUMNS]: object types."""
-    protocols: np.ndarray
-    """int64 [W, P, VIBES + V]: the protocols of a type stand together, highest MIN_AGENTS first."""
-    limits: np.ndarray
-    """int64 [W, R, 2]: limit group and limit of each resource in an agent's inventory."""
-    rows: np.ndarray
-    """int64 [W, L, ROW_COLUMNS]: costs, regeneration, shares, chest transfers, goals, initial amounts, milestones."""
-    reward_terms: np.ndarray
-    """float32 [W, Q, 3]: rewarded statistics with weight and cap (inf: none)."""
+    world: np.ndarray  # int64 [W, WORLD_COLUMNS]: scalars of a world
+    types: np.ndarray  # int64 [W, K, TYPE_COLUMNS]: object types
+    protocols: np.ndarray  # int64 [W, P, VIBES + V]: grouped by type, highest MIN_AGENTS first
+    limits: np.ndarray  # int64 [W, R, 2]: limit group and limit of each resource of an agent
+    rows: np.ndarray  # int64 [W, L, ROW_COLUMNS]: see columns.KEY
+    reward_terms: np.ndarray  # float32 [W, Q, 3]: rewarded statistics with weight and cap (inf: none)
 
-    grid: np.ndarray
-    """int16 [W, height * width]: what stands in a cell."""
-    agents: np.ndarray
-    """int32 [W, A, AGENT_COLUMNS]."""
-    invalid_seen: np.ndarray
-    """int64 [W, A, NUM_INVALID_SEEN, 2]: invalid action indices and how often each counted, 0 where there is none."""
-    objects: np.ndarray
-    """int32 [W, O, OBJECT_COLUMNS]."""
-    inventory: np.ndarray
-    """int32 [W, A + chests, INVENTORY_COLUMNS]."""
-    rng: np.ndarray
-    """uint64 [W]: state of a world's random numbers, never 0."""
-    agent_stats: np.ndarray
-    """float32 [W, A, AGENT_STAT_COLUMNS]."""
-    game_stats: np.ndarray
-    """float32 [W, GAME_STATS]."""
-    milestones: np.ndarray
-    """int32 [W, A, M]: the step in which an agent first reached each milestone of the game, NOT_YET before."""
+    grid: np.ndarray  # int16 [W, height * width]: what stands in a cell
+    agents: np.ndarray  # int32 [W, A, AGENT_COLUMNS]
+    invalid_seen: np.ndarray  # int64 [W, A, NUM_INVALID_SEEN, 2]: invalid action indices with their counts (0: unused)
+    objects: np.ndarray  # int32 [W, O, OBJECT_COLUMNS]
+    inventory: np.ndarray  # int32 [W, A + chests, INVENTORY_COLUMNS]
+    rng: np.ndarray  # uint64 [W]: state of a world's random numbers, never 0
+    agent_stats: np.ndarray  # float32 [W, A, AGENT_STAT_COLUMNS]
+    game_stats: np.ndarray  # float32 [W, GAME_STATS]
+    milestones: np.ndarray  # int32 [W, A, M]: step of first reaching each milestone, NOT_YET before
 
-    obs: np.ndarray
-    """uint8 [W, A, 200, 3]: location, feature, value."""
-    final_obs: np.ndarray
-    """uint8 [W, A, 200, 3]: the last observation of the episode that ended in the latest step."""
-    rewards: np.ndarray
-    """float32 [W, A]: of the latest step."""
-    terminated: np.ndarray
-    """bool [W]: the latest step ended the episode."""
-    window: np.ndarray
-    """int64 [121, 2], common to all worlds: the window's cells in token order, as grid offset and location byte."""
-    occupied: np.ndarray
-    """int64 [W, words, height]: which cells are occupied, see occupancy.py."""
-    ranks: np.ndarray
-    """int32 [11, 96, 4], common to all worlds: places in token order of a row of occupied cells, see occupancy.py."""
-    bit_numbers: np.ndarray
-    """int64 [32], common to all worlds."""
+    obs: np.ndarray  # uint8 [W, A, 200, 3]: location, feature, value
+    final_obs: np.ndarray  # uint8 [W, A, 200, 3]: last observation of an episode ended in the latest step
+    rewards: np.ndarray  # float32 [W, A]: of the latest step
+    terminated: np.ndarray  # bool [W]: the latest step ended the episode
+    window: np.ndarray  # int64 [121, 2], common to all worlds: see window_order
+    occupied: np.ndarray  # int64 [W, words, height]: which cells are occupied, see occupancy.py
+    ranks: np.ndarray  # int32 [11, 96, 4], common to all worlds: see occupancy.py
+    bit_numbers: np.ndarray  # int64 [32], common to all worlds
 
 
 COMMON = ("window", "ranks", "bit_numbers")
-"""Arrays that all worlds share and nothing changes."""
+"""Constant arrays that all worlds share."""
 
 
 def allocate(num_worlds: int, sizes: Sizes) -> State:
-    """Empty worlds: load tables and a map, then `begin` them."""
+    """Empty worlds. To use one, load tables and a map, then `begin` an episode."""
     W, A, R, slots = num_worlds, sizes.agents, col.NUM_RESOURCES, sizes.agents + sizes.chests
 
     def zeros(dtype: type, *shape: int) -> np.ndarray:
@@ -121,7 +97,7 @@ def allocate(num_worlds: int, sizes: Sizes) -> State:
 
 
 def window_order(stride: int) -> np.ndarray:
-    """The window's cells in token order: by Manhattan distance, row, column; offset and location `[121, 2]`."""
+    """(grid offset, location byte) of the window's cells `[121, 2]`, ordered by Manhattan distance, row, column."""
     reach = range(-col.RADIUS, col.RADIUS + 1)
     cells = sorted(((r, c) for r in reach for c in reach), key=lambda rc: (abs(rc[0]) + abs(rc[1]), rc[0], rc[1]))
     return np.array([(r * stride + c, 16 * (r + col.RADIUS) + c + col.RADIUS) for r, c in cells], np.int64)

@@ -1,7 +1,7 @@
-"""Using what stands on the map: stations with protocols, chests, and sharing between agents.
+"""Use of objects: stations with protocols, chests, and sharing between agents.
 
-Lists of agents stand in the scratch columns of world: [0:8] those around the station, [16:24] those who receive;
-shared_update works in the eight columns behind a list.
+The scratch columns of `world` hold lists of agents: [0:8] those around the station, [16:24] the receivers of outputs.
+shared_update uses the eight columns after a list.
 """
 
 import numpy as np
@@ -16,14 +16,14 @@ AROUND, RECEIVERS = col.SCRATCH, col.SCRATCH + 16
 
 @compiled
 def neighbour(s, i):
-    """Offset into the grid of the i-th of the eight cells around, in row-major order."""
+    """Grid offset of the i-th of the eight cells around, in row-major order."""
     i = i + 1 if i >= 4 else i
-    return (i // 3 - 1) * s.window[4, 0] + i % 3 - 1  # window[4] is the cell to the south: its offset is one row
+    return (i // 3 - 1) * s.window[4, 0] + i % 3 - 1  # window[4, 0], the offset of the cell to the south, is one row
 
 
 @compiled
 def find_agents_around(s, w, cell, first):
-    """List the agents around `cell` in row-major order, beginning with agent `first`; returns how many."""
+    """List the agents around `cell` in row-major order, starting at agent `first`; returns their number."""
     num_agents = s.agents.shape[1]
     count, turn = 0, 0
     for i in range(8):
@@ -40,9 +40,9 @@ def find_agents_around(s, w, cell, first):
 
 @compiled
 def vibes_around(s, w, cell):
-    """(the vibes of the agents around a cell as one number: 8 bits each, ascending, vibe 0 left out; how many agents).
+    """(vibes of the agents around a cell as one number: 8 bits each, ascending, without vibe 0; number of agents).
 
-    Nothing is written down: all agents of a world may look at stations at the same time.
+    Writes nothing, so the agents of a world may look at stations in parallel.
     """
     key, count = np.int64(0), 0
     for i in range(8):
@@ -61,7 +61,7 @@ def vibes_around(s, w, cell):
 
 @compiled
 def find_protocol(s, w, kind, key, count):
-    """The first protocol of an object type with this key that `count` agents suffice for, or -1."""
+    """The first protocol of an object type with this key and MIN_AGENTS <= count, or -1."""
     for p in range(s.types[w, kind, col.FIRST], s.types[w, kind, col.LAST]):
         if s.protocols[w, p, col.VIBES_KEY] == key and s.protocols[w, p, col.MIN_AGENTS] <= count:
             return p
@@ -70,7 +70,7 @@ def find_protocol(s, w, kind, key, count):
 
 @inlined
 def current_protocol(s, w, obj):
-    """The protocol that the agents now around a station select, or -1."""
+    """The protocol that the agents around a station select now, or -1."""
     kind = s.objects[w, obj, col.TYPE]
     only = s.types[w, kind, col.ONLY]
     if only >= 0:
@@ -92,7 +92,7 @@ def remaining(s, w, obj):
 
 @compiled
 def find_receivers(s, w, p, agent, around):
-    """List who gets a protocol's outputs: agents around whose vibes it asks for, else the user; returns how many."""
+    """List the receivers of outputs: agents around with vibes of the protocol, else the user; returns their number."""
     wanted = s.protocols[w, p, col.NUM_VIBES]
     count = 0
     if wanted > 1:
@@ -117,13 +117,13 @@ def find_receivers(s, w, p, agent, around):
 
 @compiled
 def scaled(amount, elapsed, duration, up):
-    """The part of an amount that a partly cooled station takes (`up`: rounded up) or gives."""
+    """The part of an amount that a station takes (`up`: rounded up) or gives while it cools down."""
     return (amount * elapsed + (duration - 1 if up else 0)) // duration
 
 
 @compiled
 def use_station(s, w, agent, obj):
-    """Agent uses station; returns whether it worked. A use that fails changes nothing."""
+    """Agent uses station; returns whether it succeeded. A failed use changes nothing."""
     kind = s.objects[w, obj, col.TYPE]
     most = s.types[w, kind, col.MAX_USES]
     if most > 0 and s.objects[w, obj, col.USES] >= most:
@@ -175,7 +175,7 @@ def use_station(s, w, agent, obj):
 
 @compiled
 def convert(s, w, p, elapsed, duration, around, receivers):
-    """Take a protocol's inputs from those around and give its outputs to the receivers; what does not fit is lost."""
+    """Take the inputs from the agents around and give the outputs to the receivers. What does not fit is lost."""
     num_inputs = s.protocols[w, p, col.NUM_INPUTS]
     for i in range(num_inputs + s.protocols[w, p, col.NUM_OUTPUTS]):
         gives = i >= num_inputs
@@ -190,7 +190,7 @@ def convert(s, w, p, elapsed, duration, around, receivers):
 
 @compiled
 def use_chest(s, w, agent, obj):
-    """Agent deposits or withdraws what its vibe stands for; returns whether anything moved."""
+    """Agent deposits or withdraws the resource of its vibe; returns whether anything moved."""
     kind = s.objects[w, obj, col.TYPE]
     chest = s.objects[w, obj, col.SLOT]
     moved_any = False
@@ -209,7 +209,7 @@ def use_chest(s, w, agent, obj):
             s.game_stats[w, col.DEPOSITED + resource] += moved
             s.agent_stats[w, agent, col.DEPOSITED_BY + resource] += moved
         else:
-            # What the agent has no room for leaves the chest all the same, and counts as withdrawn.
+            # Units that do not fit into the agent's inventory leave the chest too and count as withdrawn.
             s.game_stats[w, col.WITHDRAWN + resource] += given
             s.agent_stats[w, agent, col.WITHDRAWN_BY + resource] += moved
         moved_any = moved_any or moved > 0
@@ -218,7 +218,7 @@ def use_chest(s, w, agent, obj):
 
 @compiled
 def share(s, w, agent, other):
-    """Agent bumps into another and hands over what its vibe stands for; returns whether anything was accepted."""
+    """Agent bumps into another and gives it the resource of its vibe; returns whether anything was accepted."""
     accepted_any = False
     for i in range(s.world[w, col.SHARES], s.world[w, col.SHARES_END]):
         if s.rows[w, i, col.KEY] == s.agents[w, agent, col.VIBE]:

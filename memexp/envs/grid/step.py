@@ -16,16 +16,16 @@ from memexp.envs.grid.state import State
 
 GIVEN, RECORDED, RANDOM, QUIET = range(4)
 CHUNK = 16
-"""Worlds that one core steps at a time."""
+"""Number of worlds that one core steps at a time."""
 AGENTS_FOR_MORE_CORES = 1024
-"""Below this many agents the other cores are not worth waking."""
+"""With fewer agents, one core is faster than all."""
 
 
 @compiled
 def begin(s, w):
-    """Start an episode on the game and map that world w holds, and write its first observations.
+    """Start an episode with the game and map of world w, and write the first observations.
 
-    Rewards and `terminated` stay those of the step before: they still belong to the episode that it ended.
+    Rewards and `terminated` keep their values: they belong to the episode that the latest step ended.
     """
     s.world[w, col.STEP] = 0
     for slot in range(s.inventory.shape[1]):
@@ -46,7 +46,7 @@ def begin(s, w):
 
 @compiled
 def begin_agent(s, w, agent):
-    """Give an agent its initial state, inventory included; its cell is given by the map."""
+    """Set the initial state of an agent, including its inventory. The map sets its cell."""
     s.agents[w, agent, col.TURN] = agent
     s.agents[w, agent, col.VIBE] = 0
     s.agents[w, agent, col.START] = s.agents[w, agent, col.CELL]
@@ -65,16 +65,8 @@ def begin_agent(s, w, agent):
 
 
 @inlined
-def act_all(s, w, actions):
-    """The agents of world w act in the order of TURN, actions [W, A]; then what they regenerate and have reached."""
-    act_in_turn(s, w, actions)
-    for agent in range(s.agents.shape[1]):
-        note_milestones(s, w, agent)
-
-
-@inlined
 def act_in_turn(s, w, actions):
-    """The agents of world w act in the order of TURN, actions [W, A]; then what they regenerate."""
+    """The agents of world w act in the order of TURN, actions [W, A]; then they regenerate."""
     step = s.world[w, col.STEP] + 1
     s.world[w, col.STEP] = step
     for i in range(s.agents.shape[1]):
@@ -88,7 +80,7 @@ def act_in_turn(s, w, actions):
 
 @inlined
 def settle(s, w):
-    """Pay the rewards of a step and end the episode if it is over: nothing but MAX_STEPS ends one."""
+    """Compute the rewards of a step and end the episode if it is over. Only MAX_STEPS ends an episode."""
     for agent in range(s.agents.shape[1]):
         reward(s, w, agent)
     s.terminated[w] = 0 < s.world[w, col.MAX_STEPS] <= s.world[w, col.STEP]
@@ -96,7 +88,7 @@ def settle(s, w):
 
 @inlined
 def keep_last(s, w):
-    """Keep the last observations of an episode that has ended."""
+    """Copy the last observations of an ended episode to final_obs."""
     for agent in range(s.agents.shape[1]):
         for i in range(col.NUM_TOKENS):
             for j in range(3):
@@ -105,7 +97,7 @@ def keep_last(s, w):
 
 @inlined
 def reward(s, w, agent):
-    """Pay an agent the change of its weighted statistics, in float32 as the original does."""
+    """The reward of an agent: the change of its weighted statistics, in float32 as in MettaGrid."""
     total = np.float32(0)
     for i in range(s.world[w, col.NUM_REWARDS]):
         stat = int(s.reward_terms[w, i, col.STAT])
@@ -121,7 +113,7 @@ def reward(s, w, agent):
 
 @inlined
 def shuffle(s, w):
-    """Put the agents of a world into a fresh random order (Fisher-Yates)."""
+    """Shuffle the order in which the agents of a world act (Fisher-Yates)."""
     for i in range(s.agents.shape[1] - 1, 0, -1):
         j = draw(s, w, i + 1)
         agent = s.agents[w, i, col.TURN]
@@ -131,7 +123,7 @@ def shuffle(s, w):
 
 @entry()
 def begin_worlds(s, worlds, scratch, furnished):
-    """Start an episode in each of `worlds` [n], on the game that it holds; in a new room unless `furnished`."""
+    """Start an episode in each of `worlds` [n] with its game, on a new map unless `furnished`."""
     for i in range(worlds.shape[0]):
         w = worlds[i]
         if not furnished:
@@ -141,7 +133,7 @@ def begin_worlds(s, worlds, scratch, furnished):
 
 @compiled
 def carry_on(s, first, last, actions, steps, mode):
-    """Carry worlds first .. last - 1 on, see step_worlds."""
+    """Step worlds first .. last - 1, see step_worlds."""
     for w in range(first, last):
         for step in range(steps[w]):
             if mode != RECORDED:
@@ -149,7 +141,9 @@ def carry_on(s, first, last, actions, steps, mode):
             if mode == RANDOM:
                 for agent in range(s.agents.shape[1]):
                     actions[w, agent] = draw(s, w, s.world[w, col.NUM_ACTIONS])
-            act_all(s, w, actions)
+            act_in_turn(s, w, actions)
+            for agent in range(s.agents.shape[1]):
+                note_milestones(s, w, agent)
             if mode < RANDOM or (mode == RANDOM and step == steps[w] - 1):
                 for agent in range(s.agents.shape[1]):
                     observe(s, w, agent)
@@ -160,25 +154,25 @@ def carry_on(s, first, last, actions, steps, mode):
 
 @entry()
 def step_on_one_core(s, actions, steps, mode):
-    """`step_worlds` without the cost of waking other cores."""
+    """`step_worlds` on this core."""
     carry_on(s, 0, s.world.shape[0], actions, steps, mode)
 
 
 @entry(parallel=True)
 def step_on_all_cores(s, actions, steps, mode):
-    """`step_worlds` with the worlds spread over the cores."""
+    """`step_worlds` on all cores."""
     num_worlds = s.world.shape[0]
     for i in numba.prange((num_worlds + CHUNK - 1) // CHUNK):
-        first = np.int64(i) * CHUNK  # a prange index is unsigned, which would compile every rule a second time
+        first = np.int64(i) * CHUNK  # an unsigned prange index would make Numba compile every rule a second time
         carry_on(s, first, min(first + CHUNK, num_worlds), actions, steps, mode)
 
 
 def step_worlds(s: State, actions: np.ndarray, steps: np.ndarray, mode: int = GIVEN) -> None:
-    """Carry world w `steps[w]` steps on; actions int64 [W, A] are those of every step, or room to work in.
+    """Make `steps[w]` steps in each world w with actions int64 [W, A], the same in every step.
 
-    Mode GIVEN: the actions given, by agents in random order. RECORDED: the same in the order that stands in TURN.
-    RANDOM: uniformly random actions, and only the last step is observed. QUIET: as GIVEN, without observations. Uses
-    NUMBA_NUM_THREADS cores (default: all) when there is work for them.
+    Mode GIVEN: agents act in random order. RECORDED: in the order of TURN. RANDOM: `actions` is overwritten with
+    uniformly random ones, and only the last step is observed. QUIET: as GIVEN, without observations. Uses
+    NUMBA_NUM_THREADS cores (default: all) if there are enough agents.
     """
     if num_cores() == 1 or actions.size < AGENTS_FOR_MORE_CORES:
         step_on_one_core(s, actions, steps, mode)

@@ -1,4 +1,4 @@
-"""A game as Python says it (`Game`), and as rows of the state arrays (`Tables`)."""
+"""The rules of a game as Python objects (`Game`) and as rows of the state arrays (`Tables`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,15 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.state import Sizes, State
+from memexp.envs.grid.state import State
 
 Amounts = Sequence[tuple[int, int]]
-"""(resource id, amount) pairs; their order is that of tokens and of consumption."""
+"""(resource id, amount) pairs, in the order of tokens and of consumption."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a station turns into what. `vibes`: needed around it; `min_agents`: how many agents must be adjacent."""
+    """A conversion at a station. `vibes`: vibes needed around it; `min_agents`: least number of agents around."""
 
     inputs: Amounts
     outputs: Amounts
@@ -26,19 +26,18 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Station:
-    """A type of station. max_uses 0: unlimited; partial: usable while it cools down, for part of its amounts."""
+    """A type of station. max_uses 0: unlimited. partial: can be used while it cools down, for a part of the amounts."""
 
     tag: int
     protocols: Sequence[Protocol]
     max_uses: int = 0
     partial: bool = False
-    count: int = 1
-    """How many the map generator puts on the map."""
+    count: int = 1  # How many the map generator puts on the map
 
 
 @dataclass(frozen=True)
 class Chest:
-    """A type of chest: (vibe, resource, amount) transfers, negative amounts are withdrawn."""
+    """A type of chest. transfers: (vibe, resource, amount); negative amounts are withdrawn."""
 
     tag: int
     transfers: Sequence[tuple[int, int, int]]
@@ -47,7 +46,7 @@ class Chest:
 
 @dataclass(frozen=True)
 class Game:
-    """The rules of one episode, apart from the map. Resources, vibes and tags are ids."""
+    """The rules of one episode, without the map. Resources, vibes and tags are ids."""
 
     max_steps: int
     types: Sequence[Station | Chest]
@@ -56,33 +55,24 @@ class Game:
     num_vibes: int
     rewards: Sequence[tuple[int, float, float]]
     """(statistic, weight, cap) in the order of summation; statistic as in State.reward_terms."""
-    limits: Sequence[tuple[Sequence[int], int]] = ()
-    """(resources, their common limit)."""
-    costs: Sequence[tuple[int, int, int, int]] = ()
-    """(kind of action, resource, required, consumed)."""
-    regeneration: Sequence[tuple[int, int, int]] = ()
-    """(vibe, resource, amount) every `regen_interval` steps."""
+    limits: Sequence[tuple[Sequence[int], int]] = ()  # (resources, their common limit)
+    costs: Sequence[tuple[int, int, int, int]] = ()  # (kind of action, resource, required, consumed)
+    regeneration: Sequence[tuple[int, int, int]] = ()  # (vibe, resource, amount) every `regen_interval` steps
     regen_interval: int = 0
-    shares: Sequence[tuple[int, int, int]] = ()
-    """(vibe, resource, amount) handed to an agent bumped into."""
-    goals: Sequence[int] = ()
-    """Resources announced by a goal token."""
+    shares: Sequence[tuple[int, int, int]] = ()  # (vibe, resource, amount) handed to an agent bumped into
+    goals: Sequence[int] = ()  # Resources announced by a goal token
     compass: bool = False
-    diversity: Sequence[int] = ()
-    """Resources counted by the statistic inventory.diversity."""
-    initial: Amounts = field(default=())
-    """What agents start with, the first listed being the first token."""
+    diversity: Sequence[int] = ()  # Resources counted by the statistic inventory.diversity
+    initial: Amounts = field(default=())  # What agents start with, the first listed being the first token
     milestones: Sequence[tuple[int, int, int]] = ()
     """(kind, a, b) in the order of the funnel, see columns.LEFT_START and those behind it."""
-    size: tuple[int, int] = (0, 0)
-    """Height and width that the map generator gives the area inside the walls."""
+    size: tuple[int, int] = (0, 0)  # Height and width that the map generator gives the area inside the walls
     layout: int = col.ROOM
-    terrain: int = 0
-    """How the map generator fills a room (rooms.NO_TERRAIN and those behind it)."""
+    terrain: int = 0  # How the map generator fills a room (rooms.NO_TERRAIN and those behind it)
 
 
 class Tables(NamedTuple):
-    """The rows of one world in the arrays of State with these names; shorter than those where a game needs less."""
+    """The rows of one world in the arrays of State with the same names. They may be shorter than those arrays."""
 
     world: np.ndarray
     types: np.ndarray
@@ -93,7 +83,6 @@ class Tables(NamedTuple):
 
 
 def build(game: Game) -> Tables:
-    """The tables of a game."""
     world = [0] * col.WORLD_COLUMNS
     world[col.MAX_STEPS] = game.max_steps
     world[col.NUM_ACTIONS] = col.FIRST_VIBE_ACTION + game.num_vibes
@@ -159,7 +148,7 @@ def _protocol_row(protocol: Protocol, most_vibes: int) -> list[int]:
 
 
 def vibe_key(vibes: Sequence[int]) -> int:
-    """The largest eight vibes as one signed 64-bit number, 8 bits each, ascending; what protocols are looked up by."""
+    """The largest eight vibes as one signed 64-bit number, 8 bits each, ascending: the lookup key of protocols."""
     key = 0
     for vibe in sorted(vibes):
         key = (256 * key + vibe) % 2**64
@@ -167,37 +156,10 @@ def vibe_key(vibes: Sequence[int]) -> int:
 
 
 def load(s: State, w: int, tables: Tables) -> None:
-    """Make world w play the game of these tables (its map and its episode are left as they are)."""
+    """Give world w the game of these tables. Its map and its episode stay as they are."""
     s.world[w] = tables.world
     s.limits[w] = tables.limits
     for name in ("types", "rows", "reward_terms"):
         rows = getattr(tables, name)
         getattr(s, name)[w, : len(rows)] = rows
     s.protocols[w, : len(tables.protocols), : tables.protocols.shape[1]] = tables.protocols
-
-
-def load_map(s: State, w: int, cells: np.ndarray, sizes: Sizes) -> None:
-    """Put the map `cells` [H, W] into world w: 0 empty, 1 wall, 2 agent, 3 + k an object of type k.
-
-    Agents and objects are numbered in row-major order. Raises ValueError unless the border is 5 cells of wall.
-    """
-    inside = cells[col.BORDER : -col.BORDER, col.BORDER : -col.BORDER]
-    if inside.size == 0 or np.count_nonzero(cells != col.WALL) != np.count_nonzero(inside != col.WALL):
-        raise ValueError(f"the map must have a border of {col.BORDER} cells of wall")
-    height, width = cells.shape
-    s.world[w, [col.HEIGHT, col.WIDTH]] = height, width
-    grid = s.grid[w].reshape(sizes.height, sizes.width)
-    grid[:] = col.WALL
-    grid[:height, :width] = np.minimum(cells, 1)
-    agents = np.argwhere(cells == 2)
-    for a, (row, column) in enumerate(agents):
-        grid[row, column] = col.AGENTS + a
-        s.agents[w, a, col.CELL] = row * sizes.width + column
-    objects, slot = np.argwhere(cells >= 3), sizes.agents
-    s.world[w, col.NUM_OBJECTS] = len(objects)
-    for o, (row, column) in enumerate(objects):
-        kind = cells[row, column] - 3
-        is_chest = s.types[w, kind, col.KIND] == col.CHEST
-        grid[row, column] = col.AGENTS + sizes.agents + o
-        s.objects[w, o, : col.SLOT + 1] = row * sizes.width + column, kind, 0, 0, 0, slot if is_chest else -1
-        slot += int(is_chest)

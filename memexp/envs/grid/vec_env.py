@@ -1,8 +1,8 @@
-"""The grid games as a VecEnv: worlds of the engine in grid/, in the very memory that the engine writes.
+"""`GridEnv`: the grid games as a VecEnv.
 
-Every episode has a task (`tasks(world, episode)`, else a uniformly random one) and a map of its own, both functions of
-the seed, the world's global number and the episode's number. The engine runs where the tensors are: on the CPU
-(grid_worlds.py) or inside kernels on the device (grid_device.py), with the same results bit by bit.
+Each episode has its own task (`tasks(env index, episode)`, else a uniformly random one) and its own map. Both are
+functions of the seed, the global env index and the number of the episode. The engine runs where the tensors are: on
+the CPU (cpu_envs.py) or in kernels on a GPU (device_envs.py), with the same results bit by bit.
 """
 
 from abc import abstractmethod
@@ -15,90 +15,95 @@ from torch import Tensor
 from memexp.config import UsageError
 from memexp.envs.base import Episodes, TaskSource, VecEnv
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.ascii import ascii_world
-from memexp.envs.grid.cpu_envs import Ended, HostWorlds, Prepared, Roster
+from memexp.envs.grid.cpu_envs import CpuEnvs, EpisodeTable, Finished, Prepared
 from memexp.envs.grid.state import Sizes, State
 from memexp.spaces import TokenSpace
 
 
 class GridEnv(VecEnv):
-    """`num_envs` worlds of `sizes.agents` agents each. Observations are tokens; an episode ends after max_steps.
+    """`num_envs` environments of a grid game. Observations are tokens; an episode ends after max_steps.
 
-    On the CPU the returned tensors are the very memory that the engine writes. Actions: 0 noop, 1-4 move north, south,
-    west, east (or use what stands there), from 5 on change the vibe; any other index does nothing.
+    On the CPU the returned tensors share the engine's memory. Actions: 0 noop; 1-4 move north, south, west, east (or
+    use the object there); from 5 on change the vibe. Any other index does nothing.
     """
 
     shortest_truncation = None
     funnel: tuple[str, ...]
-    """Names of the milestones on the way to reward, in their order."""
+    """Names of the milestones on the way to reward, in order."""
+
+    config: Any
 
     def __init__(
-        self, sizes: Sizes, num_vibes: int, num_envs: int, device: str, seed: int, first_world: int,
-        tasks: TaskSource | None,
+        self, config: Any, num_envs: int, device: str = "cpu", seed: int = 0, first_env: int = 0,
+        tasks: TaskSource | None = None,
     ) -> None:  # fmt: skip
+        """See `memexp.envs.make`."""
         if num_envs < 1:
             raise UsageError(f"num_envs must be at least 1, not {num_envs}")
+        self.config = config
+        sizes = self.sizes()
         self.num_envs, self.num_agents = num_envs, num_envs * sizes.agents
-        self.num_actions = col.FIRST_VIBE_ACTION + num_vibes
-        self.observation = _token_space(num_vibes)
-        self._roster = Roster(num_envs, seed, first_world, tasks, self.prepare)
+        self.num_actions = col.FIRST_VIBE_ACTION + config.num_vibes
+        self.observation = _token_space(config.num_vibes)
+        self._table = EpisodeTable(num_envs, seed, first_env, tasks, self.prepare)
         if torch.device(device).type == "cpu":
-            self._worlds = HostWorlds(self._roster, sizes)
+            self._engine = CpuEnvs(self._table, sizes)
         else:
-            from memexp.envs.grid.device_envs import DeviceWorlds
+            from memexp.envs.grid.device_envs import DeviceEnvs
 
-            self._worlds = DeviceWorlds(self._roster, sizes, device)
-        self.final_obs = self._worlds.final_obs
+            self._engine = DeviceEnvs(self._table, sizes, device)
+        self.final_obs = self._engine.final_obs
         self.device = self.final_obs.device
         self.graphable = self.device.type == "cuda"
         self._truncated = torch.zeros(self.num_agents, dtype=torch.bool, device=self.device)
 
     @property
     def state(self) -> State:
-        """The engine's arrays: everything about every world, for players with full sight and for recordings.
-
-        Where the engine runs on a device: copies of them.
-        """
-        return self._worlds.state
+        """The engine's arrays: everything about every environment. On a GPU these are copies."""
+        return self._engine.state
 
     def time_limits(self) -> np.ndarray:
         return self.state.world[:, col.MAX_STEPS].copy()
 
     @abstractmethod
-    def prepare(self, task_id: int) -> Prepared:
-        """The task's game as the engine's tables."""
+    def sizes(self) -> Sizes:
+        """Sizes of the engine's arrays that suffice for every task of `config`."""
 
     @abstractmethod
-    def statistics(self, ended: Ended) -> dict[str, np.ndarray]:
-        """Statistic -> one value `[E]` an episode."""
+    def prepare(self, task_id: int) -> Prepared:
+        """The rules of a task as tables of the engine."""
 
-    def task_id(self, world: int) -> int:
-        """The task that the world of row `world` is playing."""
-        return int(self._roster.task[world])
+    @abstractmethod
+    def statistics(self, ended: Finished) -> dict[str, np.ndarray]:
+        """Statistic -> its value in each episode `[E]`."""
+
+    def task_id(self, i: int) -> int:
+        """The task of the running episode of environment i of this batch."""
+        return int(self._table.task[i])
 
     def reset(self) -> Tensor:
-        return self._worlds.reset()[0]
+        return self._engine.reset()[0]
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         self.ready()
         return self.launch(actions)
 
     def ready(self) -> None:
-        self._worlds.ready()
+        self._engine.ready()
 
     def launch(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if actions.shape != (self.num_agents,):
             raise ValueError(f"actions must have shape [{self.num_agents}], not {list(actions.shape)}")
-        return *self._worlds.step(actions), self._truncated
+        return *self._engine.step(actions), self._truncated
 
     def desync(self) -> Tensor:
-        return self._worlds.desync()[0]
+        return self._engine.desync()[0]
 
     def pop_episodes(self) -> Episodes:
-        left = self._worlds.pop_ended()
-        if not left:
+        batches = self._engine.pop_finished()
+        if not batches:
             return {}
-        ended = Ended(*(np.concatenate(parts) for parts in zip(*left, strict=True)))
+        ended = Finished(*(np.concatenate(parts) for parts in zip(*batches, strict=True)))
         reached = (ended.milestones != col.NOT_YET).mean(1)
         stats = {f"funnel/{name}": reached[:, i] for i, name in enumerate(self.funnel)}
         stats |= _common_statistics(ended) | self.statistics(ended)
@@ -111,18 +116,14 @@ class GridEnv(VecEnv):
         return columns | {f"env/{name}": column.astype(np.float64) for name, column in stats.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return self._worlds.state_dict()
+        return self._engine.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        return self._worlds.load_state_dict(state)[0]
-
-    def ascii(self, world: int) -> str:
-        """The world of row `world` as text."""
-        return ascii_world(self.state, world)
+        return self._engine.load_state_dict(state)[0]
 
 
 def _token_space(num_vibes: int) -> TokenSpace:
-    """What agents see. Tags, vibes, actions and goals are names; vibes that mean nothing are one category."""
+    """Observations. Tags, vibes, actions and goals are categories; vibes without meaning share one category."""
     categories = [0] * col.NUM_FEATURES
     vibes = min(num_vibes, col.MEANINGFUL_VIBES) + 1
     categories[col.F_TAG], categories[col.F_VIBE] = col.NUM_TAGS, vibes
@@ -130,11 +131,11 @@ def _token_space(num_vibes: int) -> TokenSpace:
     return TokenSpace(col.NUM_TOKENS, col.NORMALIZATION, tuple(categories), col.UNPLACED, col.WINDOW)
 
 
-def _common_statistics(ended: Ended) -> dict[str, np.ndarray]:
-    """Statistics that every grid game has; shares are of an agent's actions, everything is a mean over agents.
+def _common_statistics(ended: Finished) -> dict[str, np.ndarray]:
+    """Statistics of every grid game, means over agents. Shares are shares of an agent's actions.
 
-    tokens: mean length of an observation; tokens_dropped: tokens a step that found no room in it; longest_still: the
-    longest run of actions without motion, steps.
+    tokens: mean length of an observation; tokens_dropped: tokens per step that did not fit; longest_still: most steps
+    in a row without motion.
     """
     world, agents, game = ended.world, ended.agent_stats.mean(1), ended.game_stats
     length, num_agents = world[:, col.STEP], ended.agent_stats.shape[1]

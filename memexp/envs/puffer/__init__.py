@@ -1,9 +1,9 @@
-"""Other people's environments as a VecEnv, through PufferLib's emulation and vectorisation.
+"""Gymnasium and PettingZoo environments as a VecEnv, through PufferLib's emulation and vectorisation.
 
-source.py    from gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE to an environment
-spaces.py    its spaces in this project's words
-promises.py  the interfaces of Gymnasium and PettingZoo, which it must keep
-world.py     one environment as PufferLib drives it: resets, seeds, the true last observation, what went wrong
-workers.py   many of them, in this process or in workers
-env.py       all of it as a VecEnv
+source.py      makes one environment from gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE
+spaces.py      translates its spaces into those of `memexp.spaces`
+api_checks.py  checks that it keeps the interface of Gymnasium or PettingZoo
+emulated.py    steps one environment for PufferLib: resets, seeds, last observations, errors
+workers.py     steps many environments, in this process or in worker processes
+env.py         presents all of them as a VecEnv
 """

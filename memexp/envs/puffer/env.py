@@ -9,40 +9,40 @@ import torch
 from torch import Tensor
 
 from memexp.config import UsageError
-from memexp.envs.base import Episodes, TaskSource, VecEnv, WorldError, mix64
+from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import spaces
+from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
-from memexp.envs.puffer.world import ACT, LAST, World
 from memexp.spaces import ActionSpace, CategoriesSpace, ImageSpace, Part, StructSpace, VectorSpace
 
 WARM_UP = 256
-"""Most steps of random play that bring worlds out of phase."""
+"""Most random steps that bring the environments out of phase."""
 _WARM_UP = 2
 
 
 class ThirdPartyEnv(VecEnv):
-    """`num_envs` environments; the agents of a PettingZoo environment are rows.
+    """`num_envs` environments of one kind. Each agent of a PettingZoo environment is a row.
 
-    An agent that ends before its world stays as a row of zeros without reward until the world ends, and then ends with
-    it. The return of an episode is the mean over agents, its length the world's. A state that is restored begins new
-    episodes: the environments of other people cannot be saved.
+    An agent that finishes before its environment stays as a row without reward until the environment's episode ends,
+    and is done once more then. The return of an episode is the mean over its agents. These environments cannot be
+    saved, so a restored state starts new episodes.
     """
 
     continues = False
 
     def __init__(
-        self, config: ThirdParty, num_envs: int, device: str, seed: int, first_world: int, tasks: TaskSource | None
-    ) -> None:  # fmt: skip
+        self, config: ThirdParty, num_envs: int, device: str, seed: int, first_env: int, tasks: TaskSource | None
+    ) -> None:
         if num_envs < 1:
             raise UsageError(f"num_envs must be at least 1, not {num_envs}")
-        self._config, self._seed, self._first_world = config, seed, first_world
+        self._config, self._seed, self._first_env = config, seed, first_env
         self.device = torch.device(device)
         self._board = make_board(num_envs)
-        self._vec = make_vec(config, seed, first_world, self._board)
-        driver: World = self._vec.driver_env
+        self._vec = make_vec(config, seed, first_env, self._board)
+        driver: EmulatedEnv = self._vec.driver_env
         self.num_envs, self.num_agents = num_envs, num_envs * driver.num_agents
         self.observation = spaces.observation_space(driver.observation, config.id)
         self._actions = spaces.action_space(driver.action, config.id)
@@ -50,8 +50,8 @@ class ThirdPartyEnv(VecEnv):
         self.ceiling_return = driver.ceiling
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)
-        self._names = _name_columns(self.observation)
-        self._log = EpisodeLog(num_envs, torch.device("cpu"), first_world)
+        self._categories = _category_columns(self.observation)
+        self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
         self._ends_by_itself = False
 
     @property
@@ -69,26 +69,26 @@ class ThirdPartyEnv(VecEnv):
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         self._vec.send(self._translate(actions))
         obs, reward, terminated, truncated = self._receive()
-        ends = terminated | truncated
-        over = torch.from_numpy(self._of_worlds(ends).all(1))
-        if ends.any():
+        dones = terminated | truncated
+        over = torch.from_numpy(self._by_env(dones).all(1))
+        if dones.any():
             self._refuse_endless(over)
             self.final_obs = self._tensor(obs[:, LAST])
-        gain = torch.from_numpy(self._of_worlds(reward).mean(1))
+        gain = torch.from_numpy(self._by_env(reward).mean(1))
         self._log.add(gain, over, {"env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
         scaled = reward * np.float32(self._config.reward_scale)
-        paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
-        return self._tensor(obs[:, ACT]), paid, done, cut
+        flags = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
+        return self._tensor(obs[:, ACT]), *flags
 
     def pop_episodes(self) -> Episodes:
         return self._log.pop()
 
     def state_dict(self) -> dict[str, Any]:
-        """Which episode each world is in."""
+        """The number of the running episode of each environment."""
         return {"episode": self._board.episode.copy()}
 
     def load_state_dict(self, state: dict[str, Any]) -> Tensor:
-        """Every world begins the episode after the one that it was in, out of phase."""
+        """Start in each environment the episode after the saved one, out of phase."""
         self._board.episode[:] = state["episode"] + 1
         return self._restart_out_of_phase()
 
@@ -97,7 +97,7 @@ class ThirdPartyEnv(VecEnv):
 
     def _restart_out_of_phase(self) -> Tensor:
         begun = [int(number) for number in self._board.episode]
-        seeds = [mix64(self._seed, self._first_world + w, begun[w], _WARM_UP) for w in range(self.num_envs)]
+        seeds = [mix64(self._seed, self._first_env + i, begun[i], _WARM_UP) for i in range(self.num_envs)]
         longest = min(WARM_UP, self._config.max_steps or WARM_UP)
         self._board.warm_up[:] = [seed % longest for seed in seeds]
         return self._restart(whole=False)
@@ -110,41 +110,52 @@ class ThirdPartyEnv(VecEnv):
         return self._tensor(obs[:, ACT])
 
     def _receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """PufferLib's buffers after all worlds have stepped: obs `[N, 2, ...]`, reward, terminated, truncated `[N]`."""
+        """PufferLib's buffers after a step of all: obs `[N, 2, ...]`, reward, terminated, truncated `[N]`.
+
+        Raises EnvError for an error in an environment, for a number that is not finite and for a category out of range.
+        """
         obs, reward, terminated, truncated, _, infos, _, _ = self._vec.recv()
         for info in infos:
             if "error" in info:
-                raise WorldError(info["error"])
+                raise EnvError(info["error"])
+        dones = terminated | truncated
         if not np.isfinite(reward).all():
-            self._refuse_numbers("the reward", reward)
+            self._refuse("the reward", reward, ~np.isfinite(reward), dones, last=True)
         for columns in self._floats:
-            shown = columns(obs)
-            if not np.isfinite(shown[:, ACT]).all():
-                self._refuse_numbers("the observation", shown[:, ACT])
-            ends = terminated | truncated
-            if ends.any() and not np.isfinite(shown[ends, LAST]).all():
-                self._refuse_numbers("the last observation of an episode", np.where(ends[:, None], shown[:, LAST], 0))
-        for what, columns, counts in self._names:
-            shown = columns(obs)
-            if (wrong := (shown < 0) | (shown >= counts)).any():
-                self._refuse(what, shown, wrong, counts)
+            numbers = columns(obs)
+            if not np.isfinite(numbers[:, ACT]).all():
+                self._refuse("the observation", numbers[:, ACT], ~np.isfinite(numbers[:, ACT]), dones)
+            if dones.any() and not np.isfinite(numbers[dones, LAST]).all():
+                wrong = ~np.isfinite(numbers[:, LAST]) & dones[:, None]
+                self._refuse("the last observation of an episode", numbers[:, LAST], wrong, dones, last=True)
+        for part, columns, counts in self._categories:
+            numbers = columns(obs)
+            if (wrong := (numbers < 0) | (numbers >= counts)).any():
+                self._refuse(part, numbers, wrong, dones, last=np.argwhere(wrong)[0, 1] == LAST, counts=counts)
         return obs, reward, terminated, truncated
 
-    def _refuse_numbers(self, what: str, rows: np.ndarray) -> None:
-        self._refuse(what, rows, ~np.isfinite(rows))
+    def _refuse(
+        self, what: str, numbers: np.ndarray, wrong: np.ndarray, dones: np.ndarray, last: bool = False,
+        counts: np.ndarray | None = None,
+    ) -> NoReturn:  # fmt: skip
+        """Raise EnvError for the first of `numbers` `[N, ...]` that is `wrong`, with its env, episode and step.
 
-    def _refuse(self, what: str, shown: np.ndarray, wrong: np.ndarray, counts: np.ndarray | None = None) -> NoReturn:
-        """Raise WorldError for the first number of `shown` `[N, ...]` that is `wrong`; counts: of names, a column."""
+        `last`: if the episode has just ended, the number belongs to it, not to the one that follows. `counts`: number
+        of categories of each column.
+        """
         place = tuple(np.argwhere(wrong)[0])
-        world = int(place[0]) * self.num_envs // self.num_agents
-        why = "" if counts is None else f", not one of 0 to {counts[place[-1]] - 1},"
-        raise WorldError(
-            f"{self._config.id}: {what} is {shown[place]}{why} in world {self._first_world + world}, "
-            f"episode {self._board.episode[world]} of seed {self._seed}"
+        i = int(place[0]) * self.num_envs // self.num_agents
+        episode, step = int(self._board.episode[i]), int(self._board.step[i])
+        if self._by_env(dones)[i].all():
+            episode, step = (episode - 1, step) if last else (episode, 0)
+        allowed = "" if counts is None else f", not one of 0 to {counts[place[-1]] - 1},"
+        raise EnvError(
+            f"{self._config.id}: {what} is {numbers[place]}{allowed} in env {self._first_env + i}, "
+            f"episode {episode}, step {step} (seed {self._seed})"
         )
 
     def _refuse_endless(self, over: Tensor) -> None:
-        """Raises UsageError where nothing but this project's own limit has ever ended an episode, and nobody set it."""
+        """Raise UsageError if only the default limit of this project has ever ended an episode."""
         if self._config.max_steps is None and not self._ends_by_itself:
             cut = torch.from_numpy(self._board.cut).bool()
             self._ends_by_itself = bool((over & ~cut).any())
@@ -154,19 +165,19 @@ class ThirdPartyEnv(VecEnv):
                     "env.max_steps=500"
                 )
 
-    def _of_worlds(self, rows: np.ndarray) -> np.ndarray:
+    def _by_env(self, rows: np.ndarray) -> np.ndarray:
         """`[N]` as `[num_envs, agents]`."""
         return rows.reshape(self.num_envs, -1)
 
     def _translate(self, actions: Tensor) -> np.ndarray:
-        """What PufferLib's worlds take: int32, or floats within the bounds of their Box."""
+        """Actions as the environments take them: int32, or floats scaled from -1..1 to the bounds of their Box."""
         given = actions.cpu().numpy()
         space = self._action_space
         if not isinstance(space, gymnasium.spaces.Box):
             return given.astype(np.int32)
         low, high = space.low, space.high
         bounded = np.isfinite(low) & np.isfinite(high)
-        low, high = np.where(bounded, low, 0), np.where(bounded, high, 0)  # no warnings of infinities
+        low, high = np.where(bounded, low, 0), np.where(bounded, high, 0)  # no warnings about infinities
         scaled = np.where(bounded, low + (given.clip(-1, 1) + 1) / 2 * (high - low), given)
         return np.clip(scaled, space.low, space.high).astype(space.dtype)
 
@@ -182,14 +193,14 @@ class ThirdPartyEnv(VecEnv):
 
 
 def _float_columns(space: Any, box: Any) -> list[Any]:
-    """Functions that pick the floats `[N, 2, ...]` out of PufferLib's buffer."""
+    """Functions that pick the floats `[N, 2, size]` out of PufferLib's buffer."""
     if not isinstance(space, StructSpace):
         return [lambda obs: obs.reshape(*obs.shape[:2], -1)] if np.issubdtype(box.dtype, np.floating) else []
     return [_columns(part) for part in space.parts if part.dtype.startswith("float")]
 
 
-def _name_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
-    """For each part that consists of names: what it is called, the function that picks it, how many names there are."""
+def _category_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
+    """Of each part that holds categories: its name, a function that picks it, the number of categories by column."""
     parts = space.parts if isinstance(space, StructSpace) else ()
     return [
         (spaces.called(part.name), _columns(part), np.array(part.space.counts))
@@ -199,6 +210,6 @@ def _name_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
 
 
 def _columns(part: Part) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that picks the numbers `[N, 2, size]` of a part out of PufferLib's buffer `[N, 2, num_bytes]`."""
-    end = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
-    return lambda obs: np.ascontiguousarray(obs[..., part.offset : end]).view(part.dtype)
+    """A function that picks a part's numbers `[N, 2, size]` out of PufferLib's buffer `[N, 2, num_bytes]`."""
+    stop = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
+    return lambda obs: np.ascontiguousarray(obs[..., part.offset : stop]).view(part.dtype)

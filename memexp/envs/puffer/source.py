@@ -1,4 +1,4 @@
-"""From an environment's id to the environment: gym:ID, gym:MODULE:ID, module:MODULE:CALLABLE, pettingzoo:MODULE."""
+"""Makes an environment from its id: gym:ID, gym:MODULE:ID, module:MODULE:CALLABLE or pettingzoo:MODULE."""
 
 import ast
 import hashlib
@@ -21,13 +21,13 @@ from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import ThirdParty
 
 LIMIT = 10_000
-"""Steps after which an episode is cut where nobody said otherwise."""
+"""Steps after which an episode is cut by default."""
 
 
 def make_one(config: ThirdParty) -> Any:
     """One environment with its wrappers: a gymnasium.Env or a PettingZoo ParallelEnv.
 
-    Raises UsageError for an id, an option or a wrapper that does not exist or cannot be made.
+    Raises UsageError if the id, an option or a wrapper does not exist or raises.
     """
     kind, _, rest = config.id.partition(":")
     if kind == "gym":
@@ -47,19 +47,19 @@ def make_one(config: ThirdParty) -> Any:
 
 
 def is_parallel(env: Any) -> bool:
-    """Whether it is a PettingZoo parallel environment."""
+    """Whether `env` is a PettingZoo parallel environment."""
     return hasattr(env, "possible_agents") and callable(getattr(env, "observation_space", None))
 
 
 def step_limit(config: ThirdParty, env: Any) -> int:
-    """Steps after which this project cuts an episode. An environment's own limit is left to itself."""
+    """Steps after which this project cuts an episode: later than the environment's own limit, unless configured."""
     own = getattr(getattr(env, "spec", None), "max_episode_steps", None)
     return config.max_steps or max(LIMIT, (own or 0) + 1)
 
 
 def ceiling(config: ThirdParty, env: Any) -> float | None:
-    """Return of a perfect player: as given, else the upper end of `reward_range` (POPGym's and MiniGrid's is that of an
-    episode), else what Gymnasium's registry calls solved; None where nobody says."""
+    """Return of a perfect policy, None if unknown: `ceiling_return` of the config, else the upper end of `reward_range`
+    (in POPGym and MiniGrid that of a whole episode), else the reward threshold in Gymnasium's registry."""
     if config.ceiling_return is not None:
         return config.ceiling_return
     _, high = getattr(getattr(env, "unwrapped", env), "reward_range", None) or (None, None)
@@ -69,10 +69,10 @@ def ceiling(config: ThirdParty, env: Any) -> float | None:
 
 
 def fingerprint(config: ThirdParty) -> str:
-    """A digest of the source file of the environment's class and of its wrappers': it changes when they are edited."""
+    """A digest of the source files of the environment's class and of its wrappers. It changes when they are edited."""
     env, files = make_one(config), set()
     while env is not None:
-        with suppress(OSError, TypeError):  # defined interactively, or compiled
+        with suppress(OSError, TypeError):  # the class is defined interactively or compiled
             files.add(inspect.getfile(type(env)))
         env = getattr(env, "env", None)
     digest = hashlib.sha256()
@@ -91,19 +91,19 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
             gymnasium.spec(plain)
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry)
-            near = near if near.startswith("; did") else ""  # hundreds are known
+            near = near if near.startswith("; did") else ""  # do not list hundreds of ids
             why = f"{_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
     return _call(gymnasium.make, {"id": plain, "disable_env_checker": True, **options}, f"gym:{name}")
 
 
 def _import_suites(id: str) -> None:
-    """Import the installed packages that need Gymnasium, one after the other, until one has registered this id."""
+    """Import the installed packages that require Gymnasium, one by one, until one registers this id."""
     for package in sorted(distributions(), key=lambda one: one.name.lower()):
         needs = [re.match(r"[-\w]+", one) for one in package.requires or ()]
         if id not in gymnasium.registry and any(need and need[0].lower() == "gymnasium" for need in needs):
             for name in (package.read_text("top_level.txt") or package.name.replace("-", "_")).split():
-                with suppress(Exception):  # broken packages are nothing that was asked for
+                with suppress(Exception):  # a broken package may have nothing to do with this id
                     importlib.import_module(name)
 
 
@@ -115,24 +115,24 @@ def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
 
 
 def _place(error: Exception) -> str:
-    """Where the environment's own code raised it, or nothing where that was not its own code."""
+    """The line of the environment's own code that raised the error; empty if other code did."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     others = (__file__, str(Path(str(gymnasium.__file__)).parent))
     return "" if frame.filename.startswith(others) else f" ({frame.filename}, line {frame.lineno})"
 
 
 def _wrap(env: Any, text: str) -> Any:
-    """`text` is MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...), values as Python writes them."""
+    """The environment in a wrapper. `text` is MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...), Python values."""
     place, bracket, inside = text.partition("(")
     options: dict[str, Any] = {}
     try:
         if bracket:
             call = ast.parse(f"f({inside}", mode="eval").body
             if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
-                raise ValueError("it is not one call with keywords")
+                raise ValueError("not one call with keywords")
             options = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
             if len(options) < len(call.keywords):
-                raise ValueError("it has ** in it")
+                raise ValueError("** is not allowed")
     except (SyntaxError, ValueError):
         raise UsageError(f"wrapper '{text}' is not MODULE:CALLABLE(keyword=value, ...)") from None
     wrapper = _find(place, f"wrapper '{text}'")
@@ -155,7 +155,7 @@ def _member(module: ModuleType, name: str, what: str) -> Callable[..., Any]:
 
 
 def _import(name: str, what: str, prefix: str = "") -> ModuleType:
-    """The module of this name, also from the folder that the command was typed in, else with `prefix` before it."""
+    """The module of this name, or with `prefix` before it. The working directory is searched too."""
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     for candidate in dict.fromkeys((name, prefix + name)):
@@ -163,13 +163,13 @@ def _import(name: str, what: str, prefix: str = "") -> ModuleType:
             return importlib.import_module(candidate)
         except ModuleNotFoundError as error:
             missing = error.name or candidate
-            if not f"{candidate}.".startswith(f"{missing}."):  # something that the module itself imports
+            if not f"{candidate}.".startswith(f"{missing}."):  # the module imports something that is missing
                 raise UsageError(f"{what}: {candidate} needs '{missing}', which is not installed") from None
         except Exception as error:
             raise UsageError(
                 f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
             ) from error
-    raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start where it stands")
+    raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
 
 
 def _line(error: Exception) -> str:

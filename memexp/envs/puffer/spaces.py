@@ -1,7 +1,7 @@
-"""Gymnasium's spaces in this project's words, and observations of several parts as bytes.
+"""Gymnasium's spaces as those of `memexp.spaces`, and observations of several parts as bytes.
 
-PufferLib's emulation makes one Box of any observation, but gets names (Discrete) alone wrong: they are four bytes and
-counted as eight. So whatever is not a Box is turned into a Box of bytes here, with PufferLib's own layout.
+PufferLib's emulation turns any observation into one Box, but it takes a lone Discrete space for eight bytes instead of
+four. So this module turns every space that is not a Box into a Box of bytes, with PufferLib's own layout.
 """
 
 from collections.abc import Iterator
@@ -25,27 +25,27 @@ from memexp.spaces import (
     Part,
     StructSpace,
     VectorSpace,
-)  # fmt: skip
+)
 
 SMALL_MAP = 16
-"""Bytes on a map of at most so many cells a side are names of what stands there, not pixels."""
+"""Bytes on a map of at most this many cells a side are categories of objects, not pixels."""
 _ALL = "the observation"
 
 
 def observation_space(space: spaces.Space, name: str) -> ObservationSpace:
-    """What an encoder needs to know of it. Raises UsageError, which begins with the environment's `name`."""
+    """The space for the encoder. Raises UsageError, which starts with `name`, for a part that no encoder reads."""
     if isinstance(space, spaces.Box):
         return _box(space)
     return StructSpace(tuple(_parts(space, name)), layout(space).itemsize)
 
 
 def layout(space: spaces.Space) -> np.dtype:
-    """Where the parts of an observation that is not a Box stand."""
+    """The memory layout of an observation that is not a Box."""
     return np.dtype([("all", dtype_from_space(space))], align=True)
 
 
 def action_space(space: spaces.Space, name: str) -> ActionSpace:
-    """What an actor needs to know of it. Raises UsageError."""
+    """The space for the actor. Raises UsageError, which starts with `name`, for an unsupported space."""
     if isinstance(space, spaces.Discrete):
         return DiscreteActions(int(space.n))
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
@@ -54,7 +54,7 @@ def action_space(space: spaces.Space, name: str) -> ActionSpace:
         return ContinuousActions(space.shape[0])
     raise UsageError(
         f"{name}: actions are {space}; only Discrete, MultiDiscrete (one dimension, from 0) and Box (one dimension of "
-        "floats) can be learnt: put a wrapper around it that turns them into one of these (env.wrappers)"
+        "floats) are supported: add a wrapper that turns them into one of these (env.wrappers)"
     )
 
 
@@ -84,17 +84,17 @@ def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
 
 
 def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
-    """Numbers of names; a range that does not begin at 0 is taken as one that does."""
+    """Number of categories of each column. A range that starts above 0 counts from 0."""
     if isinstance(leaf, spaces.Discrete) and leaf.start >= 0:
         return (int(leaf.start + leaf.n),)
     if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim == 1 and (leaf.start >= 0).all():
         return tuple(int(n) for n in leaf.start + leaf.nvec)
     part = called(path or _ALL)
     leave = 'leaves it out, such as gymnasium.wrappers:FilterObservation(filter_keys=["..."]), or '
-    way = f"{leave if path else ''}encodes it"
+    fix = f"{leave if path else ''}encodes it"
     raise UsageError(
         f"{name}: {part} is {type(leaf).__name__}, which no encoder reads (Box, Discrete, MultiDiscrete, "
-        f"MultiBinary, Dict and Tuple can be read): put a wrapper around it that {way} (env.wrappers)"
+        f"MultiBinary, Dict and Tuple can be read): add a wrapper that {fix} (env.wrappers)"
     )
 
 
@@ -104,7 +104,7 @@ def called(part: str) -> str:
 
 
 def _leaves(space: Any, dtype: np.dtype, offset: int, path: str) -> Iterator[tuple[str, spaces.Space, int]]:
-    """(path, space, offset in bytes) of everything that is neither Dict nor Tuple."""
+    """(path, space, offset in bytes) of each part that is neither Dict nor Tuple."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         yield path, space, offset
         return
@@ -115,7 +115,7 @@ def _leaves(space: Any, dtype: np.dtype, offset: int, path: str) -> Iterator[tup
 
 
 class AsBytes:
-    """Observations of `space` as uint8 `[num_bytes]`, in memory that the next call overwrites."""
+    """Encodes observations of `space` as uint8 `[num_bytes]`. The next call overwrites the returned array."""
 
     def __init__(self, space: spaces.Space):
         self._struct = np.zeros(1, layout(space))
@@ -127,45 +127,8 @@ class AsBytes:
         return self._bytes
 
 
-class GymnasiumAsBytes(gymnasium.ObservationWrapper):
-    """A Gymnasium environment whose observations are bytes."""
-
-    def __init__(self, env: gymnasium.Env):
-        super().__init__(env)
-        self._encode = AsBytes(env.observation_space)
-        self.observation_space = self._encode.space
-
-    def observation(self, observation: Any) -> np.ndarray:
-        return self._encode(observation)
-
-
-class ParallelAsBytes:
-    """A PettingZoo parallel environment whose observations are bytes."""
-
-    def __init__(self, env: Any):
-        self.env = env
-        self._encode = AsBytes(env.observation_space(env.possible_agents[0]))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.env, name)
-
-    def observation_space(self, agent: str) -> spaces.Box:
-        return self._encode.space
-
-    def reset(self, seed: int | None = None, options: Any = None) -> tuple[dict, dict]:
-        obs, infos = self.env.reset(seed=seed, options=options)
-        return self._all(obs), infos
-
-    def step(self, actions: dict[str, Any]) -> tuple[dict, ...]:
-        obs, *rest = self.env.step(actions)
-        return self._all(obs), *rest
-
-    def _all(self, obs: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {agent: self._encode(one).copy() for agent, one in obs.items()}
-
-
 def without_constants(env: gymnasium.Env) -> gymnasium.Env:
-    """The environment without the parts of its observation that never change: MiniGrid's mission, where it has one."""
+    """The environment without constant parts of its observation, such as MiniGrid's mission where it has only one."""
     space = env.observation_space
     if isinstance(space, spaces.Dict):
         varying = [key for key, part in space.items() if getattr(part, "ordered_placeholders", part) is not None]

@@ -1,6 +1,6 @@
-"""Players of assembly_lines: go to the nearest station that can be used now, and look for those not yet known.
+"""Scripted policies of assembly_lines: go to the nearest usable station, and search for unknown stations.
 
-Any use of a station of the chain is progress: as many different resources are carried as the chain has.
+Each use of a station of the chain is progress: an agent can carry all resources of the chain at once.
 """
 
 import numpy as np
@@ -8,89 +8,81 @@ import numpy as np
 from memexp.envs.assembly_lines import HEART_LIMIT
 from memexp.envs.assembly_tasks import RESOURCES
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import compiled, scripted_entry
 from memexp.envs.grid.rng import draw
 from memexp.envs.scripted.belief_map import (
     CELL,
     GOAL,
     TIME,
-    follow_last_move,
     forget,
-    note_recipe,
-    note_view,
     roll,
     shifted,
     side_of,
     step_towards,
-)
-from memexp.envs.scripted.full import learn_world, place_in_world
-from memexp.envs.scripted.jit import entry
+    update_belief,
+)  # fmt: skip
+from memexp.envs.scripted.full import learn_world, map_cell
 from memexp.envs.scripted.paths import NOWHERE, ahead, keep_path, random_move, search, want_nothing
 from memexp.envs.scripted.view import CELLS, FREE, HERE, KINDS, LAST_ACTION, NOTHING, THING, UNKNOWN, WALL, look
 
 WALL_TAG = -1  # which tag walls have depends on the task
 _HEART = RESOURCES.index("heart")
 _PATIENCE = 10
-"""How long a player without memory waits for a station, steps, before it walks on."""
+"""Most steps that the memoryless policy waits for a station."""
 _STRAY = 20
-"""It makes a random move once in so many steps."""
+"""The memoryless policy makes a random move once in this many steps."""
 _AT_THE_WALL = 2
-"""It walks around the room at this distance from the walls, cells: there are no obstacles there."""
+"""Distance from the walls, cells, at which the memoryless policy walks around: no obstacles are there."""
 
 
-@entry()
+@scripted_entry()
 def act_with_memory(m, obs, resets, seed, step, actions):
-    """Actions [N] of players that see what an agent sees and remember it."""
+    """Actions [N] from all observations of each agent."""
     for n in range(obs.shape[0]):
-        roll(m, n, seed, step)
-        look(m.seen, obs, n, WALL_TAG)
-        if resets[n]:
-            forget(m, n, n)
-        else:
-            m.me[n, TIME] += 1
-            follow_last_move(m, n)
-        note_view(m, n, n, NOTHING)
+        update_belief(m, n, obs, resets[n], seed, step, WALL_TAG, NOTHING)
         note_recipes(m, n)
         actions[n] = work(m, n)
 
 
-@entry()
+@scripted_entry()
 def act_without_memory(m, obs, resets, seed, step, actions):
-    """Actions [N] of players that see what an agent sees and have forgotten everything before."""
+    """Actions [N] from the current observation of each agent alone."""
     for n in range(obs.shape[0]):
-        roll(m, n, seed, step)
-        look(m.seen, obs, n, WALL_TAG)
-        forget(m, n, n)
-        note_view(m, n, n, NOTHING)
+        update_belief(m, n, obs, True, seed, step, WALL_TAG, NOTHING)
         note_recipes(m, n)
         actions[n] = work_or_walk_around(m, n)
 
 
-@entry()
+@scripted_entry()
 def act_with_full_sight(m, s, obs, resets, seed, step, actions):
-    """Actions [N] of players that see everything."""
+    """Actions [N] from the whole state."""
     for n in range(obs.shape[0]):
         roll(m, n, seed, step)
         look(m.seen, obs, n, WALL_TAG)
         if resets[n]:
             forget(m, n, n)
         learn_world(m, s, n, n, resets[n], NOTHING)
-        m.me[n, CELL] = place_in_world(m, s, s.agents[n, 0, col.CELL])
+        m.me[n, CELL] = map_cell(m, s, s.agents[n, 0, col.CELL])
         m.me[n, TIME] = s.world[n, col.STEP]
         actions[n] = work(m, n)
 
 
 @compiled
 def note_recipes(m, n):
-    """Remember what the stations in sight turn into what."""
+    """Remember the inputs and outputs of the stations in view."""
     for i in range(CELLS):
-        if m.seen.kind[i] >= THING:
-            note_recipe(m, n, m.seen.kind[i], i)
+        kind = m.seen.kind[i]
+        if kind >= THING:
+            takes, gives = 0, 0
+            for r in range(col.NUM_RESOURCES):
+                takes |= np.int64(m.seen.takes[i, r] > 0) << r
+                gives |= np.int64(m.seen.gives[i, r] > 0) << r
+            m.takes[n, kind], m.gives[n, kind] = takes, gives
 
 
 @compiled
 def want_usable_stations(m, n):
-    """Look for the stations whose inputs are held and whose output is not; returns whether hearts can still be made."""
+    """Want the stations whose inputs agent n has and whose output it lacks; returns whether it has room for hearts."""
     held = 0
     for r in range(col.NUM_RESOURCES):
         full = HEART_LIMIT if r == _HEART else 1
@@ -105,7 +97,7 @@ def want_usable_stations(m, n):
 
 @compiled
 def knows_the_chain(m, n):
-    """Whether player n knows a station for hearts and for everything that its stations take."""
+    """Whether agent n knows a station for hearts and for every input of the stations that it knows."""
     made, taken = 0, 1 << _HEART
     for k in range(THING, KINDS):
         made |= m.gives[n, k]
@@ -116,7 +108,7 @@ def knows_the_chain(m, n):
 
 @compiled
 def work(m, n):
-    """Go to what can be used soonest, or to the nearest unknown cell as long as a station is missing."""
+    """Go to the station that can be used soonest, or to an unknown cell while a station of the chain is unknown."""
     if not want_usable_stations(m, n):
         return 0
     if not knows_the_chain(m, n):
@@ -128,7 +120,7 @@ def work(m, n):
 
 @compiled
 def next_move(m, n):
-    """The first move of player n's path, or waiting where the next cell is its goal and not ready yet."""
+    """The first move of the path, or noop if the next cell is the goal and still cools down."""
     move = m.path[n, 0]
     if ahead(m, n) == 1 and m.kind[n, m.me[n, GOAL]] >= THING and m.ready[n, m.me[n, GOAL]] > m.me[n, TIME] + 1:
         return 0
@@ -137,7 +129,7 @@ def next_move(m, n):
 
 @compiled
 def work_or_walk_around(m, n):
-    """Use what is in sight, else walk around the room clockwise along its walls, past every station."""
+    """Use a station in view, else walk clockwise along the walls of the room, past every station."""
     if not want_usable_stations(m, n):
         return 0
     if draw(m, n, _STRAY) == 0:
@@ -150,7 +142,7 @@ def work_or_walk_around(m, n):
 
 @compiled
 def wall_at(m, move):
-    """Distance of the nearest line of wall across the whole window in a move's direction; beyond sight: RADIUS + 1."""
+    """Distance of the nearest wall across the whole window in the direction of a move; RADIUS + 1: none in view."""
     for d in range(1, col.RADIUS + 1):
         complete = True
         for j in range(-col.RADIUS, col.RADIUS + 1):
@@ -164,7 +156,7 @@ def wall_at(m, move):
 
 @compiled
 def direction_around(m, n):
-    """The move that leads clockwise around the room; towards the wall where one is in sight, else straight on."""
+    """The move clockwise around the room: along a near wall, else towards a wall in view, else straight on."""
     north, south, west, east = wall_at(m, 1), wall_at(m, 2), wall_at(m, 3), wall_at(m, 4)
     if north <= _AT_THE_WALL and east > _AT_THE_WALL:
         return 4
@@ -183,9 +175,9 @@ def direction_around(m, n):
 
 @compiled
 def walk(m, n, move):
-    """The first move towards the cell in sight that lies farthest in the direction of `move`, detours discounted."""
+    """The first move towards the cell in view that is farthest in the direction of `move`, less its path length."""
     want_nothing(m)
-    search(m, n, n)  # reaches every cell that can be reached
+    search(m, n, n)  # with nothing wanted, it reaches every cell that can be reached
     side, here = side_of(m), m.me[n, CELL]
     best, goal = 0, NOWHERE
     for q in range(1, m.count[1]):
@@ -201,7 +193,7 @@ def walk(m, n, move):
 
 @compiled
 def progress(side, here, c, move):
-    """How many cells farther than `here` cell c lies in the direction of a move."""
+    """Number of cells from `here` to cell c in the direction of a move."""
     for d in range(-col.RADIUS, col.RADIUS + 1):
         line = shifted(side, here, d, 0) if move <= 2 else shifted(side, here, 0, d)
         same = (line ^ c) & ~(side - 1) == 0 if move <= 2 else (line ^ c) & (side - 1) == 0

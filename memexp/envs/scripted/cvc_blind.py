@@ -1,47 +1,43 @@
-"""Players of cvc_random_maps without memory: what is in sight, the compass and the clock are all there is.
+"""The memoryless scripted policy of cvc_random_maps, which uses the view, the compass and the clock alone.
 
-What lasts is in the observation itself: the last action (strolling straight on), the vibe, the inventory, the progress
-of the episode, by which all meet at the same times and rings change their dress.
+The observation itself holds some state: the last action (to walk straight on), the vibe, the inventory, and the
+progress of the episode, a common clock for meetings and for the vibes of a ring.
 """
 
 from memexp.envs.grid import columns as col
-from memexp.envs.grid.compiled import compiled
+from memexp.envs.grid.compiled import compiled, scripted_entry
 from memexp.envs.grid.rng import draw
 from memexp.envs.scripted import cvc_rules as rules
-from memexp.envs.scripted.belief_map import forget, note_view, roll, step_towards
-from memexp.envs.scripted.cvc_errands import NEVER, NO_WAY, advance, deliver, gather, take_off
+from memexp.envs.scripted.belief_map import step_towards, update_belief
+from memexp.envs.scripted.cvc_errands import NEVER, NO_WAY, advance, clear_vibe, deliver, gather
 from memexp.envs.scripted.cvc_meet import is_full, towards_middle, way_to_ring
 from memexp.envs.scripted.cvc_ring import LEAVE, affordable, in_ring, read_ring, ring_action, window_of
-from memexp.envs.scripted.jit import entry
 from memexp.envs.scripted.paths import open_ahead, random_move, wander
-from memexp.envs.scripted.view import HERE, LAST_ACTION, PCT, look
+from memexp.envs.scripted.view import HERE, LAST_ACTION, PCT
 
 _FIRST_MEETING = 64
-"""Completion (of 256) at which players meet for the first time."""
+"""Completion (of 256) at which agents meet for the first time."""
 _PERIOD, _MEETING, _SHIFT = 24, 16, 8
-"""Then they meet for 16 of every 24 units of completion, 8 ahead of its multiples, and gather in between."""
+"""Then they meet for 16 of every 24 units of completion, from 8 units before each multiple of 24."""
 _TURN = 20
-"""A strolling player turns once in so many steps."""
+"""An agent that walks straight on turns once in this many steps."""
 _ASTRAY = 4
-"""A player on its way to the middle of the map strolls in one of so many steps: there may be no assembler there."""
+"""An agent on its way to the middle walks straight on once in this many steps: the middle may lack an assembler."""
 _GIVE_UP = 16
-"""A player in a ring without the resources for a heart leaves it once in so many steps."""
+"""An agent leaves a ring without the resources for a heart once in this many steps."""
 
 
-@entry()
+@scripted_entry()
 def act_without_memory(m, obs, resets, seed, step, actions):
-    """Actions [N] of players that see what an agent sees and have forgotten everything before."""
+    """Actions [N] from the current observation of each agent alone."""
     for n in range(obs.shape[0]):
-        roll(m, n, seed, step)
-        look(m.seen, obs, n, rules.WALL_TAG)
-        forget(m, n, n)
-        note_view(m, n, n, rules.ASSEMBLER)
+        update_belief(m, n, obs, True, seed, step, rules.WALL_TAG, rules.ASSEMBLER)
         actions[n] = play(m, n)
 
 
 @compiled
 def play(m, n):
-    """Player n's action: work in a ring, deliver a heart, meet or gather."""
+    """The action of agent n: work in a ring, deliver a heart, meet or gather."""
     spot = best_spot(m, n)
     if is_meeting(m) and spot != rules.NO_SPOT and in_ring(m, n, spot):
         count = read_ring(m, window_of(m, n, spot))
@@ -56,14 +52,13 @@ def play(m, n):
 
 @compiled
 def is_meeting(m):
-    """Whether it is time to meet."""
     completion = m.seen.globals[PCT]
     return completion >= _FIRST_MEETING and (completion + _SHIFT) % _PERIOD < _MEETING
 
 
 @compiled
 def best_spot(m, n):
-    """The assembler in sight that most agents stand around, the first in row-major order; or NO_SPOT."""
+    """The assembler in view with most agents around it, the first in row-major order; or NO_SPOT."""
     most, spot = -1, rules.NO_SPOT
     for i in range(m.marks[n, 0]):
         there = m.marks[n, 1 + i]
@@ -77,11 +72,11 @@ def best_spot(m, n):
 
 @compiled
 def meet(m, n, spot):
-    """Go to the assembler `spot`, or look for one around the middle of the map."""
+    """Go to the assembler `spot`, or search for one near the middle of the map."""
     if spot != rules.NO_SPOT and way_to_ring(m, n, n, spot):
         return advance(m, n, m.path[n, 0])
     if m.seen.vibe[HERE] != 0:
-        return take_off(m)
+        return clear_vibe(m)
     if m.seen.amounts[HERE, rules.ENERGY] < rules.MOVE_ENERGY:
         return 0
     return stroll(m, n) if draw(m, n, _ASTRAY) == 0 else towards_middle(m, n)
@@ -89,13 +84,13 @@ def meet(m, n, spot):
 
 @compiled
 def or_stroll(m, n, action):
-    """The action, or a step straight on if there is NO_WAY."""
+    """The action, or a step straight on if it is NO_WAY."""
     return stroll(m, n) if action == NO_WAY else action
 
 
 @compiled
 def stroll(m, n):
-    """Go on in the direction of the last move, with a turn now and then."""
+    """Continue in the direction of the last move, with a random turn now and then."""
     last = m.seen.globals[LAST_ACTION]
     if not 1 <= last <= col.NUM_MOVES or draw(m, n, _TURN) == 0:
         last = random_move(m, n)

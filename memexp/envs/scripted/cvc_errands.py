@@ -1,26 +1,26 @@
 """Errands in cvc_random_maps: fetch resources and energy, carry a heart to a chest.
 
-Each returns player n's action, or NO_WAY if it knows of nothing to go to. `explore` says how many steps unknown ground
-may be nearer than something known and still be passed by; with NEVER it is not looked for at all.
+Each returns the action of agent n, or NO_WAY if it knows no goal. `explore` is the extra cost, in steps, of going to an
+unknown cell instead of a known object; NEVER: do not explore.
 """
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
 from memexp.envs.scripted import cvc_rules as rules
-from memexp.envs.scripted.belief_map import GOAL, TIME, window_cell
-from memexp.envs.scripted.paths import NOWHERE, ahead, go, kept_move, search, want_nothing
+from memexp.envs.scripted.belief_map import CELL, EXPECTED, GOAL, TIME, beside, side_of, step_towards, window_cell
+from memexp.envs.scripted.paths import NOWHERE, ahead, kept_move, search, want_nothing
 from memexp.envs.scripted.view import HERE, THING, UNKNOWN
 
 NO_WAY = -1
 NEVER = -1
 _DETOUR = 6
-"""Steps that a player walks farther for a resource of which it holds what one heart less takes."""
+"""Extra steps that a resource is worth for each heart by which the agent holds less of it."""
 _LOW, _HALF = 30, 60
-"""Energy below which a charger is what a player wants first, and above which it wants none."""
+"""Below _LOW energy an agent prefers chargers; above _HALF it ignores them."""
 _EMPTY, _CHARGED = 12, 70
-"""Energy below which a player goes to a charger on its way to a meeting, and that with which it leaves it."""
+"""Below _EMPTY energy an agent on its way to a meeting goes to a charger; it leaves with _CHARGED."""
 _QUICK_CHARGE = 6
-"""A charger with no more than this cooldown is used: it gives a part already."""
+"""A charger with at most this cooldown is used: it already gives a part."""
 
 
 @compiled
@@ -41,11 +41,11 @@ def deliver(m, n, p, explore):
 
 @compiled
 def gather(m, n, p, explore):
-    """Go to the extractor or charger that is worth it most, by distance and need."""
+    """Go to the extractor or charger that is best by distance and need."""
     move = kept_move(m, n, p, rules.GATHER)
     if move == 0:
         if m.seen.vibe[HERE] != 0:
-            return take_off(m)
+            return clear_vibe(m)
         want_supplies(m, explore)
         if search(m, n, p) == NOWHERE:
             return NO_WAY
@@ -57,7 +57,7 @@ def gather(m, n, p, explore):
 
 @compiled
 def want_supplies(m, explore):
-    """Look for energy and resources, each at the price of the detour that it is worth now."""
+    """Set the costs of chargers and extractors by how much the agent needs them."""
     want_nothing(m)
     energy = m.seen.amounts[HERE, rules.ENERGY]
     tired = 2 * max(0, _LOW - energy)
@@ -74,13 +74,13 @@ def want_supplies(m, explore):
 
 @compiled
 def hearts_worth(m, i):
-    """For how many hearts, of four made at once, the player holds the i-th kind of cargo."""
+    """Number of hearts (of four made at once) for which the agent holds the i-th kind of cargo."""
     return rules.MOST_HEARTS * m.seen.amounts[HERE, rules.CARBON + i] // rules.SHARE[i]
 
 
 @compiled
 def least_worth(m):
-    """For how many hearts the player holds everything."""
+    """Number of hearts for which the agent holds all four kinds of cargo."""
     least = hearts_worth(m, 0)
     for i in range(1, 4):
         least = min(least, hearts_worth(m, i))
@@ -89,7 +89,7 @@ def least_worth(m):
 
 @compiled
 def must_charge(m, n):
-    """Whether player n should see to its energy before anything else: from EMPTY until it is charged."""
+    """Whether agent n should charge first: from _EMPTY until _CHARGED."""
     energy = m.seen.amounts[HERE, rules.ENERGY]
     if energy < _EMPTY:
         m.me[n, rules.CHARGING] = 1
@@ -100,7 +100,7 @@ def must_charge(m, n):
 
 @compiled
 def charge(m, n, p):
-    """The action that leads to a known charger or uses it; NO_WAY: there is none."""
+    """Go to a known charger and use it."""
     move = kept_move(m, n, p, rules.CHARGE)
     if move == 0:
         want_nothing(m)
@@ -116,7 +116,7 @@ def charge(m, n, p):
 
 @compiled
 def must_wait(m, n, p):
-    """Whether what player n stands before is still cooling down."""
+    """Whether the object next to agent n still cools down."""
     goal = m.me[n, GOAL]
     rest = m.ready[p, goal] - m.me[n, TIME] - 1
     if ahead(m, n) > 1 or m.kind[p, goal] < THING:
@@ -126,11 +126,14 @@ def must_wait(m, n, p):
 
 @compiled
 def advance(m, n, move):
-    """Take a step along the path, if there is energy for it."""
-    return go(m, n, move) if m.seen.amounts[HERE, rules.ENERGY] >= rules.MOVE_ENERGY else 0
+    """The next step of the path, or noop without the energy for it."""
+    if m.seen.amounts[HERE, rules.ENERGY] < rules.MOVE_ENERGY:
+        return 0
+    m.me[n, EXPECTED] = beside(side_of(m), m.me[n, CELL], move)
+    return step_towards(m, n, move)
 
 
 @compiled
-def take_off(m):
-    """The action that shows the default vibe, or 0 if it is shown."""
+def clear_vibe(m):
+    """The action that changes to the default vibe, or noop if it is shown."""
     return col.FIRST_VIBE_ACTION if m.seen.vibe[HERE] != 0 else 0

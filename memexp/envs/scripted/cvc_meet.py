@@ -1,7 +1,7 @@
-"""Meeting without a word: everybody goes to the assembler nearest to the middle of the map that eight can stand around.
+"""The meeting place: the assembler nearest to the middle of the map that has room for eight agents around it.
 
-The compass tells each player where the middle is; ties are broken by row, then column. A player explores around the
-middle until it is certain which assembler that is. Where the ring is full, the next assembler in this order follows.
+Agents do not communicate. The compass tells each of them where the middle is; ties are broken by row, then column. An
+agent explores around the middle until it is certain which assembler that is. If its ring is full, the next one follows.
 """
 
 from memexp.envs.grid import columns as col
@@ -25,15 +25,15 @@ from memexp.envs.scripted.paths import NOWHERE, aim_at, open_ahead, random_move,
 from memexp.envs.scripted.view import EAST, FREE, SOUTH, UNKNOWN
 
 LOOK_AGAIN = 10
-"""Steps after which a player looks at its map again for the meeting place."""
+"""Steps after which an agent searches its map again for the meeting place."""
 _FIRST_RADIUS = 12
-"""A player that knows no assembler explores so far around the middle, then twice as far, and so on."""
+"""An agent that knows no assembler explores up to this distance from the middle, then twice as far, and so on."""
 _FAR = 1 << 40
 
 
 @compiled
 def note_middle(m, n):
-    """The compass has no component along an axis exactly where the player stands in the middle of that axis."""
+    """Remember the row or column of the middle: there the compass has no component along that axis."""
     side, here = side_of(m), m.me[n, CELL]
     if m.seen.globals[SOUTH] == 0:
         m.me[n, rules.HAS_ROW], m.me[n, rules.ROW] = 1, here // side
@@ -42,20 +42,14 @@ def note_middle(m, n):
 
 
 @compiled
-def knows_middle(m, n):
-    """Whether player n knows where the middle of the map is."""
-    return m.me[n, rules.HAS_ROW] == 1 and m.me[n, rules.HAS_COLUMN] == 1
-
-
-@compiled
 def middle_of(m, n):
-    """The map's cell in the middle of the world."""
+    """The cell in the middle of the map, as far as agent n knows it."""
     return m.me[n, rules.ROW] * side_of(m) + m.me[n, rules.COLUMN]
 
 
 @compiled
 def towards_middle(m, n):
-    """A move along the compass, around what stands in the way."""
+    """A move in the direction of the compass, or around an obstacle."""
     south, east = m.seen.globals[SOUTH], m.seen.globals[EAST]
     vertical = 2 if south > 0 else 1
     horizontal = 4 if east > 0 else 3
@@ -71,7 +65,7 @@ def towards_middle(m, n):
 
 @compiled
 def places_around(m, p, spot):
-    """How many of the eight cells around an assembler can be stood on, as far as is known."""
+    """How many of the eight cells around an assembler are free or unknown."""
     side, count = side_of(m), 0
     for i in range(RING):
         south, east = ring_offset(i)
@@ -81,7 +75,7 @@ def places_around(m, p, spot):
 
 @compiled
 def order_key(m, n, p, spot):
-    """What assemblers are sorted by: room for eight around, then distance from the middle, row, column."""
+    """Sort key of assemblers: room for eight agents, then distance from the middle, row, column."""
     side, middle = side_of(m), middle_of(m, n)
     rows, columns = rows_between(side, middle, spot), columns_between(side, middle, spot)
     crowded = 8 * side * side if places_around(m, p, spot) < RING else 0
@@ -90,7 +84,7 @@ def order_key(m, n, p, spot):
 
 @compiled
 def find_spot(m, n, p):
-    """Note the known assembler that is player n's choice number RANK (the last one if there are fewer)."""
+    """Choose the known assembler number RANK in the order of order_key (the last one if there are fewer)."""
     below, spot = -1, rules.NO_SPOT
     for _ in range(m.me[n, rules.RANK] + 1):
         best = _FAR
@@ -106,7 +100,7 @@ def find_spot(m, n, p):
 
 @compiled
 def aim_at_gaps(m, n, p, radius):
-    """Make the unknown cells within `radius` of the middle goals of the next search; returns how many they are."""
+    """Make the unknown cells within `radius` of the middle goals of the next search; returns their number."""
     side, middle, count = side_of(m), middle_of(m, n), 0
     for south in range(-radius, radius + 1):
         rest = radius - abs(south)
@@ -120,7 +114,7 @@ def aim_at_gaps(m, n, p, radius):
 
 @compiled
 def way_to_gap(m, n, p):
-    """Find the way to where a better meeting place than the one noted could be; whether there is one."""
+    """Find a path to an unknown cell where a better meeting place could be; returns whether there is one."""
     spot, side = m.me[n, rules.SPOT], side_of(m)
     want_nothing(m)
     if spot != rules.NO_SPOT and places_around(m, p, spot) == RING:
@@ -137,7 +131,7 @@ def way_to_gap(m, n, p):
 
 @compiled
 def way_to_ring(m, n, p, spot):
-    """Find the way to the nearest place around an assembler where nobody is seen; whether there is one."""
+    """Find a path to the nearest free cell around an assembler; returns whether there is one."""
     want_nothing(m)
     for i in range(RING):
         place = open_place(m, n, p, spot, i)
@@ -148,7 +142,7 @@ def way_to_ring(m, n, p, spot):
 
 @compiled
 def is_full(m, n, p, spot):
-    """Whether player n sees that there is no place left around an assembler."""
+    """Whether agent n sees that no cell around an assembler is free."""
     count = 0
     for i in range(RING):
         count += open_place(m, n, p, spot, i) != NOWHERE
@@ -157,7 +151,7 @@ def is_full(m, n, p, spot):
 
 @compiled
 def open_place(m, n, p, spot, i):
-    """The i-th of the eight cells around an assembler, if it is free and nobody is seen there; else NOWHERE."""
+    """The i-th of the eight cells around an assembler if it is free and no agent is seen there; else NOWHERE."""
     south, east = ring_offset(i)
     c = shifted(side_of(m), spot, south, east)
     return c if m.kind[p, c] == FREE and not occupied(m, n, c) else NOWHERE
@@ -165,13 +159,13 @@ def open_place(m, n, p, spot, i):
 
 @compiled
 def occupied(m, n, c):
-    """Whether player n sees an agent on the map's cell c."""
+    """Whether agent n sees an agent on map cell c."""
     return beyond(side_of(m), m.me[n, CELL], c) <= col.RADIUS and m.seen.agent[window_of(m, n, c)] == 1
 
 
 @compiled
 def move_up(m, n, p, spot):
-    """The move from player n's place in the ring to an empty one beside it that has no entrance from outside; or 0."""
+    """The move to a free ring cell that cannot be entered from outside, to make room for others; or 0."""
     side, here = side_of(m), m.me[n, CELL]
     if enclosed(m, p, spot, here):
         return 0

@@ -1,11 +1,12 @@
-"""Making hearts at an assembler: what the agents in the eight cells around it do, by conventions alone.
+"""Making hearts at an assembler: what the agents in the ring of eight cells around it do.
 
-All of them see the same eight cells, so each can work out what everybody should wear. Which vibes the task asks for
-is not announced: the ring tries one dress after the other by the common clock, until the assembler shows a protocol.
+All agents in the ring see the same eight cells, so each can compute the vibes of all. They do not know which vibes the
+task needs, so the ring tries one dress (an assignment of vibes) after another by the common clock, until the assembler
+shows a protocol.
 
-    DRESS_ALONE    heart_a for as many as hearts can be made (variant hard)
-    DRESS_PAIRS    heart_a and heart_b for as many each (medium, easy; four each are also right for all)
-    DRESS_EIGHT    the eight vibes of variant all for fewer than four hearts
+    DRESS_ALONE    heart_a for one agent per heart (variant hard)
+    DRESS_PAIRS    heart_a and heart_b for two agents per heart (medium and easy; for four hearts also right for all)
+    DRESS_EIGHT    the eight vibes of variant all, for fewer than four hearts
 """
 
 from memexp.envs.grid import columns as col
@@ -16,42 +17,42 @@ from memexp.envs.scripted.view import HERE, PCT
 
 RING = 8
 PRESENT, VIBE, HEARTS, POWER = range(4)
-"""Columns of Mind.ring: whether an agent stands there, its vibe, hearts and energy."""
+"""Columns of BeliefMap.ring: whether an agent is there, its vibe, hearts and energy."""
 DRESS_ALONE, DRESS_PAIRS, DRESS_EIGHT = range(3)
 DRESSES = 3
 _EIGHT = tuple(tuple(sorted(rules.VIBES_OF_ALL * hearts)[-RING:]) for hearts in range(1, rules.MOST_HEARTS))
 """Vibes of variant all for one, two and three hearts: the largest eight of its list."""
 _SOMETIMES, _RARELY = 4, 16
-"""In one of so many rounds of dresses three hearts at once will do, and one."""
+"""In one of this many rounds of dresses, three hearts at once (_SOMETIMES) or one (_RARELY) are enough."""
 _LATE = 235
-"""Completion (of 256) from which on that does not matter."""
+"""Completion (of 256) from which on one heart is always enough."""
 LEAVE = -1
-"""What `ring_action` says when there is nothing to do here."""
+"""Returned by `ring_action` if there is nothing to do here."""
 
 
 @compiled
 def ring_offset(i):
-    """Row and column of the i-th of the eight cells around, in row-major order, relative to the middle."""
+    """Relative row and column of the i-th of the eight cells around, in row-major order."""
     i = i + 1 if i >= RING // 2 else i
     return i // 3 - 1, i % 3 - 1
 
 
 @compiled
 def in_ring(m, n, spot):
-    """Whether player n stands beside `spot`."""
+    """Whether agent n is in the ring around `spot`."""
     return beyond(side_of(m), m.me[n, CELL], spot) == 1
 
 
 @compiled
 def window_of(m, n, spot):
-    """Where in player n's window the cell `spot` is."""
+    """The window cell of map cell `spot`."""
     side, here = side_of(m), m.me[n, CELL]
     return HERE + rows_between(side, here, spot) * col.WINDOW + columns_between(side, here, spot)
 
 
 @compiled
 def read_ring(m, middle):
-    """Note who stands around the window's cell `middle`, and what they hold together; returns how many they are."""
+    """Read the agents around window cell `middle` and what they hold together; returns their number."""
     for r in range(col.NUM_RESOURCES):
         m.pool[r] = 0
     count = 0
@@ -72,7 +73,7 @@ def read_ring(m, middle):
 
 @compiled
 def affordable(m):
-    """How many hearts the ring's resources suffice for at once."""
+    """Number of hearts that the ring's resources allow at once."""
     for hearts in range(rules.MOST_HEARTS, 0, -1):
         enough = True
         for i in range(4):
@@ -84,7 +85,7 @@ def affordable(m):
 
 @compiled
 def heartless(m, wearing):
-    """How many in the ring hold no heart; with `wearing` only those with a vibe."""
+    """Number of agents in the ring without a heart; with `wearing` only those that show a vibe."""
     count = 0
     for i in range(RING):
         if m.ring[i, PRESENT] == 1 and m.ring[i, HEARTS] == 0 and (m.ring[i, VIBE] != 0 or not wearing):
@@ -94,7 +95,7 @@ def heartless(m, wearing):
 
 @compiled
 def rank_in_ring(m, slot):
-    """The number of an agent of the ring: those without a heart first, then in row-major order."""
+    """The rank of an agent in the ring: those without a heart first, then in row-major order."""
     rank = 0
     for i in range(RING):
         if m.ring[i, PRESENT] == 1 and i != slot:
@@ -107,7 +108,7 @@ def rank_in_ring(m, slot):
 
 @compiled
 def dress(m, slot, count, style, least):
-    """The vibe that the agent in a slot of the ring of `count` agents should wear, to make `least` hearts or more."""
+    """The vibe for the agent in a slot of a ring of `count` agents, to make at least `least` hearts."""
     hearts = min(affordable(m), heartless(m, False))
     if hearts < least or (style == DRESS_PAIRS and count // 2 < least):
         return 0
@@ -124,7 +125,7 @@ def dress(m, slot, count, style, least):
 
 @compiled
 def least_hearts(cycle, completion):
-    """How many hearts at once are worth making in a round of dresses: fewer take more resources each."""
+    """Least number of hearts to make at once in a round of dresses: fewer need more resources for each."""
     if cycle % _RARELY == 0 or completion >= _LATE:
         return 1
     return rules.MOST_HEARTS - 1 if cycle % _SOMETIMES == 0 else rules.MOST_HEARTS
@@ -132,7 +133,7 @@ def least_hearts(cycle, completion):
 
 @compiled
 def bumper(m):
-    """The slot of the agent that is to use the assembler: beside it, able to, without a heart if possible; or -1."""
+    """The slot of the agent that should use the assembler: next to it, with energy, better without a heart; or -1."""
     for most_hearts in range(2):
         for slot in (1, 3, 4, 6):
             if (
@@ -146,7 +147,7 @@ def bumper(m):
 
 @compiled
 def slot_of(m, n, spot):
-    """The slot of the ring around `spot` that player n stands in."""
+    """The slot of agent n in the ring around `spot`."""
     side, here = side_of(m), m.me[n, CELL]
     i = 3 * (rows_between(side, spot, here) + 1) + columns_between(side, spot, here) + 1
     return i - 1 if i > RING // 2 else i
@@ -154,24 +155,18 @@ def slot_of(m, n, spot):
 
 @compiled
 def ring_action(m, n, spot, count, turn):
-    """What player n does in the ring of `count` agents that was read: dress, use, wait; or LEAVE it.
+    """The action of agent n in the ring of `count` agents that was read: change vibe, use, wait; or LEAVE.
 
-    The dresses take turns; `turn` is their number by the common clock.
+    `turn` is a number from the common clock that selects the dress.
     """
     slot = slot_of(m, n, spot)
     shown = m.seen.gives[window_of(m, n, spot), rules.HEART]
     worth_using = 0 < shown <= affordable(m) and heartless(m, True) >= shown
     if worth_using and bumper(m) == slot:
-        return step_towards(m, n, move_to(slot))
+        return step_towards(m, n, (0, 2, 0, 4, 3, 0, 1)[slot])  # the move into the assembler
     if m.ring[slot, HEARTS] > 0:
         return 0 if worth_using else LEAVE
     wanted = dress(m, slot, count, turn % DRESSES, least_hearts(turn // DRESSES, m.seen.globals[PCT]))
     if wanted != m.ring[slot, VIBE] and not worth_using:
         return col.FIRST_VIBE_ACTION + wanted
     return 0
-
-
-@compiled
-def move_to(slot):
-    """The move from a slot beside an assembler into it."""
-    return 2 if slot == 1 else (4 if slot == 3 else (3 if slot == 4 else 1))

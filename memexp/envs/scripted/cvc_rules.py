@@ -1,4 +1,4 @@
-"""What players of cvc_random_maps know of the rules, and what each keeps about itself besides its map."""
+"""The rules of cvc_random_maps for scripted policies, and the columns that an agent keeps about itself."""
 
 from memexp.envs.config import CVC_OBJECTS
 from memexp.envs.cvc_random_maps import MOST_HEARTS, MOVE_COST, PROTOCOL_VIBES, TAGS, VIBES, heart_cost
@@ -17,17 +17,16 @@ ENERGY, CARBON, HEART = (RESOURCES.index(name) for name in ("energy", "carbon", 
 HEART_A, HEART_B = VIBES.index("heart_a"), VIBES.index("heart_b")
 VIBES_OF_ALL = [VIBES.index(name) for name in PROTOCOL_VIBES["all"]]
 MOVE_ENERGY, SILICON_ENERGY = MOVE_COST, MOVE_COST + 20
-"""Energy that a move and a use of a silicon extractor take."""
+"""Energy for a move, and for the use of a silicon extractor."""
 MOST_CARGO = (49, 49, 10, 147)
-"""Carbon, oxygen, germanium and silicon in the proportions of four hearts, as much as an agent can carry."""
+"""Most carbon, oxygen, germanium and silicon to carry: in the proportions of four hearts, up to the limit."""
 SHARE = heart_cost(MOST_HEARTS)
-"""What four hearts take."""
+"""Resources for four hearts."""
 
-# Game columns of Mind.me. HAS_ROW, ROW, HAS_COLUMN, COLUMN: whether the middle of the map is known, and where it is
-# (the compass tells when a player crosses it). RANK: which of the meeting places, counted from the middle, it goes to.
-# SPOT: the cell of that assembler, or NO_SPOT; CERTAIN: no better one can be in unknown cells; LOOKED: the step at
-# which it was chosen. WAITED: steps in the ring of an assembler. BACK: the step at which the player goes to the meeting
-# place (again). IDLE: the step until which it has nothing to do. CHARGING: whether energy comes first.
+# Game columns of BeliefMap.me. HAS_ROW, ROW, HAS_COLUMN, COLUMN: whether row and column of the middle are known, and
+# their values. RANK: index of the meeting place, counted from the middle. SPOT: its assembler's cell, or NO_SPOT.
+# CERTAIN: no unknown cell can hold a better one. LOOKED: step at which it was chosen. WAITED: steps in the ring. BACK:
+# step at which the agent goes to the meeting place. IDLE: step until which it wanders. CHARGING: it must charge first.
 HAS_ROW, ROW, HAS_COLUMN, COLUMN, RANK, WAITED, BACK, SPOT, CERTAIN, LOOKED, IDLE, CHARGING = range(GAME, GAME + 12)
 NO_SPOT = -1
 GATHER, DELIVER, MEET, CHARGE = range(4)
@@ -38,5 +37,5 @@ _cost = compiled(heart_cost)
 
 @compiled
 def need(hearts, i):
-    """How much of the i-th kind of cargo so many hearts take at once."""
+    """Units of the i-th kind of cargo that this many hearts need at once."""
     return _cost(hearts)[i]

@@ -1,4 +1,4 @@
-"""Full sight: what players would know of a world if they saw all of it, taken from the engine's state."""
+"""Full sight: fills the maps from the whole state of the engine."""
 
 import numpy as np
 
@@ -9,20 +9,20 @@ from memexp.envs.scripted.view import ANY_USES, FREE, THING, WALL
 
 
 @compiled
-def place_in_world(m, s, cell):
-    """The map's cell for a cell of a world's grid: maps of full sight have the grid's own coordinates."""
+def map_cell(m, s, cell):
+    """The map cell for a cell of the grid. Maps of full sight have the coordinates of the grid."""
     stride = s.window[4, 0]
     return cell // stride * side_of(m) + cell % stride
 
 
 @compiled
 def learn_world(m, s, w, p, whole, marked):
-    """Draw world w into map p: with `whole` everything that stands still, else only what changes. Things of kind
-    `marked` are listed."""
+    """Copy world w into map p: with `whole` everything, else only what changes within an episode. Marks the objects of
+    kind `marked`."""
     if whole:
         learn_ground(m, s, w, p)
     for obj in range(s.world[w, col.NUM_OBJECTS]):
-        c = place_in_world(m, s, s.objects[w, obj, col.OBJECT_CELL])
+        c = map_cell(m, s, s.objects[w, obj, col.OBJECT_CELL])
         kind = s.objects[w, obj, col.TYPE]
         most = s.types[w, kind, col.MAX_USES]
         if whole and THING + s.types[w, kind, col.TAG] == marked:
@@ -36,7 +36,7 @@ def learn_world(m, s, w, p, whole, marked):
 
 @compiled
 def learn_ground(m, s, w, p):
-    """Walls and free cells of world w."""
+    """Copy the walls and free cells of world w."""
     for row in range(s.world[w, col.HEIGHT]):
         for column in range(s.world[w, col.WIDTH]):
             is_wall = s.grid[w, row * s.window[4, 0] + column] == col.WALL
@@ -45,7 +45,7 @@ def learn_ground(m, s, w, p):
 
 @compiled
 def learn_recipe(m, s, w, p, kind):
-    """What stations of type `kind` take and give, by their first protocol."""
+    """Copy the inputs and outputs of stations of type `kind`, from their first protocol."""
     protocol = s.types[w, kind, col.FIRST]
     takes, gives = 0, 0
     for i in range(s.protocols[w, protocol, col.NUM_INPUTS]):

@@ -1,4 +1,4 @@
-"""The way to the nearest of what a player wants: breadth-first search over the free cells of its map."""
+"""Paths to the nearest wanted cell: breadth-first search over the free cells of a map."""
 
 from memexp.envs.grid import columns as col
 from memexp.envs.grid.compiled import compiled
@@ -17,27 +17,27 @@ from memexp.envs.scripted.belief_map import (
     place_of,
     side_of,
     step_towards,
-    usable,
     window_cell,
 )
 from memexp.envs.scripted.view import CELLS, FREE, HERE, UNKNOWN, distance
 
 NOWHERE = -1
 NEAR_AGENTS = 3
-"""Agents farther away than this will have moved on before they are in the way."""
+"""Distance up to which other agents block the way. Those farther away will have moved by then."""
 _FAR = 1 << 40
 
 
 @compiled
 def search(m, n, p):
-    """Find player n's way on map p to what m.cost asks for, or to a cell that was aimed at, and keep its first moves.
+    """Find the path of agent n on map p to the cheapest cell that m.cost wants or that was aimed at, and keep it.
 
-    The cheapest is taken: steps, or waiting time if that is longer, plus cost. Returns that, NOWHERE if there is none.
+    The price of a cell is the number of steps, or the waiting time if that is longer, plus its cost. Returns the price,
+    or NOWHERE if there is no such cell.
     """
     m.count[0] += 1
     number, side, now = m.count[0], side_of(m), m.me[n, TIME]
     start = m.me[n, CELL]
-    stand_in_the_way(m, n, number)
+    block_near_agents(m, n, number)
     m.reached[start] = number
     m.steps[start] = 0
     m.queue[0] = start
@@ -62,7 +62,7 @@ def search(m, n, p):
                 continue
             elif kind == UNKNOWN:
                 price = steps + m.cost[kind]
-            elif usable(m, p, there):
+            elif m.uses[p, there] > 0:
                 price = max(steps, m.ready[p, there] - now) + m.cost[kind]
             m.reached[there] = number
             m.steps[there] = steps
@@ -75,8 +75,8 @@ def search(m, n, p):
 
 
 @compiled
-def stand_in_the_way(m, n, number):
-    """Close the cells where near agents stand to search `number`."""
+def block_near_agents(m, n, number):
+    """Block the cells of near agents for search `number`."""
     side = side_of(m)
     for i in range(CELLS):
         if m.seen.agent[i] == 1 and i != HERE and distance(i) <= NEAR_AGENTS:
@@ -85,7 +85,7 @@ def stand_in_the_way(m, n, number):
 
 @compiled
 def keep_path(m, n, p, goal):
-    """Trace the way of the latest search back from `goal` and keep its first moves as player n's path."""
+    """Trace the path of the latest search back from `goal` and keep its first moves as the path of agent n."""
     m.me[n, AT], m.me[n, LENGTH], m.me[n, GOAL], m.me[n, EXPECTED] = 0, 0, goal, NOWHERE
     if goal == NOWHERE:
         return
@@ -96,33 +96,25 @@ def keep_path(m, n, p, goal):
         i = m.steps[c] - 1
         if i < PATH:
             m.path[n, i] = m.came[c]
-        c = beside(side, c, opposite(m.came[c]))
+        c = beside(side, c, ((m.came[c] - 1) ^ 1) + 1)  # one move back
 
 
 @compiled
 def aim_at(m, c):
-    """Make cell c a goal of the next search, whatever is there."""
+    """Make cell c a goal of the next search, whatever its kind."""
     m.aimed[c] = m.count[0] + 1
 
 
 @compiled
-def opposite(move):
-    """The move back."""
-    return ((move - 1) ^ 1) + 1
-
-
-@compiled
 def ahead(m, n):
-    """Moves of player n's path that are left, the unkept rest included."""
+    """Moves left of the path of agent n, including those that were not kept."""
     return m.me[n, LENGTH] - m.me[n, AT]
 
 
 @compiled
 def kept_move(m, n, p, mode):
-    """The next move of a path made for `mode` if all is as expected; 0: the way is to be searched anew.
-
-    The last move before the goal is always searched anew.
-    """
+    """The next move of the kept path for `mode`, or 0 if a new search is needed: the path has another mode, is blocked
+    or nearly at its end, or its goal has changed."""
     same = m.me[n, MODE] == mode and m.me[n, CELL] == m.me[n, EXPECTED]
     m.me[n, MODE] = mode
     if not same or ahead(m, n) <= 2 or m.me[n, AT] + 1 >= PATH or m.kind[p, m.me[n, GOAL]] != m.me[n, GOAL_KIND]:
@@ -135,34 +127,26 @@ def kept_move(m, n, p, mode):
 
 
 @compiled
-def go(m, n, move):
-    """The move as player n's action; its path goes on from there."""
-    m.me[n, EXPECTED] = beside(side_of(m), m.me[n, CELL], move)
-    return step_towards(m, n, move)
-
-
-@compiled
 def open_ahead(m, move):
-    """Whether the next cell is free and nobody stands there."""
+    """Whether the next cell is free and has no agent."""
     c = window_cell(move)
     return m.seen.kind[c] == FREE and m.seen.agent[c] == 0
 
 
 @compiled
 def wander(m, n):
-    """A random move, or none if the way is not free."""
+    """A random move, or noop if the way is not free."""
     move = random_move(m, n)
     return step_towards(m, n, move) if open_ahead(m, move) else 0
 
 
 @compiled
 def want_nothing(m):
-    """Clear what `search` looks for."""
+    """`search` wants no kind of cell."""
     for k in range(m.cost.shape[0]):
         m.cost[k] = -1
 
 
 @compiled
 def random_move(m, n):
-    """A uniformly random move."""
     return 1 + draw(m, n, col.NUM_MOVES)

@@ -1,4 +1,4 @@
-"""A player's eyes: the tokens of one observation -> what stands in each cell of the window."""
+"""Turns the tokens of one observation into the contents of each cell of the window."""
 
 from typing import NamedTuple
 
@@ -9,44 +9,35 @@ from memexp.envs.grid.compiled import compiled
 
 CELLS = col.WINDOW * col.WINDOW
 HERE = CELLS // 2
-"""The window's middle cell: the player's own."""
+"""The middle cell of the window, where the agent is."""
 UNKNOWN, FREE, WALL, THING = range(4)
-"""What a cell can be. THING + tag: a station or chest with that tag. Agents stand on cells that are FREE."""
+"""Kinds of cells. THING + tag: a station or chest with that tag. A cell with an agent is FREE."""
 NOTHING = -1
 """No kind."""
 KINDS = 64
-"""More than THING + any tag."""
+"""Number of kinds, more than THING + any tag."""
 ANY_USES = 255
-"""Uses left of what can be used without limit."""
+"""`uses` of an object without a limit."""
 PCT, LAST_ACTION, SOUTH, EAST, GLOBALS = range(5)
-"""Columns of View.globals: completion, last successful action, the compass (both 0 in the very middle)."""
+"""Columns of View.globals: completion, last successful action, compass (SOUTH and EAST are 0 in the middle)."""
 
 
 class View(NamedTuple):
-    """One observation, cell by cell (index 11 * row + column); R = 10 resources."""
+    """One observation by cell (index 11 * row + column); R = 10 resources. All arrays are int64."""
 
-    globals: np.ndarray
-    """int64 [GLOBALS]."""
-    kind: np.ndarray
-    """int64 [121]: UNKNOWN where the observation was cut off before the cell."""
-    agent: np.ndarray
-    """int64 [121]: 1 where an agent stands (the player itself included)."""
-    vibe: np.ndarray
-    """int64 [121]: of the agent there."""
-    uses: np.ndarray
-    """int64 [121]: uses left."""
-    cooldown: np.ndarray
-    """int64 [121]: steps."""
-    amounts: np.ndarray
-    """int64 [121, R]: what the agent or chest there holds."""
-    takes: np.ndarray
-    """int64 [121, R]: inputs of the station's current protocol."""
-    gives: np.ndarray
-    """int64 [121, R]: its outputs."""
+    globals: np.ndarray  # [GLOBALS]
+    kind: np.ndarray  # [121]: UNKNOWN if the observation was cut off before the cell
+    agent: np.ndarray  # [121]: 1 if an agent stands there, the observing one included
+    vibe: np.ndarray  # [121]: of the agent there
+    uses: np.ndarray  # [121]: uses left
+    cooldown: np.ndarray  # [121]: steps
+    amounts: np.ndarray  # [121, R]: held by the agent or chest there
+    takes: np.ndarray  # [121, R]: inputs of the station's current protocol
+    gives: np.ndarray  # [121, R]: its outputs
 
 
 def empty_view() -> View:
-    """A view of nothing, to be filled by `look`."""
+    """An empty view for `look` to fill."""
 
     def zeros(*shape: int) -> np.ndarray:
         return np.zeros(shape, np.int64)
@@ -57,7 +48,7 @@ def empty_view() -> View:
 
 @compiled
 def look(v, obs, row, wall_tag):
-    """Read observation `row` of obs [N, 200, 3]. wall_tag -1: a wall is what has a tag, but no protocol."""
+    """Read observation `row` of obs [N, 200, 3]. With wall_tag -1, an object without a protocol is a wall."""
     for c in range(CELLS):
         v.kind[c] = FREE
         v.agent[c] = 0
@@ -87,7 +78,7 @@ def look(v, obs, row, wall_tag):
 
 @compiled
 def forget_cell(v, c):
-    """Clear what an earlier observation has left in a cell; it is UNKNOWN until its tag is read, which comes last."""
+    """Clear a cell. It stays UNKNOWN until its tag is read, which is its last token."""
     v.kind[c] = UNKNOWN
     v.vibe[c] = 0
     v.uses[c] = ANY_USES
@@ -100,7 +91,7 @@ def forget_cell(v, c):
 
 @compiled
 def read_token(v, c, feature, value, wall_tag):
-    """Note one token of what stands in cell c."""
+    """Read one token of cell c."""
     if feature == col.F_GROUP:
         v.agent[c] = 1
     elif feature == col.F_VIBE:
@@ -127,7 +118,7 @@ def read_token(v, c, feature, value, wall_tag):
 
 @compiled
 def has_protocol(v, c):
-    """Whether what stands in cell c takes or gives anything."""
+    """Whether the object in cell c has inputs or outputs."""
     amount = 0
     for r in range(col.NUM_RESOURCES):
         amount += v.takes[c, r] + v.gives[c, r]
@@ -136,13 +127,13 @@ def has_protocol(v, c):
 
 @compiled
 def distance(c):
-    """Manhattan distance of a window cell from the player."""
+    """Manhattan distance of a window cell from the agent."""
     return abs(c // col.WINDOW - col.RADIUS) + abs(c % col.WINDOW - col.RADIUS)
 
 
 @compiled
 def cut_off(v, last):
-    """The tokens ended at cell `last`: what seems free as far away or farther may only not have been written."""
+    """The tokens were cut off at cell `last`. Cells at its distance or farther without tokens may not be free."""
     for c in range(CELLS):
         if v.kind[c] == FREE and v.agent[c] == 0 and distance(c) >= distance(last):
             v.kind[c] = UNKNOWN

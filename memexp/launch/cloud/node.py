@@ -14,7 +14,8 @@ import sys
 import urllib.request
 from collections.abc import Iterable, Sequence
 
-from memexp.config import UsageError, parse_words
+from memexp.config import UsageError, parse_overrides
+from memexp.formatting import dollars
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.status.attempts import (
     End,
@@ -28,8 +29,8 @@ from memexp.launch.status.attempts import (
     starts_of,
 )
 from memexp.launch.status.notify import notify
-from memexp.launch.status.state import end_of, reached
 from memexp.runs import RESTART, Run
+from memexp.runs.status import end_of, reached
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 UNFIT = 78
@@ -51,7 +52,7 @@ def check(arguments: Sequence[str]) -> int:
 
     try:
         recipe, overrides = split_target(arguments)
-        (spec,) = recipe_specs(recipe, parse_words(overrides))
+        (spec,) = recipe_specs(recipe, parse_overrides(overrides))
         refuse_another_experiment(Run.named(spec.run), spec.config.model_dump(), RESUMABLE)
     except UsageError as error:
         print(f"memexp: {error}", file=sys.stderr)
@@ -163,8 +164,8 @@ def end(run: Run, number: int, code: int, stopped: bool) -> int:
     """Record how the start ended and notify the channel; returns SkyPilot's exit code."""
     found = judge(run, number, code, stopped)
     add_end(run, number, found)
-    hours, dollars = spent(run)
-    cost = f"{hours:.1f} h" + ("" if dollars is None else f", ${dollars:.2f}")
+    hours, paid = spent(run)
+    cost = f"{hours:.1f} h" + ("" if paid is None else f", {dollars(paid)}")
     if found.word in ("done", "time is up"):
         notify("done", run.name, f"{found.agent_steps:,} agent steps, {cost}", _say)
     elif found.word in ("failed", "wrong usage"):

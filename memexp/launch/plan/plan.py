@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 
 from memexp.config import UsageError, count_name
+from memexp.formatting import counted, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.launch.status.state import State, state_of
 from memexp.ppo.config import RESUMABLE
 from memexp.runs import Run
 from memexp.runs.identity import refuse_another_experiment
+from memexp.runs.status import State, state_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class PlannedRun:
     @property
     def is_due(self) -> bool:
         """True if a launch starts or resumes it."""
-        return self.state not in ("done", "running")
+        return self.state not in (State.COMPLETED, State.RUNNING)
 
     def as_dict(self) -> dict[str, Any]:
         config = self.spec.config
@@ -143,8 +144,7 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
 
 def _summary(plan: Plan) -> Iterator[str]:
     """States, machines, hours and dollars, and where the figures come from."""
-    number = f"{len(plan.runs)} run{'s' * (len(plan.runs) != 1)}"
-    yield f"{number}: {_states(plan.runs)}; {len(plan.due)} to launch"
+    yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch"
     if plan.resources:
         yield f"each on {plan.resources}"
     if cost := plan.cost:
@@ -166,14 +166,3 @@ def _states(runs: Sequence[PlannedRun]) -> str:
 def _dollars(cost: Estimate, decimals: int) -> str:
     """'430-1,434'; nothing where not known, or free."""
     return "-".join(dict.fromkeys(f"{one:,.{decimals}f}" for one in cost.dollars or [] if one))
-
-
-def ranges(numbers: list[int]) -> str:
-    """[0, 1, 2, 5] -> '0-2, 5'."""
-    spans: list[list[int]] = []
-    for number in sorted(numbers):
-        if spans and number == spans[-1][-1] + 1:
-            spans[-1] = [spans[-1][0], number]
-        else:
-            spans.append([number])
-    return ", ".join("-".join(map(str, span)) for span in spans)

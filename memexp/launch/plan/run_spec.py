@@ -9,7 +9,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from memexp.config import MAX_NAME, Config, UsageError, bind_arguments, check_run_name, did_you_mean, explain, override
+from memexp.config import (
+    MAX_NAME,
+    Config,
+    UsageError,
+    bind_arguments,
+    check_run_name,
+    did_you_mean,
+    error_lines,
+    override,
+)
 from memexp.cortex.pattern import remembers
 from memexp.launch.plan.recipe import Recipe
 from memexp.ppo.config import TrainConfig
@@ -110,7 +119,7 @@ def resolve(recipe: Recipe, overrides: Mapping[str, Any]) -> TrainConfig:
     try:
         config = function(**bind_arguments(function, arguments))
     except ValidationError as error:
-        raise UsageError(explain(error)) from None
+        raise UsageError(error_lines(error)) from None
     knobs = type(config.env).model_fields.keys() - {"name"}
     fields: dict[str, Any] = {}
     for key in (key for key in overrides if key not in arguments):

@@ -18,10 +18,10 @@ from memexp.config import Config, UsageError, read_yaml
 from memexp.envs.config import ThirdParty
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.launch.status.state import last_metrics
 from memexp.ppo.config import TrainConfig
 from memexp.runs import Run, find_runs, home
 from memexp.runs.directory import write_atomically
+from memexp.runs.status import last_metrics
 
 TABLE = Path(__file__).with_name("throughput.yaml")
 STAND_IN = "AgSA"

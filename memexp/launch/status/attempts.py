@@ -1,10 +1,10 @@
-"""The starts of a run on nodes: when, on what, at which price, for how long, and how each ended.
+"""The starts of a run on cloud nodes: when, on which machine, at what price, for how long, and how each ended.
 
     starts/000.json      Start, written by the node before it trains
-    starts/000.seconds   seconds since the node was there, rewritten by watch.sh while it trains
-    starts/000.end.json  End, written by the node afterwards (absent where the node was taken away)
+    starts/000.seconds   seconds since the node began, rewritten by watch.sh while it trains
+    starts/000.end.json  End, written by the node afterwards (absent if the node was taken away)
 
-A recovery is another start; what a run has cost is the sum over all of them.
+A recovery is another start. The cost of a run is the sum over its starts.
 """
 
 import re
@@ -13,14 +13,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ValidationError
 
-from memexp.launch.status.state import log_lines
 from memexp.runs import Run
 from memexp.runs.directory import write_atomically
 from memexp.runs.provenance import utc_now
+from memexp.runs.status import log_lines
 
 Market = Literal["spot", "on_demand"]
 Word = Literal["done", "time is up", "wrong usage", "preempted", "cancelled", "hung", "error", "failed"]
-"""How a start ended; 'error' is one that another start may not meet, 'failed' is for good."""
+"""How a start ended. After an 'error' another start may succeed; 'failed' is final."""
 
 
 class Start(BaseModel):
@@ -30,11 +30,11 @@ class Start(BaseModel):
     time: str
     """UTC, ISO 8601."""
     agent_steps: int
-    """Reached before it."""
+    """Agent steps that the run had completed before this start."""
     hardware: str | None = None
     market: Market | None = None
     price_per_hour: float | None = None
-    """Dollars per hour of all its nodes; None where not known."""
+    """Dollars per hour of all its nodes; None if not known."""
     place: str | None = None
     """Cloud and region."""
 
@@ -43,7 +43,7 @@ class End(BaseModel):
     """How a start ended."""
 
     code: int
-    """Exit code that SkyPilot is given."""
+    """Exit code for SkyPilot."""
     word: Word
     agent_steps: int
     reason: str = ""
@@ -54,7 +54,7 @@ def folder(run: Run) -> Path:
 
 
 def starts_of(run: Run) -> list[Start]:
-    """Every start in order; a damaged record is left out."""
+    """All starts in order. A damaged record is left out."""
     return [one for file in sorted(folder(run).glob("[0-9]*.json")) if (one := _read(Start, file))]
 
 
@@ -63,7 +63,7 @@ def end_of_start(run: Run, number: int) -> End | None:
 
 
 def add_start(run: Run, agent_steps: int, **known: str | float | None) -> Start:
-    """Record that the run starts once more."""
+    """Record a new start of the run."""
     time = utc_now()
     files = [int(file.name[:3]) for file in folder(run).glob("[0-9][0-9][0-9].json")]
     start = Start(number=max(files, default=-1) + 1, time=time, agent_steps=agent_steps, **known)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def add_end(run: Run, number: int, end: End) -> None:
 
 
 def seconds_of(run: Run, number: int) -> float:
-    """Seconds that a start has lasted; 0 where the watch wrote none."""
+    """Seconds that a start has lasted; 0 if watch.sh wrote nothing."""
     try:
         return float((folder(run) / f"{number:03d}.seconds").read_text())
     except (OSError, ValueError):
@@ -84,23 +84,18 @@ def seconds_of(run: Run, number: int) -> float:
 
 
 def spent(run: Run) -> tuple[float, float | None]:
-    """(hours, dollars) of all starts; dollars are None where the price of one is not known."""
-    hours, dollars = 0.0, 0.0
-    unknown = False
-    for start in starts_of(run):
-        lasted = seconds_of(run, start.number) / 3600
-        hours += lasted
-        unknown |= start.price_per_hour is None
-        dollars += lasted * (start.price_per_hour or 0.0)
-    return hours, None if unknown else dollars
+    """(hours, dollars) of all starts; dollars are None if the price of one start is not known."""
+    starts = [(seconds_of(run, start.number) / 3600, start.price_per_hour) for start in starts_of(run)]
+    costs = [hours * price for hours, price in starts if price is not None]
+    return sum(hours for hours, _ in starts), sum(costs) if len(costs) == len(starts) else None
 
 
 _ERROR = r"\s*(memexp: |preflight: (?!warning)|[\w.]*(Error|Exception)\b)"
-"""How a line that names an error begins."""
+"""Beginning of a line that names an error."""
 
 
 def last_error(run: Run) -> str:
-    """The last line of the run's log that names an error; else nothing."""
+    """The last line of the run's log that names an error; '' if there is none."""
     named = [line.strip() for line in log_lines(run, 65536) if re.match(_ERROR, line)]
     return named[-1][:500] if named else ""
 

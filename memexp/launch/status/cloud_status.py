@@ -1,4 +1,4 @@
-"""Where runs stand in the cloud: SkyPilot's queue and the run directories as one table."""
+"""The status of runs in the cloud: SkyPilot's queue and the run directories as one table."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -12,40 +12,40 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import Job, connect, read_queue
 from memexp.launch.cloud.submissions import Submission
-from memexp.launch.status.state import State
-from memexp.launch.status.status import Status, find_targets, status_of, status_view
+from memexp.launch.status.status import status_of, status_view
+from memexp.launch.status.targets import find_targets
+from memexp.runs.status import RunStatus, State
 
 WATCH_S = 2.0
-"""Seconds between two looks of --watch at the run directories."""
+"""With --watch: seconds between two readings of the run directories."""
 QUEUE_S = 10.0
-"""Seconds between two looks of --watch at SkyPilot's queue."""
+"""With --watch: seconds between two readings of SkyPilot's queue."""
 
 _WAITING = ("PENDING", "SUBMITTED", "STARTING")
-_STATES: dict[str, State] = {
-    "RUNNING": "running",
-    "WINDING_DOWN": "running",
-    "RECOVERING": "recovering",
-    "CANCELLING": "cancelled",
-    "CANCELLED": "cancelled",
-    "SUCCEEDED": "done",
+_STATES = {
+    "RUNNING": State.RUNNING,
+    "WINDING_DOWN": State.RUNNING,
+    "RECOVERING": State.RECOVERING,
+    "CANCELLING": State.CANCELLED,
+    "CANCELLED": State.CANCELLED,
+    "SUCCEEDED": State.COMPLETED,
 }
 
 
 @dataclass
-class Look:
-    """Looks at where runs stand, asks SkyPilot where something was submitted and not every time."""
+class StatusReader:
+    """Reads the status of runs again and again; asks SkyPilot only if something was submitted, and not every time."""
 
     problem: str | None = None
     """Why SkyPilot's queue is not known."""
-    _queue: dict[str, Job] = field(default_factory=dict)
+    _queue: dict[str, Job] = field(default_factory=dict[str, Job])
     _asked: float | None = None
 
-    def at(self, targets: Sequence[str]) -> list[Status]:
-        """The runs of `targets`. Raises UsageError for a target that does not exist."""
+    def read(self, targets: Sequence[str]) -> list[RunStatus]:
+        """The status of the runs of `targets`. Raises UsageError for a target that does not exist."""
         submitted = submissions.read()
-        runs = find_targets(targets)
-        found = [status_of(run) for run in runs]
-        if any(one.run in submitted and one.state != "done" for one in found):
+        found = [status_of(run) for run in find_targets(targets)]
+        if any(one.run in submitted and one.state is not State.COMPLETED for one in found):
             self._ask()
         return [merged(one, self._queue.get(one.run), submitted.get(one.run)) for one in found]
 
@@ -60,48 +60,51 @@ class Look:
         self._asked = time.monotonic()
 
 
-def merged(status: Status, job: Job | None, submission: Submission | None) -> Status:
-    """`status` as the run's directory has it, with what SkyPilot and the launch know besides."""
+def merged(status: RunStatus, job: Job | None, submission: Submission | None) -> RunStatus:
+    """`status` from the run's directory, completed by what SkyPilot and the launch know."""
     if submission and status.total_timesteps is None:
-        words = submission.model_dump(include={"matrix", "env", "arm", "seed", "total_timesteps"})
-        status = replace(status, **words)
+        known = submission.model_dump(include={"matrix", "env", "arm", "seed", "total_timesteps"})
+        status = replace(status, **known)
     status = _with_costs(status, job, submission)
     if job is None:
         return status
     status = replace(status, job=job.number, recoveries=job.recoveries)
-    if status.state in ("done", "running"):  # the directory knows it sooner: a process holds its lock
+    if status.state in (State.COMPLETED, State.RUNNING):  # the directory is newer: a process holds its lock
         return status
     state = state_in_queue(job)
     left = (status.total_timesteps or 0) - status.agent_steps
-    eta = left / status.sps if state == "running" and status.sps and left > 0 else None
-    reason = status.reason or job.reason if state == "failed" else None
+    eta = left / status.sps if state is State.RUNNING and status.sps and left > 0 else None
+    reason = status.reason or job.reason if state is State.FAILED else None
     return replace(status, state=state, reason=reason, eta_s=eta)
 
 
 def state_in_queue(job: Job) -> State:
-    """SkyPilot's word as one of ours."""
+    """SkyPilot's state of a job as one of ours."""
     if job.failed:
-        return "failed"
+        return State.FAILED
     if job.status in _WAITING:
-        return "recovering" if job.recoveries else "pending"
-    return _STATES.get(job.status, "pending")
+        return State.RECOVERING if job.recoveries else State.PENDING
+    return _STATES.get(job.status, State.PENDING)
 
 
-def _with_costs(status: Status, job: Job | None, submission: Submission | None) -> Status:
-    """Dollars where the run directory tells none: the job's time at the price that it was submitted with."""
+def _with_costs(status: RunStatus, job: Job | None, submission: Submission | None) -> RunStatus:
+    """Hours and dollars that the run directory does not know: the job's time at the price of its submission."""
     hours, spent, projected = status.hours, status.spent, status.projected
     price = price_of(job, submission.prices) if submission else None
     if hours is None and job:
         hours = job.duration_s / 3600
         spent = hours * price if price is not None else None
-    if projected is None and submission and submission.dollars and status.state != "done":
+    if projected is None and submission and submission.dollars and status.state is not State.COMPLETED:
         share = 1 - status.agent_steps / max(1, submission.total_timesteps)
         projected = (spent or 0.0) + submission.dollars[0] * share
     return replace(status, hours=hours, spent=spent, projected=projected)
 
 
 def price_of(job: Job | None, prices: Mapping[str, Mapping[str, float]]) -> float | None:
-    """Dollars per hour of the machine that a job runs on, by kind of GPU and market; the dearest where that is open."""
+    """Dollars per hour of a job's machine, from {kind of GPU: {market: dollars}}.
+
+    If the machine does not say its kind or its market, it is the highest price that fits.
+    """
     machine = (job.machine if job else None) or ""
     fitting = [markets for kind, markets in prices.items() if kind in machine] or list(prices.values())
     market = "spot" if "spot" in machine.lower() else "on_demand"
@@ -111,12 +114,12 @@ def price_of(job: Job | None, prices: Mapping[str, Mapping[str, float]]) -> floa
 
 def watch_table(targets: Sequence[str], console: Console) -> None:
     """Show the table of `targets` until Ctrl-C."""
-    look = Look()
+    reader = StatusReader()
     with Live(Text(), console=console, refresh_per_second=4) as live:
         try:
             while True:
-                view = status_view(look.at(targets))
-                unknown = [Text(f"SkyPilot's queue is not known: {look.problem}")] if look.problem else []
+                view = status_view(reader.read(targets))
+                unknown = [Text(f"SkyPilot's queue is not known: {reader.problem}")] if reader.problem else []
                 live.update(Group(view, *unknown))
                 time.sleep(WATCH_S)
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Ending runs and reading what they print, wherever they are: SkyPilot's jobs, and processes of this machine."""
+"""Cancels runs and shows their logs, both SkyPilot's jobs and processes of this machine."""
 
 import os
 import signal
@@ -11,51 +11,51 @@ from memexp.config import UsageError
 from memexp.launch import LaunchError
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import ask, connect, read_queue, settle
-from memexp.launch.status.state import is_locked
-from memexp.launch.status.status import find_targets
+from memexp.launch.status.targets import find_targets
 from memexp.runs import Run, scribe
+from memexp.runs.status import is_locked
 
 LOCKS = Path("/proc/locks")
-"""Locks that processes of this machine hold (Linux)."""
-FOLLOW_S = 0.5
-"""Seconds between two looks of --follow."""
+"""Linux lists here the locks that processes of this machine hold."""
+POLL_S = 0.5
+"""Seconds between two checks for new lines, or for the end of a run."""
 END_S = 120.0
-"""Seconds that a run of this machine has for its last checkpoint."""
+"""Seconds that a run on this machine has to write its last checkpoint."""
 
 
-def cancel(targets: Sequence[str], told: Callable[[str], None]) -> int:
-    """End the runs of `targets`, after a checkpoint; returns how many were ended. What is done stays as it is.
+def cancel(targets: Sequence[str], say: Callable[[str], None]) -> int:
+    """Cancel the runs of `targets` after a checkpoint; returns how many. Runs that have ended are not changed.
 
-    Raises UsageError for a target that does not exist, LaunchError where SkyPilot, or a run, does not do as it is told.
+    Raises UsageError for a target that does not exist, LaunchError if SkyPilot refuses or a run does not end in time.
     """
     runs = find_targets(targets)
     submitted = submissions.read()
     names = [run.name for run in runs if run.name in submitted]
-    jobs = _cancel_jobs(names, told) if names else []
-    # A managed job is not ended behind SkyPilot's back, even where its trainer runs on this machine: it would recover.
+    jobs = _cancel_jobs(names, say) if names else []
+    # Only SkyPilot ends its managed jobs, even if the trainer runs on this machine: else it would recover them.
     here = [run for run in runs if run.name not in jobs and is_locked(run) and trainer_of(run)]
     for run in here:
         _cancel_here(run)
-        told(f"{run.name}: cancelled after a checkpoint")
+        say(f"{run.name}: cancelled after a checkpoint")
     return len(jobs) + len(here)
 
 
-def _cancel_jobs(names: Sequence[str], told: Callable[[str], None]) -> list[str]:
+def _cancel_jobs(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
     """Cancel the managed jobs of these names that have not ended; returns their names."""
     sky = connect()
-    settle(sky, told)
+    settle(sky, say)
     queue = read_queue(sky)
     jobs = [job for name in names if (job := queue.get(name)) and not job.ended]
     if jobs:
         numbers = [job.number for job in jobs]
         ask(sky, "cancel the jobs", lambda: sky.jobs.cancel(job_ids=numbers))
     for job in jobs:
-        told(f"{job.name}: cancelled (job {job.number})")
+        say(f"{job.name}: cancelled (job {job.number})")
     return [job.name for job in jobs]
 
 
 def _cancel_here(run: Run) -> None:
-    """Tell the run's trainer to stop, and wait for it."""
+    """Tell the run's trainer to stop, and wait until it has ended."""
     if (trainer := trainer_of(run)) is None:
         return
     with suppress(ProcessLookupError):  # it has just ended
@@ -64,16 +64,16 @@ def _cancel_here(run: Run) -> None:
     while is_locked(run):
         if time.monotonic() > end:
             raise LaunchError(f"{run.name}: process {trainer} was told to stop and has not ended within {END_S:.0f} s")
-        time.sleep(FOLLOW_S)
+        time.sleep(POLL_S)
     outcome = run.exit
     if outcome and outcome.status == "preempted":
         run.finish(outcome.model_copy(update={"status": "cancelled", "reason": "cancelled by `memexp cancel`"}))
 
 
 def trainer_of(run: Run) -> int | None:
-    """The process of this machine that trains the run; None where none does, or it is another user's (Linux).
+    """Process ID of this machine's trainer of the run; None if there is none, or if it is another user's (Linux only).
 
-    It holds the run's lock itself, or the process that writes for it does.
+    Either the trainer holds the run's lock, or its child process that writes files does.
     """
     import psutil
 
@@ -83,7 +83,7 @@ def trainer_of(run: Run) -> int | None:
     except OSError:
         return None
     # 1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF
-    pids = [int(words[4]) for words in lines if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode]
+    pids = [int(fields[4]) for fields in lines if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
     with suppress(psutil.Error):
         for holder in [psutil.Process(pid) for pid in pids if pid > 0 and _has_open(pid, run.lock)]:
             return holder.ppid() if str(scribe.__file__) in holder.cmdline() else holder.pid
@@ -91,7 +91,7 @@ def trainer_of(run: Run) -> int | None:
 
 
 def _has_open(pid: int, file: Path) -> bool:
-    """Whether a process has this very file open: files of other file systems may have its number."""
+    """Whether a process has this file open. The inode alone does not tell: other file systems may use it, too."""
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             if descriptor.samefile(file):
@@ -100,9 +100,9 @@ def _has_open(pid: int, file: Path) -> bool:
 
 
 def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> None:
-    """What a run printed: from its directory where that has a log, else from SkyPilot; with `follow`, until it ends.
+    """Write what a run printed, from its directory or from SkyPilot; with `follow`, until the run ends.
 
-    Raises UsageError for what is no run, or has no log.
+    Raises UsageError if `target` is not a run, or has no log.
     """
     found = find_targets([target])
     if [one.name for one in found] != [target]:
@@ -114,22 +114,22 @@ def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> Non
         if job is not None and not (job.ended and (run.path / "log.txt").exists()):
             sky.jobs.tail_logs(job_id=job.number, follow=follow)
             return
-    for line in log_lines(run, follow):
+    for line in _log(run, follow):
         write(line)
 
 
-def log_lines(run: Run, follow: bool) -> Iterator[str]:
-    """The lines of the run's log; with `follow`, more as they come, until no process works on the run.
+def _log(run: Run, follow: bool) -> Iterator[str]:
+    """The lines of the run's log; with `follow`, also new lines, until no process works on the run.
 
-    Raises UsageError where there is no log.
+    Raises UsageError if there is no log.
     """
     path = run.path / "log.txt"
     if not path.exists():
         raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
     with open(path, encoding="utf-8", errors="replace") as file:
         while True:
-            running = is_locked(run)  # asked before reading: what was written until then is read
+            running = is_locked(run)  # before reading, so that the last lines are read
             yield from file
             if not (follow and running):
                 return
-            time.sleep(FOLLOW_S)
+            time.sleep(POLL_S)

@@ -1,7 +1,7 @@
 """Messages to a Slack or Discord channel when a run is done, has failed or is silent; off unless a webhook is set.
 
-The address in $MEMEXP_WEBHOOK_URL is a secret: whoever has it can write into the channel. It is never printed, nor
-written down; what goes wrong is told without it.
+The address in $MEMEXP_WEBHOOK_URL is a secret: everybody who knows it can write to the channel. So it is never printed
+or stored, and error messages show only its host.
 """
 
 import http.client
@@ -21,7 +21,7 @@ Event = Literal["done", "failed", "stalled"]
 
 
 def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None] = print) -> bool:
-    """Send one message; returns whether it arrived. Nothing is sent, or said, without a webhook; never raises."""
+    """Send one message; returns whether it arrived. Does nothing without a webhook; never raises."""
     url = os.environ.get(WEBHOOK, "").strip()
     if not url:
         return False
@@ -43,14 +43,14 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
 
 
 def payload(url: str, text: str) -> bytes:
-    """The message as Discord's webhooks take it (`content`), or as Slack's and those that follow it do (`text`)."""
+    """The message in the form of Discord's webhooks (`content`), or of Slack's and compatible ones (`text`)."""
     host = urllib.parse.urlsplit(url).hostname or ""
     discord = re.search(r"(^|\.)discord(app)?\.com$", host) and not url.rstrip("/").endswith("/slack")
     return json.dumps({"content": text[:2000]} if discord else {"text": text}).encode()
 
 
 def redacted(url: str) -> str:
-    """What may be shown of a webhook's address: scheme and host."""
+    """The part of a webhook's address that may be shown: scheme and host."""
     try:
         parts = urllib.parse.urlsplit(url)
         return f"{parts.scheme}://{parts.hostname}/..." if parts.hostname else "the webhook"

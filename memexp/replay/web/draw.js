@@ -1,4 +1,4 @@
-// Drawing one cell: walls, objects, agents. Sizes are in CSS pixels; canvases are as fine as the screen.
+// Draws one cell: walls, objects, agents. Sizes are in CSS pixels; canvases have the resolution of the screen.
 const VIBE_COLORS = {
   charger: "#009e73", carbon: "#8a929a", oxygen: "#56b4e9", germanium: "#cc79a7", silicon: "#f0e442", heart: "#d55e00",
   gear: "#e69f00",
@@ -16,7 +16,7 @@ function vibeColor(vibe) {
   return VIBE_COLORS[vibe.replace(/_[ab]$/, "")] ?? (vibe === "default" ? null : colors.quiet);
 }
 
-// A canvas of this size in CSS pixels, ready to be drawn in those.
+// Sets the size of a canvas in CSS pixels; returns its context, scaled to CSS pixels.
 function surface(canvas, width, height) {
   const fine = window.devicePixelRatio || 1, w = Math.round(width * fine), h = Math.round(height * fine);
   if (canvas.width !== w || canvas.height !== h) {
@@ -29,7 +29,7 @@ function surface(canvas, width, height) {
   return g;
 }
 
-// Dark or light letters, whichever stand out on a colour.
+// The text colour, dark or light, with more contrast on a colour.
 function lettersOn(color) {
   const [r, g, b] = [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16) / 255);
   return 0.3 * r + 0.59 * g + 0.11 * b > 0.5 ? "#16191c" : "#ffffff";
@@ -48,7 +48,7 @@ function shapePath(g, shape, x, y, r) {
   else g.roundRect(x - 0.85 * r, y - 0.85 * r, 1.7 * r, 1.7 * r, r * 0.25);
 }
 
-// A type of object in a cell of side s with its middle at x, y. Cooling: faded, with a ring that shrinks; used up: hollow.
+// Draws a type of object in a cell of side s with centre x, y. Cooling: faded, with a shrinking ring; used up: hollow.
 function drawKind(g, kind, x, y, s, { cooling = 0, usedUp = false } = {}) {
   const r = 0.44 * s;
   shapePath(g, kind.shape, x, y, r);
@@ -102,7 +102,7 @@ function badge(g, label, x, y, s, color) {
   text(g, label, x, y, 0.28 * s, "#ffffff");
 }
 
-// How an action went: a line to what was used, a bar where a move failed.
+// Draws the result of an action: a line to the used object, or a bar where a move failed.
 function drawDeed(g, action, success, moved, x, y, s) {
   const way = { move_north: [0, -1], move_south: [0, 1], move_west: [-1, 0], move_east: [1, 0] }[action];
   if (!way || moved || s < 5) return;

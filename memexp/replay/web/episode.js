@@ -1,4 +1,4 @@
-// The episode: facts as they stand in the page, and every number in every step (see memexp/replay/changes.py).
+// The episode: the facts in the page, and every number at every step (see memexp/replay/changes.py).
 const facts = JSON.parse(document.getElementById("facts").textContent);
 const MAP = { rows: facts.map.length, columns: facts.map[0].length };
 const NO_LIMIT = 65535;
@@ -23,7 +23,7 @@ class Episode {
     this.reals = new Float32Array(this.values.buffer);
   }
 
-  // Where number m's latest change up to a step stands.
+  // Index of the latest change of number m up to a step.
   change(m, step) {
     let low = this.first[m], high = this.first[m + 1] - 1;
     while (low < high) {
@@ -36,14 +36,14 @@ class Episode {
 
   has(name) { return name in this.channels; }
 
-  // Number [i, j] of a channel in a step.
+  // Number [i, j] of a channel at a step.
   at(name, step, i, j = 0) {
     const channel = this.channels[name];
     const change = this.change(channel.start + i * channel.width + j, step);
     return channel.float ? this.reals[change] : this.values[change];
   }
 
-  // In which step number [i] of a channel became what it is.
+  // The step at which number [i] of a channel got its current value.
   since(name, step, i) { return this.steps[this.change(this.channels[name].start + i, step)]; }
 
   // All changes of number [i] of a channel as [step, value].
@@ -66,7 +66,7 @@ class Episode {
     return sum / facts.agents;
   }
 
-  // An object as it stands in a step.
+  // An object at a step.
   object(step, o) {
     const [type, cell, chest] = facts.objects[o], kind = facts.types[type];
     const left = Math.max(0, this.at("end", step, o) - step), since = this.since("end", step, o);
@@ -78,7 +78,7 @@ class Episode {
     };
   }
 
-  // Everything about an agent in a step: what the panel shows, and what a script may check.
+  // Everything about an agent at a step, for the panel and for scripts.
   agent(step, a) {
     const [row, column] = this.place(step, a), action = this.at("action", step, a);
     return {
@@ -90,7 +90,7 @@ class Episode {
   }
 }
 
-// Int32 numbers from their bytes, which stand lowest first: all first bytes, all second ones ...
+// Int32 numbers from their bytes: the lowest byte of all numbers first, then the second of all, ...
 function fromPlanes(planes) {
   const count = planes.length / 4, numbers = new Int32Array(count);
   for (let i = 0; i < count; i++)
@@ -110,7 +110,7 @@ async function loadEpisode() {
   return new Episode(new Uint8Array(await new Response(stream).arrayBuffer()));
 }
 
-// Numbers for people: at most three digits behind the point, none that say nothing.
+// A number as text: at most three decimals, without trailing zeros.
 const short = (x) => (Math.abs(x) < 1e-9 ? "0" : Number(x.toPrecision(4)).toLocaleString("en", { maximumFractionDigits: 3 }));
 const signed = (x) => (x > 0 ? "+" : "") + short(x);
 const held = (amounts) => amounts.map((n, r) => [n, r]).filter(([n]) => n).map(([n, r]) => `${n} ${facts.resources[r]}`).join(", ");

@@ -1,6 +1,6 @@
-// Playing: what is shown now, the clock, buttons, keys, and the address: #step=120&agent=3 opens there.
+// The player: current step and agent, clock, buttons, keys, and the address (#step=120&agent=3 opens there).
 const SPEEDS = [1, 2, 5, 10, 20, 50, 100, 200, 500];
-const SMOOTH = 20; // steps a second up to which agents are seen moving from cell to cell
+const SMOOTH = 20; // up to this many steps per second agents move smoothly from cell to cell
 
 async function start() {
   const episode = await loadEpisode();
@@ -56,7 +56,7 @@ async function start() {
     if (step !== null) seek(step);
   }
 
-  // The address names what is shown whenever the episode stands still.
+  // While the episode is paused, the address names the step and agent.
   function rememberPlace() {
     if (!now.playing) history.replaceState(null, "", `#step=${now.step}&agent=${now.agent}`);
   }
@@ -68,7 +68,7 @@ async function start() {
     seek(number("step"));
   }
 
-  let before = null, clock = 0; // when the last picture was drawn, and at which step between steps
+  let before = null, clock = 0; // time of the last picture, and fractional step
   function play(on) {
     now.playing = on;
     byId("play").textContent = on ? "❚❚" : "▶";

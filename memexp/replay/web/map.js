@@ -2,7 +2,7 @@
 const RADIUS = 5;
 const isWall = (row, column) => facts.map[row]?.[column] !== ".";
 
-// Draw the cells of a window of the map: top, left in cells (fractions allowed), s pixels a cell.
+// Draws a window of the map: top, left in cells (fractions allowed), s pixels per cell.
 function drawWorld(g, episode, now, { top, left, rows, columns, s }) {
   g.fillStyle = colors.floor;
   g.fillRect(0, 0, columns * s, rows * s);
@@ -42,7 +42,7 @@ function drawWalls(g, { top, left, rows, columns, s }) {
   g.stroke();
 }
 
-// Where an agent stands; while the episode plays slowly, on its way to where it stands in the next step.
+// The position of an agent; while the episode plays slowly, between this step and the next.
 function placeBetween(episode, now, agent) {
   const [row, column] = episode.place(now.step, agent);
   if (!now.fraction || now.step >= episode.last) return [row, column];
@@ -55,7 +55,7 @@ class MapView {
     Object.assign(this, { canvas, episode, zoom: 1 });
   }
 
-  // The part of the map that is shown: all of it, or what is around the followed agent.
+  // The shown part of the map: all of it, or the part around the followed agent.
   window(now) {
     const stage = this.canvas.parentElement, width = stage.clientWidth - 20, height = stage.clientHeight - 20;
     const whole = Math.min(width / MAP.columns, height / MAP.rows, 64), s = Math.max(2, Math.min(64, whole * this.zoom));
@@ -91,7 +91,7 @@ class MapView {
     return null;
   }
 
-  // What stands in a cell, in words.
+  // The contents of a cell in words.
   words(step, row, column) {
     const a = this.agentAt(step, row, column), cell = row * MAP.columns + column;
     if (a !== null) {
@@ -110,7 +110,7 @@ class MapView {
 
 const does = (kind, most) => (kind.does.length > most ? [...kind.does.slice(0, most), `and ${kind.does.length - most} more`] : kind.does);
 
-// What the followed agent sees: its window, without what its observation had no room for.
+// The view of the followed agent: its window, without the cells that its observation was too short for.
 function drawView(canvas, episode, now) {
   const side = 198, s = side / (2 * RADIUS + 1), g = surface(canvas, side, side);
   const [row, column] = episode.place(now.step, now.agent), still = { ...now, fraction: 0 };
@@ -127,7 +127,7 @@ const ORDER = [];
 for (let r = -RADIUS; r <= RADIUS; r++) for (let c = -RADIUS; c <= RADIUS; c++) ORDER.push([r, c]);
 ORDER.sort(([r, c], [q, d]) => Math.abs(r) + Math.abs(c) - Math.abs(q) - Math.abs(d) || r - q || c - d);
 
-// The cells behind the one with which an observation ended for want of room, in the order of tokens.
+// The cells after the one at which an observation was cut off, in token order.
 function cellsCutOff(cut) {
   if (!cut) return [];
   const row = ((cut - 1) >> 4) - RADIUS, column = ((cut - 1) & 15) - RADIUS;

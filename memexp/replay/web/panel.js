@@ -1,4 +1,4 @@
-// The panel of the followed agent: what it holds, did, earned, got to, and what its policy thinks.
+// The panel of the followed agent: inventory, action, return, milestones and the outputs of its policy.
 const byId = (id) => document.getElementById(id);
 const element = (tag, words = "", name = "") => Object.assign(document.createElement(tag), { textContent: words, className: name });
 
@@ -23,7 +23,7 @@ function showAgent(episode, now, unseen) {
   dot.style.background = vibeColor(is.vibe) ?? "";
   byId("vibe").hidden = facts.vibes.length < 2;
   byId("vibe").replaceChildren(dot, `vibe ${is.vibe}`);
-  byId("unseen").textContent = unseen ? `; no room for ${unseen}` : "";
+  byId("unseen").textContent = unseen ? `; ${unseen} did not fit` : "";
   byId("action").textContent = is.action === null ? "none yet" : `${is.action} ${is.success ? "✓" : "✗ failed"}`;
   byId("action").className = is.action === null ? "" : is.success ? "done" : "failed";
   byId("reward").textContent = is.reward ? `${signed(is.reward)} now` : "";
@@ -78,7 +78,7 @@ function showFunnel(now, seek) {
   byId("funnel").replaceChildren(...rows);
 }
 
-// Return so far and value of the followed agent over the episode, the current step marked.
+// Draws return so far and value of the followed agent over the episode, and marks the current step.
 function drawCurves(canvas, episode, now) {
   const width = canvas.parentElement.clientWidth, height = episode.has("value") ? 112 : 64, g = surface(canvas, width, height);
   const names = episode.has("value") ? ["value", "return"] : ["return"];
@@ -111,7 +111,7 @@ function legendItem(name, draw, tip, aside = "") {
   return row;
 }
 
-// The types on the map; where there is one of each, with what it does.
+// The legend of object types; if there is one of each, with its effects.
 function kindItems() {
   const counts = facts.types.map((_, type) => facts.objects.filter((object) => object[0] === type).length);
   const single = counts.every((count) => count <= 1);

@@ -1,4 +1,4 @@
-// The timeline: a lane a milestone of the funnel, a mark where an agent got there, behind it the mean return.
+// The timeline: one lane for each milestone, a mark where an agent reached it, and behind it the mean return.
 const LANE = 6, TRACK = 6;
 
 class Timeline {
@@ -52,7 +52,7 @@ class Timeline {
     g.fill();
   }
 
-  // The marks near a point, the followed agent's first.
+  // The marks near a point, those of the followed agent first.
   near(x, y, now) {
     const close = this.events.filter((e) => Math.abs(this.x(e.step) - x) < 5 && Math.abs(this.y(e.lane) - y) < LANE);
     return close.sort((a, b) => (b.agent === now.agent) - (a.agent === now.agent));
@@ -65,7 +65,7 @@ class Timeline {
     return [...lines, ...(marks.length > 6 ? [`and ${marks.length - 6} more`] : [])].join("\n");
   }
 
-  // The followed agent's next (way 1) or previous (-1) milestone after a step, or null.
+  // The next (way 1) or previous (-1) milestone of the followed agent from a step, or null.
   next(now, way) {
     const mine = this.events.filter((e) => e.agent === now.agent && (e.step - now.step) * way > 0);
     return mine.length ? mine.at(way > 0 ? 0 : -1).step : null;

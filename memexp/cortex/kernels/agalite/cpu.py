@@ -1,6 +1,6 @@
 """`agalite` in one pass over the steps of each row and head, whose state stays in the cache.
 
-In here states are flat, F = E d: the loops that cost run over all of F, and read what was spread over it before.
+States are flat here, with F = E d entries, so that the expensive loops are long.
 """
 
 import torch
@@ -43,7 +43,7 @@ def _constants(like: Tensor) -> Tensor:
 
 @kernel
 def _forward(projected, factors, K0, V0, s0, keep, constants, xs, ps, spreads, states, y, K, V, s, first, end):
-    """K and s of odd and even steps have two places in turn: in place the compiler makes no vector instructions."""
+    """K and s alternate between two places, because the compiler does not vectorise updates in place."""
     T, N, _, d = projected.shape[1:]
     last, x, p, spread, state = K.shape[1] - 1, xs[first], ps[first], spreads[first], states[first]
     for row in range(first, end):
@@ -72,7 +72,7 @@ def _backward(
     dy, projected, factors, K, V, s, keep, constants, xs, ps, spreads, states, values, reads, grads, dVs,
     d_projected, d_factors, first, end,
 ):  # fmt: skip
-    """Chunk by chunk from the last: the states of its steps again, then their gradients."""
+    """For each chunk, from the last to the first: recompute the states of its steps, then the gradients."""
     T, N = projected.shape[1:3]
     x, p, spread, state, Vs = xs[first], ps[first], spreads[first], states[first], values[first]
     read, grad, dV = reads[first], grads[first], dVs[first]
@@ -211,7 +211,7 @@ def _read(alive, gate, phi_k, phi_q, K, s, K_now, s_now):
     for j in range(len(gate)):
         source, left = gate[j] * phi_k[j], alive * (one - gate[j])
         K_now[j], s_now[j] = source - left * K[j], source + left * s[j]
-    for j in range(len(gate)):  # a loop that adds up writes nothing: it could add in either order, by where arrays lie
+    for j in range(len(gate)):  # apart from the writes above, else the order of additions depends on array addresses
         match += K_now[j] * phi_q[j]
         total += s_now[j] * phi_q[j]
     return match, total

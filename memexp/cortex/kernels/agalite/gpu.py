@@ -1,9 +1,9 @@
 """`agalite` in one pass over the steps, row by row and head by head.
 
-A program owns one head of one row and goes through its steps, with K and s as `[D, E]` tiles in registers and V as
-`[D, 1]`, D and E being d and eta padded to powers of two; the padding is zero and stays so. In the backward pass there
-are no more programs than a GPU holds at once, and each takes several heads, one after the other: their scratch, the
-states before each step of one chunk, stays in the cache.
+A program runs all steps of one head of one row, with K and s as `[D, E]` tiles in registers and V as `[D, 1]`. D and E
+are d and eta padded to powers of two; the padding stays zero. The backward pass starts at most as many programs as a
+GPU holds at once. Each takes several heads in turn, so that its scratch memory (the states of one chunk) stays in the
+cache.
 """
 
 # Triton types what kernels call, not how Python calls kernels.
@@ -19,13 +19,11 @@ from memexp.cortex.kernels.gpu import contiguous, keep
 
 COPIES, EPS = tl.constexpr(plain.COPIES), tl.constexpr(plain.EPS)
 PROGRAMS = 4096
-"""The most in the backward pass, somewhat more than a large GPU holds at once."""
-
+"""Most programs of the backward pass, somewhat more than a large GPU holds at once."""
 REGISTERS = 96
-"""The most for a thread of the backward pass, so that many programs hide each other's latencies."""
-
+"""Most registers per thread of the backward pass, so that many programs run at once and hide latencies."""
 STAGES = 3
-"""Steps whose inputs are on their way at once."""
+"""Steps whose inputs are prefetched."""
 
 
 def forward(
@@ -149,7 +147,7 @@ def _advance(k, v, beta, gamma, p1, p3, K, V, s):
 
 @triton.jit
 def _read(K, s, phi):
-    """What of K matches phi, and the scale of it in y = V match scale."""
+    """K . phi (the match) and its scale in y = V match scale."""
     return tl.sum(K * phi), COPIES / (2 * COPIES * tl.sum(s * phi) + EPS)
 
 
@@ -199,6 +197,6 @@ def _store_state(K, V, s, at, K_t, V_t, s_t, i, e, d: tl.constexpr, eta: tl.cons
 
 @triton.jit
 def _store_outer(d_a, d_b, d_outer, a, b, slope_a, slope_b, i, e, d: tl.constexpr, eta: tl.constexpr):
-    """The gradients of what a `[D, 1]` and b `[1, E]` are functions of, given that of a b and the functions' slopes."""
+    """Gradients of the inputs of a `[D, 1]` and b `[1, E]`, from the gradient of a b and the slopes of a and b."""
     tl.store(d_a + i, tl.sum(d_outer * b, axis=1, keep_dims=True) * slope_a, i < d)
     tl.store(d_b + e, tl.sum(d_outer * a, axis=0, keep_dims=True) * slope_b, e < eta)

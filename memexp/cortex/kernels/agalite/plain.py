@@ -12,7 +12,7 @@ State = tuple[Tensor, Tensor, Tensor]
 
 
 def agalite_plain(projected: Tensor, factors: Tensor, state: State, resets: Tensor | None) -> tuple[Tensor, State]:
-    """What `agalite` computes, by a loop over steps; the oracle of its tests."""
+    """The definition of `agalite`: a loop over steps, which its tests compare with."""
     k, q, v, beta, gamma = squashed(projected)
     p1, p2, p3 = squashed_factors(factors)
     K, V, s = state
@@ -31,7 +31,7 @@ def agalite_plain(projected: Tensor, factors: Tensor, state: State, resets: Tens
 
 
 def agalite_first_steps(projected: Tensor, factors: Tensor) -> Tensor:
-    """y where every step is the first of an episode: K = s, whose product with phi_q is a product of two sums."""
+    """y if every step is the first of an episode: then K = s, and K . phi_q is a product of two sums."""
     k, q, v, beta, gamma = squashed(projected)
     p1, p2, p3 = squashed_factors(factors)
     match = ((gamma * k * q).sum(-1) * (p3 * p1 * p2).sum(-1))[..., None]

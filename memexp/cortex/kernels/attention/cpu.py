@@ -1,6 +1,6 @@
-"""Banded attention, its gradients and one step in Numba: a head of a row at a time, whose scores stay in the cache.
+"""Banded attention, its gradients and one step in Numba, one head of one row at a time: its scores stay in the cache.
 
-The meaning of `attend` and `attend_back` is said in `anywhere.py`.
+`torch_backend.py` documents `attend` and `attend_backward`.
 """
 
 import torch
@@ -13,7 +13,7 @@ from memexp.cortex.kernels.vector_math import softmax_in_place
 
 QUERIES_AT_ONCE = 32
 ROWS_AT_ONCE = 4
-"""Rows that one thread does one after the other, adding up what they contribute to the gradient of r."""
+"""Rows that one thread takes in turn; it adds up their gradients of r."""
 
 
 def attend(
@@ -27,7 +27,7 @@ def attend(
     return y, [weights]
 
 
-def attend_back(
+def attend_backward(
     dy: Tensor, to_key: Tensor, to_distance: Tensor, kv: Tensor, r: Tensor, weights: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     (B, _, H), (_, N, _, K) = dy.shape, weights[0].shape
@@ -40,19 +40,19 @@ def attend_back(
     return d_key, d_distance, d_kv, d_r.sum(0)
 
 
-def step(queries: Tensor, ahead: Tensor, mem: Tensor, x: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+def step(queries: Tensor, pos_scores: Tensor, mem: Tensor, x: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
     mixed, new = torch.empty_like(queries), torch.empty_like(mem)
-    weights = x.new_empty(len(x), *ahead.shape[1:])
-    over_rows(_step, len(x), queries, ahead, mem, x, age, weights, mixed, new)
+    weights = x.new_empty(len(x), *pos_scores.shape[1:])
+    over_rows(_step, len(x), queries, pos_scores, mem, x, age, weights, mixed, new)
     return mixed, new
 
 
 @kernel
-def _step(queries, ahead, mem, x, age, weights, mixed, new, first, end):
+def _step(queries, pos_scores, mem, x, age, weights, mixed, new, first, end):
     (M, H), N = mem.shape[1:], queries.shape[1]
     for row in range(first, end):
         start = M - age[row]
-        _scores(queries[row], ahead[row], mem[row], x[row], new[row], start, weights[row])
+        _scores(queries[row], pos_scores[row], mem[row], x[row], new[row], start, weights[row])
         for head in range(N):
             softmax_in_place(weights[row, head, start:])
             out, of_x = mixed[row, head], weights[row, head, M]
@@ -62,23 +62,23 @@ def _step(queries, ahead, mem, x, age, weights, mixed, new, first, end):
 
 
 @inlined
-def _scores(queries, ahead, mem, x, new, start, weights):
-    """Scores of the visible slots and of x itself; and the memory moved on by one slot, while it passes."""
+def _scores(queries, pos_scores, mem, x, new, start, weights):
+    """Scores of the visible slots and of x itself; also moves the memory on by one slot."""
     M, N = len(mem), len(queries)
     for j in range(M):
         if j:
             copy(mem[j], new[j - 1])
         if j >= start:
             for head in range(N):
-                weights[head, j] = ahead[head, j] + dot(queries[head], mem[j])
+                weights[head, j] = pos_scores[head, j] + dot(queries[head], mem[j])
     copy(x, new[M - 1])
     for head in range(N):
-        weights[head, M] = ahead[head, M] + dot(queries[head], x)
+        weights[head, M] = pos_scores[head, M] + dot(queries[head], x)
 
 
 @kernel
-def _attend(to_key, to_distance, kv, by_distance, episode, episodes, keys, ahead, y, weights, first, end):
-    (T, H), N, Q = y.shape[1:], weights.shape[1], ahead.shape[1]
+def _attend(to_key, to_distance, kv, by_distance, episode, episodes, keys, pos_scores, y, weights, first, end):
+    (T, H), N, Q = y.shape[1:], weights.shape[1], pos_scores.shape[1]
     W, d = weights.shape[3] - Q, H // N
     for row in range(first, end):
         for head in range(N):
@@ -89,13 +89,13 @@ def _attend(to_key, to_distance, kv, by_distance, episode, episodes, keys, ahead
                 reach = stop + W  # of the keys
                 for i in range(stop - start):
                     clear(weights[row, head, start + i])
-                    clear(ahead[first, i])
-                scores, near = weights[row, head, start:stop, : reach - start], ahead[first, : stop - start]
+                    clear(pos_scores[first, i])
+                scores, near = weights[row, head, start:stop, : reach - start], pos_scores[first, : stop - start]
                 multiply_add(to_key[row, start:stop, a:b], keys[first, :, start:reach], scores)
                 multiply_add(to_distance[row, start:stop, a:b], by_distance[head], near)
                 for i in range(stop - start):
                     t, now = start + i, weights[row, head, start + i]
-                    _weigh(now[i : i + W + 1], ahead[first, i], episode[row, t], episodes[row, t : t + W + 1])
+                    _weigh(now[i : i + W + 1], pos_scores[first, i], episode[row, t], episodes[row, t : t + W + 1])
                     clear(now[:i])
                     clear(now[i + W + 1 :])
                 multiply_add(scores, kv[row, start:reach, H + a : H + b], y[row, start:stop, a:b])
@@ -116,17 +116,17 @@ def _transpose(x, left, y):
 
 
 @inlined
-def _weigh(scores, ahead, episode, episodes):
-    """In place: the softmax over a window's visible keys, 0 for the others."""
+def _weigh(scores, pos_scores, episode, episodes):
+    """Replace scores by the softmax over a window's visible keys, 0 for the others."""
     lowest = scores.dtype.type(-1e30)
     for k in range(len(scores)):
-        scores[k] = scores[k] + ahead[k] if episodes[k] == episode else lowest
+        scores[k] = scores[k] + pos_scores[k] if episodes[k] == episode else lowest
     softmax_in_place(scores)
 
 
 @kernel
 def _attend_back(
-    dy, to_key, to_distance, kv, r, weights, values, d_scores, d_ahead, d_key, d_distance, d_kv, d_r, first, end
+    dy, to_key, to_distance, kv, r, weights, values, d_scores, d_pos_scores, d_key, d_distance, d_kv, d_r, first, end
 ):  # fmt: skip
     (B, T, H), N, (Q, K) = dy.shape, weights.shape[1], d_scores.shape[1:]
     W, d = K - Q, H // N
@@ -139,13 +139,13 @@ def _attend_back(
                     stop = min(start + Q, T)
                     reach, n = stop + W, stop - start
                     P, grad = weights[row, head, start:stop, : W + n], dy[row, start:stop, a:b]
-                    d_P, near = d_scores[first, :n, : W + n], d_ahead[first, :n]
+                    d_P, near = d_scores[first, :n, : W + n], d_pos_scores[first, :n]
                     for i in range(n):
                         clear(d_scores[first, i])
                     multiply_add(grad, values[first, :, start:reach], d_P)
                     for i in range(n):
                         now, of_keys = d_scores[first, i], weights[row, head, start + i]
-                        _weigh_back(now[: W + n], of_keys[: W + n], now[i:], d_ahead[first, i])
+                        _weigh_back(now[: W + n], of_keys[: W + n], now[i:], d_pos_scores[first, i])
                     multiply_add(d_P, kv[row, start:reach, a:b], d_key[row, start:stop, a:b])
                     multiply_add(d_P.T, to_key[row, start:stop, a:b], d_kv[row, start:reach, a:b])
                     multiply_add(P.T, grad, d_kv[row, start:reach, H + a : H + b])
@@ -155,7 +155,7 @@ def _attend_back(
 
 @inlined
 def _weigh_back(d, weights, band, near):
-    """From gradients of the weights to those of the scores, in place, and those of the band alone."""
+    """Replace gradients of the weights by those of the scores, and copy those of the band."""
     flow = d.dtype.type(0.0)
     for j in range(len(d)):
         flow += weights[j] * d[j]

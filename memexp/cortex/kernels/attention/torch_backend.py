@@ -1,6 +1,6 @@
 """Banded attention and its gradients in PyTorch, for any device. Sizes: Q queries of a block, K = W + Q keys.
 
-Heads come first in here, so that each is one batched product over rows of strided inputs, without copies.
+Heads are the first axis, so that each is one batched product over rows of strided inputs, without copies.
 """
 
 from collections.abc import Iterator
@@ -11,47 +11,50 @@ from torch import Tensor
 from memexp.cortex.kernels.linear import gradient_of_weight, product
 
 QUERIES_AT_ONCE = {"cpu": 32, "cuda": 128}
-"""Queries of one block, by device: few waste less on keys outside the band, many take fewer and larger operations."""
+"""Queries per block, by device: few waste less on keys outside the band, many need fewer operations."""
 
 
 def attend(
     to_key: Tensor, to_distance: Tensor, kv: Tensor, r: Tensor, N: int, episode: Tensor, episodes: Tensor
 ) -> tuple[Tensor, list[Tensor]]:
-    """y `[B, T, H]`, and the weights that `attend_back` needs. Queries `[B, T, H]` that meet keys, and distances."""
+    """y `[B, T, H]`, and the weights that `attend_backward` needs.
+
+    to_key and to_distance `[B, T, H]` are the queries that are multiplied with keys and with codes of distances.
+    """
     (B, T, H), y, weights = to_key.shape, torch.empty_like(to_key), []
-    ahead = kv.new_empty(N, B * T, len(r))
+    pos_scores = kv.new_empty(N, B * T, len(r))
     for n, head in enumerate(heads(N, H)):
-        ahead[n] = product(to_distance[..., head].flatten(0, 1), r[:, head])
+        pos_scores[n] = product(to_distance[..., head].flatten(0, 1), r[:, head])
     for queries, reach in blocks(T, len(r) - 1, kv.device):
         scores = kv.new_empty(N, B, queries.stop - queries.start, reach.stop - reach.start)
         for n, head in enumerate(heads(N, H)):
             torch.bmm(to_key[:, queries, head], kv[:, reach, head].mT, out=scores[n])
-        of_queries = ahead.view(N, B, T, -1)[:, :, queries]
+        of_queries = pos_scores.view(N, B, T, -1)[:, :, queries]
         weights.append(softmax(scores, of_queries, episode[:, queries], episodes[:, reach]))
         for n, head in enumerate(heads(N, H)):
             y[:, queries, head] = torch.bmm(weights[-1][n], kv[:, reach, H:][..., head])
     return y, weights
 
 
-def attend_back(
+def attend_backward(
     dy: Tensor, to_key: Tensor, to_distance: Tensor, kv: Tensor, r: Tensor, weights: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the first four arguments of `attend`."""
     (B, T, H), N = dy.shape, len(weights[0])
-    d_key, d_kv, d_ahead = torch.empty_like(to_key), torch.zeros_like(kv), dy.new_empty(N, B, T, len(r))
+    d_key, d_kv, d_pos_scores = torch.empty_like(to_key), torch.zeros_like(kv), dy.new_empty(N, B, T, len(r))
     for P, (queries, reach) in zip(weights, blocks(T, len(r) - 1, dy.device), strict=True):
         d_scores = torch.empty_like(P)
         for n, head in enumerate(heads(N, H)):
             torch.bmm(dy[:, queries, head], kv[:, reach, H:][..., head].mT, out=d_scores[n])
             d_kv[:, reach, H:][..., head].add_(torch.bmm(P[n].mT, dy[:, queries, head]))
         d_scores.sub_((P * d_scores).sum(-1, keepdim=True)).mul_(P)
-        d_ahead[:, :, queries] = band(d_scores)
+        d_pos_scores[:, :, queries] = band(d_scores)
         for n, head in enumerate(heads(N, H)):
             d_key[:, queries, head] = torch.bmm(d_scores[n], kv[:, reach, head])
             d_kv[:, reach, head].add_(torch.bmm(d_scores[n].mT, to_key[:, queries, head]))
     d_distance, d_r = torch.empty_like(to_distance), torch.empty_like(r)
     for n, head in enumerate(heads(N, H)):
-        rows = d_ahead[n].flatten(0, 1)
+        rows = d_pos_scores[n].flatten(0, 1)
         d_distance[..., head] = product(rows, r[:, head].t()).view(B, T, -1)
         d_r[:, head] = gradient_of_weight(rows, to_distance[..., head].flatten(0, 1))
     return d_key, d_distance, d_kv, d_r
@@ -63,22 +66,22 @@ def heads(N: int, H: int) -> list[slice]:
 
 
 def blocks(T: int, window: int, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Queries of each block, and the keys that they reach."""
+    """The queries of each block, and the keys in their windows."""
     size = QUERIES_AT_ONCE.get(device.type, 128)
     for start in range(0, T, size):
         stop = min(start + size, T)
         yield slice(start, stop), slice(start, stop + window)
 
 
-def softmax(scores: Tensor, ahead: Tensor, episode: Tensor, episodes: Tensor) -> Tensor:
-    """The weights `[N, B, Q, K]`: of scores plus, along the band, ahead `[N, B, Q, W+1]`; 0 where a key is hidden."""
+def softmax(scores: Tensor, pos_scores: Tensor, episode: Tensor, episodes: Tensor) -> Tensor:
+    """The weights `[N, B, Q, K]`: the softmax of scores + pos_scores `[N, B, Q, W+1]` along the band."""
     scores += hidden(episode, episodes).to(scores.dtype)
-    band(scores).add_(ahead)
+    band(scores).add_(pos_scores)
     return torch.softmax(scores, dim=-1)
 
 
 def hidden(episode: Tensor, episodes: Tensor) -> Tensor:
-    """`[B, Q, K]`, -inf where key j is out of query i's window or belongs to another episode, else 0."""
+    """`[B, Q, K]`, -inf if key j is outside query i's window or belongs to another episode, else 0."""
     (Q, K), device = (episode.shape[1], episodes.shape[1]), episode.device
     offset = torch.arange(K, device=device) - torch.arange(Q, device=device)[:, None]
     visible = (offset >= 0) & (offset <= K - Q) & (episode[:, :, None] == episodes[:, None])

@@ -1,14 +1,14 @@
-"""The depthwise causal convolution over a sequence with episode starts: its definition, and a fast form.
+"""The depthwise causal convolution over a sequence with resets: its definition and a fast form.
 
-Sizes: B rows, T steps, H features, K taps. torch's own grouped convolution knows no resets and is slow on the CPU.
-`cpu.py` has a single step in Numba, for acting.
+Sizes: B rows, T steps, H features, K taps. PyTorch's grouped convolution has no resets and is slow on the CPU. `cpu.py`
+has a single step in Numba, for acting.
 """
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from memexp.cortex.kernels.shared import by_numba
+from memexp.cortex.kernels.shared import runs_in_numba
 
 
 def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:
@@ -28,15 +28,15 @@ def depthwise_conv(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list
     return _DepthwiseConv.apply(run, weight, bias, same_episode)  # type: ignore[return-value]
 
 
-def steps_by_kernel(x: Tensor, past: Tensor, weight: Tensor) -> bool:
-    """Whether `depthwise_step` does a step with these."""
-    return not torch.is_grad_enabled() and by_numba(x) and past.dtype == weight.dtype == x.dtype
+def has_step_kernel(x: Tensor, past: Tensor, weight: Tensor) -> bool:
+    """Whether `depthwise_step` can compute this step."""
+    return not torch.is_grad_enabled() and runs_in_numba(x) and past.dtype == weight.dtype == x.dtype
 
 
 def depthwise_step(
     past: Tensor, x: Tensor, weight: Tensor, bias: Tensor, resets: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """The next step of an episode, without gradients.
+    """One step, without gradients.
 
     Args:
         past: `[B, K, H]`, the last K inputs, oldest first.
@@ -48,13 +48,13 @@ def depthwise_step(
     Returns:
         y `[B, H]`, and the last K inputs after the step.
     """
-    from memexp.cortex.kernels.conv.cpu import step  # brings a compiler
+    from memexp.cortex.kernels.conv.cpu import step  # Numba is slow to import
 
     return step(past, x, weight, bias, resets)
 
 
 def depthwise_conv_plain(run: Tensor, weight: Tensor, bias: Tensor, same_episode: list[Tensor | None]) -> Tensor:
-    """What `depthwise_conv` computes, as its equation says; the oracle of its tests."""
+    """The definition of `depthwise_conv`, which its tests compare with."""
     T = run.shape[1] - len(weight) + 1
     y = bias
     for lag, counts in enumerate(same_episode):

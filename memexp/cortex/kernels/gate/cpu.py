@@ -1,4 +1,4 @@
-"""The pointwise passes of the gate in Numba, each once over its data; their meaning is said in `anywhere.py`."""
+"""The pointwise passes of the gate in Numba, each once over its data. `torch_backend.py` documents them."""
 
 import torch
 from torch import Tensor
@@ -19,13 +19,13 @@ def mix(x: Tensor, of_y: Tensor, gates: Tensor, h: Tensor) -> Tensor:
     return out
 
 
-def candidate_back(d_out: Tensor, gates: Tensor, h: Tensor) -> Tensor:
+def candidate_backward(d_out: Tensor, gates: Tensor, h: Tensor) -> Tensor:
     dh = torch.empty_like(h)
     over_rows(_candidate_back, len(h), d_out, gates, h, dh)
     return dh
 
 
-def gates_back(
+def gates_backward(
     d_out: Tensor, x: Tensor, gates: Tensor, h: Tensor, dh: Tensor, d_reset: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, width = x.shape

@@ -22,7 +22,7 @@ def forward(
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
     keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H)
-    if T == 1:  # then one product serves all rows, and the kernel adds nothing
+    if T == 1:  # one matrix product for all rows; the kernel then adds nothing
         terms, from_h = product(state[:, 0] * keep, recurrent).unsqueeze(1).add_(terms), terms.new_empty(0, 4 * H)
     else:
         from_h = recurrent.t().contiguous()
@@ -59,7 +59,7 @@ def _forward(terms, from_h, keep, work, h, after, saved, first, end):
 
 @inlined
 def _step(k, to_i, to_f, to_g, to_o, c, last, i, f, g, o, c_now, h):
-    """The gates from what they receive; c and the output in their place."""
+    """The gates from their inputs; updates c and the output in place."""
     real = c.dtype.type
     one, two = real(1.0), real(2.0)
     for j in range(len(c)):
@@ -88,7 +88,7 @@ def _backward(dh, from_h, state, saved, keep, d_terms, d_state, first, end):
 
 @inlined
 def _step_back(k, dh, i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o):
-    """Gradients of what the gates receive, and of c before; afterwards d_last is zero."""
+    """Gradients of the gates' inputs and of the previous c; sets d_last to zero."""
     real = c.dtype.type
     one, two = real(1.0), real(2.0)
     for j in range(len(c)):

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def lstm_plain(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What `lstm` computes, by a loop over steps; the oracle of its tests."""
+    """The definition of `lstm`: a loop over steps, which its tests compare with."""
     h, c = state.unbind(1)
     hs = []
     for t in range(terms.shape[1]):

@@ -9,7 +9,7 @@ from memexp.cortex.kernels.cpu import constants, inlined, kernel, over_rows
 
 
 def norm(x: Tensor, weight: Tensor, eps: float, groups: int, centred: bool) -> Tensor:
-    """x `[..., H]`, each group of features by itself."""
+    """x `[..., H]`, each group of features separately."""
     rows = x.reshape(-1, groups, x.shape[-1] // groups)
     y, settings = torch.empty(rows.shape, dtype=x.dtype), constants(x.dtype, eps, centred)
     over_rows(_norm, len(rows), rows.contiguous(), weight.view(groups, -1), settings, y)
@@ -33,7 +33,7 @@ def _norm_row(x, weight, eps, centred, y):
     for j in range(len(x)):
         square += (x[j] - mean) * (x[j] - mean)
     scale = real(1.0) / real(math.sqrt(square * share + eps))
-    for j in range(len(x)):  # one product a loop: two could be multiplied in either order, by where the arrays lie
+    for j in range(len(x)):  # one product per loop, else the order of products depends on array addresses
         y[j] = (x[j] - mean) * scale
     for j in range(len(x)):
         y[j] *= weight[j]

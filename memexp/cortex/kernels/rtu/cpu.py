@@ -63,7 +63,7 @@ def _backward(dc, u, c, decay, weight, c0, keep, du, dc0, d_decay, d_weight, fir
     T, H = u.shape[1:]
     a, b = decay[0], decay[1]
     for row in range(first, end):
-        adjoint = dc0[row]  # of c_t on its way to c_{t-1}
+        adjoint = dc0[row]  # the gradient of c_{t-1} through c_t
         for t in range(T - 1, -1, -1):
             k = keep[row, t]
             before = c[row, t - 1] if t else c0[row]

@@ -1,7 +1,7 @@
-"""`rtu` in one pass over the steps, every feature of every row on its own.
+"""`rtu` in one pass over the steps, separately for every feature of every row.
 
-A lane of a program is one feature h of one row; it holds the complex state in registers and goes through the steps.
-Neighbouring lanes are neighbouring features, so loads and stores are coalesced for every H.
+A lane of a program runs all steps of one feature h of one row, with the complex state in registers. Neighbouring lanes
+are neighbouring features, so loads and stores are coalesced for every H.
 """
 
 # Triton types what kernels call, not how Python calls kernels.
@@ -15,10 +15,9 @@ from torch import Tensor
 from memexp.cortex.kernels.gpu import contiguous, keep
 
 BLOCK = 128
-"""Lanes of a program, one a thread."""
-
+"""Lanes of a program, one per thread."""
 STAGES = 3
-"""Steps whose inputs are on their way at once."""
+"""Steps whose inputs are prefetched."""
 
 
 def forward(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -104,7 +103,7 @@ def _backward(
 
 @triton.jit
 def _place(lanes, H: tl.constexpr, BLOCK: tl.constexpr):
-    """Which lanes there are, and the row and the feature of each."""
+    """Whether each lane is in use, its row and its feature."""
     lane = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     return lane < lanes, (lane // H).to(tl.int64), lane % H
 

@@ -4,8 +4,22 @@ import torch
 from torch import Tensor
 
 
+def carry_traces(
+    traces: Tensor, sums: Tensor, by_state: Tensor, by_input: Tensor, past: Tensor, alive: Tensor
+) -> Tensor:
+    """alive past E_p + by_state (sum of states) + by_input (sum of inputs), all complex, for each parameter p."""
+
+    def pair(a: Tensor) -> Tensor:
+        return torch.complex(*a.unbind(-2))
+
+    states, inputs = (pair(a).unsqueeze(1) for a in sums.split(2, dim=1))
+    kept = (pair(past) * alive[:, None]).unsqueeze(1) * pair(traces)
+    after = kept + pair(by_state) * states + pair(by_input) * inputs
+    return torch.stack([after.real, after.imag], dim=2)
+
+
 def rtu_plain(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What `rtu` computes, by a loop over steps; the oracle of its tests."""
+    """The definition of `rtu`: a loop over steps, which its tests compare with."""
     lam, w, c = (torch.complex(*pair.unbind(-2)) for pair in (decay, weight, c0))
     states, inputs, cs = torch.zeros_like(c), torch.zeros_like(c), []
     for t in range(u.shape[1]):

@@ -1,4 +1,4 @@
-"""`slstm` in one pass over the steps of a few rows and one head, whose state and matrices stay in the cache."""
+"""`slstm` in one pass over the steps of a few rows of one head; their state and matrices stay in the cache."""
 
 import numpy as np
 import torch
@@ -48,7 +48,7 @@ def backward(
 
 
 def _by_source(recurrent: Tensor) -> Tensor:
-    """`[N, 4, to, from]` as `[N, from, 4 * to]`, so that inner loops run over many values."""
+    """`[N, 4, to, from]` as `[N, from, 4 * to]`, so that inner loops are long."""
     return recurrent.flatten(1, 2).transpose(1, 2).contiguous()
 
 
@@ -83,7 +83,7 @@ def _rows(saved):
 
 @inlined
 def _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f):
-    """Of the terms to the gates: i', f', tanh z, sigmoid o, sigmoid -f; and the stabiliser m in its place."""
+    """From the gates' inputs: i', f', tanh z, sigmoid o, sigmoid -f, and the new stabiliser m in place."""
     real = to_i.dtype.type
     zero, one, two = real(0.0), real(1.0), real(2.0)
     for j in range(len(m)):
@@ -103,7 +103,7 @@ def _gates(k, to_i, to_f, to_z, to_o, n, m, i, f, z, o, open_f):
 
 @inlined
 def _advance(k, eps, i, f, z, o, c, n, last, c_now, n_now, y):
-    """c and n in their place, and the output."""
+    """Update c and n in place, and compute the output."""
     for j in range(len(c)):
         c[j] = f[j] * (k * c[j]) + i[j] * z[j]
         n[j] = f[j] * (k * n[j]) + i[j]
@@ -114,7 +114,7 @@ def _advance(k, eps, i, f, z, o, c, n, last, c_now, n_now, y):
 
 @kernel
 def _backward(dy, from_y, state, y, saved, keep, eps, d_terms, d_state, first, end):
-    """The gradients of y, c, n and the excess of m's stand in the places of the state's gradients."""
+    """d_state holds the gradients of y, c, n and the excess of m's gradient."""
     T, N, d = y.shape[1:]
     for row in range(first, end):
         for head in range(N):
@@ -154,7 +154,7 @@ def _output_back(eps, dy, y, o, n_now, d_last, dc, dn, excess, d_o):
 
 @inlined
 def _gates_back(k, i, f, z, open_f, c, n, dc, dn, excess, d_i, d_f, d_z):
-    """From c', n' and the excess to the other gates, and to c, n and the excess before."""
+    """From c', n' and the excess to the other gates, and to c, n and the excess of the step before."""
     real = f.dtype.type
     zero, one = real(0.0), real(1.0)
     for j in range(len(f)):

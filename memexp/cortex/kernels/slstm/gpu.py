@@ -1,8 +1,8 @@
 """`slstm` in one pass over the steps, block of rows by block of rows, head by head.
 
-A program owns ROWS rows of one head and goes through their steps. The state is a `[ROWS, D]` tile in registers, D being
-d padded to a power of two, and the head's four recurrent matrices are `[D, D]` tiles that stay on the chip. Padding is
-zero everywhere, which the recurrence leaves at y = 0.
+A program runs all steps of ROWS rows of one head. The state is a `[ROWS, D]` tile in registers, where D is d padded to
+a power of two; the head's four recurrent matrices are `[D, D]` tiles that stay on the chip. The padding is zero, for
+which the recurrence gives y = 0.
 """
 
 # Triton types what kernels call, not how Python calls kernels.
@@ -18,7 +18,7 @@ from memexp.cortex.kernels.gpu import contiguous, keep
 
 EPS, SAVED = tl.constexpr(slstm.EPS), tl.constexpr(slstm.SAVED)
 ROWS = 16
-"""Rows of a program; the least that a matrix product takes."""
+"""Rows of a program; a matrix product needs at least 16."""
 
 
 def forward(
@@ -59,7 +59,7 @@ def _grid(B: int, N: int) -> tuple[int, int]:
 
 def _sizes(N: int, d: int) -> dict[str, int]:
     D = max(16, triton.next_power_of_2(d))
-    stages = 2 if D <= 32 else 1  # where memory on the chip allows, the next step's inputs are on their way
+    stages = 2 if D <= 32 else 1  # prefetch the next step's inputs where the chip has memory for them
     return {"N": N, "d": d, "D": D, "ROWS": ROWS, "STAGES": stages, "num_warps": D // 8}
 
 
@@ -139,7 +139,7 @@ def _backward(
 
 @triton.jit
 def _place(B, d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr):
-    """The rows `[ROWS, 1]`, the head and the features `[1, D]` of this program, and which of them there are."""
+    """The rows `[ROWS, 1]`, the head and the features `[1, D]` of this program, and the mask of valid ones."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     feature = tl.arange(0, D)[None, :]
     return row, tl.program_id(1), feature, (row < B) & (feature < d)

@@ -8,7 +8,7 @@ EPS = 1e-6
 
 
 def slstm_plain(terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """What `slstm` computes, by a loop over steps; the oracle of its tests."""
+    """The definition of `slstm`: a loop over steps, which its tests compare with."""
     y, c, n, m = state.unbind(1)
     ys = []
     for t in range(terms.shape[1]):

@@ -1,5 +1,4 @@
-"""`memexp monitor`: a dashboard of one run or of a whole matrix, read from run directories while others write them.
+"""`memexp monitor`: a live dashboard of a run or a matrix, read from run directories while trainers write them.
 
-`metrics` reads what was appended, `look` says how a run stands, `target` finds the runs, `one` and `many` draw them,
-`screen` shows it all.
+`snapshot` reads the runs, `one` and `many` draw them, and `screen` shows the drawing.
 """

@@ -1,4 +1,4 @@
-"""What the dashboard is drawn with: colours, marks of states, numbers, bars, sparklines and curves."""
+"""Drawing for the dashboard: colours, marks of states, bars, sparklines and curves."""
 
 import math
 import re
@@ -7,25 +7,23 @@ from collections.abc import Sequence
 from rich.style import Style
 from rich.text import Text
 
-from memexp.launch.status.monitor.look import State
-from memexp.launch.status.status import duration
+from memexp.formatting import percent
+from memexp.runs.status import State
 
 BLUE, GREEN, ORANGE, RED, PINK = "#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7"
-"""Okabe and Ito's colours, which people of any colour vision tell apart; none has a meaning without a mark or word."""
-DASH = "–"
-"""Not known."""
-MARKS: dict[State, tuple[str, str]] = {
-    "completed": ("✓", GREEN),
-    "running": ("●", BLUE),
-    "starting": ("◌", BLUE),
-    "stalled": ("◍", ORANGE),
-    "preempted": ("‖", PINK),
-    "cancelled": ("○", PINK),
-    "interrupted": ("◔", ORANGE),
-    "failed": ("✗", RED),
-    "waiting": ("·", "dim"),
+"""Okabe and Ito's colours, which colour-blind people can tell apart. A mark or word always says the same."""
+MARKS = {
+    State.COMPLETED: ("✓", GREEN),
+    State.RUNNING: ("●", BLUE),
+    State.STARTING: ("◌", BLUE),
+    State.STALLED: ("◍", ORANGE),
+    State.PREEMPTED: ("‖", PINK),
+    State.CANCELLED: ("○", PINK),
+    State.INTERRUPTED: ("◔", ORANGE),
+    State.FAILED: ("✗", RED),
+    State.NEW: ("·", "dim"),
 }
-"""Mark and style of a state, in the order in which states are counted."""
+"""Mark and style of each state that a run directory tells, in the order in which they are counted."""
 LEVELS = "▁▂▃▄▅▆▇"
 EIGHTHS_UP = f" {LEVELS}█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -37,33 +35,6 @@ def state(which: State) -> Text:
     return Text(f"{mark} {which}", style)
 
 
-def number(value: float | None) -> str:
-    """Three digits or so: 0.934, 13.4, 1,234."""
-    if value is None or not math.isfinite(value):
-        return DASH
-    decimals = max(0, 2 - max(0, math.floor(math.log10(abs(value))))) if value else 2
-    return f"{value:,.{min(decimals, 2)}f}"
-
-
-def percent(share: float | None) -> str:
-    """0.624 -> '62 %'; below ten percent two digits, since the rare first success is what one waits for."""
-    if share is None or not math.isfinite(share):
-        return DASH
-    return f"{100 * share:.0f} %" if share == 0 or share >= 0.0995 else f"{100 * share:.2g} %"
-
-
-def steps(count: float) -> str:
-    """Agent steps in three digits: 12,345 -> '12.3k', 1.2e9 -> '1.20b'."""
-    for unit, suffix in ((1e9, "b"), (1e6, "m"), (1e3, "k")):
-        if count >= unit:
-            return f"{count / unit:.3g}{suffix}"
-    return f"{count:.0f}"
-
-
-def time_left(seconds: float | None) -> str:
-    return duration(seconds) or DASH
-
-
 def bar(share: float, width: int, style: str, rest: str = "bright_black") -> Text:
     """A thin progress bar."""
     full = round(min(max(share, 0.0), 1.0) * width)
@@ -71,7 +42,7 @@ def bar(share: float, width: int, style: str, rest: str = "bright_black") -> Tex
 
 
 def block_bar(share: float, width: int, tick: float | None = None) -> Text:
-    """A solid bar to an eighth of a character; `tick` marks another share with a line."""
+    """A solid bar, exact to an eighth of a character. A line marks the share `tick`."""
     eighths = max(round(min(max(share, 0.0), 1.0) * width * 8), int(share > 0))
     cells = ("█" * (eighths // 8) + EIGHTHS[eighths % 8].strip()).ljust(width)
     if tick is None:
@@ -83,7 +54,7 @@ def block_bar(share: float, width: int, tick: float | None = None) -> Text:
 
 
 def split_bar(parts: dict[str, float], width: int) -> Text:
-    """One bar of several parts, each with a texture and colour of its own, and what share each has."""
+    """One bar of several parts, each with its own texture and colour, and a legend with their shares."""
     total = sum(parts.values()) or 1.0
     styles = list(zip("█▓▒░", (BLUE, GREEN, ORANGE, PINK), strict=True))
     bar, legend, drawn, end = Text(), Text(), 0, 0.0
@@ -96,7 +67,7 @@ def split_bar(parts: dict[str, float], width: int) -> Text:
 
 
 def span(values: Sequence[float | None], levels: Sequence[float | None]) -> Range:
-    """From the lowest to the highest of what is known."""
+    """The range from the lowest to the highest known value; never empty."""
     known = [value for value in (*values, *levels) if value is not None and math.isfinite(value)]
     if not known:
         return 0.0, 1.0
@@ -105,7 +76,7 @@ def span(values: Sequence[float | None], levels: Sequence[float | None]) -> Rang
 
 
 def sparkline(values: Sequence[float | None], within: Range, style: str = BLUE) -> Text:
-    """A character a value; where none is known, a space."""
+    """One character a value; a space if it is not known."""
     low, high = within
     top = len(LEVELS) - 1
     height = [None if v is None or not math.isfinite(v) else round(top * (v - low) / (high - low)) for v in values]
@@ -113,7 +84,7 @@ def sparkline(values: Sequence[float | None], within: Range, style: str = BLUE) 
 
 
 def chart(values: Sequence[float | None], within: Range, height: int, levels: dict[str, float]) -> list[Text]:
-    """What lies below a curve, a character a value, before dotted lines at `levels`; `height` lines of text."""
+    """The area below a curve in `height` lines of text, one character a value, with dotted lines at `levels`."""
     low, high = within
     known = [None if v is None or math.isnan(v) else min(max(v, low), high) for v in values]
     tall = [None if v is None else (v - low) / (high - low) * height for v in known]
@@ -128,7 +99,7 @@ def chart(values: Sequence[float | None], within: Range, height: int, levels: di
 
 
 def _chart_line(cells: str, level: str | None) -> Text:
-    """The curve stands out from the dotted line, which is named at its end."""
+    """One line of the chart, with the name of its level at the end."""
     text = Text.assemble((cells, BLUE))
     for dots in re.finditer("┈+", cells):
         text.stylize("bright_black", *dots.span())

@@ -1,4 +1,4 @@
-"""Showing the dashboard: once, as JSON, or on the whole terminal until Ctrl-C or q."""
+"""Shows the dashboard: once, as JSON, or on the whole terminal until Ctrl-C or q."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,64 +17,59 @@ from rich.progress import track
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from memexp.launch.status.monitor.lines import totals
-from memexp.launch.status.monitor.look import Look
-from memexp.launch.status.monitor.many import ManyRuns, counts
+from memexp.launch.status.monitor.many import ManyRuns, counts, totals
 from memexp.launch.status.monitor.one import OneRun
-from memexp.launch.status.monitor.target import Target
+from memexp.launch.status.monitor.snapshot import RunSnapshot, Snapshots
+from memexp.launch.status.targets import Target
 
 EVERY_S = 2.0
-"""Seconds between two looks."""
+"""Seconds between two updates."""
 KEYS = {b"\x1b[A": "up", b"k": "up", b"\x1b[B": "down", b"j": "down", b"\x1b[5~": "page up", b"\x1b[6~": "page down"}
 KEYS |= {b" ": "page down", b"q": "quit", b"a": "arms", b"\x1b": "quit"}
 
 
-def monitor(word: str, once: bool, as_json: bool, console: Console, notes: Console) -> None:
-    """Show the run or the matrix `word`. Raises UsageError for one that does not exist.
+def monitor(name: str, once: bool, as_json: bool, console: Console, notes: Console) -> None:
+    """Show the run or matrix `name`; only once with `once`, and where there is no terminal.
 
-    Without a terminal it is shown once, as with `once`.
+    Raises UsageError for a name that does not exist.
     """
-    target = Target(word)
-    looks = list(_first_looks(target, notes))
+    target = Target(name)
+    snapshots, count = Snapshots(target), len(target.runs())
+    runs = list(  # the first snapshots read all metrics, which may take long
+        track(snapshots.read(), "reading runs", count, console=notes, transient=True, disable=count < 2)
+    )
     if as_json:
-        print(json.dumps(as_dict(target, looks), indent=2))
+        print(json.dumps(as_dict(target, runs), indent=2))
     elif once or not console.is_terminal:
-        console.print(dashboard(target, looks, by_arm=False))
+        console.print(dashboard(target, runs, by_arm=False))
     else:
-        _live(target, looks, console)
+        _live(snapshots, runs, console)
 
 
-def as_dict(target: Target, looks: Iterable[Look]) -> dict[str, Any]:
-    """The dashboard for scripts."""
-    looks = list(looks)
-    return {"target": target.word, "states": counts(looks), **totals(looks), "runs": [look.as_dict() for look in looks]}
+def as_dict(target: Target, runs: list[RunSnapshot]) -> dict[str, Any]:
+    """The dashboard for JSON."""
+    return {"target": target.name, "states": counts(runs), **totals(runs), "runs": [run.as_dict() for run in runs]}
 
 
-def dashboard(target: Target, looks: list[Look], by_arm: bool) -> RenderableType:
-    return OneRun(looks[0]) if target.single else ManyRuns(target.matrix, looks, by_arm)
-
-
-def _first_looks(target: Target, notes: Console) -> Iterable[Look]:
-    """The first look reads all there is; where that is long, a bar says how far it is."""
-    count = len(target.places())
-    return track(target.looks(), "reading runs", count, console=notes, transient=True, disable=count < 2)
+def dashboard(target: Target, runs: list[RunSnapshot], by_arm: bool) -> RenderableType:
+    return OneRun(runs[0]) if target.is_run else ManyRuns(target.matrix or target.name, runs, by_arm)
 
 
 class _Window:
-    """As much of the dashboard as the terminal holds, from line `top` on, and below it what the keys do.
+    """As many lines of the dashboard as the terminal has, from line `top` on, and a last line that explains the keys.
 
-    A matrix whose runs do not fit is shown by arm, until `a` is pressed.
+    A matrix whose runs do not fit is shown by arm until `a` is pressed.
     """
 
-    def __init__(self, target: Target, looks: list[Look]):
-        self.target, self.looks = target, looks
+    def __init__(self, target: Target, runs: list[RunSnapshot]):
+        self.target, self.runs = target, runs
         self.top = self.hidden = self.height = 0
         self.by_arm: bool | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         options = options.update(height=None)
         self.height = console.size.height - 1
-        lines = console.render_lines(dashboard(self.target, self.looks, self._by_arm), options)
+        lines = console.render_lines(dashboard(self.target, self.runs, self._by_arm), options)
         self.hidden = max(0, len(lines) - self.height)
         self.top = min(max(self.top, 0), self.hidden)
         shown = lines[self.top : self.top + self.height]
@@ -85,13 +80,13 @@ class _Window:
     @property
     def _by_arm(self) -> bool:
         if self.by_arm is None:
-            return ManyRuns(self.target.matrix, self.looks).height > self.height
+            return ManyRuns(self.target.name, self.runs).height > self.height
         return self.by_arm
 
     def _hint(self) -> str:
         parts = [time.strftime("%H:%M:%S")]
         parts += [f"lines {self.top + 1}-{self.top + self.height}, arrows scroll"] if self.hidden else []
-        parts += [] if self.target.single else ["a: arms or runs"]
+        parts += [] if self.target.is_run else ["a: arms or runs"]
         return "   ".join([*parts, "q: quit"])
 
     def press(self, key: str) -> None:
@@ -101,8 +96,8 @@ class _Window:
         self.top = max(0, self.top + moves.get(key, 0))
 
 
-def _live(target: Target, looks: list[Look], console: Console) -> None:
-    window = _Window(target, looks)
+def _live(snapshots: Snapshots, runs: list[RunSnapshot], console: Console) -> None:
+    window = _Window(snapshots.target, runs)
     with _keys() as pressed, Live(window, console=console, screen=True, auto_refresh=False) as live:
         try:
             while True:
@@ -114,14 +109,14 @@ def _live(target: Target, looks: list[Look], console: Console) -> None:
                     if key:
                         window.press(key)
                         live.refresh()
-                window.looks = list(target.looks())
+                window.runs = list(snapshots.read())
         except KeyboardInterrupt:
             return
 
 
 @contextmanager
 def _keys() -> Iterator[Any]:
-    """A function that waits up to so many seconds for a key and names it; None where none came, or none we know."""
+    """A function that waits up to the given seconds for a key and returns its name, or None."""
     source = sys.stdin
     if not source.isatty():
         yield lambda seconds: time.sleep(seconds)

@@ -1,6 +1,6 @@
-"""Names, colours and shapes: what the numbers of a grid game are called and how its objects are drawn.
+"""Names, colours and shapes of what is in a grid game.
 
-Colours are those of Okabe and Ito, which colour-blind people can tell apart; every kind of object also has a label.
+The colours are those of Okabe and Ito, which colour-blind people can distinguish. Each kind of object also has a label.
 """
 
 from dataclasses import dataclass
@@ -18,22 +18,20 @@ ORANGE, SKY, GREEN, YELLOW = "#e69f00", "#56b4e9", "#009e73", "#f0e442"
 BLUE, RED, PINK, GREY = "#0072b2", "#d55e00", "#cc79a7", "#8a929a"
 MOVES = ("noop", "move_north", "move_south", "move_west", "move_east")
 SILENT_VIBES = ("assembler", "chest", "wall")
-"""Names of the vibes that follow those that mean something."""
+"""Names of the vibes after those with a meaning."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a type of object is called and drawn."""
+class Appearance:
+    """Name and look of a type of object."""
 
     name: str
-    label: str
-    """One character, which tells it apart without colour."""
-    shape: str
-    """square, hexagon, diamond, chest or cross."""
+    label: str  # one character, which identifies it without colour
+    shape: str  # square, hexagon, diamond, chest or cross
     color: str
 
 
-CVC_LOOKS = {
+CVC_APPEARANCE = {
     "assembler": ("A", "square", RED),
     "charger": ("+", "diamond", GREEN),
     "chest": ("", "chest", BLUE),
@@ -43,16 +41,15 @@ CVC_LOOKS = {
     "silicon_extractor": ("S", "hexagon", YELLOW),
 }
 CHAIN_COLORS = (YELLOW, ORANGE, GREEN, SKY, BLUE, PINK)
-"""Of the stations of a chain in their order; longer chains begin again."""
+"""Colours of the stations of a chain in order; a longer chain repeats them."""
 
 
 def resources_of(env: GridEnv) -> tuple[str, ...]:
-    """Names of the ten resources."""
     return cvc_tasks.RESOURCES if isinstance(env, CvcRandomMapsEnv) else assembly_tasks.RESOURCES
 
 
 def vibes_of(env: GridEnv) -> list[str]:
-    """Names of the vibes that an agent can show or that a protocol asks for."""
+    """Names of the vibes that an agent can show or a protocol needs."""
     known = (*VIBES, *SILENT_VIBES)
     asked = len(VIBES) if isinstance(env, CvcRandomMapsEnv) else 1
     count = max(asked, env.num_actions - col.FIRST_VIBE_ACTION)
@@ -60,34 +57,35 @@ def vibes_of(env: GridEnv) -> list[str]:
 
 
 def actions_of(env: GridEnv) -> list[str]:
-    """Names of the actions."""
     vibes = vibes_of(env)[: env.num_actions - col.FIRST_VIBE_ACTION]
     return [*MOVES, *(f"change_vibe_{vibe}" for vibe in vibes)]
 
 
-def looks_of(env: GridEnv) -> list[Look]:
-    """How the objects of each type of the current task are drawn."""
+def appearances_of(env: GridEnv) -> list[Appearance]:
+    """The appearance of each type of object in the current task."""
     if isinstance(env, AssemblyLinesEnv):
-        return _chain_looks(assembly_tasks.sample_task(env.task_id(0), env.style))
-    return [Look(name, *CVC_LOOKS[name]) for name in CVC_OBJECTS]
+        return _chain_appearances(assembly_tasks.sample_task(env.task_id(0), env.config.style))
+    return [Appearance(name, *CVC_APPEARANCE[name]) for name in CVC_OBJECTS]
 
 
-def _chain_looks(task: assembly_tasks.Task) -> list[Look]:
-    """Stations by what they are for: their names mean nothing."""
+def _chain_appearances(task: assembly_tasks.Task) -> list[Appearance]:
+    """Stations by function, because their names mean nothing."""
     links = len(task.resources)
 
-    def look(number: int, name: str) -> Look:
+    def appearance(number: int, name: str) -> Appearance:
         if number < links:
-            return Look(name, str(number + 1), "hexagon", CHAIN_COLORS[number % len(CHAIN_COLORS)])
-        return Look(name, "\u2665", "square", RED) if number == links else Look(name, "\u00d7", "cross", GREY)
+            return Appearance(name, str(number + 1), "hexagon", CHAIN_COLORS[number % len(CHAIN_COLORS)])
+        return (
+            Appearance(name, "\u2665", "square", RED) if number == links else Appearance(name, "\u00d7", "cross", GREY)
+        )
 
-    return [look(number, name) for number, name in enumerate(task.stations)]
+    return [appearance(number, name) for number, name in enumerate(task.stations)]
 
 
 def task_facts(env: GridEnv) -> dict[str, str]:
-    """The current task of world 0 in words."""
+    """The current task of environment 0 in words."""
     if isinstance(env, AssemblyLinesEnv):
-        task = assembly_tasks.sample_task(env.task_id(0), env.style)
+        task = assembly_tasks.sample_task(env.task_id(0), env.config.style)
         return {
             "chain": " \u2192 ".join((*task.resources, "heart")),
             "sinks": str(task.num_sinks),
@@ -96,7 +94,7 @@ def task_facts(env: GridEnv) -> dict[str, str]:
         }
     assert isinstance(env, CvcRandomMapsEnv)
     task = cvc_tasks.sample_task(env.task_id(0), env.config)
-    labels = (CVC_LOOKS[f"{name}_extractor"][0] for name in cvc_tasks.CARGO)
+    labels = (CVC_APPEARANCE[f"{name}_extractor"][0] for name in cvc_tasks.CARGO)
     uses = ", ".join(f"{label} {most or 'unlimited'}" for label, most in zip(labels, task.max_uses, strict=True))
     return {
         "map": f"{task.width} \u00d7 {task.height}",
@@ -107,7 +105,7 @@ def task_facts(env: GridEnv) -> dict[str, str]:
 
 
 def knobs_of(config: Config) -> dict[str, Any]:
-    """The knobs that differ from the environment's defaults; a choice of one value as that value."""
+    """The knobs that differ from the defaults. A list of one value becomes that value."""
     fields = type(config).model_fields
     changed = {key: value for key, value in config if key != "name" and value != fields[key].default}
     return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in changed.items()}

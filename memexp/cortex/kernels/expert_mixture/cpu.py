@@ -1,4 +1,4 @@
-"""The mixing of experts and its gradients, row by row. Sizes: n rows, E experts, H features."""
+"""`mix_experts` and its gradients, row by row. Sizes: n rows, E experts, H features."""
 
 import torch
 from torch import Tensor
@@ -7,50 +7,50 @@ from memexp.cortex.kernels.cpu import clear, constants, copy, dot, inlined, kern
 from memexp.cortex.kernels.vector_math import softmax_in_place
 
 ROWS_AT_ONCE = 64
-"""Rows that one thread does one after the other, adding up what they contribute to the gradients of parameters."""
+"""Rows that one thread takes in turn; it adds up their gradients of parameters."""
 
 
 def mix(
-    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, own: Tensor, taste: Tensor, preference: Tensor, scale: float
+    x: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor, gate_b: Tensor, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The two results `[n, H]`, and what the backward pass needs: alpha `[n, E]` and the attention `[n, e, f]`."""
+    """The two results `[n, H]`, and for the backward pass alpha `[n, E]` and the attention `[n, e, f]`."""
     (n, H), E = u.shape, len(ys)
     total, mixed, D = torch.empty_like(u), torch.empty_like(u), u.new_empty(n, E, H)
     alpha, attention = u.new_empty(n, E), u.new_empty(n, E, E)
-    inputs = [a.contiguous() for a in (x, u, ys, query, own, taste, preference)]
+    inputs = [a.contiguous() for a in (x, u, ys, query, q_bias, gate_w, gate_b)]
     over_rows(_mix, n, *inputs, constants(u.dtype, scale), D, total, mixed, alpha, attention)
     return total, mixed, alpha, attention
 
 
-def mix_back(
-    d_total: Tensor, d_mixed: Tensor, u: Tensor, ys: Tensor, query: Tensor, own: Tensor, taste: Tensor,
+def mix_backward(
+    d_total: Tensor, d_mixed: Tensor, u: Tensor, ys: Tensor, query: Tensor, q_bias: Tensor, gate_w: Tensor,
     alpha: Tensor, attention: Tensor, scale: float,
 ) -> tuple[Tensor, ...]:  # fmt: skip
-    """Gradients of u, ys, query, own, taste and preference."""
+    """Gradients of u, ys, query, q_bias, gate_w and gate_b."""
     (n, H), E = u.shape, len(ys)
     parts = -(-n // ROWS_AT_ONCE)
     du, d_ys, d_query = torch.empty_like(u), u.new_empty(ys.shape), torch.empty_like(u)
-    d_own, d_taste, d_preference = (u.new_zeros(parts, *size) for size in ((E, H), (E, H), (E,)))
+    d_q_bias, d_gate_w, d_gate_b = (u.new_zeros(parts, *size) for size in ((E, H), (E, H), (E,)))
     work = u.new_empty(parts, E, H), u.new_empty(parts, 4, E), u.new_empty(parts, E, E)
-    inputs = [a.contiguous() for a in (d_total, d_mixed, u, ys, query, own, taste, alpha, attention)]
+    inputs = [a.contiguous() for a in (d_total, d_mixed, u, ys, query, q_bias, gate_w, alpha, attention)]
     over_rows(
-        _mix_back, parts, *inputs, constants(u.dtype, scale), *work, du, d_ys, d_query, d_own, d_taste, d_preference
+        _mix_back, parts, *inputs, constants(u.dtype, scale), *work, du, d_ys, d_query, d_q_bias, d_gate_w, d_gate_b
     )
-    return du, d_ys, d_query, d_own.sum(0), d_taste.sum(0), d_preference.sum(0)
+    return du, d_ys, d_query, d_q_bias.sum(0), d_gate_w.sum(0), d_gate_b.sum(0)
 
 
 @kernel
-def _mix(x, u, ys, query, own, taste, preference, scale, work, total, mixed, alpha, attention, first, end):
+def _mix(x, u, ys, query, q_bias, gate_w, gate_b, scale, work, total, mixed, alpha, attention, first, end):
     E, D = len(ys), work[first]
     for row in range(first, end):
         for e in range(E):
             _subtract(ys[e, row], u[row], D[e])
-            alpha[row, e] = preference[e] + dot(u[row], taste[e])
+            alpha[row, e] = gate_b[e] + dot(u[row], gate_w[e])
         softmax_in_place(alpha[row])
         for f in range(E):
             shared = dot(query[row], D[f])
             for e in range(E):
-                attention[row, e, f] = scale[0] * (shared + dot(own[e], D[f]))
+                attention[row, e, f] = scale[0] * (shared + dot(q_bias[e], D[f]))
         for e in range(E):
             softmax_in_place(attention[row, e])
         _subtract(u[row], x[row], total[row])
@@ -62,8 +62,8 @@ def _mix(x, u, ys, query, own, taste, preference, scale, work, total, mixed, alp
 
 @kernel
 def _mix_back(
-    d_total, d_mixed, u, ys, query, own, taste, alpha, attention, scale, Ds, small, d_scores,
-    du, d_ys, d_query, d_own, d_taste, d_preference, first, end,
+    d_total, d_mixed, u, ys, query, q_bias, gate_w, alpha, attention, scale, Ds, small, d_scores,
+    du, d_ys, d_query, d_q_bias, d_gate_w, d_gate_b, first, end,
 ):  # fmt: skip
     E, n = len(ys), len(u)
     D, d_score = Ds[first], d_scores[first]
@@ -81,16 +81,16 @@ def _mix_back(
                 weight, grad = _weight(alpha[row], attention[row], f), d_ys[f, row]
                 _combine(alpha[row, f], d_total[row], weight, d_mixed[row], d_shared[f], query[row], grad)
                 for e in range(E):
-                    _add_both_ways(d_score[e, f], own[e], grad, D[f], d_own[part, e])
+                    _add_both_ways(d_score[e, f], q_bias[e], grad, D[f], d_q_bias[part, e])
                 _pass_on(d_shared[f], D[f], grad, d_query[row], du[row])
             for e in range(E):
-                _add_both_ways(d_logit[e], taste[e], du[row], u[row], d_taste[part, e])
-                d_preference[part, e] += d_logit[e]
+                _add_both_ways(d_logit[e], gate_w[e], du[row], u[row], d_gate_w[part, e])
+                d_gate_b[part, e] += d_logit[e]
 
 
 @inlined
 def _weight(alpha, attention, f):
-    """How much D_f counts in the second result."""
+    """The weight of D_f in the second result."""
     total = alpha.dtype.type(0.0)
     for e in range(len(alpha)):
         total += alpha[e] * attention[e, f]
@@ -99,7 +99,7 @@ def _weight(alpha, attention, f):
 
 @inlined
 def _scores_back(scale, alpha, attention, d_weight, d_alpha, d_shared, d_score):
-    """Gradients of the scores, of their shared part and, added to what is there, of alpha."""
+    """Gradients of the scores and of their shared part; adds to the gradient of alpha."""
     zero = alpha.dtype.type(0.0)
     for f in range(len(alpha)):
         d_shared[f] = zero
@@ -144,7 +144,7 @@ def _add_both(a, b, x, y, z):
 
 @inlined
 def _add_both_ways(a, x, dx, y, dy):
-    """dx += a x and dy += a y: gradients of a product's factors."""
+    """dx += a x and dy += a y, the gradients of a product's factors."""
     for j in range(len(x)):
         dx[j] += a * x[j]
         dy[j] += a * y[j]

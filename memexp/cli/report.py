@@ -1,0 +1,113 @@
+"""`memexp report`: the runs of a target, their verdicts as a table, and the files that were asked for."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from memexp.cli.common import AsJson
+from memexp.config import UsageError
+
+
+def report(
+    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT")],
+    out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
+    md: Annotated[Path | None, typer.Option("--md", help="Also write a Markdown appendix for a paper.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Also write every figure as PNG and SVG to this folder.")] = None,
+    watch: Annotated[
+        bool, typer.Option(help="Update the verdicts and the next runs until Ctrl-C. Write no files.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the runs: write the report, and print its path and the verdicts."""
+    if watch:
+        if out or md or figures or as_json:
+            raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
+        from memexp.cli.report_watch import watch as keep_watching
+
+        return keep_watching(target, verdict_table, Console())
+    from memexp.analysis.answer import answer_of
+    from memexp.analysis.load import load
+
+    name, runs, notes = runs_of(target)
+    environments, more = load(runs, name)
+    found = answer_of(environments, notes + more, name)
+    if as_json:
+        print(json.dumps(found, indent=2))
+    written = []
+    if out or md or figures or not as_json:
+        written = write_reports(environments, found, out, md, figures, page=not as_json)
+    if not as_json:
+        Console().print(verdict_table(found))
+        for path in written:
+            print(path)
+    return None
+
+
+def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
+    """(name, runs, notes on runs that cannot be read) of a matrix, a folder of runs, or wandb:ENTITY/PROJECT.
+
+    Raises UsageError for an unknown target, LaunchError if W&B does not answer.
+    """
+    from memexp.launch import LaunchError
+    from memexp.launch.status.targets import find_matrix
+
+    if not target.startswith("wandb:"):
+        return *find_matrix(target), []
+    from rich.progress import track
+    from wandb import Error
+
+    from memexp.runs.wandb_source import wandb_runs
+
+    notes = Console(stderr=True)
+    try:
+        return wandb_runs(
+            target.removeprefix("wandb:"),
+            lambda runs: track(runs, "reading W&B", console=notes, transient=True, disable=not notes.is_terminal),
+        )
+    except UsageError:
+        raise
+    except (Error, ValueError) as error:
+        raise LaunchError(f"cannot read {target}: {' '.join(str(error).split())}") from None
+
+
+def write_reports(
+    environments: Any, found: dict[str, Any], out: Path | None, md: Path | None, figures: Path | None, page: bool
+) -> list[Path]:
+    """Write the files that have a path, and with `page` the HTML page in any case; returns the paths."""
+    from memexp.analysis.figures.files import save_figures  # matplotlib: only where something is drawn
+    from memexp.analysis.formatting import file_name
+    from memexp.analysis.report import write_markdown, write_report
+    from memexp.launch import LaunchError
+    from memexp.runs import home
+
+    if page and not out:
+        out = home() / "reports" / f"{file_name(found['matrix'])}.html"
+    wanted = [
+        (path, write) for path, write in ((out, write_report), (md, write_markdown), (figures, save_figures)) if path
+    ]
+    for path, write in wanted:
+        try:
+            write(environments, found, path)
+        except OSError as error:
+            raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+    return [path for path, _ in wanted]
+
+
+def verdict_table(found: dict[str, Any]) -> Table:
+    """The verdicts of a report, one line an environment."""
+    from memexp.analysis.formatting import interval, number
+
+    table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
+    for name, environment in found["environments"].items():
+        memory, arms = environment["memory"], environment["arms"].values()
+        effect = "" if memory["effect"] is None else f"{number(memory['effect'])} {interval(memory['ci'])}"
+        learned = sum(arm["learning"]["verdict"] == "learned" for arm in arms)
+        converged = sum(arm["convergence"]["verdict"] == "converged" for arm in arms)
+        shares = [f"{number} of {len(arms)} arms" for number in (learned, converged)]
+        table.add_row(name, memory["verdict"].replace("_", " "), effect, *shares)
+    return table

@@ -1,0 +1,110 @@
+"""Which runs a name on the command line means: a run, a matrix, a matrix file or a folder of runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from memexp.config import UsageError, did_you_mean
+from memexp.launch.cloud import submissions
+from memexp.launch.plan.expand import expand
+from memexp.launch.plan.matrix import load_matrix
+from memexp.runs import Run, find_runs, runs_dir
+from memexp.runs.status import RunStatus, State, info_of, matrix_of
+
+
+class Target:
+    """The runs of a name: a run, a matrix, a matrix file, a folder of runs, or FOLDER/MATRIX.
+
+    A matrix file means all its cells, and all runs of the matrix's name, also those with other seeds or steps.
+    """
+
+    def __init__(self, name: str, to_report: bool = False):
+        """`to_report`: only runs that have begun, and the matrix if a run has the same name.
+
+        Raises UsageError if there are no such runs, with the nearest name that has some.
+        """
+        self.name, self._to_report = name, to_report
+        self.matrix: str | None = name
+        self.folder: Path | None = None
+        self.planned: dict[str, RunStatus] = {}
+        """What a matrix file says about its runs."""
+        self._matrices: dict[str, str | None] = {}
+        path, is_file = Path(name), name.endswith((".yaml", ".yml"))
+        if is_file:
+            matrix = load_matrix(name)
+            self.matrix = matrix.name
+            for cell in [] if to_report else expand(matrix, name):
+                known = {"env": cell.env, "arm": cell.config.arm, "seed": cell.config.seed}
+                steps = cell.agent_steps
+                self.planned[cell.run] = RunStatus(run=cell.run, state=State.NEW, total_timesteps=steps, **known)
+        elif path.is_dir() and not _begun(name) and find_runs(path):
+            self.folder, self.matrix = path, None
+        elif path.parent != Path() and find_runs(path.parent):
+            self.folder, self.matrix = path.parent, path.name
+        self.is_run = False
+        is_run = not is_file and not self.folder and (_begun(name) or name in submissions.read())
+        if is_run and not (to_report and self.runs()):
+            self.is_run = True
+        if not self.runs():
+            if is_file:
+                raise UsageError(f"no run of {name} has started: `memexp launch {name}`")
+            if path.is_dir():
+                raise UsageError(f"there are no runs in {name}")
+            raise self._unknown()
+
+    def runs(self) -> list[Run]:
+        """The runs that exist or are planned now: those of the matrix file in its order, then by name."""
+        if self.is_run:
+            return [Run.named(self.name)]
+        found, submitted = find_runs(self.folder), {}
+        if not self.folder and not self._to_report:
+            submitted = submissions.read()
+            there = {run.name for run in found}
+            found += [Run.named(name) for name in submitted if name not in there]
+        for run in found:
+            if self._matrices.get(run.name) is None:
+                sent = submitted.get(run.name)
+                self._matrices[run.name] = matrix_of(run) or (sent.matrix if sent else None)
+        if self.matrix is not None:
+            found = [run for run in found if self._matrices[run.name] == self.matrix]
+        return [Run.named(name) for name in self.planned] + [run for run in found if run.name not in self.planned]
+
+    def _unknown(self) -> UsageError:
+        where = "" if self._matrices else f": there are no runs in {runs_dir()}"
+        matrices = {matrix for matrix in self._matrices.values() if matrix}
+        hint = did_you_mean(self.name, [*self._matrices, *matrices])
+        if hint.startswith("; known") and matrices:
+            hint = did_you_mean(self.name, matrices)  # the list of all runs would be too long
+        return UsageError(f"no run and no matrix is called '{self.name}'{where}{hint}")
+
+
+def find_targets(names: Sequence[str]) -> list[Run]:
+    """The runs of all `names`; without names all runs that exist or were submitted from here.
+
+    Raises UsageError for a name without runs.
+    """
+    if names:
+        return list({run.name: run for name in names for run in Target(name).runs()}.values())
+    known = find_runs()
+    there = {run.name for run in known}
+    return known + [Run.named(name) for name in submissions.read() if name not in there]
+
+
+def find_matrix(name: str) -> tuple[str, list[Run]]:
+    """(name, runs) to report on. Raises UsageError if there is no run.
+
+    A run whose run.json is damaged may belong to any matrix, so it is returned, too: the report then names it.
+    """
+    target = Target(name, to_report=True)
+    runs = target.runs()
+    if target.matrix is None:
+        matrices = {matrix_of(run) for run in runs if info_of(run)}
+        return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs
+    if not target.is_run and not target.folder:
+        runs += [run for run in find_runs() if info_of(run) is None]
+    return target.matrix, runs
+
+
+def _begun(name: str) -> bool:
+    """Whether a run of this name has a directory, perhaps without run.json yet."""
+    folder = runs_dir() / name
+    return name == Path(name).name and any((folder / file).exists() for file in ("run.json", "config.yaml", "lock"))

@@ -1,0 +1,213 @@
+"""Reads metrics.jsonl (one JSON object an update) as records, as columns, or while a trainer appends to it."""
+
+import json
+import math
+import re
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[np.float64]]
+
+STEPS, WALL, RETURN, COUNT, EVAL = "agent_steps", "wall_s", "episode/return", "episode/count", "eval/return"
+GAP = "consistency/max_logprob_gap"
+TAIL_BYTES = 1 << 16
+"""Bytes that `last_records` reads from the end of the file."""
+RECENT = 20
+"""Number of last lines that describe a run as it is now."""
+OVERLAP_BYTES = 256
+"""Bytes before the place that was read last. If they have changed, the file was rewritten."""
+FAST_LINES = 50
+"""From this many lines on, polars is faster than the standard library, although it starts slowly."""
+
+
+def records_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
+    """The lines that are JSON objects, in order. A line that a crash tore is left out."""
+    parsed = (_parsed(line) for line in lines)
+    return [record for record in parsed if record is not None]
+
+
+def last_records(file: Path) -> list[dict[str, Any]]:
+    """The last lines of the file as records, oldest first; the whole file may be too long to read."""
+    return records_of(tail(file, TAIL_BYTES).splitlines())
+
+
+def tail(file: Path, size: int) -> bytes:
+    """The last `size` bytes of a file; nothing if it does not exist."""
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(max(0, file.stat().st_size - size))
+            return opened.read()
+    except FileNotFoundError:
+        return b""
+
+
+def columns_of_text(text: bytes, names: Sequence[str], prefix: str | None = None) -> dict[str, "Array"]:
+    """Columns `names`, and all whose name begins with `prefix`, of JSON lines.
+
+    Rows are sorted by agent_steps. If several lines have the same agent_steps, the last one counts; lines without
+    agent_steps are left out. A value that is not a finite number is NaN.
+    """
+    whole = text.rfind(b"\n") + 1
+    if _parsed(text[whole:]) is None:
+        text = text[:whole]
+    found = re.findall(rb'"(' + re.escape(prefix).encode() + rb'[^"\\]*)"\s*:', text) if prefix else []
+    names = _with_prefix(names, prefix, {name.decode(errors="replace") for name in found})
+    table = _fast_table(text, names)
+    return _in_order(names, _table(records_of(text.splitlines()), names) if table is None else table)
+
+
+def columns_of_records(
+    records: Sequence[dict[str, Any]], names: Sequence[str], prefix: str | None = None
+) -> dict[str, "Array"]:
+    """The same columns of records."""
+    names = _with_prefix(names, prefix, {name for record in records for name in record})
+    return _in_order(names, _table(records, names))
+
+
+def episode_means(records: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """Mean over the episodes (not over the updates) of the return and of every env/ statistic in `records`."""
+    sums: dict[str, tuple[float, float]] = {}
+    for record in records:
+        weight = record.get(COUNT) or 1.0
+        for name, value in record.items():
+            if (name == RETURN or name.startswith("env/")) and _is_number(value):
+                total, episodes = sums.get(name, (0.0, 0.0))
+                sums[name] = total + weight * value, episodes + weight
+    return {name: total / episodes for name, (total, episodes) in sums.items()}
+
+
+def rate_over(records: Sequence[dict[str, Any]]) -> float | None:
+    """Agent steps per second over `records`, pauses for evaluations and checkpoints included.
+
+    Where that cannot be told (one line, or lines without a time) it is the newest `sps`; None if there is none.
+    """
+    pairs = [(record.get(STEPS), record.get(WALL)) for record in records]
+    if len(pairs) >= 2 and all(_is_number(steps) and _is_number(wall) for steps, wall in pairs):
+        (first_steps, first_wall), (steps, wall) = pairs[0], pairs[-1]
+        if wall > first_wall:  # type: ignore[operator]
+            return float((steps - first_steps) / (wall - first_wall))  # type: ignore[operator]
+    return latest(records, "sps")
+
+
+def latest(records: Sequence[dict[str, Any]], name: str) -> Any:
+    """The newest value of a metric in `records`; None if no record has it."""
+    return next((record[name] for record in reversed(records) if record.get(name) is not None), None)
+
+
+class MetricsTail:
+    """A metrics.jsonl that another process appends to. Each `update` reads only what is new."""
+
+    columns = (STEPS, WALL, RETURN, COUNT, EVAL, GAP)
+    """Metrics that are kept of every line. Of the others only the last lines are kept."""
+
+    def __init__(self, file: Path):
+        self.file = file
+        self.changed = 0.0
+        """When the file was written last, in seconds since the epoch; 0 if it does not exist."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._offset, self._overlap = 0, b""
+        self._blocks: list[Array] = []
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        """The last lines, oldest first."""
+        self.scored: deque[dict[str, Any]] = deque(maxlen=RECENT)
+        """The last lines in which an episode ended, oldest first."""
+
+    def update(self) -> bool:
+        """Read what was appended, and return whether anything changed.
+
+        A file that a resumed run has cut is read anew. An unfinished last line is left for the next call.
+        """
+        try:
+            with open(self.file, "rb") as file:
+                self.changed = self.file.stat().st_mtime
+                file.seek(self._offset - len(self._overlap))
+                data = file.read()
+                if not data.startswith(self._overlap):
+                    self._forget()
+                    file.seek(0)
+                    data = file.read()
+        except OSError:
+            self.changed = 0.0
+            self._forget()
+            return True
+        new = data[len(self._overlap) : data.rfind(b"\n") + 1]
+        if new:
+            self._offset += len(new)
+            self._overlap = (self._overlap + new)[-OVERLAP_BYTES:]
+            self._add(new)
+        return bool(new)
+
+    def _add(self, data: bytes) -> None:
+        import numpy as np
+
+        lines = data.splitlines()
+        block = _fast_table(data, self.columns) if len(lines) >= FAST_LINES else None
+        if block is None or len(block) != len(lines):
+            records = records_of(lines)
+            block = _table(records, self.columns)
+        else:  # only the last lines are needed as records
+            scored = np.flatnonzero(~np.isnan(block[:, self.columns.index(RETURN)]))[-RECENT:]
+            wanted = {*scored.tolist(), *range(max(0, len(lines) - RECENT), len(lines))}
+            records = records_of(lines[row] for row in sorted(wanted))
+        self._blocks.append(block)
+        self.recent.extend(records[-RECENT:])
+        self.scored.extend(record for record in records if record.get(RETURN) is not None)
+
+    def column(self, name: str) -> "Array":
+        """One of `columns` over all lines, float64 [lines]; NaN where a line lacks it."""
+        import numpy as np
+
+        if len(self._blocks) > 1:
+            self._blocks = [np.concatenate(self._blocks)]
+        return self._blocks[0][:, self.columns.index(name)] if self._blocks else np.zeros(0)
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line.decode(errors="replace"))
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _with_prefix(names: Sequence[str], prefix: str | None, known: set[str]) -> list[str]:
+    more = sorted(name for name in known if prefix and name.startswith(prefix))
+    return list(dict.fromkeys([STEPS, *names, *more]))
+
+
+def _fast_table(data: bytes, names: Sequence[str]) -> "Array | None":
+    """[lines, names]; None if there is a damaged line or a value that polars does not take (NaN, text)."""
+    import polars as pl
+
+    try:
+        return pl.read_ndjson(data, schema=dict.fromkeys(names, pl.Float64)).to_numpy()
+    except pl.exceptions.PolarsError:
+        return None
+
+
+def _table(records: Sequence[dict[str, Any]], names: Sequence[str]) -> "Array":
+    """[records, names]; NaN for what is missing or not a number."""
+    import numpy as np
+
+    rows = [[float(v) if _is_number(v := record.get(name)) else math.nan for name in names] for record in records]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(names))
+
+
+def _in_order(names: Sequence[str], table: "Array") -> dict[str, "Array"]:
+    import numpy as np
+
+    table = table[np.isfinite(table[:, 0])]
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    table = table[np.diff(table[:, 0], append=math.inf) > 0]
+    return {name: np.where(np.isinf(column), math.nan, column) for name, column in zip(names, table.T, strict=True)}
