@@ -1,4 +1,4 @@
-"""Any environment: of Gymnasium's registry, of a module, of PettingZoo."""
+"""Any environment: from Gymnasium's registry, from a module, or from PettingZoo."""
 
 import re
 from typing import Any
@@ -22,7 +22,7 @@ def train(
     n_heads: int = 4,
 ) -> TrainConfig:
     """Train on env=gym:CartPole-v1, on any other Gymnasium or PettingZoo environment (docs/your-environment.md)."""
-    world = ThirdParty(
+    environment = ThirdParty(
         id=env,
         options=options or {},
         wrappers=wrappers or [],
@@ -31,7 +31,7 @@ def train(
         ceiling_return=ceiling_return,
     )
     return TrainConfig(
-        env=world,
+        env=environment,
         cortex=CortexConfig(
             pattern=pattern, mem_len=mem_len, d_hidden=d_hidden, num_layers=num_layers, n_heads=n_heads
         ),

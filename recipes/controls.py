@@ -1,4 +1,4 @@
-"""Control worlds whose answer is known beforehand: they tell whether the answer can be trusted."""
+"""Control environments. It is known whether they require memory, so they test whether memexp answers correctly."""
 
 from memexp.cortex.config import CortexConfig
 from memexp.envs.config import ChainRecall, TMaze, TMazeCue
@@ -14,7 +14,7 @@ def tmaze(
     num_layers: int = 1,
     n_heads: int = 4,
 ) -> TrainConfig:
-    """T-maze whose cue is shown in the first steps only: requires memory."""
+    """T-maze whose cue is visible in the first steps only: requires memory."""
     return _control(TMaze(length=length, cue_steps=cue_steps), pattern, mem_len, d_hidden, num_layers, n_heads)
 
 
@@ -41,11 +41,18 @@ def chain_recall(
     n_heads: int = 4,
 ) -> TrainConfig:
     """Repeat the symbol of k steps ago: requires a memory of k steps."""
-    world = ChainRecall(k=k, num_symbols=num_symbols, episode_length=episode_length)
-    return _control(world, pattern, mem_len, d_hidden, num_layers, n_heads)
+    env = ChainRecall(k=k, num_symbols=num_symbols, episode_length=episode_length)
+    return _control(env, pattern, mem_len, d_hidden, num_layers, n_heads)
 
 
-def _control(env, pattern, mem_len, d_hidden, num_layers, n_heads) -> TrainConfig:
+def _control(
+    env: TMaze | TMazeCue | ChainRecall,
+    pattern: str | list[str],
+    mem_len: int,
+    d_hidden: int,
+    num_layers: int,
+    n_heads: int,
+) -> TrainConfig:
     return TrainConfig(
         env=env,
         cortex=CortexConfig(

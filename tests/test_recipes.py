@@ -5,7 +5,8 @@ import inspect
 import pytest
 
 from memexp.config import UsageError
-from memexp.launch.plan.recipe import all_recipes, find_recipe, resolve, split_target
+from memexp.launch.plan.recipe import all_recipes, find_recipe, split_target
+from memexp.launch.plan.run_spec import resolve
 from memexp.ppo.config import TrainConfig
 
 CVC = "recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train"

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# preflight.sh PYTHON PROCESSES TORCHRUN...: is this node fit for the run? Exit codes: 0 yes, 75 sick (another node may do), 1 no.
-# $MEMEXP_PREFLIGHT: 'strict' (default), 'warn' (say it and go on: nodes whose GPUs are stand-ins), 'off'.
+# preflight.sh PYTHON PROCESSES TORCHRUN...: is this node fit for the run? Exit codes: 0 yes, 75 broken (another node may be fit), 1 no.
+# $MEMEXP_PREFLIGHT: 'strict' (default), 'warn' (print what is wrong and continue), 'off'.
 set -uo pipefail
 python="$1" processes="$2"
 shift 2
 mode="${MEMEXP_PREFLIGHT:-strict}"
 if [ "$mode" = off ]; then exit 0; fi
 
-# unfit CODE WORDS...
+# unfit CODE MESSAGE...
 unfit() {
   local code="$1"
   shift

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh RECIPE KEY=VALUE...: trains one run on all GPUs of all nodes: checks, torchrun, a watch, an exit code.
-# Exit codes: 0 done (or its time is up), 2 wrong words (never restarted), 75 worth another start (preempted, hung, a sick
-# node, an error that the next start may not meet), 1 failed for good. memexp/launch/cloud/node.py decides.
+# Exit codes: 0 done (or its time is up), 2 wrong arguments (never restarted), 75 restart it (preempted, hung, a broken
+# node, an error that may not happen again), 1 failed for good. memexp/launch/cloud/node.py decides.
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 here=devops/skypilot
@@ -21,18 +21,18 @@ torchrun=(-m torch.distributed.run --nnodes="$nodes" --node-rank="$rank" --nproc
 scratch="$(mktemp -d)"
 trap 'rm -rf "$scratch"' EXIT
 
-# What the node has cost since setup.sh began is this start's too.
+# The time since setup.sh began counts as part of this start.
 since="$(cat "${HOME:-/tmp}/.memexp_node_since" 2>/dev/null || date +%s)"
 rm -f "${HOME:-/tmp}/.memexp_node_since"
 
 mkdir -p "$run_dir/starts" || exit 1
 if [ "$rank" -eq 0 ]; then
   exec > >(
-    trap '' TERM INT # a signal to the whole group must not cut off what the trainer says last
+    trap '' TERM INT # a signal to the whole group must not cut off the trainer's last lines
     exec tee -a "$run_dir/log.txt"
   ) 2>&1
   echo "== start $(date -u +%Y-%m-%dT%H:%M:%SZ) on $(hostname): $*"
-  # How an earlier start ended says nothing about this one.
+  # How an earlier start ended must not count for this one.
   rm -f "$run_dir/time_is_up" "$run_dir/silent"
   if grep -q '"status": *"preempted"' "$run_dir/exit.json" 2>/dev/null; then rm -f "$run_dir/exit.json"; fi
 fi
@@ -40,7 +40,7 @@ fi
 stopped=0 trainer="" watch=""
 trap 'stopped=1; [ -n "$trainer" ] && kill -TERM "$trainer" 2>/dev/null' TERM INT
 
-# end CODE: what SkyPilot is told.
+# end CODE: exit with the code that tells SkyPilot whether to restart.
 end() {
   local code="$1"
   if [ -n "${number:-}" ]; then
@@ -54,11 +54,11 @@ end() {
 }
 
 "$python" -m memexp.launch.cloud.node check "$@" || exit
-words=()
+labels=()
 if [ "$rank" -eq 0 ]; then
-  mapfile -t words < <("$python" -m memexp.launch.cloud.node start)
-  number="${words[0]:-}"
-  words=("${words[@]:1}")
+  mapfile -t labels < <("$python" -m memexp.launch.cloud.node start)
+  number="${labels[0]:-}"
+  labels=("${labels[@]:1}")
 fi
 
 # The log of NCCL is kept where the run fails.
@@ -66,12 +66,12 @@ export NCCL_DEBUG="${NCCL_DEBUG:-INFO}" NCCL_DEBUG_FILE="$scratch/nccl.%h.%p.txt
 bash "$here/preflight.sh" "$python" "$processes" "${torchrun[@]}" --master-port="$((port + 1))"
 case $? in
   0) ;;
-  75) end 77 ;; # sick: another node may do
-  *) end 78 ;;  # no node of this kind will
+  75) end 77 ;; # broken: another node may be fit
+  *) end 78 ;;  # no node of this kind is fit
 esac
 [ "$stopped" -eq 1 ] && end 75
 
-train=(-m memexp train "$@" "${words[@]}")
+train=(-m memexp train "$@" "${labels[@]}")
 if [ "$nodes" -gt 1 ] || [ "$processes" -gt 1 ]; then
   "$python" "${torchrun[@]}" --master-port="$port" "${train[@]}" &
 else
@@ -79,7 +79,7 @@ else
 fi
 trainer=$!
 if [ "$rank" -eq 0 ]; then
-  # In a session of its own: it goes on watching when the whole group is told to stop.
+  # In a session of its own: it keeps watching when the whole group is told to stop.
   setsid bash "$here/watch.sh" "$trainer" "$run_dir" "${number:-0}" "$since" "$python" &
   watch=$!
 fi
@@ -91,7 +91,7 @@ while kill -0 "$trainer" 2>/dev/null; do
   wait "$trainer"
   code=$?
 done
-# Only what lives is waited for: bash forgets a child that ends at the moment of a signal, and would wait for ever.
+# Wait only for a living child: bash forgets one that ends at the moment of a signal, and would wait for ever.
 if [ -n "$watch" ] && kill "$watch" 2>/dev/null; then wait "$watch"; fi
 if [ "$code" -ne 0 ] && compgen -G "$scratch/nccl.*" >/dev/null; then
   mkdir -p "$run_dir/nccl" && cp "$scratch"/nccl.* "$run_dir/nccl/"

@@ -48,37 +48,40 @@ def launch(
     jobs: Annotated[int | None, typer.Option(min=1, help="With --local: runs at the same time.")] = None,
     nproc: Annotated[int | None, typer.Option(min=1, help="With --local: processes of each run (torchrun).")] = None,
     select: Annotated[
-        list[str] | None, typer.Option(help="Launch only these cells of the matrix: arch=S,X16. Repeatable.")
+        list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2.")] = None,
     steps: Annotated[str | None, typer.Option(help="Agent steps of each run: 2b, 500m.")] = None,
     scale: Annotated[str | None, typer.Option(help="Name of one of the matrix file's scales.")] = None,
     as_json: AsJson = False,
 ) -> int:
-    """Launch a recipe, or every cell of a matrix file (*.yaml), in the cloud or on this machine.
+    """Launch a recipe, or every run of a matrix file (*.yaml), in the cloud or on this machine.
 
     Completed runs are skipped. `launch pilots MATRIX` uses cheap runs of one architecture to find knobs with which an
     agent learns.
     """
     given: dict[str, Any] = dict(locals())
-    from memexp.launch import launch as flow
+    from memexp.launch import Terminal
+    from memexp.launch.launch import launch as run_launch
+    from memexp.launch.plan.options import Options
 
     del given["arguments"]
-    options = flow.Options(**{**given, "select": tuple(select or ())})
+    options = Options(**{**given, "select": tuple(select or ())})
     if arguments and arguments[0] == "pilots":
         return _pilots(arguments[1:], options)
-    return flow.launch(arguments or [], options, Console(), Console(stderr=True), typer.confirm)
+    return run_launch(arguments or [], options, Terminal(typer.confirm))
 
 
 def _pilots(arguments: list[str], options: Any) -> int:
     from memexp.analysis.knobs.suggest import suggest
     from memexp.analysis.pilots import judge_pilots
-    from memexp.launch.plan.pilots import pilots
+    from memexp.launch import Terminal
+    from memexp.launch.pilots import pilots
 
     def settings(env: str, knobs: dict[str, Any]) -> list[dict[str, Any]]:
         return [one.settings for one in suggest(env, knobs)]
 
-    return pilots(arguments, options, settings, judge_pilots, Console(), Console(stderr=True), typer.confirm)
+    return pilots(arguments, options, settings, judge_pilots, Terminal(typer.confirm))
 
 
 def status(

@@ -1,9 +1,47 @@
-"""From words to runs: recipe or matrix file -> plan -> SkyPilot jobs, or processes on this machine.
+"""From overrides to runs: recipe or matrix file -> plan -> SkyPilot jobs, or processes on this machine.
 
-`recipe` and `matrix` say what to run, `plan` what is left to do and what it costs, `sky_task` and `submit` send it to
-the cloud, `local` runs it here, `status` tells how it goes. Imports neither torch nor numba; sky only where called.
+`plan` says what to run, what is left to do and what it costs, `cloud` sends it to SkyPilot, `local` runs it here,
+`status` shows how the runs stand. Imports neither torch nor numba, and sky only where it is called.
 """
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
 
 
 class LaunchError(Exception):
     """What was asked for is right but cannot be done here and now: one clear line (exit code 1)."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a launch shows its output, and how it asks."""
+
+    confirm: Callable[[str], bool]
+    """Asks a yes-or-no question."""
+    console: Console = field(default_factory=Console)
+    """Plan and progress."""
+    notes: Console = field(default_factory=lambda: Console(stderr=True))
+    """What is not part of the output."""
+
+    def say(self, line: str) -> None:
+        """Print a line as it is: names in brackets are no markup."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        self.notes.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+    """Have `handler` called for the signals `numbers`; afterwards they are handled as before."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

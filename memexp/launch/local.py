@@ -1,7 +1,7 @@
-"""Runs on this machine: each a process of its own, some at a time, with live progress.
+"""Runs on this machine: each run is a process of its own (torchrun for several ranks), `jobs` runs at a time.
 
-A run that is done is skipped, one that was started is resumed, one that another process works on is left to it. Ctrl-C,
-SIGTERM and SIGHUP are handed on: the runs write a checkpoint and end as preempted, and the same command resumes them.
+A run that another process trains is left to that process. Ctrl-C, SIGTERM and SIGHUP are passed on: the runs write a
+checkpoint and stop as preempted, and the same command resumes them.
 """
 
 import os
@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from memexp.config import CORES, cores_left
 from memexp.formatting import duration
+from memexp.launch import handled_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
 from memexp.runs import Run
@@ -36,36 +37,46 @@ SAY_S = 30.0
 
 @dataclass
 class Job:
-    """One running process and what it has reached."""
+    """One running process, and how far its run is."""
 
-    cell: RunSpec
+    spec: RunSpec
     run: Run
     process: subprocess.Popen[bytes]
     log: IO[bytes]
     slot: int
     task: TaskID
+    steps_before: int
+    """Agent steps that the run had at the start of the process."""
+    steps: int
     started: float = field(default_factory=time.monotonic)
-    steps_before: int = 0
-    steps: int = 0
 
 
 @dataclass
 class Outcome:
-    """How the runs of a local launch ended: names, and (name, last words) of those that failed."""
+    """How the runs of a local launch ended: their names."""
 
     done: list[str] = field(default_factory=list)
     stopped: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-    """Not started: another process works on them, or the launch was told to stop."""
+    """Not started: another process trains them, or the launch was told to stop."""
     failed: list[tuple[str, str]] = field(default_factory=list)
+    """(name, last line of its log)."""
 
     @property
     def ok(self) -> bool:
         return not (self.failed or self.stopped or self.left)
 
+    @property
+    def lines(self) -> list[str]:
+        """What a user is told at the end."""
+        numbers = {"done": self.done, "failed": self.failed, "stopped": self.stopped, "not started": self.left}
+        first = ", ".join(f"{len(runs)} {how}" for how, runs in numbers.items() if runs)
+        failed = [f"failed: {name}: {reason}" for name, reason in self.failed]
+        return [first, *failed, *(["the same command carries on"] if self.stopped or self.left else [])]
+
 
 def default_jobs(processes: int) -> int:
-    """How many runs at a time: half the cores' worth, or as many as the GPUs can hold; at least one."""
+    """Number of runs at a time: as many as the GPUs, or without GPUs half the cores, have room for; at least one."""
     gpus = len(visible_gpus())
     return max(1, (gpus or (os.cpu_count() or 1) // 2) // processes)
 
@@ -80,12 +91,11 @@ def visible_gpus() -> list[str]:
     return [str(number) for number, _ in enumerate(listed.stdout.splitlines())] if listed.returncode == 0 else []
 
 
-def run_here(cells: Sequence[RunSpec], jobs: int, processes: int, console: Console) -> Outcome:
-    """Train every cell, `jobs` at a time with `processes` ranks each (torchrun where more than one)."""
-    launch = _Launch(jobs, processes, console)
-    waiting = list(cells)
+def run_here(specs: Sequence[RunSpec], jobs: int, processes: int, console: Console) -> Outcome:
+    """Train every run, `jobs` at a time with `processes` ranks each (torchrun where more than one)."""
+    launch = _Launch(specs, jobs, processes, console)
+    waiting = list(specs)
     with launch.progress, _signals(launch):
-        launch.expect(cells)
         try:
             while (waiting and not launch.asked) or launch.jobs:
                 while waiting and launch.slots and not launch.asked:
@@ -98,41 +108,36 @@ def run_here(cells: Sequence[RunSpec], jobs: int, processes: int, console: Conso
             for job in launch.jobs:
                 job.process.terminate()
         launch.progress.update(launch.overall, completed=launch.finished, note="")
-    launch.outcome.left += [cell.run for cell in waiting]
+    launch.outcome.left += [spec.run for spec in waiting]
     return launch.outcome
 
 
 class _Launch:
     """The processes of one `run_here`, and its display."""
 
-    def __init__(self, jobs: int, processes: int, console: Console):
+    def __init__(self, specs: Sequence[RunSpec], jobs: int, processes: int, console: Console):
         self.processes, self.console = processes, console
         self.jobs: list[Job] = []
         self.slots = list(range(jobs))
         self.environments = [_environment(slot, jobs, processes) for slot in range(jobs)]
         self.outcome = Outcome()
-        self.asked = self.stopping = 0  # signals received, and handed on
+        self.asked = self.stopping = 0  # signals received, and passed on
         self.started = time.monotonic()
         self.shown = self.said = 0.0
-        self.gained = self.total = self.finished = 0
+        self.count, self.gained, self.finished = len(specs), 0, 0
+        self.total = sum(spec.agent_steps - reached(Run.named(spec.run)) for spec in specs)
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}")
         self.progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-        self.overall = self.progress.add_task("runs", total=0, note="")
+        self.overall = self.progress.add_task("runs", total=self.count, note="")
 
-    def expect(self, cells: Sequence[RunSpec]) -> None:
-        self.count = len(cells)
-        self.total = sum(cell.agent_steps - reached(Run.named(cell.run)) for cell in cells)
-        self.progress.update(self.overall, total=len(cells))
-
-    def start(self, cell: RunSpec) -> None:
-        run = Run.named(cell.run)
+    def start(self, spec: RunSpec) -> None:
+        run = Run.named(spec.run)
         if is_locked(run):
-            self.outcome.left.append(cell.run)
-            self.say(f"{cell.run}: another process works on it")
-            return
+            self.outcome.left.append(spec.run)
+            return self.say(f"{spec.run}: another process trains it")
         run.path.mkdir(parents=True, exist_ok=True)
         (run.path / "exit.json").unlink(missing_ok=True)  # how an earlier start ended
-        command = _command(cell, self.processes)
+        command = _command(spec, self.processes)
         log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
         log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
@@ -143,31 +148,32 @@ class _Launch:
             stdout=log,
             stderr=subprocess.STDOUT,
             env=self.environments[slot],
-            start_new_session=True,  # Ctrl-C reaches the run through us alone
+            start_new_session=True,  # Ctrl-C reaches the run only through `stop`
         )
-        task = self.progress.add_task(cell.run, total=cell.agent_steps, note="")
-        before = reached(run)
-        self.jobs.append(Job(cell, run, process, log, slot, task, steps_before=before, steps=before))
+        task = self.progress.add_task(spec.run, total=spec.agent_steps, note="")
+        steps = reached(run)
+        self.jobs.append(Job(spec, run, process, log, slot, task, steps_before=steps, steps=steps))
+        return None
 
     def collect(self) -> None:
-        """Take note of the processes that ended."""
+        """Record the processes that ended."""
         for job in [job for job in self.jobs if job.process.poll() is not None]:
             self.jobs.remove(job)
             self.slots.append(job.slot)
             job.log.close()
-            self.gained += min(reached(job.run), job.cell.agent_steps) - job.steps_before
+            self.gained += min(reached(job.run), job.spec.agent_steps) - job.steps_before
             self.finished += 1
             self.progress.remove_task(job.task)
-            took = duration(time.monotonic() - job.started)
-            self.say(f"{job.cell.run}: {self._note(job)} after {took}")
+            self.say(f"{job.spec.run}: {self._record(job)} after {duration(time.monotonic() - job.started)}")
 
-    def _note(self, job: Job) -> str:
-        name, outcome = job.cell.run, end_of(job.run)
+    def _record(self, job: Job) -> str:
+        """Add the run to the outcome; returns how it ended."""
+        name, ended = job.spec.run, end_of(job.run)
         if job.process.returncode == 0:
             self.outcome.done.append(name)
             notify("done", name, tell=self.say)
             return "done"
-        if self.stopping or (outcome and outcome.status in ("preempted", "cancelled")):
+        if self.stopping or (ended and ended.status in ("preempted", "cancelled")):
             self.outcome.stopped.append(name)
             return "stopped"
         self.outcome.failed.append((name, last_line(job.run)))
@@ -175,15 +181,14 @@ class _Launch:
         return f"failed (exit code {job.process.returncode})"
 
     def show(self) -> None:
-        """Bring the display up to date."""
+        """Update the display."""
         now = time.monotonic()
         if now - self.shown < SHOW_S:
             return
         self.shown = now
         for job in self.jobs:
-            lines = last_metrics(job.run)
-            if lines:
-                job.steps = min(lines[-1].get("agent_steps", job.steps), job.cell.agent_steps)
+            if lines := last_metrics(job.run):
+                job.steps = min(lines[-1].get("agent_steps", job.steps), job.spec.agent_steps)
                 self.progress.update(job.task, completed=job.steps, note=_describe(lines[-1]))
         gained = self.gained + sum(job.steps - job.steps_before for job in self.jobs)
         rate = gained / (now - self.started)
@@ -198,7 +203,7 @@ class _Launch:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def stop(self) -> None:
-        """Hand on what was asked: the runs write a checkpoint and end; asked twice, they are killed."""
+        """Pass signals on: at the first the runs write a checkpoint and stop, at the second they are killed."""
         if self.asked == self.stopping:
             return
         self.stopping = self.asked
@@ -208,11 +213,11 @@ class _Launch:
             else:
                 kill_tree(job.process.pid)
         if self.stopping == 1:
-            self.say(f"stopping {len(self.jobs)} runs after a checkpoint; once more kills them")
+            self.say(f"stopping {len(self.jobs)} runs after a checkpoint; the same signal again kills them")
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and all that descend from it, also those in sessions of their own (torchrun's ranks)."""
+    """Kill a process and all its descendants, also those in sessions of their own (torchrun's ranks)."""
     lines: list[str] = []
     with suppress(FileNotFoundError):  # without `ps` the process alone is killed
         listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=False)
@@ -229,31 +234,23 @@ def kill_tree(pid: int) -> None:
             os.kill(member, signal.SIGKILL)
 
 
-@contextmanager
-def _signals(launch: _Launch) -> Iterator[None]:
-    """Ctrl-C, SIGTERM and a closed terminal ask the launch to stop; twice, at once."""
+def _signals(launch: _Launch) -> AbstractContextManager[None]:
+    """Ctrl-C, SIGTERM and a closed terminal ask the launch to stop."""
 
-    def handle(number: int, frame: Any) -> None:
+    def ask(number: int, frame: Any) -> None:
         launch.asked += 1
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to outlive the terminal
-        numbers.append(signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # ignored under nohup
+    return handled_by(ask, signal.SIGINT, signal.SIGTERM, *hangup)
 
 
-def _command(cell: RunSpec, processes: int) -> list[str]:
+def _command(spec: RunSpec, processes: int) -> list[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *(torchrun if processes > 1 else []), "-m", "memexp", "train", *cell.arguments]
+    return [sys.executable, *(torchrun if processes > 1 else []), "-m", "memexp", "train", *spec.arguments]
 
 
 def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
-    """The environment of the job in `slot`: its share of the cores and of the GPUs."""
+    """The environment variables of the job in `slot`: its share of the cores and of the GPUs."""
     cores = max(1, (os.cpu_count() or 1) // jobs)
     threads = str(max(1, cores // processes))
     environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
@@ -270,11 +267,11 @@ def _describe(line: dict[str, Any]) -> str:
 
 
 def last_line(run: Run) -> str:
-    """The last words of the run's log, or its own reason where those say nothing."""
+    """The last line of the run's log; of several processes, the reason that the run itself recorded."""
     lines = log_lines(run)
-    if lines and set(lines[-1]) <= {"=", "\n"}:  # of several processes: torchrun's summary, which knows no reason
+    if lines and set(lines[-1]) <= {"=", "\n"}:  # torchrun's summary, which knows no reason
         ended = end_of(run)
         if ended and ended.status == "failed":
             return ended.reason
         lines = [line for line in lines if any(map(str.isalpha, line))]
-    return lines[-1].strip() if lines else "it left no word"
+    return lines[-1].strip() if lines else "its log is empty"

@@ -10,7 +10,7 @@ import pytest
 from helpers.commands import type_command
 from helpers.synthetic_runs import write_run
 
-from memexp.launch.plan.cost import Estimate, Estimator, price_range, total
+from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.plan import make_plan
 from memexp.launch.plan.prices import table, table_price
 from memexp.launch.plan.recipe import find_recipe
@@ -31,7 +31,7 @@ CVC = find_recipe("cvc_random_maps_train.train")
 TMAZE = find_recipe("tmaze")
 
 
-def cell(recipe=CVC, run="a", **words):
+def spec(recipe=CVC, run="a", **words):
     return recipe_specs(recipe, {"run": run, **words})[0]
 
 
@@ -42,30 +42,30 @@ def cost(asked, **resources) -> Estimate:
 
 
 def test_the_founding_cost_is_what_its_author_measured():
-    agsa = cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "2b"}), gpus=8, spot=True)
+    agsa = cost(spec(pattern="AgSA", **{"trainer.total_timesteps": "2b"}), gpus=8, spot=True)
     assert agsa.hours == pytest.approx(2e9 / 258e3 / 3600)
     assert (agsa.dollars_low, agsa.dollars_high) == (pytest.approx(agsa.hours * 3), pytest.approx(agsa.hours * 10))
-    memoryless = cost(cell(**{"trainer.total_timesteps": "2b"}), gpus=8)
+    memoryless = cost(spec(**{"trainer.total_timesteps": "2b"}), gpus=8)
     assert memoryless.hours == pytest.approx(1.43, abs=0.01)
     assert memoryless.sps == 390_000
 
 
 def test_a_pattern_without_a_figure_takes_the_slowest_published_one_and_says_so():
-    lstm = cost(cell(pattern="S"), gpus=8)
+    lstm = cost(spec(pattern="S"), gpus=8)
     assert (lstm.sps, lstm.stands_for) == (258_000, "S")
     assert total([lstm]).speed_basis.endswith("in place of S")  # type: ignore[union-attr]
 
 
 def test_nothing_is_invented_for_machines_of_which_no_figure_is_known():
-    assert Estimator(Resources(gpus=0)).estimate(cell()) is None
-    assert Estimator(Resources(gpus=1, accelerators=["T4"])).estimate(cell()) is None
-    plan = make_plan("a", [cell()], Resources(gpus=0)).as_dict()
+    assert Estimator(Resources(gpus=0)).estimate(spec()) is None
+    assert Estimator(Resources(gpus=1, accelerators=["T4"])).estimate(spec()) is None
+    plan = make_plan("a", [spec()], Resources(gpus=0)).as_dict()
     assert (plan["dollars"], plan["machine_hours"]) == (None, None)
     assert json.loads(json.dumps(plan))["due"] == 1
 
 
 def test_machines_of_ones_own_take_time_and_no_dollars():
-    own = cost(cell(pattern="AgSA"), gpus=8, infra="slurm/mine")
+    own = cost(spec(pattern="AgSA"), gpus=8, infra="slurm/mine")
     assert own.hours > 0
     assert own.dollars_high is None
 
@@ -75,22 +75,22 @@ def test_more_gpus_cost_more_and_spot_is_never_dearer(gpus: int):
     price, more = table_price("L4", gpus), table_price("L4", gpus + 1)
     assert price is not None
     assert more is not None
-    low, high = price_range(price, Resources(gpus=gpus))
+    low, high = price.per_hour(Resources(gpus=gpus))
     assert 0 < low < high < more.on_demand
-    assert price_range(price, Resources(gpus=gpus, spot=False)) == (high, high)
-    assert price_range(price, Resources(gpus=gpus, nodes=2)) == (2 * low, 2 * high)
+    assert price.per_hour(Resources(gpus=gpus, spot=False)) == (high, high)
+    assert price.per_hour(Resources(gpus=gpus, nodes=2)) == (2 * low, 2 * high)
 
 
 def test_tables_name_their_source_and_date():
     assert all(figure.source and figure.date <= date.today() for figure in _read(TABLE))
     assert table()["date"] <= date.today()
-    plan = make_plan("a", [cell(pattern="AgSA")], Resources(gpus=8)).as_dict()
+    plan = make_plan("a", [spec(pattern="AgSA")], Resources(gpus=8)).as_dict()
     assert "2026-01-01" in plan["estimate"]["speed"]
     assert "2026-01-01" in plan["estimate"]["price"]
 
 
 def test_what_runs_have_measured_replaces_the_table(home):
-    asked = cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"})
+    asked = spec(pattern="AgSA", **{"trainer.total_timesteps": "1m"})
     for rate in (100.0, 200.0, 300.0):
         name = f"seed{rate:g}"
         write_run(home / "runs", "AgSA", 1, [0] * 4, env="cvc_random_maps", name=name, matrix=None,
@@ -102,15 +102,15 @@ def test_what_runs_have_measured_replaces_the_table(home):
 
 
 def test_what_is_left_of_a_run_is_what_it_costs(home):
-    whole = cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8)
+    whole = cost(spec(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8)
     write_run(home / "runs", "other", 1, [0] * 4, name="a", budget=1_000_000, reached=0.75, status=None)
-    assert cost(cell(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8).hours == pytest.approx(
+    assert cost(spec(pattern="AgSA", **{"trainer.total_timesteps": "1m"}), gpus=8).hours == pytest.approx(
         whole.hours / 4
     )
 
 
 def test_a_figure_of_this_machine_goes_before_the_packages_and_replaces_its_own(home):
-    asked = cell(TMAZE, pattern="S")
+    asked = spec(TMAZE, pattern="S")
     assert Estimator(None).estimate(asked) is None
     for sps in (1000.0, 2000.0):
         add_figure(figure_of(asked.config, "cpu", 0, sps))
@@ -118,26 +118,26 @@ def test_a_figure_of_this_machine_goes_before_the_packages_and_replaces_its_own(
     assert here is not None
     assert (here.sps, here.dollars_high) == (2000.0, 0.0)
     assert len(_read(user_table())) == 1
-    figure = figure_of(cell(pattern="AgSA", num_layers="3").config, "NVIDIA L4", 8, 5e5)
+    figure = figure_of(spec(pattern="AgSA", num_layers="3").config, "NVIDIA L4", 8, 5e5)
     assert (figure.hardware, figure.gpus) == ("L4", 8)
     add_figure(figure)
-    assert cost(cell(pattern="AgSA", num_layers="3"), gpus=8).sps == 5e5
+    assert cost(spec(pattern="AgSA", num_layers="3"), gpus=8).sps == 5e5
 
 
 def test_a_figure_belongs_to_one_environment_of_other_peoples_and_to_a_list_of_patterns_too(home):
     recipe = find_recipe("any")
     for env, sps in {"gym:CartPole-v1": 9000.0, "gym:Slow-v0": 90.0}.items():
         for pattern in ("S", '["S", "X"]'):
-            add_figure(figure_of(cell(recipe, env=env, pattern=pattern, num_layers="2").config, "cpu", 0, sps))
+            add_figure(figure_of(spec(recipe, env=env, pattern=pattern, num_layers="2").config, "cpu", 0, sps))
     assert len(_read(user_table())) == 4
     for pattern in ("S", '["S", "X"]'):
-        estimate = Estimator(None).estimate(cell(recipe, env="gym:Slow-v0", pattern=pattern, num_layers="2"))
+        estimate = Estimator(None).estimate(spec(recipe, env="gym:Slow-v0", pattern=pattern, num_layers="2"))
         assert estimate is not None
         assert (estimate.sps, estimate.stands_for) == (90.0, "")
 
 
 def test_a_figure_is_scaled_to_other_numbers_of_gpus_from_the_nearest_below():
-    agsa = cell(pattern="AgSA")
+    agsa = spec(pattern="AgSA")
     speeds = {gpus: expected_speed(agsa, "L4", gpus) for gpus in (1, 2, 6, 8)}
     assert [speeds[gpus].sps for gpus in (1, 2, 6, 8)] == [32e3, 64e3, 131e3 * 6 / 4, 258e3]  # type: ignore[union-attr]
     assert expected_speed(agsa, "L4", 8, nodes=2).sps == 2 * 258e3  # type: ignore[union-attr]
@@ -232,5 +232,5 @@ def test_a_wrong_table_is_named(home):
     home.mkdir()
     user_table().write_text("- {hardware: L4, gpu: 8}\n")
     with pytest.raises(ValueError, match=r"throughput.yaml: .*gpu"):
-        expected_speed(cell(), "L4", 8)
+        expected_speed(spec(), "L4", 8)
     assert Figure.model_fields["date"].is_required()

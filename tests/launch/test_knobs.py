@@ -12,7 +12,8 @@ from memexp.config import UsageError
 from memexp.envs.config import ENVIRONMENTS
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix
-from memexp.launch.plan.recipe import find_recipe, resolve
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.run_spec import resolve
 
 CVC, LINES = "cvc_random_maps_train.train", "assembly_lines_train.train"
 KNOBS = [(env, knob) for env, config in ENVIRONMENTS.items() for knob in config.model_fields if knob != "name"]
@@ -133,10 +134,10 @@ MATRIX = {
 
 
 def test_a_matrix_file_takes_knobs_as_arguments(capsys, tmp_path: Path):
-    for cell in expand(Matrix.parse(MATRIX)):
-        world = cell.config.env
+    for spec in expand(Matrix.parse(MATRIX)):
+        world = spec.config.env
         assert (world.map_width, world.map_height, world.max_steps) == ([9, 12], [10, 10], [30, 40])
-        assert resolve(find_recipe(cell.recipe), cell.words) == cell.config
+        assert resolve(find_recipe(spec.recipe), spec.overrides) == spec.config
     file = tmp_path / "small.yaml"
     file.write_text(yaml.safe_dump(MATRIX))
     assert type_command(capsys, "launch", str(file), "--dry-run", "--local").code == 0
@@ -150,7 +151,7 @@ def test_a_matrix_file_takes_knobs_as_arguments(capsys, tmp_path: Path):
         ("map_width", 1, "a map of 1 x 10 has 10 cells"),
     ],
 )
-def test_a_wrong_knob_in_a_matrix_file_is_named_with_its_cell(knob, value, named):
+def test_a_wrong_knob_in_a_matrix_file_is_named_with_its_run(knob, value, named):
     broken = {**MATRIX, "overrides": {knob: value}}
     with pytest.raises(UsageError, match=named) as caught:
         expand(Matrix.parse(broken))

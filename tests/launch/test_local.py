@@ -22,7 +22,7 @@ FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_epi
 CONSOLE = Console(file=sys.stdout)
 
 
-def cell(run: str, **words: str):
+def spec(run: str, **words: str):
     return recipe_specs(find_recipe("tmaze"), {"run": run, "length": "2", **FAST, **words})[0]
 
 
@@ -45,8 +45,8 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
 
     rows = json.loads(type_command(capsys, "status", "tiny", "--json").out)
     assert {row["arm"]: (row["state"], row["agent_steps"]) for row in rows} == {
-        "S": ("done", 1024),
-        "S~": ("done", 1024),
+        "S": ("completed", 1024),
+        "S~": ("completed", 1024),
     }
     assert Run.named("tiny.maze_S-off_1k.s0").info.memory == "off"
     log = type_command(capsys, "logs", "tiny.maze_S_1k.s0").out
@@ -56,13 +56,13 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
     before = files_below(home)
     typed = type_command(capsys, *command)
     assert typed.code == 0
-    assert "2 runs: 2 done; 0 to launch" in typed.out
+    assert "2 runs: 2 completed; 0 to launch" in typed.out
     assert files_below(home) == before
 
 
 @pytest.mark.slow
 def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_the_same_command_carries_on(monkeypatch, capsys):
-    long = cell("long", **{"trainer.total_timesteps": "20k", "trainer.num_envs": "64"})
+    long = spec("long", **{"trainer.total_timesteps": "20k", "trainer.num_envs": "64"})
     show = local._Launch.show
 
     def interrupt_once_it_trains(launch):
@@ -72,7 +72,7 @@ def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_the_same_command_car
 
     monkeypatch.setattr(local, "SHOW_S", 0.0)
     monkeypatch.setattr(local._Launch, "show", interrupt_once_it_trains)
-    outcome = run_here([long, cell("other")], jobs=1, processes=1, console=CONSOLE)
+    outcome = run_here([long, spec("other")], jobs=1, processes=1, console=CONSOLE)
     assert (outcome.stopped, outcome.left, outcome.ok) == (["long"], ["other"], False)
     assert state_of(Run.named("long")) == "preempted"
     assert state_of(Run.named("other")) == "new"
@@ -118,7 +118,7 @@ def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
     run.path.mkdir(parents=True)
     with open(run.path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        outcome = run_here([cell("busy")], jobs=1, processes=1, console=CONSOLE)
+        outcome = run_here([spec("busy")], jobs=1, processes=1, console=CONSOLE)
     assert (outcome.left, outcome.ok) == (["busy"], False)
     assert not (run.path / "log.txt").exists()
 
@@ -126,8 +126,8 @@ def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
 @pytest.mark.parametrize("status", ["preempted", "cancelled"])
 def test_a_run_that_was_told_to_stop_by_somebody_else_is_stopped_and_has_not_failed(status, monkeypatch):
     script = f"""echo '{{"status": "{status}"}}' > '{Run.named("told").path}/exit.json'; exit 75"""
-    monkeypatch.setattr(local, "_command", lambda cell, processes: ["sh", "-c", script])
-    outcome = run_here([cell("told")], jobs=1, processes=1, console=CONSOLE)
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["sh", "-c", script])
+    outcome = run_here([spec("told")], jobs=1, processes=1, console=CONSOLE)
     assert (outcome.stopped, outcome.failed) == (["told"], [])
 
 
@@ -143,10 +143,10 @@ def test_an_error_of_the_launch_itself_leaves_no_process_behind(monkeypatch):
 
     popen = local.subprocess.Popen
     monkeypatch.setattr(local.subprocess, "Popen", start)
-    monkeypatch.setattr(local, "_command", lambda cell, processes: ["sleep", "60"])
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["sleep", "60"])
     monkeypatch.setattr(local._Launch, "show", fail)
     with pytest.raises(BrokenPipeError):
-        run_here([cell("a")], jobs=1, processes=1, console=CONSOLE)
+        run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
     assert started[0].wait(10) == -signal.SIGTERM
 
 
@@ -163,7 +163,7 @@ def test_killing_reaches_processes_in_sessions_of_their_own():
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_termination_and_a_closed_terminal_ask_to_stop(number):
-    launch = local._Launch(1, 1, CONSOLE)
+    launch = local._Launch([], 1, 1, CONSOLE)
     before = signal.signal(number, signal.SIG_DFL)  # under nohup a closed terminal is to be ignored
     try:
         with local._signals(launch):
@@ -175,7 +175,7 @@ def test_ctrl_c_termination_and_a_closed_terminal_ask_to_stop(number):
 
 def test_nohup_outlives_the_terminal():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    launch = local._Launch(1, 1, CONSOLE)
+    launch = local._Launch([], 1, 1, CONSOLE)
     with local._signals(launch):
         signal.raise_signal(signal.SIGHUP)
     assert signal.signal(signal.SIGHUP, before) is signal.SIG_IGN
@@ -200,7 +200,7 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
 
 
 def test_several_processes_run_under_torchrun():
-    command = local._command(cell("a"), processes=2)
+    command = local._command(spec("a"), processes=2)
     assert command[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     assert command[5:8] == ["-m", "memexp", "train"]
-    assert "torch.distributed.run" not in local._command(cell("a"), processes=1)
+    assert "torch.distributed.run" not in local._command(spec("a"), processes=1)

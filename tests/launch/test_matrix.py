@@ -1,4 +1,4 @@
-"""A matrix file becomes one run a cell, each with a name of its own; a mistake is named with file and place."""
+"""A matrix file becomes one run a matrix cell, each with a name of its own; a mistake is named with file and place."""
 
 import itertools
 from pathlib import Path
@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memexp.config import UsageError, count_name
-from memexp.launch.plan.expand import check_exclusions, expand
-from memexp.launch.plan.matrix import Matrix, load_matrix, naming
-from memexp.launch.plan.recipe import find_recipe, resolve
+from memexp.launch.plan.expand import expand
+from memexp.launch.plan.matrix import Matrix, load_matrix
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.run_spec import resolve
 from memexp.pattern import remembers
 
 ROOT = Path(__file__).parents[2]
@@ -31,24 +32,23 @@ def matrix(**changes: Any) -> dict[str, Any]:
     }
 
 
-def cells_of(**changes: Any):
+def specs_of(**changes: Any):
     return expand(Matrix.parse(matrix(**changes)))
 
 
 def test_the_founding_matrix_is_two_environments_times_four_architectures_and_three_twins_times_five_seeds():
     found = load_matrix(ROOT / "experiments.yaml")
-    cells = expand(found)
-    assert len(cells) == 2 * (4 + 3) * 5 == 70
-    assert {cell.agent_steps for cell in cells} == {2_000_000_000}
+    specs = expand(found)
+    assert len(specs) == 2 * (4 + 3) * 5 == 70
+    assert {spec.agent_steps for spec in specs} == {2_000_000_000}
     assert (found.resources.gpus, found.resources.spot) == (8, True)
-    twins = {cell.config.labels.arm for cell in cells if cell.config.cortex.memory == "off"}
+    twins = {spec.config.labels.arm for spec in specs if spec.config.cortex.memory == "off"}
     assert twins == {"xl_memlen128~", "sLSTM~", "AgSA~"}
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("experiments/*.yaml")), ids=lambda file: file.stem)
 def test_every_matrix_file_of_the_repository_expands(file: Path):
     found = load_matrix(file)
-    check_exclusions(found)
     assert expand(found)
     for scale in found.scales:
         assert expand(found.at_scale(scale))
@@ -64,47 +64,47 @@ steps = st.lists(st.sampled_from(["1k", "1m", 1500, "2b"]), min_size=1, max_size
 
 @few
 @given(architectures, steps, st.integers(1, 4), st.booleans())
-def test_a_matrix_has_one_cell_for_each_combination_and_one_more_for_each_twin(archs, counts, seeds, twins):
-    cells = cells_of(architectures=archs, steps=counts, seeds=seeds, twins=twins)
+def test_a_matrix_has_one_run_for_each_combination_and_one_more_for_each_twin(archs, counts, seeds, twins):
+    specs = specs_of(architectures=archs, steps=counts, seeds=seeds, twins=twins)
     having = sum(remembers(arch["pattern"], arch["mem_len"]) for arch in archs.values())
-    assert len(cells) == 2 * (len(archs) + having * twins) * len(counts) * seeds
-    assert len({cell.run for cell in cells}) == len(cells)
-    assert all("~" not in cell.run for cell in cells)
+    assert len(specs) == 2 * (len(archs) + having * twins) * len(counts) * seeds
+    assert len({spec.run for spec in specs}) == len(specs)
+    assert all("~" not in spec.run for spec in specs)
 
 
 @few
 @given(architectures, st.booleans())
-def test_the_words_of_a_cell_are_all_that_a_node_needs_to_train_it(archs, twins):
-    for cell in cells_of(architectures=archs, seeds=1, twins=twins, overrides={"trainer.learning_rate": 1e-5}):
-        again = dict(argument.split("=", 1) for argument in cell.arguments[1:])
-        assert resolve(find_recipe(cell.recipe), again) == cell.config
+def test_the_arguments_of_a_run_are_all_that_a_node_needs_to_train_it(archs, twins):
+    for spec in specs_of(architectures=archs, seeds=1, twins=twins, overrides={"trainer.learning_rate": 1e-5}):
+        again = dict(argument.split("=", 1) for argument in spec.arguments[1:])
+        assert resolve(find_recipe(spec.recipe), again) == spec.config
 
 
 @few
 @given(architectures)
 def test_a_twin_differs_from_its_arm_in_its_memory_alone(archs):
-    cells = {(cell.env, cell.config.arm): cell.config for cell in cells_of(architectures=archs, seeds=1)}
-    for (env, arm), config in cells.items():
+    specs = {(spec.env, spec.config.arm): spec.config for spec in specs_of(architectures=archs, seeds=1)}
+    for (env, arm), config in specs.items():
         if arm.endswith("~"):
-            with_memory = cells[env, arm.removesuffix("~")]
+            with_memory = specs[env, arm.removesuffix("~")]
             twin = config.model_dump() | {"run": None, "labels": None}
             twin["cortex"]["memory"] = "on"
             assert twin == with_memory.model_dump() | {"run": None, "labels": None}
 
 
-def test_a_cell_carries_its_place_in_its_labels():
-    cell = next(cell for cell in cells_of() if cell.run == "small.cue_S-off_10k.s1")
-    config = cell.config
+def test_a_run_carries_its_place_in_its_labels():
+    spec = next(spec for spec in specs_of() if spec.run == "small.cue_S-off_10k.s1")
+    config = spec.config
     assert (config.labels.matrix, config.labels.env, config.labels.arm) == ("small", "cue", "S~")
     assert (config.seed, config.cortex.memory, config.env.length) == (1, "off", 4)  # type: ignore[union-attr]
 
 
-def test_overrides_reach_all_cells_and_scales_change_the_matrix_under_another_name():
+def test_overrides_reach_all_runs_and_scales_change_the_matrix_under_another_name():
     changes = {"seeds": 1, "steps": "1k", "overrides": {"trainer.horizon": 8}, "resources": {"gpus": 2}}
     small = Matrix.parse(matrix(scales={"tiny": changes}, overrides={"d_hidden": 16})).at_scale("tiny")
-    cells = expand(small)
-    assert {(c.config.trainer.horizon, c.config.cortex.d_hidden, c.agent_steps) for c in cells} == {(8, 16, 1000)}
-    assert {c.config.labels.matrix for c in cells} == {"small-tiny"}
+    specs = expand(small)
+    assert {(c.config.trainer.horizon, c.config.cortex.d_hidden, c.agent_steps) for c in specs} == {(8, 16, 1000)}
+    assert {c.config.labels.matrix for c in specs} == {"small-tiny"}
     assert small.resources.gpus == 2
 
 
@@ -112,10 +112,10 @@ KEYS = {"env": ["maze", "cue"], "arch": ["X0", "S"], "memory": ["on", "off"], "s
 
 
 @pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in KEYS.items() for value in values])
-def test_selecting_and_excluding_the_same_cells_split_the_matrix(key: str, value: str):
-    every = {cell.run for cell in cells_of()}
-    selected = {cell.run for cell in expand(Matrix.parse(matrix()), select=[f"{key}={value}"])}
-    rest = {cell.run for cell in cells_of(exclude=[{key: value}])}
+def test_selecting_and_excluding_the_same_runs_split_the_matrix(key: str, value: str):
+    every = {spec.run for spec in specs_of()}
+    selected = {spec.run for spec in expand(Matrix.parse(matrix()), select=[f"{key}={value}"])}
+    rest = {spec.run for spec in specs_of(exclude=[{key: value}])}
     assert selected | rest == every
     assert not selected & rest
     assert selected
@@ -123,7 +123,7 @@ def test_selecting_and_excluding_the_same_cells_split_the_matrix(key: str, value
 
 def test_selections_of_one_key_add_up_and_those_of_several_keys_narrow():
     def runs(*select: str) -> set[str]:
-        return {cell.run for cell in expand(Matrix.parse(matrix()), select=select)}
+        return {spec.run for spec in expand(Matrix.parse(matrix()), select=select)}
 
     assert runs("seed=0,1") == runs("seed=0", "seed=1") == runs()
     assert runs("arch=S", "env=cue") == runs("arch=S") & runs("env=cue")
@@ -133,11 +133,11 @@ def test_selections_of_one_key_add_up_and_those_of_several_keys_narrow():
 
 @few
 @given(st.permutations(list(itertools.chain(["env", "arch", "steps", "seed"]))))
-def test_a_template_that_names_every_axis_gives_every_cell_its_own_name(order):
+def test_a_template_that_names_every_axis_gives_every_run_its_own_name(order):
     template = "r." + ".".join(f"{{{key}}}x" for key in order)
-    cells = cells_of(run=template, steps=["1k", "2k"])
-    assert len({cell.run for cell in cells}) == len(cells) == 2 * 3 * 2 * 2
-    assert all(count_name(cell.agent_steps) in cell.run for cell in cells)
+    specs = specs_of(run=template, steps=["1k", "2k"])
+    assert len({spec.run for spec in specs}) == len(specs) == 2 * 3 * 2 * 2
+    assert all(count_name(spec.agent_steps) in spec.run for spec in specs)
 
 
 WRONG = {
@@ -152,9 +152,9 @@ WRONG = {
     "unknown recipe": ({"environments": {"maze": {"recipe": "tmase"}}}, r"environments.maze.recipe: .*controls.tmaze'"),
     "unknown argument": (
         {"architectures": {"S": {"patern": "S"}}},
-        "cell env=maze arch=S: unknown argument 'patern'.*'pattern'",
+        "run env=maze arch=S steps=10k seed=0: unknown argument 'patern'.*'pattern'",
     ),
-    "unknown pattern": ({"architectures": {"Z": {"pattern": "AgZA"}}}, "cell env=maze arch=Z: .*no token at 'Z'"),
+    "unknown pattern": ({"architectures": {"Z": {"pattern": "AgZA"}}}, "run env=maze arch=Z .*: .*no token at 'Z'"),
     "no environment": ({"environments": {}}, "environments: .*at least 1"),
     "no seed": ({"seeds": 0}, "seeds: seeds must be above 0"),
     "a seed twice": ({"seeds": [1, 1]}, "names one twice"),
@@ -165,16 +165,16 @@ WRONG = {
     "bad run name": ({"run": "{name}/{env}.{arch}.{seed}"}, "contains '/'; did you mean 'small-maze.X0.0'"),
     "duplicate names": (
         {"run": "{name}.{env}_{arch}"},
-        r"two cells are called 'small.maze_X0': \(env=maze arch=X0 steps=10k seed=0\) and .*seed=1\)",
+        r"two runs are called 'small.maze_X0': \(env=maze arch=X0 steps=10k seed=0\) and .*seed=1\)",
     ),
-    "the same steps twice": ({"steps": ["10k", 10_000]}, "two cells are called"),
-    "exclude key": ({"exclude": [{"architecture": "S"}]}, r"exclude\[0\]: unknown key 'architecture'.*'arch'"),
+    "the same steps twice": ({"steps": ["10k", 10_000]}, "two runs are called"),
+    "exclude key": ({"exclude": [{"architecture": "S"}]}, r"exclude\.0: unknown key 'architecture'.*'arch'"),
     "exclude nothing": (
         {"exclude": [{"arch": "X0"}, {"arch": "SS"}]},
-        r"exclude\[1\] matches no cell.*did you mean 'S'",
+        r"exclude\.1 matches no run.*did you mean 'S'",
     ),
-    "exclude without keys": ({"exclude": [{}]}, r"exclude\[0\]: the entry is empty"),
-    "exclude everything": ({"exclude": [{"env": ["maze", "cue"]}]}, "exclude leaves none of 12 cells"),
+    "exclude without keys": ({"exclude": [{}]}, r"exclude\.0: the entry is empty"),
+    "exclude everything": ({"exclude": [{"env": ["maze", "cue"]}]}, "exclude leaves none of 12 runs"),
     "name in architecture": ({"architectures": {"S~": {"pattern": "S"}}}, "the name 'S~' may have"),
     "a key of the matrix": ({"overrides": {"seed": 3}}, "overrides: 'seed' is set by the matrix: use `seeds`"),
     "variable that is taken": ({"vars": {"env": "x"}}, "'env' cannot be a variable"),
@@ -182,19 +182,12 @@ WRONG = {
 }
 
 
-def read_and_expand(file: Path) -> None:
-    found = load_matrix(file)
-    with naming(str(file)):
-        check_exclusions(found)
-    expand(found, str(file))
-
-
 @pytest.mark.parametrize(("changes", "named"), WRONG.values(), ids=WRONG.keys())
 def test_a_mistake_in_a_matrix_is_one_line_that_names_file_and_place(tmp_path, changes: dict[str, Any], named: str):
     file = tmp_path / "wrong.yaml"
     file.write_text(yaml.safe_dump(matrix(**changes), sort_keys=False))
     with pytest.raises(UsageError, match=named) as caught:
-        read_and_expand(file)
+        expand(load_matrix(file), str(file))
     assert str(caught.value).startswith(f"{file}: ")
     assert len(str(caught.value).splitlines()) == 1
 
@@ -204,7 +197,7 @@ def test_a_mistake_in_a_matrix_is_one_line_that_names_file_and_place(tmp_path, c
     [
         ("arch", "--select arch is not KEY=VALUE"),
         ("arc=S", "--select: unknown key 'arc'; did you mean 'arch'"),
-        ("arch=XX", "--select: arch=XX matches no cell"),
+        ("arch=XX", "--select arch=XX: there is no arch 'XX'"),
         ("seed=9", "there is no seed '9'"),
     ],
 )
@@ -214,7 +207,7 @@ def test_a_selection_that_matches_nothing_is_refused(select: str, named: str):
 
 
 def test_selections_that_match_nothing_together_are_refused():
-    with pytest.raises(UsageError, match="arch=X0 memory=off together match no cell"):
+    with pytest.raises(UsageError, match="arch=X0 memory=off together match no run"):
         expand(Matrix.parse(matrix()), select=["arch=X0", "memory=off"])
 
 

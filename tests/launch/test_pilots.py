@@ -7,7 +7,7 @@ import yaml
 from helpers.commands import type_command
 from helpers.synthetic_runs import rising, write_run
 
-from memexp.launch.plan.pilots import slug
+from memexp.launch.pilots import slug
 from memexp.runs import Run
 
 MATRIX = {
@@ -48,7 +48,8 @@ def finish(home, launch, finals):
 
 def config_of(arguments):
     from memexp.config import parse_overrides
-    from memexp.launch.plan.recipe import find_recipe, resolve
+    from memexp.launch.plan.recipe import find_recipe
+    from memexp.launch.plan.run_spec import resolve
 
     recipe, *pairs = arguments
     return resolve(find_recipe(recipe), parse_overrides(pairs)).model_dump()

@@ -14,33 +14,33 @@ from memexp.runs.status import state_of
 TMAZE = find_recipe("tmaze")
 
 
-def started(cell) -> Run:
-    """The directory that a trainer makes for the cell."""
-    run, config = Run.named(cell.run), cell.config
+def started(spec) -> Run:
+    """The directory that a trainer makes for the spec."""
+    run, config = Run.named(spec.run), spec.config
     run.write_config(config.model_dump())
     run.write_info(
         RunInfo(
-            run=cell.run,
+            run=spec.run,
             env="tmaze",
             arm=config.arm,
             pattern=config.cortex.pattern,
             mem_len=config.cortex.mem_len,
             memory="on",
             seed=0,
-            total_timesteps=cell.agent_steps,
+            total_timesteps=spec.agent_steps,
         )
     )
     return run
 
 
 def test_a_run_goes_from_new_over_running_to_done_and_only_new_and_unfinished_ones_are_due():
-    cell = recipe_specs(TMAZE, {"run": "one"})[0]
+    spec = recipe_specs(TMAZE, {"run": "one"})[0]
 
     def plan():
-        return make_plan("one", [cell], None)
+        return make_plan("one", [spec], None)
 
     assert (plan().counts, len(plan().due)) == ({"new": 1}, 1)
-    run = started(cell)
+    run = started(spec)
     assert (plan().counts, len(plan().due)) == ({"interrupted": 1}, 1)
     with open(run.path / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -66,7 +66,7 @@ def test_a_name_that_stands_for_another_experiment_is_refused():
 
 def test_copies_are_runs_that_differ_in_seed_and_name_alone():
     first, second = recipe_specs(TMAZE, {"run": "one", "seed": "4"}, copies=2)
-    assert [(cell.run, cell.config.seed) for cell in (first, second)] == [("one.s4", 4), ("one.s5", 5)]
+    assert [(spec.run, spec.config.seed) for spec in (first, second)] == [("one.s4", 4), ("one.s5", 5)]
     assert first.config.model_copy(update={"run": None, "seed": 0}) == second.config.model_copy(
         update={"run": None, "seed": 0}
     )

@@ -34,7 +34,8 @@ CODE = Code("c0ffee", "https://github.com/a/b", ())
 NASTY = [
     "$(touch CANARY)", "`touch CANARY`", "; touch CANARY", "| touch CANARY", "&& touch CANARY", "\ntouch CANARY\n",
     "'; touch CANARY; '", '"; touch CANARY; "', "\\'; touch CANARY #", "${IFS}touch${IFS}CANARY", "<(touch CANARY)",
-    ">CANARY", "{words}", "{{x}}", "${MEMEXP_RUN}", "$HOME", "~", "*", "?", "--", "-rf", "!!", "#", "%s", "\t", "\r\n",
+    ">CANARY", "{arguments}", "{{x}}", "${MEMEXP_RUN}", "$HOME", "~", "*", "?", "--", "-rf", "!!", "#", "%s", "\t",
+    "\r\n",
     "!!python/object/apply:os.system ['touch CANARY']", "&anchor", "*alias", ": ", "- ", "---", "|", ">", "@", "%YAML",
     "\x1b[2J", "\x85", "\u2028", "é", "\U0001f4a5",
 ]  # fmt: skip
@@ -155,7 +156,7 @@ def test_a_secret_among_the_variables_of_a_matrix_file_is_refused(name: str):
 
 
 def test_a_variable_that_the_task_sets_itself_is_refused():
-    with pytest.raises(UsageError, match="'MEMEXP_RUN' is the launcher's own"):
+    with pytest.raises(UsageError, match="'MEMEXP_RUN' is set by the launcher itself"):
         Resources.parse({"envs": {"MEMEXP_RUN": "another"}})
 
 

@@ -14,9 +14,9 @@ from helpers.commands import files_below, type_command
 
 from memexp.config import UsageError
 from memexp.launch.cloud.code import Code
-from memexp.launch.cloud.sky_task import INFRA, check_infra, dump, make_task, sent_along, to_sky, validate
+from memexp.launch.cloud.sky_task import dump, make_task, sent_along, to_sky, validate
 from memexp.launch.plan.recipe import find_recipe
-from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.resources import INFRA, Resources
 from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
@@ -87,7 +87,7 @@ def run_name(words: list[str]) -> str:
     return next(word.removeprefix("--run=") for word in words if word.startswith("--run="))
 
 
-def cell(**words: str):
+def spec(**words: str):
     return recipe_specs(find_recipe("tmaze"), {"run": "a.run", **words})[0]
 
 
@@ -179,7 +179,7 @@ def test_options_reach_the_task():
         heartbeat_timeout_seconds=60,
         bucket="s3://mine/memexp",
     )
-    data = make_task(cell(pattern="[S]"), resources, CODE)
+    data = make_task(spec(pattern="[S]"), resources, CODE)
     task = as_sky(data)
     assert task.num_nodes == 2
     assert {(r.cpus, r.use_spot, str(r.cloud), *r.accelerators.items()) for r in task.resources} == {
@@ -196,14 +196,14 @@ def test_options_reach_the_task():
 def test_regions_and_kinds_and_markets_are_all_candidates_and_infra_pins_one():
     regions = ["aws/us-east-1", "gcp/us-central1"]
     spread = Resources(gpus=8, regions=regions)
-    task = as_sky(make_task(cell(), spread, CODE))
+    task = as_sky(make_task(spec(), spread, CODE))
     assert {(str(r.cloud), r.region, *r.accelerators, r.use_spot) for r in task.resources} == {
         (cloud, region, kind, spot)
         for cloud, region in (("AWS", "us-east-1"), ("GCP", "us-central1"))
         for kind in ("L4", "A10G")
         for spot in (True, False)
     }
-    pinned = as_sky(make_task(cell(), spread.but(infra="gcp"), CODE))
+    pinned = as_sky(make_task(spec(), Resources(gpus=8, regions=regions, infra="gcp"), CODE))
     assert {(str(r.cloud), r.region) for r in pinned.resources} == {("GCP", None)}
 
 
@@ -218,14 +218,14 @@ def test_an_unknown_region_of_a_matrix_file_is_named(capsys, tmp_path):
 
 def test_a_shared_folder_stands_for_a_bucket_and_variables_reach_the_node():
     shared = Resources(gpus=8, infra="slurm/mine", home="/shared/memexp", envs={"NCCL_SOCKET_IFNAME": "eth0"})
-    task = as_sky(make_task(cell(), shared, CODE))
+    task = as_sky(make_task(spec(), shared, CODE))
     assert (task.envs["MEMEXP_HOME"], task.envs["NCCL_SOCKET_IFNAME"]) == ("/shared/memexp", "eth0")
     with pytest.raises(UsageError, match="contradict each other"):
-        shared.but(bucket="s3://a/b")
+        Resources.parse({**shared.model_dump(), "bucket": "s3://a/b"})
 
 
 def test_a_snapshot_is_sent_in_place_of_a_clone():
-    sent = sent_along(make_task(cell(), Resources(), CODE), Code("c0ffee", "", ("dirty",), "/tmp"))
+    sent = sent_along(make_task(spec(), Resources(), CODE), Code("c0ffee", "", ("dirty",), "/tmp"))
     task = as_sky(sent)
     assert task.workdir == "/tmp"
     assert (task.envs["MEMEXP_REPOSITORY"], task.envs["MEMEXP_COMMIT"]) == ("", "c0ffee")
@@ -241,8 +241,8 @@ def test_rendering_twice_gives_the_same_files(capsys, tmp_path):
 
 
 def test_a_node_gets_every_word_as_it_was_typed():
-    ugly = "a b'c\"d$HOME `id` \\ ${MEMEXP_RUN} {words} {{x}} #%s"
-    asked = cell(**{"labels.hardware": ugly, "labels.arm": "two\nlines", "pattern": '["S"]'})
+    ugly = "a b'c\"d$HOME `id` \\ ${MEMEXP_RUN} {arguments} {{x}} #%s"
+    asked = spec(**{"labels.hardware": ugly, "labels.arm": "two\nlines", "pattern": '["S"]'})
     (data,) = yaml.safe_load_all(dump([make_task(asked, Resources(gpus=0), CODE)], "yaml"))
     line = as_sky(data).run.partition("run.sh ")[2]
     typed = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True).stdout
@@ -250,13 +250,13 @@ def test_a_node_gets_every_word_as_it_was_typed():
 
 
 def test_cpu_runs_ask_for_no_accelerator():
-    task = as_sky(make_task(cell(), Resources(gpus=0), CODE))
+    task = as_sky(make_task(spec(), Resources(gpus=0), CODE))
     (resource,) = task.resources
     assert (resource.accelerators, resource.cpus, resource.use_spot) == (None, "8+", False)
 
 
 def test_what_skypilot_refuses_is_refused_with_its_reason():
-    task = make_task(cell(), Resources(), CODE)
+    task = make_task(spec(), Resources(), CODE)
     with pytest.raises(UsageError, match=r"SkyPilot refuses the task 'a.run': .*did you mean 'num_nodes'"):
         validate([{**task, "nodes": 1}])
     assert validate([task]) is None
@@ -268,7 +268,7 @@ def test_what_skypilot_has_found_right_is_not_asked_for_again(monkeypatch):
     monkeypatch.setattr(
         "memexp.launch.cloud.sky_task.to_sky", lambda sky, task: asked.append(task) or to_sky(sky, task)
     )
-    one, other = (make_task(cell(run=name), Resources(), CODE) for name in ("a", "b"))
+    one, other = (make_task(spec(run=name), Resources(), CODE) for name in ("a", "b"))
     for tasks in ([one], [one, other], [one]):  # they differ in name and words alone
         assert validate(tasks) is None
     assert len(asked) == 1
@@ -280,13 +280,13 @@ def test_what_skypilot_has_found_right_is_not_asked_for_again(monkeypatch):
 
 @pytest.mark.parametrize("infra", [name for name in INFRA if name != "*"])
 def test_skypilot_knows_every_infrastructure_that_is_offered(infra: str):
-    check_infra(f"{infra}/somewhere")
+    Resources(infra=f"{infra}/somewhere")
     as_sky({"name": "a", "run": "true", "resources": {"infra": infra}})
 
 
 def test_an_unknown_infrastructure_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="unknown infrastructure 'awz'; did you mean 'aws'"):
-        check_infra("awz/us-east-1")
+        Resources.parse({"infra": "awz/us-east-1"})
 
 
 # Submission.

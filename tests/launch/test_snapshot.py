@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.checkouts import checkout_at, commit, git
 
-from memexp.launch.cloud.code import find_code
-from memexp.launch.cloud.snapshot import with_snapshot
+from memexp.launch.cloud.code import find_code, with_snapshot
 from memexp.runs.provenance import CODE_FILE
 from memexp.runs.provenance import code as code_of
 

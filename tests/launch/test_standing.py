@@ -36,7 +36,7 @@ def sky(monkeypatch) -> FakeSky:
 def submitted(*names: str) -> None:
     """The ledger after a launch of these runs."""
     common = {"matrix": "m", "env": "maze", "arm": "S", "seed": 0, "total_timesteps": 1000}
-    submissions.write(Submission(run=name, **common, hours=2.0, dollars=[6.0, 20.0], prices=PRICES) for name in names)
+    submissions.record(Submission(run=name, **common, hours=2.0, dollars=[6.0, 20.0], prices=PRICES) for name in names)
 
 
 def rows(capsys, *targets: str) -> dict[str, dict]:

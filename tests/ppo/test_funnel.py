@@ -7,10 +7,10 @@ from helpers.commands import files_below, type_command
 from helpers.cvc import RICH, SMALL
 
 from memexp.envs.cvc_random_maps import FUNNEL
-from memexp.launch.plan.run_spec import word_text
+from memexp.launch.plan.run_spec import override_text
 from memexp.ppo import reference as module
 
-KNOBS = [f"{name}={word_text(value)}" for name, value in (SMALL | RICH | {"max_steps": 30}).items()]
+KNOBS = [f"{name}={override_text(value)}" for name, value in (SMALL | RICH | {"max_steps": 30}).items()]
 
 
 def test_the_table_has_a_row_for_each_milestone_and_the_returns_below(capsys):

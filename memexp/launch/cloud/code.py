@@ -1,29 +1,45 @@
-"""The code that nodes will run: a commit that they can fetch, or a clear reason why they cannot."""
+"""The code that nodes run: a commit that they can fetch, or a snapshot of the code that is here.
 
+A snapshot is a folder that is sent to the nodes (--skip-git-check). It holds what git knows: tracked files as they are
+in the checkout, without untracked or ignored ones. `.memexp_code.json` in it holds the commit and the uncommitted
+changes, for the run's provenance.
+"""
+
+import hashlib
+import io
+import json
+import os
 import re
+import shutil
 import subprocess
-from dataclasses import dataclass
+import tarfile
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
+from memexp.runs import home
+from memexp.runs.provenance import CODE_FILE
 
 CHECKOUT = Path(__file__).parents[3]
 """The checkout that this package was installed from."""
+DIFF = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
+"""A diff that `git apply` reads, whatever the user's own settings are."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """One commit, and whether nodes would get what is on this machine."""
+    """One commit, and whether nodes can run what is on this machine."""
 
     commit: str
     """Full hash; empty outside a git checkout."""
     repository: str
-    """URL to clone from, without credentials; empty where there is no remote."""
+    """URL to clone from, without credentials; empty if there is no remote."""
     problems: tuple[str, ...]
-    """Why a node would run something else than what is here."""
+    """Why nodes would run other code than what is here."""
     workdir: str = ""
-    """Snapshot that nodes are sent in place of a clone; empty: they clone."""
+    """Snapshot that is sent to nodes instead of a clone; empty: they clone."""
 
     def require(self) -> None:
         """Raises LaunchError unless nodes would run exactly the code that is here."""
@@ -32,48 +48,91 @@ class Code:
 
 
 def find_code(ref: str | None = None, checkout: Path = CHECKOUT) -> Code:
-    """The commit that `ref` (a branch, tag or hash; by default what is checked out) names.
+    """The commit of `ref`: a branch, tag or hash; None: what is checked out.
 
     Raises UsageError for a ref that does not exist.
     """
-    if _git(checkout, "rev-parse", "--git-dir") is None:
+    if _ask(checkout, "rev-parse", "--git-dir") is None:
         if ref:
             raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout")
         return Code("", "", ("memexp runs from no git checkout, so nodes cannot fetch its code",))
-    commit = _git(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
+    commit = _ask(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
     if not commit:
-        names = (_git(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
+        names = (_ask(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
         raise UsageError(f"--git-ref {ref}: no such branch, tag or commit{did_you_mean(ref or 'HEAD', names)}")
-    remote = (_git(checkout, "remote") or "").split()
-    name = "origin" if "origin" in remote else remote[0] if remote else ""
-    url = public_url(_git(checkout, "remote", "get-url", name) or "") if name else ""
-    return Code(commit, url, tuple(_problems(checkout, commit, name, ref)))
-
-
-def _problems(checkout: Path, commit: str, remote: str, ref: str | None) -> list[str]:
-    problems = []
-    changed = (_git(checkout, "status", "--porcelain") or "").splitlines()
+    problems: list[str] = []
+    changed = (_ask(checkout, "status", "--porcelain") or "").splitlines()
     if changed and not ref:
         some = f"{len(changed)} files are" if len(changed) > 1 else f"{changed[0][3:]} is"
         problems.append(f"{some} not committed")
-    if not remote:
+    remotes = (_ask(checkout, "remote") or "").split()
+    if not remotes:
         problems.append("the checkout has no git remote that nodes could fetch from")
-    elif not _git(checkout, "branch", "--remotes", "--contains", commit):
+        return Code(commit, "", tuple(problems))
+    if not _ask(checkout, "branch", "--remotes", "--contains", commit):
         problems.append(f"commit {commit[:10]} is not pushed")
-    return problems
+    remote = "origin" if "origin" in remotes else remotes[0]
+    return Code(commit, public_url(_ask(checkout, "remote", "get-url", remote) or ""), tuple(problems))
 
 
 def public_url(url: str) -> str:
-    """`url` as a node without keys can use it: https in place of git@, and no user name, password or token in it."""
+    """`url` for a node without keys: https instead of git@, without user name, password or token."""
     if match := re.fullmatch(r"(?:ssh://)?git@([^:/]+)[:/](.+)", url):
         return f"https://{match[1]}/{match[2]}"
     return re.sub(r"^([a-z+]+://)[^/]*@", r"\1", url)
 
 
-def _git(checkout: Path, *words: str) -> str | None:
-    """What git prints, without the last newline; None where it fails (or is not there)."""
+def with_snapshot(code: Code, ref: str | None, checkout: Path = CHECKOUT) -> Code:
+    """`code` with a snapshot of `ref` (None: of the checkout as it is) below $MEMEXP_HOME.
+
+    The same code has the same snapshot. Raises LaunchError where none can be taken.
+    """
+    if not code.commit:
+        raise LaunchError("nodes cannot get the code: memexp runs from no git checkout")
     try:
-        done = subprocess.run(["git", "-C", str(checkout), *words], capture_output=True, text=True, check=False)
-    except OSError:
+        diff = b"" if ref else _git(checkout, *DIFF, "HEAD")
+        name = f"{code.commit[:10]}-{hashlib.sha256(diff).hexdigest()[:10]}"
+        folder = (home() / "snapshots" / name).resolve()
+        if not folder.exists():
+            _take(folder, code.commit, diff, checkout)
+    except (OSError, subprocess.CalledProcessError, tarfile.TarError) as error:
+        raise LaunchError(f"cannot take a snapshot of {checkout}: {error}") from None
+    return replace(code, workdir=str(folder))
+
+
+def _take(folder: Path, commit: str, diff: bytes, checkout: Path) -> None:
+    """Write the snapshot into a temporary folder, then move it to its place: it is whole, or not there."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(_git(checkout, "archive", "--format=tar", commit))) as tar:
+            tar.extractall(beside, filter="data")
+        if diff:
+            alone = {**os.environ, "GIT_CEILING_DIRECTORIES": str(beside.parent)}  # in no repository
+            command = ["git", "apply", "--whitespace=nowarn"]
+            subprocess.run(command, input=diff, cwd=beside, env=alone, check=True, capture_output=True)
+        (beside / ".skyignore").touch()  # everything is sent, whatever a .gitignore above says
+        record = {"commit": commit, "dirty": bool(diff), "diff": diff.decode(errors="replace") or None}
+        descriptor = os.open(beside / CODE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(record, file)
+        try:
+            beside.rename(folder)
+        except OSError:
+            if not folder.exists():  # another launch took the same snapshot first
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _git(checkout: Path, *arguments: str) -> bytes:
+    """What git prints. Raises OSError or CalledProcessError."""
+    return subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=True).stdout
+
+
+def _ask(checkout: Path, *arguments: str) -> str | None:
+    """What git prints, without the last newline; None where it fails or is not installed."""
+    try:
+        return _git(checkout, *arguments).decode(errors="replace").rstrip("\n")
+    except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.rstrip("\n") if done.returncode == 0 else None

@@ -1,51 +1,47 @@
-"""A launch into the cloud: plan -> tasks -> shown, dumped, rendered or submitted."""
-
-from __future__ import annotations
+"""A launch into the cloud: plan -> tasks -> dumped, rendered or submitted."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from memexp.launch import LaunchError
+from memexp.launch import LaunchError, Terminal
 from memexp.launch.cloud import submissions
-from memexp.launch.cloud.code import Code, find_code
+from memexp.launch.cloud.code import Code, find_code, with_snapshot
 from memexp.launch.cloud.job_queue import INSTEAD, connect, require_cloud
-from memexp.launch.cloud.sky_task import dump, make_task, render, sent_along, validate
-from memexp.launch.cloud.snapshot import with_snapshot
-from memexp.launch.cloud.submit import Sent, submit
+from memexp.launch.cloud.sky_task import Task, dump, make_task, render, sent_along, validate
+from memexp.launch.cloud.submit import submit
+from memexp.launch.plan.options import Options
 from memexp.launch.plan.plan import Plan, print_plan
-from memexp.launch.plan.prices import node_prices
 from memexp.launch.plan.resources import Resources
 
-if TYPE_CHECKING:
-    from memexp.launch.launch import Options
 
-Tasks = list[dict[str, Any]]
-
-
-def tasks_of(plan: Plan, resources: Resources, options: Options) -> tuple[Tasks, Code, str | None]:
-    """(a task for every run of the plan, the code that they run, why SkyPilot could not judge them)."""
+def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Terminal) -> int:
+    """Make a task of every run, then dump, render, show or submit them as the options say; returns the exit code."""
     code = find_code(options.git_ref)
-    prices = node_prices(resources)
-    tasks = [make_task(run.cell, resources, code, prices) for run in plan.runs]
-    return tasks, code, validate(tasks)
-
-
-def write_out(tasks: Tasks, code: Code, options: Options, console: Console, notes: Console) -> None:
-    """Do as --dump-config or --render says."""
+    tasks = [make_task(run.spec, resources, code, plan.prices) for run in plan.runs]
+    if unchecked := validate(tasks):
+        terminal.note(unchecked)
     if options.dump_config:
-        console.file.write(dump(tasks, options.dump_config) + "\n" * (options.dump_config == "json"))
-    elif options.render:
+        terminal.console.file.write(dump(tasks, options.dump_config) + "\n" * (options.dump_config == "json"))
+        return 0
+    problems = f"note: {'; '.join(code.problems)}"
+    if options.render:
         paths = render(tasks, options.render)
         if code.problems:
-            said = f"note: {'; '.join(code.problems)}: nodes cannot fetch this code; a launch sends it along"
-            notes.print(said, highlight=False, soft_wrap=True)
-        notes.print(f"{len(paths)} tasks written into {options.render}", highlight=False, soft_wrap=True)
+            terminal.note(f"{problems}: nodes cannot fetch this code; a launch sends it along")
+        terminal.note(f"{len(paths)} tasks written into {options.render}")
+        return 0
+    if options.dry_run:
+        if code.problems:
+            terminal.note(problems)
+        print_plan(plan, terminal.console, options.as_json)
+        check_budget(plan, options.budget)
+        return 0
+    check_budget(plan, options.budget)
+    print_plan(plan, terminal.console)
+    return submit_due(plan, tasks, code, resources, options, terminal)
 
 
 def check_budget(plan: Plan, budget: float | None) -> None:
-    """Raises LaunchError where what is due may cost more than `budget` dollars, or nobody knows what it costs."""
+    """Raises LaunchError where what is due may cost more than `budget` dollars, or its cost is not known."""
     if budget is None or not plan.due:
         return
     cost = plan.cost
@@ -53,82 +49,58 @@ def check_budget(plan: Plan, budget: float | None) -> None:
         unknown = "price" if cost else "throughput"
         raise LaunchError(f"--budget {budget:g}: no {unknown} is known of these machines; nothing was submitted")
     if cost.dollars_high > budget:
-        raise LaunchError(
-            f"--budget {budget:g}: the runs may cost up to ${cost.dollars_high:,.2f}; nothing was submitted "
-            "(--select and --seeds take fewer runs, --steps shorter ones)"
-        )
+        cheaper = "(--select and --seeds take fewer runs, --steps shorter ones)"
+        most = f"the runs may cost up to ${cost.dollars_high:,.2f}"
+        raise LaunchError(f"--budget {budget:g}: {most}; nothing was submitted {cheaper}")
 
 
 def submit_due(
-    plan: Plan, tasks: Tasks, code: Code, resources: Resources, options: Options, console: Console, confirm: Any
+    plan: Plan, tasks: list[Task], code: Code, resources: Resources, options: Options, terminal: Terminal
 ) -> int:
-    """Submit what is due and stands in no queue; returns the exit code."""
-    due = {cell.run for cell in plan.due}
-    print_plan(plan, console)
+    """Submit the runs that are due and in no queue; returns the exit code."""
+    due = {spec.run for spec in plan.due}
     if not due:
-        console.print("nothing to launch")
+        terminal.say("nothing to launch")
         return 0
     if not options.skip_git_check:
         code.require()
     sky = connect(INSTEAD)
     require_cloud(sky)
     if not (resources.bucket or resources.home):
-        console.print("note: no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")
-    if options.confirm and not confirm(f"Submit {len(due)} runs?"):
+        terminal.say("note: no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")
+    if options.confirm and not terminal.confirm(f"Submit {len(due)} runs?"):
         raise LaunchError("nothing was submitted")
-    sent = submit(
-        sky,
-        _with_code([task for task in tasks if task["name"] in due], code, options),
-        lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
-        options.retry_failed,
-        before=lambda names: submissions.write(submission_records(plan, resources, names)),
-    )
-    return _tell(sent, console)
+    tasks = [task for task in tasks if task["name"] in due]
+    if code.problems:
+        sent_code = with_snapshot(code, options.git_ref)
+        tasks = [sent_along(task, sent_code) for task in tasks]
+
+    def before(names: Sequence[str]) -> None:
+        submissions.record(submissions_of(plan, resources, names))
+
+    outcome = submit(sky, tasks, terminal.say, options.retry_failed, before=before)
+    terminal.say(f"{outcome.summary}; `memexp status` shows them")
+    return 1 if outcome.left else 0
 
 
-def _with_code(tasks: Tasks, code: Code, options: Options) -> Tasks:
-    """The tasks with a snapshot of the code that nodes cannot fetch, or as they are."""
-    if not code.problems:
-        return tasks
-    code = with_snapshot(code, options.git_ref)
-    if not code.workdir:
-        raise LaunchError("nodes have nowhere to get the code from: memexp runs from no git checkout")
-    return [sent_along(task, code) for task in tasks]
-
-
-def submission_records(plan: Plan, resources: Resources, names: Sequence[str]) -> list[submissions.Submission]:
-    """What the record of submissions keeps of the runs called `names`."""
+def submissions_of(plan: Plan, resources: Resources, names: Sequence[str]) -> list[submissions.Submission]:
+    """What is recorded of the runs `names` before SkyPilot is asked."""
     prices = {
-        kind: {market: price * resources.nodes for market, price in one.as_dict(resources).items()}
-        for kind, one in node_prices(resources).items()
+        kind: {market: price * resources.nodes for market, price in one.by_market(resources).items()}
+        for kind, one in plan.prices.items()
     }
-    chosen = set(names)
     return [
         submissions.Submission(
-            run=run.cell.run,
-            matrix=run.cell.config.labels.matrix,
-            env=run.cell.env,
-            arm=run.cell.config.arm,
-            seed=run.cell.config.seed,
-            total_timesteps=run.cell.agent_steps,
+            run=run.spec.run,
+            matrix=run.spec.config.labels.matrix,
+            env=run.spec.env,
+            arm=run.spec.config.arm,
+            seed=run.spec.config.seed,
+            total_timesteps=run.spec.agent_steps,
             hours=run.estimate and run.estimate.hours,
-            dollars=_bounds(run.estimate),
+            dollars=run.estimate and run.estimate.dollars,
             prices=prices,
         )
         for run in plan.runs
-        if run.cell.run in chosen
+        if run.spec.run in names
     ]
-
-
-def _bounds(estimate: Any) -> list[float] | None:
-    return None if estimate is None or estimate.dollars_high is None else [estimate.dollars_low, estimate.dollars_high]
-
-
-def _tell(sent: Sent, console: Console) -> int:
-    total = len(sent.sent) + len(sent.known) + len(sent.failed) + len(sent.left)
-    parts = [f"{len(sent.sent)} of {total} runs submitted"]
-    parts += [f"{len(sent.known)} there already"] * bool(sent.known)
-    parts += [f"{len(sent.failed)} failed (--retry-failed submits them again)"] * bool(sent.failed)
-    parts += [f"{len(sent.left)} not submitted (the same command carries on)"] * bool(sent.left)
-    console.print("; ".join(parts) + "; `memexp status` shows them", highlight=False, soft_wrap=True)
-    return 1 if sent.left else 0

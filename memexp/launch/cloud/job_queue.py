@@ -1,4 +1,4 @@
-"""SkyPilot's queue of managed jobs, by the names of runs, and its errors as one clear line each."""
+"""SkyPilot's queue of managed jobs, and its errors as one clear line each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ from memexp.launch import LaunchError
 
 FIELDS = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "job_duration", "submitted_at")
 FIELDS += ("cluster_resources", "resources", "infra", "details", "cloud", "region", "zone", "schedule_state")
-BADLY = ("FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER")
-ENDED = ("SUCCEEDED", "CANCELLED", *BADLY)
+FAILURES = ("FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER")
+ENDED = ("SUCCEEDED", "CANCELLED", *FAILURES)
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,18 @@ class Job:
     number: int
     name: str
     status: str
-    """SkyPilot's word: PENDING, RUNNING, RECOVERING, SUCCEEDED, ..."""
+    """As SkyPilot names it: PENDING, RUNNING, RECOVERING, SUCCEEDED, ..."""
     recoveries: int = 0
     reason: str | None = None
     """Why it failed."""
     duration_s: float = 0.0
-    """Seconds that it ran, without the time in which it was recovered."""
+    """Seconds that it ran, without the time that recoveries took."""
     machine: str | None = None
-    """What it runs on: "1x(gpus=L4:8, ...)[spot]"."""
+    """Where it runs: "1x(gpus=L4:8, ...)[spot]"."""
 
     @property
     def failed(self) -> bool:
-        return self.status in BADLY
+        return self.status in FAILURES
 
     @property
     def ended(self) -> bool:
@@ -38,13 +38,13 @@ class Job:
 
 
 INSTEAD = ", or add --local to run here; nothing was submitted"
-"""What a launch adds to the reason why it cannot submit."""
+"""End of a launch's message that it cannot submit."""
 
 
 def connect(instead: str = "") -> Any:
-    """The `sky` module, once it is known that an API server answers (none is started here).
+    """The `sky` module, if an API server answers (none is started here).
 
-    Raises LaunchError that says what is missing and what to type, then `instead`.
+    Raises LaunchError that says what is missing and what to type, followed by `instead`.
     """
     sky = _import_sky(instead)
     try:
@@ -79,27 +79,24 @@ def read_queue(sky: Any) -> dict[str, Job]:
         return {}
     except Exception as error:
         raise LaunchError(f"SkyPilot could not read the job queue: {reason_of(error)}") from None
-    jobs = sorted((_job(record) for record in records if record.job_name and record.status), key=lambda job: job.number)
-    return {job.name: job for job in jobs}
-
-
-def _job(record: Any) -> Job:
-    machine = record.cluster_resources if record.cluster_resources not in (None, "-") else record.resources
-    reason = " ".join((record.failure_reason or "").split()) or None
-    return Job(
-        record.job_id or 0,
-        record.job_name,
-        record.status.value,
-        record.recovery_count or 0,
-        reason,
-        record.job_duration or 0.0,
-        machine,
-    )
+    jobs = [
+        Job(
+            record.job_id or 0,
+            record.job_name,
+            record.status.value,
+            record.recovery_count or 0,
+            " ".join((record.failure_reason or "").split()) or None,
+            record.job_duration or 0.0,
+            record.cluster_resources if record.cluster_resources not in (None, "-") else record.resources,
+        )
+        for record in records
+        if record.job_name and record.status
+    ]
+    return {job.name: job for job in sorted(jobs, key=lambda job: job.number)}
 
 
 def settle(sky: Any, told: Callable[[str], None]) -> None:
-    """Wait for submissions that the server still works on: an interrupted launch leaves them to it, and their jobs are
-    not in the queue yet."""
+    """Wait for submissions that an interrupted launch left to the server: their jobs are not in the queue yet."""
     try:
         open_requests = [one for one in sky.api_status(all_status=False) if one.name.endswith("jobs.launch")]
     except Exception as error:
@@ -114,7 +111,7 @@ def settle(sky: Any, told: Callable[[str], None]) -> None:
 
 
 def ask(sky: Any, what: str, request: Callable[[], Any]) -> Any:
-    """The server's answer to a request; LaunchError with what was asked and SkyPilot's reason otherwise."""
+    """The server's answer to a request. Raises LaunchError with `what` was asked and SkyPilot's reason."""
     try:
         return sky.get(request())
     except Exception as error:  # SkyPilot raises dozens of types, bare NotImplementedError among them
@@ -122,4 +119,5 @@ def ask(sky: Any, what: str, request: Callable[[], Any]) -> Any:
 
 
 def reason_of(error: BaseException) -> str:
+    """The message of an error on one line; its type where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

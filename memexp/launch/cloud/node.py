@@ -1,9 +1,9 @@
-"""What run.sh asks Python on a node: may the run start, what does it cost, how did it end, is it to be restarted?
+"""What run.sh asks Python on a node: may the run start, what does it cost, how did it end, should it be restarted?
 
-python -m memexp.launch.cloud.node check RECIPE KEY=VALUE...     exit code 2 for words that no restart makes right
-python -m memexp.launch.cloud.node start                         prints its number, then words for `memexp train`
-python -m memexp.launch.cloud.node stalled SECONDS               tells the channel
-python -m memexp.launch.cloud.node end NUMBER CODE STOPPED       prints the exit code for SkyPilot, tells the channel
+python -m memexp.launch.cloud.node check RECIPE KEY=VALUE...     exit code 2 for arguments that no restart makes right
+python -m memexp.launch.cloud.node start                         prints its number, then overrides for `memexp train`
+python -m memexp.launch.cloud.node stalled SECONDS               notifies the channel
+python -m memexp.launch.cloud.node end NUMBER CODE STOPPED       prints the exit code for SkyPilot, notifies the channel
 """
 
 import http.client
@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from memexp.config import UsageError, parse_overrides
 from memexp.formatting import dollars
@@ -34,22 +34,26 @@ from memexp.runs.status import end_of, reached
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 UNFIT = 78
-"""What run.sh ends with where no node of this kind will do (77: where another may)."""
+"""run.sh's code where no node of this kind is fit for the run (77: another node may be)."""
 MAX_RESTARTS = 3
-"""Starts in a row that end in an error and get no further, after which the run has failed."""
+"""Starts in a row that end in an error without progress; one more and the run has failed."""
+METADATA = os.environ.get("MEMEXP_METADATA", "http://169.254.169.254")
+"""Address at which clouds describe an instance to itself."""
+NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
+"""What a request to it may raise."""
 
 
-def check(words: Sequence[str]) -> int:
-    """The exit code for the words of a run: 2 with one line on stderr where `memexp train` would refuse them."""
+def check(arguments: Sequence[str]) -> int:
+    """The exit code for the arguments of a run: 2, with one line on stderr, where `memexp train` would refuse them."""
     from memexp.launch.plan.recipe import split_target
     from memexp.launch.plan.run_spec import recipe_specs
     from memexp.ppo.config import RESUMABLE
     from memexp.runs.identity import refuse_another_experiment
 
     try:
-        recipe, pairs = split_target(words)
-        cell = recipe_specs(recipe, parse_overrides(pairs))[0]
-        refuse_another_experiment(Run.named(cell.run), cell.config.model_dump(), RESUMABLE)
+        recipe, overrides = split_target(arguments)
+        (spec,) = recipe_specs(recipe, parse_overrides(overrides))
+        refuse_another_experiment(Run.named(spec.run), spec.config.model_dump(), RESUMABLE)
     except UsageError as error:
         print(f"memexp: {error}", file=sys.stderr)
         if os.environ.get("SKYPILOT_NODE_RANK", "0") == "0":
@@ -59,49 +63,45 @@ def check(words: Sequence[str]) -> int:
 
 
 def start(run: Run) -> list[str]:
-    """Record a start; returns its number and the words that carry machine and price into run.json."""
+    """Record a start; returns its number and the overrides that carry machine and price into run.json."""
     hardware, price, market = machine_price(gpu_names(), int(os.environ.get("SKYPILOT_NUM_NODES") or 1))
     cluster = json.loads(os.environ.get("SKYPILOT_CLUSTER_INFO") or "{}")
     place = "/".join(str(cluster[key]) for key in ("cloud", "region") if cluster.get(key)) or None
     begun = add_start(run, reached(run), hardware=hardware, market=market, price_per_hour=price, place=place)
-    words = {"hardware": hardware, "price_per_hour": price}
-    return [str(begun.number), *(f"labels.{key}={value}" for key, value in words.items() if value is not None)]
+    labels = {"hardware": hardware, "price_per_hour": price}
+    return [str(begun.number), *(f"labels.{key}={value}" for key, value in labels.items() if value is not None)]
 
 
 def gpu_names() -> list[str]:
-    """Names of this node's GPUs, as its driver calls them."""
+    """Names of this node's GPUs, as its driver gives them."""
     try:
-        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         return []
 
 
-def machine_price(names: list[str], nodes: int) -> tuple[str | None, float | None, Market | None]:
-    """(hardware, dollars per hour of all nodes, market), by $MEMEXP_PRICES: {kind: {market: dollars per node hour}}."""
+def machine_price(names: Sequence[str], nodes: int) -> tuple[str | None, float | None, Market | None]:
+    """(hardware, dollars per hour of all nodes, market), by $MEMEXP_PRICES: {kind: {market: dollars per node hour}}.
+
+    If the market is not known, the higher price counts.
+    """
     prices: dict[str, dict[Market, float]] = json.loads(os.environ.get("MEMEXP_PRICES") or "{}")
     kind = kind_of(names[0], prices) if names else next(iter(prices), None)
     known = prices.get(kind or "", {})
     market: Market | None = market_here() if len(known) > 1 else next(iter(known), None)
-    price = known.get(market) if market else max(known.values(), default=None)  # not known: never understated
+    price = known.get(market) if market else max(known.values(), default=None)
     hardware = f"{nodes * len(names)}x {names[0]}" if names else None
     return hardware, None if price is None else round(price * nodes, 4), market
 
 
-def kind_of(name: str, kinds: Sequence[str] | dict) -> str | None:
-    """SkyPilot's kind of GPU among `kinds` that a driver's name stands for: 'NVIDIA A100-SXM4-80GB' -> 'A100-80GB'."""
-    fitting = [kind for kind in kinds if is_kind(name, kind)]
-    return max(fitting, key=len, default=None)
-
-
-METADATA = os.environ.get("MEMEXP_METADATA", "http://169.254.169.254")
-"""Where clouds tell an instance about itself."""
-NO_ANSWER = (OSError, ValueError, http.client.HTTPException)
-"""What asking there may raise."""
+def kind_of(name: str, kinds: Iterable[str]) -> str | None:
+    """SkyPilot's kind of GPU among `kinds` for a driver's name: 'NVIDIA A100-SXM4-80GB' -> 'A100-80GB'."""
+    return max((kind for kind in kinds if is_kind(name, kind)), key=len, default=None)
 
 
 def market_here() -> Market | None:
-    """Whether this is a spot instance, as the cloud says; None where it says nothing."""
+    """Whether this is a spot instance, as the cloud says; None if it does not say."""
 
     def ask(path: str, method: str = "GET", **headers: str) -> str:
         request = urllib.request.Request(METADATA + path, method=method, headers=headers)
@@ -122,32 +122,35 @@ def market_here() -> Market | None:
 
 
 def judge(run: Run, number: int, code: int, stopped: bool) -> End:
-    """How start `number` ended, from the trainer's exit code and the run directory, and SkyPilot's exit code."""
+    """How start `number` ended, and SkyPilot's exit code: from the trainer's exit code and the run directory."""
     outcome, steps = end_of(run), reached(run)
-    word: Word
-    if (run.path / "time_is_up").exists():
-        return End(code=DONE, word="time is up", agent_steps=steps)
-    if code == DONE:
-        return End(code=DONE, word="done", agent_steps=steps)
     reason = outcome.reason if outcome else ""
-    if code == WRONG_USAGE:
-        return End(code=WRONG_USAGE, word="wrong usage", agent_steps=steps, reason=reason)
+    status = outcome.status if outcome else None
     silent = (run.path / "silent").exists()
-    if outcome is not None and outcome.status == "cancelled":
-        return End(code=FAILED, word="cancelled", agent_steps=steps, reason=reason)
+
+    def ended(code: int, word: Word, reason: str = "") -> End:
+        return End(code=code, word=word, agent_steps=steps, reason=reason)
+
+    if (run.path / "time_is_up").exists():
+        return ended(DONE, "time is up")
+    if code == DONE:
+        return ended(DONE, "done")
+    if code == WRONG_USAGE:
+        return ended(WRONG_USAGE, "wrong usage", reason)
+    if status == "cancelled":
+        return ended(FAILED, "cancelled", reason)
     if stopped and not silent:
-        return End(code=RESTART, word="preempted", agent_steps=steps, reason=reason)
-    # Nobody told it to stop, and yet it asks for another start: a rank waited for another in vain.
-    asks = code == RESTART or (outcome is not None and outcome.status == "preempted")
-    word = "hung" if silent or asks else "error"
+        return ended(RESTART, "preempted", reason)
+    # Nobody stopped it, and yet it asks for another start: a rank waited for another in vain.
+    hung = silent or code == RESTART or status == "preempted"
     reason = reason or last_error(run) or f"exit code {code}"
     if code == UNFIT or "FloatingPointError" in reason or _in_vain(run, number, steps) >= MAX_RESTARTS:
-        return End(code=FAILED, word="failed", agent_steps=steps, reason=reason)
-    return End(code=RESTART, word=word, agent_steps=steps, reason=reason)
+        return ended(FAILED, "failed", reason)
+    return ended(RESTART, "hung" if hung else "error", reason)
 
 
 def _in_vain(run: Run, number: int, steps: int) -> int:
-    """Starts directly before start `number` that ended in an error with no step more than the one before them."""
+    """Starts directly before start `number` that ended in an error, and since which no step was made."""
     count = 0
     for begun in reversed(starts_of(run)[:number]):
         end = end_of_start(run, begun.number)
@@ -158,7 +161,7 @@ def _in_vain(run: Run, number: int, steps: int) -> int:
 
 
 def end(run: Run, number: int, code: int, stopped: bool) -> int:
-    """Record how the start ended and tell the channel; returns SkyPilot's exit code."""
+    """Record how the start ended and notify the channel; returns SkyPilot's exit code."""
     found = judge(run, number, code, stopped)
     add_end(run, number, found)
     hours, paid = spent(run)
@@ -175,8 +178,8 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def main(words: Sequence[str]) -> int:
-    what, *rest = words
+def main(arguments: Sequence[str]) -> int:
+    what, *rest = arguments
     if what == "check":
         return check(rest)
     run = Run.named(os.environ["MEMEXP_RUN"])

@@ -1,7 +1,7 @@
-"""What was submitted from here: $MEMEXP_HOME/launches.jsonl, one line a submission, written before SkyPilot is asked.
+"""What was submitted from here: $MEMEXP_HOME/launches.jsonl, one line for each submission.
 
-It tells runs that have no directory yet, and what they were expected to take; SkyPilot's queue, not this file, says
-whether a run was really submitted.
+The line is written before SkyPilot is asked. It names runs that have no directory yet, and their expected hours and
+dollars. Whether a run was really submitted is known only from SkyPilot's queue.
 """
 
 import os
@@ -26,7 +26,7 @@ class Submission(BaseModel):
     hours: float | None = None
     """Expected; None where not known."""
     dollars: list[float] | None = None
-    """Expected, at spot prices where spot is allowed and on demand."""
+    """Expected: [low, high], at spot prices (where spot is allowed) and on demand."""
     prices: dict[str, dict[str, float]] = {}
     """Kind of GPU -> market -> dollars per hour of all nodes."""
     time: str = ""
@@ -36,8 +36,8 @@ def path() -> Path:
     return home() / "launches.jsonl"
 
 
-def write(submissions: Iterable[Submission]) -> None:
-    """Add submissions, with the time. Only the owner may read the file."""
+def record(submissions: Iterable[Submission]) -> None:
+    """Add lines for `submissions`, with the time. Only the owner may read the file."""
     time = utc_now()
     lines = "".join(one.model_copy(update={"time": time}).model_dump_json() + "\n" for one in submissions)
     path().parent.mkdir(parents=True, exist_ok=True)

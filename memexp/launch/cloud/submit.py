@@ -1,21 +1,21 @@
 """Handing tasks to SkyPilot as managed jobs: some at a time, none twice, interruptible at any moment.
 
-SkyPilot's queue is the truth. A launch first waits for submissions that the server still works on (an interrupted
-launch leaves them behind), then submits what no job of that name stands for.
+SkyPilot's queue decides what was submitted. A launch first waits for submissions that the server still works on (an
+interrupted launch leaves them behind), then submits the runs for which there is no job.
 """
 
 import fcntl
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from memexp.launch import LaunchError
-from memexp.launch.cloud.job_queue import Job, read_queue, reason_of, settle
-from memexp.launch.cloud.sky_task import to_sky
+from memexp.launch import LaunchError, handled_by
+from memexp.launch.cloud.job_queue import read_queue, reason_of, settle
+from memexp.launch.cloud.sky_task import Task, to_sky
 from memexp.launch.plan.resources import SECRETS
 from memexp.runs import home
 
@@ -24,110 +24,111 @@ AT_ONCE = 8
 
 
 @dataclass
-class Sent:
-    """What came of a submission: names of runs."""
+class Outcome:
+    """How a submission ended: names of runs."""
 
     sent: list[str] = field(default_factory=list)
     known: dict[str, str] = field(default_factory=dict)
-    """A job of that name stands for them: its status."""
+    """Run that has a job already -> the job's status."""
     failed: list[str] = field(default_factory=list)
-    """Their job failed; only --retry-failed submits them again."""
+    """Their job has failed. Only --retry-failed submits them again."""
     left: list[str] = field(default_factory=list)
     """Not submitted: interrupted."""
+
+    @property
+    def summary(self) -> str:
+        """'2 of 6 runs submitted; 4 there already'."""
+        total = len(self.sent) + len(self.known) + len(self.failed) + len(self.left)
+        parts = [f"{len(self.sent)} of {total} runs submitted"]
+        parts += [f"{len(self.known)} there already"] * bool(self.known)
+        parts += [f"{len(self.failed)} failed (--retry-failed submits them again)"] * bool(self.failed)
+        parts += [f"{len(self.left)} not submitted (the same command carries on)"] * bool(self.left)
+        return "; ".join(parts)
 
 
 def submit(
     sky: Any,
-    tasks: Sequence[dict[str, Any]],
+    tasks: Sequence[Task],
     told: Callable[[str], None],
     retry_failed: bool = False,
     at_once: int = AT_ONCE,
     before: Callable[[Sequence[str]], None] = lambda names: None,
-) -> Sent:
-    """Submit each task as a managed job, unless a job of its name is queued, running, done or (without `retry_failed`)
-    has failed.
+) -> Outcome:
+    """Submit each task as a managed job, unless a job of its name waits, runs, is done or has failed.
 
-    `sky` comes from `connect`; `told` is given one line a task; `before` hears the names that are to be submitted.
-    Ctrl-C ends it once the server has answered what it was asked; twice, at once. Raises LaunchError when SkyPilot
-    refuses a task: those before it stay submitted, and are counted.
+    With `retry_failed` failed ones are submitted again. `sky` comes from `connect`. `told` gets one line a task, and
+    `before` the names that are about to be submitted. After Ctrl-C the answers to open submissions are waited for;
+    a second Ctrl-C raises KeyboardInterrupt. Raises LaunchError when SkyPilot refuses a task; those before it stay
+    submitted, and are counted.
     """
     secrets = {name: value for name in SECRETS if (value := os.environ.get(name))}
-    jobs = [(task["name"], to_sky(sky, task, secrets)) for task in tasks]
+    jobs = {task["name"]: to_sky(sky, task, secrets) for task in tasks}
     with _alone(), _interrupts() as interrupted:
         settle(sky, told)
-        outcome, due = _missing(jobs, read_queue(sky), retry_failed, told)
-        before([name for name, _ in due])
-        waiting, asked = deque(due), deque[tuple[str, Any]]()
-        while (waiting and not interrupted) or asked:
-            while waiting and len(asked) < at_once and not interrupted:
-                name, job = waiting.popleft()
-                asked.append((name, _begin(sky, name, job, outcome, len(due))))
-            _settle_first(sky, asked, outcome, len(due), told)
-        outcome.left = [name for name, _ in waiting]
+        outcome, due = Outcome(), deque[str]()
+        queue = read_queue(sky)
+        for name in jobs:
+            job = queue.get(name)
+            if job is None or job.status == "CANCELLED" or (job.failed and retry_failed):
+                due.append(name)
+            elif job.failed:
+                outcome.failed.append(name)
+                told(f"{name}: has failed as a managed job{f' ({job.reason})' if job.reason else ''}")
+            else:
+                outcome.known[name] = job.status
+                told(f"{name}: already {job.status.lower()} as a managed job")
+        before(list(due))
+        number, requests = len(due), deque[tuple[str, Any]]()
+        while (due and not interrupted) or requests:
+            while due and len(requests) < at_once and not interrupted:
+                name = due.popleft()
+                with _refusals(sky, name, outcome, number):
+                    requests.append((name, sky.jobs.launch(jobs[name], name=name)))
+            if requests:
+                _wait_for_first(sky, requests, outcome, number, told)
+        outcome.left = list(due)
     return outcome
 
 
-def _missing(
-    jobs: Sequence[tuple[str, Any]], queue: Mapping[str, Job], retry_failed: bool, told: Callable[[str], None]
-) -> tuple[Sent, list[tuple[str, Any]]]:
-    """What is there already, and the jobs that are to be submitted."""
-    outcome = Sent()
-    due = []
-    for name, job in jobs:
-        there = queue.get(name)
-        if there is None or there.status == "CANCELLED" or (there.failed and retry_failed):
-            due.append((name, job))
-        elif there.failed:
-            outcome.failed.append(name)
-            told(f"{name}: has failed as a managed job{f' ({there.reason})' if there.reason else ''}")
-        else:
-            outcome.known[name] = there.status
-            told(f"{name}: already {there.status.lower()} as a managed job")
-    return outcome, due
-
-
-def _begin(sky: Any, name: str, job: Any, outcome: Sent, number: int) -> Any:
-    try:
-        return sky.jobs.launch(job, name=name)
-    except Exception as error:
-        raise _refusal(sky, name, error, outcome, number) from None
-
-
-def _settle_first(
-    sky: Any, asked: deque[tuple[str, Any]], outcome: Sent, number: int, told: Callable[[str], None]
+def _wait_for_first(
+    sky: Any, requests: deque[tuple[str, Any]], outcome: Outcome, number: int, told: Callable[[str], None]
 ) -> None:
     """Wait for the server's answer to the oldest submission."""
-    if not asked:
-        return
-    name, request = asked.popleft()
-    try:
-        sky.get(request)
-    except Exception as error:
-        for other, pending in asked:  # they are under way: what becomes of them is told too
-            try:
-                sky.get(pending)
-                outcome.sent.append(other)
-            except Exception as another:
-                told(f"{other}: {reason_of(another)}")
-        raise _refusal(sky, name, error, outcome, number) from None
+    name, request = requests.popleft()
+    with _refusals(sky, name, outcome, number):
+        try:
+            sky.get(request)
+        except Exception:
+            for other, pending in requests:  # these are under way: their answers count too
+                try:
+                    sky.get(pending)
+                    outcome.sent.append(other)
+                except Exception as error:
+                    told(f"{other}: {reason_of(error)}")
+            raise
     outcome.sent.append(name)
     told(f"{name}: submitted ({len(outcome.sent)} of {number})")
 
 
-def _refusal(sky: Any, name: str, error: Exception, outcome: Sent, number: int) -> LaunchError:
-    """SkyPilot's error as one line: the reason that the queue gives for the job, which the error often lacks."""
+@contextmanager
+def _refusals(sky: Any, name: str, outcome: Outcome, number: int) -> Iterator[None]:
+    """Raises SkyPilot's error as LaunchError, with the reason that the queue gives for the job: the error often has
+    none."""
     try:
-        job = read_queue(sky).get(name)
-    except LaunchError:
-        job = None
-    reason = job.reason if job and job.failed and job.reason else reason_of(error)
-    before = f" ({len(outcome.sent)} of {number} were submitted)" if outcome.sent else ""
-    return LaunchError(f"SkyPilot could not submit {name}: {reason}{before}")
+        yield
+    except Exception as error:
+        try:
+            job = read_queue(sky).get(name)
+        except LaunchError:
+            job = None
+        reason = job.reason if job and job.failed and job.reason else reason_of(error)
+        before = f" ({len(outcome.sent)} of {number} were submitted)" if outcome.sent else ""
+        raise LaunchError(f"SkyPilot could not submit {name}: {reason}{before}") from None
 
 
 @contextmanager
 def _interrupts() -> Iterator[list[int]]:
-    """The signals that asked for an end, as they come. The second raises KeyboardInterrupt."""
+    """The signals that asked to stop, as they arrive. The second raises KeyboardInterrupt."""
     heard: list[int] = []
 
     def hear(number: int, frame: Any) -> None:
@@ -135,21 +136,17 @@ def _interrupts() -> Iterator[list[int]]:
         if len(heard) > 1:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(hear, signal.SIGINT, signal.SIGTERM):
         yield heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One submission of this home at a time: two that look at the queue together would submit the same runs."""
+    """One submission at a time: two that read the queue together would submit the same runs."""
     home().mkdir(parents=True, exist_ok=True)
     with open(home() / "launch.lock", "a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise LaunchError("another `memexp launch` is submitting from here: wait for it to end") from None
+            raise LaunchError("another `memexp launch` is submitting from here: wait until it has ended") from None
         yield

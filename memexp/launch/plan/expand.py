@@ -1,29 +1,28 @@
-"""From a matrix to its cells: the product of its axes, less what is excluded, as runs with names of their own."""
+"""From a matrix to its runs: every combination of its axes, less what is excluded, resolved once each."""
 
-import itertools
-import string
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from itertools import product
 from typing import Any
 
-from memexp.config import UsageError, count_name, did_you_mean, parse_count
-from memexp.launch.plan.matrix import TEMPLATE_KEYS, Matrix, as_list, naming
-from memexp.launch.plan.recipe import find_recipe, resolve
-from memexp.launch.plan.run_spec import RunSpec, make_spec, word_text
-from memexp.pattern import remembers
+from memexp.config import UsageError, count_name
+from memexp.launch.plan.matrix import Filter, Matrix
+from memexp.launch.plan.recipe import find_recipe
+from memexp.launch.plan.run_spec import RunSpec, make_spec
 
-KEYS = ("env", "arch", "arm", "memory", "steps", "seed")
-"""What `exclude` and --select may ask of a cell."""
+KEYS = tuple(Filter.model_fields)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a cell stands in its matrix."""
+    """Where a run stands in its matrix."""
 
     env: str
     arch: str
     memory: str
-    """"off" marks the twin."""
+    """"off" for the twin."""
     steps: int
     seed: int
 
@@ -39,65 +38,51 @@ class Place:
 
 
 def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[RunSpec]:
-    """Every cell of the matrix that is not excluded, and that `select` (KEY=VALUE,...) asks for, in the file's order.
+    """Every run of the matrix that is not excluded and that `select` (KEY=VALUE,...) asks for, in the file's order.
 
-    Raises UsageError naming `where` (the file) and the place for an unknown recipe, argument or pattern, a selection
-    that matches nothing, a template that does not give every cell a name of its own, and an empty matrix.
+    Raises UsageError that names `where` (the file) and the place: for an unknown recipe, argument or pattern, a
+    selection that matches nothing, a template that gives two runs one name, and an empty matrix.
     """
+
+    @cache
+    def spec_at(place: Place) -> RunSpec:
+        return _resolve(matrix, place)
+
+    def places() -> Iterator[Place]:
+        for env, arch in product(matrix.environments, matrix.architectures):
+            first = Place(env, arch, "on", matrix.steps[0], matrix.seed_list[0])
+            memory = ("on", "off") if matrix.twins and spec_at(first).remembers else ("on",)
+            for steps, on_or_off, seed in product(matrix.steps, memory, matrix.seed_list):
+                yield Place(env, arch, on_or_off, steps, seed)
+
     with naming(where):
-        _check_template(matrix)
-        places = list(_places(matrix))
-        kept = [place for place in places if not any(place.fits(entry) for entry in _exclusions(matrix))]
-        if not kept:
-            raise UsageError(f"exclude leaves none of {len(places)} cells")
-    kept = _select(kept, select)
-    cells: dict[str, tuple[Place, RunSpec]] = {}
+        kept = _without_excluded(matrix, list(places()))
+    kept = _selected(kept, select)
+    named: dict[str, Place] = {}
     with naming(where):
         for place in kept:
-            cell = _cell(matrix, place)
-            if cell.run in cells:
-                first = cells[cell.run][0]
-                raise UsageError(f"run: two cells are called '{cell.run}': ({first}) and ({place})")
-            cells[cell.run] = (place, cell)
-    return [cell for _, cell in cells.values()]
+            first = named.setdefault(spec_at(place).run, place)
+            if first is not place:
+                raise UsageError(f"run: two runs are called '{spec_at(place).run}': ({first}) and ({place})")
+    return [spec_at(place) for place in kept]
 
 
-def _places(matrix: Matrix) -> Iterator[Place]:
-    for env, arch in itertools.product(matrix.environments, matrix.architectures):
-        twin = matrix.twins and _has_memory(matrix, env, arch)
-        for steps, memory, seed in itertools.product(
-            matrix.steps, ("on", "off") if twin else ("on",), matrix.seed_list
-        ):
-            yield Place(env, arch, memory, steps, seed)
-
-
-def _has_memory(matrix: Matrix, env: str, arch: str) -> bool:
-    """Whether the architecture remembers, and is not itself without memory."""
-    with naming(f"environments.{env}.recipe"):
-        recipe = find_recipe(matrix.environments[env].recipe)
-    with naming(f"cell env={env} arch={arch}"):
-        words = {key: word_text(value) for key, value in _words(matrix, env, arch).items()}
-        cortex = resolve(recipe, words).cortex
-    return cortex.memory == "on" and remembers(cortex.pattern, cortex.mem_len)
-
-
-def _words(matrix: Matrix, env: str, arch: str) -> dict[str, Any]:
-    return {**matrix.environments[env].args, **matrix.architectures[arch], **matrix.overrides}
-
-
-def _cell(matrix: Matrix, place: Place) -> RunSpec:
-    arch = place.arch + ("-off" if place.memory == "off" else "")
-    words = {"name": matrix.name, "env": place.env, "arch": arch, "steps": count_name(place.steps), "seed": place.seed}
-    name = matrix.run.format(**matrix.vars, **words)
-    with naming(f"cell {place}"):
+def _resolve(matrix: Matrix, place: Place) -> RunSpec:
+    environment, twin = matrix.environments[place.env], place.memory == "off"
+    axes = {"env": place.env, "arch": place.arch + "-off" * twin, "steps": count_name(place.steps), "seed": place.seed}
+    with naming(f"environments.{place.env}.recipe"):
+        recipe = find_recipe(environment.recipe)
+    with naming(f"run {place}"):
         return make_spec(
-            find_recipe(matrix.environments[place.env].recipe),
+            recipe,
             {
-                **_words(matrix, place.env, place.arch),
-                **({"cortex.memory": "off"} if place.memory == "off" else {}),
+                **environment.args,
+                **matrix.architectures[place.arch],
+                **matrix.overrides,
+                **({"cortex.memory": "off"} if twin else {}),
                 "trainer.total_timesteps": place.steps,
                 "seed": place.seed,
-                "run": name,
+                "run": matrix.run.format(**matrix.vars, name=matrix.name, **axes),
                 "labels.matrix": matrix.name,
                 "labels.env": place.env,
                 "labels.arm": place.arm,
@@ -105,79 +90,43 @@ def _cell(matrix: Matrix, place: Place) -> RunSpec:
         )
 
 
-# Filters: {key: values} over the keys of a place.
-
-
-def _exclusions(matrix: Matrix) -> list[dict[str, list[Any]]]:
-    exclusions = []
-    for number, entry in enumerate(matrix.exclude):
-        with naming(f"exclude[{number}]"):
-            if not entry:
-                raise UsageError("the entry is empty and would leave out everything")
-            exclusions.append(_wanted({key: as_list(value) for key, value in entry.items()}))
-    return exclusions
-
-
-def check_exclusions(matrix: Matrix) -> None:
-    """Raises UsageError for an entry of `exclude` that leaves out nothing of the matrix as it is written."""
-    places = list(_places(matrix))
-    for number, wanted in enumerate(_exclusions(matrix)):
-        if not any(place.fits(wanted) for place in places):
-            raise UsageError(f"exclude[{number}] matches no cell{_nearest_value(wanted, places)}")
-
-
-def _select(places: list[Place], select: Iterable[str]) -> list[Place]:
-    asked: dict[str, list[str]] = {}
-    for word in select:
-        key, equals, values = word.partition("=")
-        if not equals:
-            raise UsageError(f"--select {word} is not KEY=VALUE; KEY is one of {', '.join(KEYS)}")
-        asked.setdefault(key, []).extend(values.split(","))
-    with naming("--select"):
-        wanted = _wanted(asked)
-        for key, values in wanted.items():
-            for value in values:
-                if not any(place.fits({key: [value]}) for place in places):
-                    raise UsageError(f"{key}={value} matches no cell{_nearest_value({key: [value]}, places)}")
-        kept = [place for place in places if place.fits(wanted)]
-        if not kept:
-            words = " ".join(f"{key}={','.join(values)}" for key, values in asked.items())
-            raise UsageError(f"{words} together match no cell")
+def _without_excluded(matrix: Matrix, places: list[Place]) -> list[Place]:
+    """Raises UsageError for an entry that matches nothing, whatever steps and seeds the options ask for."""
+    entries = [entry.wanted for entry in matrix.exclude]
+    for number, entry in enumerate(entries):
+        arm = {key: values for key, values in entry.items() if key not in ("steps", "seed")}
+        if matrix.twins and not any(place.fits(arm) for place in places):
+            raise UsageError(f"exclude.{number} matches no run")
+    kept = [place for place in places if not any(place.fits(entry) for entry in entries)]
+    if not kept:
+        raise UsageError(f"exclude leaves none of {len(places)} runs")
     return kept
 
 
-def _wanted(asked: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-    for key in asked:
-        if key not in KEYS:
-            raise UsageError(f"unknown key '{key}'{did_you_mean(key, KEYS)}")
-    return {key: [_filter_value(key, value) for value in values] for key, values in asked.items()}
+def _selected(places: list[Place], select: Iterable[str]) -> list[Place]:
+    asked: dict[str, list[str]] = {}
+    for selection in select:
+        key, equals, values = selection.partition("=")
+        if not equals:
+            raise UsageError(f"--select {selection} is not KEY=VALUE; KEY is one of {', '.join(KEYS)}")
+        asked.setdefault(key, []).extend(values.split(","))
+    if not asked:
+        return places
+    wanted = Filter.parse(asked, "--select")
+    axes: dict[str, set[Any]] = {key: {getattr(place, key) for place in places} for key in KEYS}
+    text = " ".join(f"{key}={','.join(values)}" for key, values in asked.items())
+    if unmatched := wanted.unmatched(axes, every=True):
+        raise UsageError(f"--select {text}: {unmatched}")
+    kept = [place for place in places if place.fits(wanted.wanted)]
+    if not kept:
+        raise UsageError(f"--select: {text} together match no run")
+    return kept
 
 
-def _filter_value(key: str, value: Any) -> Any:
-    if isinstance(value, bool):  # `memory: off` is False in YAML
-        return "on" if value else "off"
-    return parse_count(value) if key in ("steps", "seed") else str(value)
-
-
-def _nearest_value(wanted: Mapping[str, list[Any]], places: list[Place]) -> str:
-    for key, values in wanted.items():
-        known = {count_name(place.steps) if key == "steps" else str(getattr(place, key)) for place in places}
-        for value in values:
-            if not any(getattr(place, key) == value for place in places):
-                return f": there is no {key} '{value}'{did_you_mean(str(value), known)}"
-    return ""
-
-
-def _check_template(matrix: Matrix) -> None:
-    known = {*TEMPLATE_KEYS, *matrix.vars}
-    with naming("run"):
-        try:
-            fields = [field for _, field, _, _ in string.Formatter().parse(matrix.run) if field is not None]
-            for field in fields:
-                if field not in known:
-                    raise UsageError(f"unknown key '{field}' in the template{did_you_mean(field, known)}")
-            matrix.run.format(**matrix.vars, name="", env="", arch="", steps="", seed=0)
-        except ValueError as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"the template '{matrix.run}' is broken: {error}") from None
+@contextmanager
+def naming(place: str) -> Iterator[None]:
+    """Puts `place` before the message of a UsageError."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f"{place}: {error}" if place else str(error)) from None

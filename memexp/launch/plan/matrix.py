@@ -1,14 +1,13 @@
-"""The matrix file: environments x architectures x steps x seeds, each cell a run with a name of its own."""
+"""The matrix file: environments x architectures x steps x seeds; every combination is a run with a name of its own."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from memexp.config import Config, Count, UsageError, did_you_mean, read_yaml
+from memexp.config import Config, Count, UsageError, count_name, did_you_mean, read_yaml
 from memexp.launch.plan.resources import Resources
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
@@ -20,17 +19,59 @@ OWN_KEYS = {
     "labels.env": "environments",
     "labels.arm": "architectures",
 }
-"""Config key that a cell sets itself -> the matrix key that says how."""
+"""Config key that the matrix itself sets for every run -> the matrix key that it follows from."""
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
 def as_list(value: Any) -> Any:
-    """A value alone stands for a list of one."""
+    """A single value as a list of one."""
     return value if isinstance(value, list) else [value]
 
 
 Counts = Annotated[list[Count], BeforeValidator(as_list)]
+Names = Annotated[list[str], BeforeValidator(as_list)]
 Seeds = int | list[int]
+
+
+def _on_or_off(value: Any) -> list[Any]:
+    """`memory: off` is False in YAML."""
+    return [{True: "on", False: "off"}.get(one, one) if isinstance(one, bool) else one for one in as_list(value)]
+
+
+class Filter(Config):
+    """Which runs of a matrix: those that have one of the listed values at every key that is given."""
+
+    env: Names | None = None
+    arch: Names | None = None
+    arm: Names | None = None
+    """Architecture, or its twin with a '~' at the end."""
+    memory: Annotated[list[str], BeforeValidator(_on_or_off)] | None = None
+    """on, or off for twins."""
+    steps: Counts | None = None
+    seed: Counts | None = None
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> "Filter":
+        if not self.wanted:
+            raise ValueError("the entry is empty and would match every run")
+        return self
+
+    @property
+    def wanted(self) -> dict[str, list[Any]]:
+        """Key -> values, of the keys that are given."""
+        return self.model_dump(exclude_none=True)
+
+    def unmatched(self, axes: Mapping[str, Collection[Any]], every: bool = False) -> str:
+        """A key of which no value (`every`: not every value) is on its axis, with the nearest one; '' if there is none.
+
+        `axes`: key -> the values that runs of the matrix have.
+        """
+        for key, values in self.wanted.items():
+            missing = [value for value in values if value not in axes[key]]
+            if missing and (every or len(missing) == len(values)):
+                known = [count_name(value) if key == "steps" else str(value) for value in axes[key]]
+                return f"there is no {key} '{missing[0]}'{did_you_mean(str(missing[0]), known)}"
+        return ""
 
 
 class Environment(Config):
@@ -42,7 +83,7 @@ class Environment(Config):
 
 
 class Scale(Config):
-    """A named set of changes to the matrix (`--scale NAME`); what it leaves out stays as it is."""
+    """Changes to the matrix under a name (`--scale NAME`). What a scale does not name stays as it is."""
 
     steps: Counts | None = None
     seeds: Seeds | None = None
@@ -58,54 +99,67 @@ class Scale(Config):
 
 
 class Pilots(Config):
-    """How `memexp launch pilots` looks for knobs with which an agent learns (launch/pilots.py)."""
+    """How `memexp launch pilots` searches for environment settings with which an agent learns (launch/pilots.py)."""
 
     arch: str | None = None
-    """Architecture that plays; None: the first with memory."""
+    """Architecture of the pilot runs; None: the first with memory."""
     settings: dict[str, list[dict[str, Any]]] = Field(default={})
-    """Environment -> settings of knobs to try, besides those that the answer suggests."""
+    """Environment -> settings to try, in addition to those that memexp suggests."""
     steps: Count | None = Field(default=None, gt=0)
-    """Agent steps of a run in the first rung; None: a 27th of the matrix's."""
+    """Agent steps of a run in the first rung; None: 1/27 of the matrix's steps."""
     rungs: int = Field(default=3, ge=1, le=6)
-    """Rungs at most; each takes three times the steps of the one before, and a third of its settings."""
+    """Largest number of rungs. Each has three times the steps of the rung before, and a third of its settings."""
     seeds: Seeds = 2
     """Seeds of every setting."""
 
 
 class Matrix(Config):
-    """A matrix file. Keys that a cell's words come from, later ones win: args, architecture, overrides, steps, seed."""
+    """A matrix file. A run's overrides are merged in this order, later ones win: args, architecture, overrides, steps,
+    seed."""
 
     name: str
     run: str = "{name}.{env}_{arch}_{steps}.s{seed}"
     """Template of the run names; any of name, env, arch, steps, seed and the keys of `vars`."""
     vars: dict[str, str | int | float] = Field(default={})
-    """Words for the template."""
+    """Further keys of the template, with their values."""
     environments: dict[str, Environment] = Field(min_length=1)
     architectures: dict[str, dict[str, Any]] = Field(min_length=1)
     """Name -> recipe arguments (pattern, mem_len, ...) and dotted keys."""
     steps: Counts = Field(min_length=1)
-    """Agent steps of a run; several give one run each."""
+    """Agent steps of a run; a list gives one run for each entry."""
     seeds: Seeds = 5
-    """How many (0, 1, ...), or which."""
+    """Number of seeds (0, 1, ...), or a list of seeds."""
     twins: bool = True
-    """Every architecture with memory also runs with memory=off."""
+    """True: every architecture with memory also runs with memory=off."""
     resources: Resources = Resources()
     overrides: dict[str, Any] = Field(default={})
-    """Recipe arguments and dotted keys for all cells."""
-    exclude: list[dict[str, Any]] = Field(default=[])
-    """Cells to leave out: each entry is {key: value or list of values} over env, arch, arm, memory, steps, seed."""
+    """Recipe arguments and dotted keys for all runs."""
+    exclude: list[Filter] = Field(default=[])
+    """Runs to leave out: each entry is {key: value or list of values}; keys: env, arch, arm, memory, steps, seed."""
     scales: dict[str, Scale] = Field(default={})
-    """Variants for --scale NAME; the matrix is then called '<name>-<scale>', so its runs stand apart."""
+    """Variants for --scale NAME. The matrix is then called '<name>-<scale>', so that its runs have other names."""
     pilots: Pilots = Pilots()
-    """Cheap runs that look for knobs, before the matrix itself."""
+    """Short runs before the matrix, which search for settings of the environment."""
+
+    @model_validator(mode="after")
+    def _template_is_whole(self) -> "Matrix":
+        known = {**dict.fromkeys(TEMPLATE_KEYS, ""), "seed": 0, **self.vars}
+        try:
+            self.run.format(**known)
+        except KeyError as error:
+            key = error.args[0]
+            raise ValueError(f"run: unknown key '{key}' in the template{did_you_mean(key, known)}") from None
+        except (ValueError, IndexError, AttributeError) as error:
+            raise ValueError(f"run: the template '{self.run}' is broken: {error}") from None
+        return self
 
     @field_validator("vars")
     @classmethod
-    def _vars_are_new(cls, words: dict[str, Any]) -> dict[str, Any]:
-        for key in words:
+    def _vars_are_new(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for key in values:
             if key in TEMPLATE_KEYS or not key.isidentifier():
                 raise ValueError(f"'{key}' cannot be a variable; {', '.join(TEMPLATE_KEYS)} are taken")
-        return words
+        return values
 
     @field_validator("environments", "architectures")
     @classmethod
@@ -118,25 +172,28 @@ class Matrix(Config):
     @field_validator("steps")
     @classmethod
     def _steps_are_positive(cls, steps: list[int]) -> list[int]:
-        return [_positive(count, "steps") for count in steps]
+        if min(steps) <= 0:
+            raise ValueError(f"steps must be above 0, not {min(steps)}")
+        return steps
 
     @field_validator("seeds")
     @classmethod
     def _seeds_can_be_counted(cls, seeds: Seeds) -> Seeds:
         if isinstance(seeds, int):
-            return _positive(seeds, "seeds")
-        if not seeds:
+            if seeds <= 0:
+                raise ValueError(f"seeds must be above 0, not {seeds}")
+        elif not seeds:
             raise ValueError("the list of seeds is empty")
-        if len(set(seeds)) < len(seeds):
+        elif len(set(seeds)) < len(seeds):
             raise ValueError(f"the list of seeds {seeds} names one twice")
         return seeds
 
     @model_validator(mode="after")
-    def _leaves_the_matrix_its_keys(self) -> "Matrix":
+    def _overrides_leave_the_matrix_its_keys(self) -> "Matrix":
         groups = {f"environments.{name}.args": env.args for name, env in self.environments.items()}
-        groups |= {f"architectures.{name}": words for name, words in self.architectures.items()}
-        for place, words in {**groups, "overrides": self.overrides}.items():
-            for key in words:
+        groups |= {f"architectures.{name}": overrides for name, overrides in self.architectures.items()}
+        for place, overrides in {**groups, "overrides": self.overrides}.items():
+            for key in overrides:
                 if key in OWN_KEYS:
                     raise ValueError(f"{place}: '{key}' is set by the matrix: use `{OWN_KEYS[key]}`")
         return self
@@ -145,8 +202,17 @@ class Matrix(Config):
     def seed_list(self) -> list[int]:
         return list(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
 
+    @property
+    def axes(self) -> dict[str, list[Any]]:
+        """Key of a `Filter` -> the values that runs may have, as if every architecture had memory."""
+        memory = ["on", "off"] if self.twins else ["on"]
+        arms = [arch + twin for arch in self.architectures for twin in ("", "~")[: len(memory)]]
+        environments, architectures = [*self.environments], [*self.architectures]
+        known = {"env": environments, "arch": architectures, "arm": arms, "memory": memory}
+        return {**known, "steps": self.steps, "seed": self.seed_list}
+
     def at_scale(self, name: str) -> "Matrix":
-        """This matrix with the changes of scale `name`, under a name of its own. Raises UsageError."""
+        """This matrix with the changes of scale `name`, under another name. Raises UsageError."""
         if name not in self.scales:
             if not self.scales:
                 raise UsageError(f"--scale {name}: the matrix '{self.name}' has no scales")
@@ -161,18 +227,12 @@ class Matrix(Config):
         return self.but(changes, f"scales.{name}")
 
     def but(self, changes: Mapping[str, Any], where: str = "") -> "Matrix":
-        """A copy with `changes` in place. Raises UsageError."""
+        """A copy with `changes` in place of what was there. Raises UsageError."""
         return type(self).parse({**self.model_dump(), **changes}, where)
 
 
-def _positive(count: int, what: str) -> int:
-    if count <= 0:
-        raise ValueError(f"{what} must be above 0, not {count}")
-    return count
-
-
 def load_matrix(path: Path | str) -> Matrix:
-    """The matrix in `path`. Raises UsageError that names file and place."""
+    """The matrix in `path`. Raises UsageError that names the file and the place in it."""
     path = Path(path)
     if path.is_dir():
         inside = ", ".join(str(file) for file in sorted(path.glob("*.y*ml"))) or "none"
@@ -183,13 +243,8 @@ def load_matrix(path: Path | str) -> Matrix:
     data = read_yaml(path)
     if not isinstance(data, dict):
         raise UsageError(f"{path} is no matrix: it has no keys such as `name` and `environments`")
-    return Matrix.parse(data, str(path))
-
-
-@contextmanager
-def naming(place: str) -> Iterator[None]:
-    """Puts `place` in front of what a UsageError says."""
-    try:
-        yield
-    except UsageError as error:
-        raise UsageError(f"{place}: {error}" if place else str(error)) from None
+    matrix = Matrix.parse(data, str(path))
+    for number, entry in enumerate(matrix.exclude):
+        if unmatched := entry.unmatched(matrix.axes):
+            raise UsageError(f"{path}: exclude.{number} matches no run: {unmatched}")
+    return matrix

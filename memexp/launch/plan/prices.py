@@ -1,4 +1,4 @@
-"""What an hour of a node costs: from SkyPilot's catalog where it can be read, else from the package's table."""
+"""Dollars per hour of a node: from SkyPilot's catalog if it can be read, else from the package's table."""
 
 import importlib.util
 import os
@@ -16,9 +16,9 @@ from memexp.launch.plan.resources import Resources
 TABLE = Path(__file__).with_name("prices.yaml")
 CATALOG_HOST = "raw.githubusercontent.com"
 CLOUDS = ("aws", "gcp", "azure", "lambda", "nebius", "runpod")
-"""Clouds whose catalogs are asked, as far as SkyPilot has fetched them, or can fetch them."""
+"""Clouds whose catalogs are read: those that SkyPilot has fetched, or can fetch."""
 PROBE_S = 1.0
-"""Seconds in which the catalog's host answers, or is not asked."""
+"""Seconds that the catalog's host has to answer; after that the package's table is used."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,15 @@ class Price:
     spot: float
     source: str
 
-    def as_dict(self, resources: Resources) -> dict[str, float]:
-        """By market, as far as the run may be placed there."""
+    def by_market(self, resources: Resources) -> dict[str, float]:
+        """Market -> dollars per hour of one node, for the markets in which the run may be placed."""
         markets = {"spot": self.spot} if resources.uses_spot else {}
         return markets | ({} if resources.spot else {"on_demand": self.on_demand})
+
+    def per_hour(self, resources: Resources) -> tuple[float, float]:
+        """Dollars per hour of all nodes of a run: at spot prices where spot is allowed, and on demand."""
+        low = self.spot if resources.uses_spot else self.on_demand
+        return low * resources.nodes, self.on_demand * resources.nodes
 
 
 @cache
@@ -42,23 +47,23 @@ def table() -> dict[str, Any]:
 
 def table_price(kind: str, gpus: int) -> Price | None:
     """The package's price of a node of `gpus` GPUs of a kind; None where it has none."""
-    known = table()
-    if kind not in known["on_demand"]:
+    prices = table()
+
+    def per_node(by_gpus: dict[int, float]) -> float:
+        size = max((size for size in by_gpus if size <= gpus), default=min(by_gpus))
+        return by_gpus[size] * gpus / size
+
+    if kind not in prices["on_demand"]:
         return None
-    on_demand = _per_node(known["on_demand"][kind], gpus)
-    share = known["spot"]["L4"][8] / known["on_demand"]["L4"][8]
-    spot = _per_node(known["spot"][kind], gpus) if gpus in known["spot"].get(kind, {}) else on_demand * share
-    return Price(on_demand, spot, f"table of {known['date']}, {known['source']}")
-
-
-def _per_node(by_gpus: dict[int, float], gpus: int) -> float:
-    size = max((size for size in by_gpus if size <= gpus), default=min(by_gpus))
-    return by_gpus[size] * gpus / size
+    on_demand = per_node(prices["on_demand"][kind])
+    share = prices["spot"]["L4"][8] / prices["on_demand"]["L4"][8]
+    spot = per_node(prices["spot"][kind]) if gpus in prices["spot"].get(kind, {}) else on_demand * share
+    return Price(on_demand, spot, f"table of {prices['date']}, {prices['source']}")
 
 
 @cache
 def _catalog_price(kind: str, gpus: int, clouds: tuple[str, ...]) -> Price | None:
-    """The cheapest price of SkyPilot's catalog; None where it has none, or cannot be read."""
+    """The cheapest price in SkyPilot's catalog; None if there is none, or the catalog cannot be read."""
     if not clouds:
         return None
     from sky import catalog
@@ -77,7 +82,7 @@ def _catalog_price(kind: str, gpus: int, clouds: tuple[str, ...]) -> Price | Non
     return Price(min(on_demand), min(spot, default=min(on_demand)), f"SkyPilot's catalog of {', '.join(clouds)}")
 
 
-def readable_clouds(resources: Resources) -> tuple[str, ...]:
+def _readable_clouds(resources: Resources) -> tuple[str, ...]:
     """The clouds whose catalog can be read now, among those where the run may be placed."""
     places = [place.partition("/")[0].lower() for place in resources.places if place]
     wanted = [cloud for cloud in CLOUDS if not places or cloud in places]
@@ -91,7 +96,7 @@ def readable_clouds(resources: Resources) -> tuple[str, ...]:
 
 @cache
 def _reachable(host: str) -> bool:
-    """Whether a host answers within a second; a name server that is silent must not hold up a plan."""
+    """True if a host answers within PROBE_S. A thread of its own, because a silent name server has no time-out."""
     answered: list[bool] = []
 
     def probe() -> None:
@@ -106,17 +111,16 @@ def _reachable(host: str) -> bool:
 
 
 def node_prices(resources: Resources) -> dict[str, Price]:
-    """Kind of GPU -> price of one node, for the kinds of which one is known.
+    """Kind of GPU -> price of one node, for the kinds whose price is known.
 
-    Machines of one's own (slurm, k8s, ssh) have no price. With MEMEXP_PRICES_FROM=table the catalog is not asked.
+    Machines of one's own (slurm, k8s, ssh) have no price. With MEMEXP_PRICES_FROM=table the catalog is not read.
     """
     if not resources.gpus or resources.is_own:
         return {}
-    asked = os.environ.get("MEMEXP_PRICES_FROM") != "table" and importlib.util.find_spec("sky") is not None
-    clouds = readable_clouds(resources) if asked else ()
-    prices = {}
-    for kind in resources.accelerators:
-        price = _catalog_price(kind, resources.gpus, clouds) or table_price(kind, resources.gpus)
-        if price:
-            prices[kind] = price
-    return prices
+    catalog = os.environ.get("MEMEXP_PRICES_FROM") != "table" and importlib.util.find_spec("sky") is not None
+    clouds = _readable_clouds(resources) if catalog else ()
+    found = {
+        kind: _catalog_price(kind, resources.gpus, clouds) or table_price(kind, resources.gpus)
+        for kind in resources.accelerators
+    }
+    return {kind: price for kind, price in found.items() if price}

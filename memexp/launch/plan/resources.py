@@ -1,99 +1,110 @@
-"""What a run is given: machines, time, and where they are."""
+"""The machines of a run: how many, of which kind, where, and for how long."""
 
 import re
-from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from memexp.config import Config
+from memexp.config import Config, did_you_mean
 
 OWN = ("slurm", "k8s", "kubernetes", "ssh")
 """Infrastructures of one's own: they sell no spot instances, and an hour has no price."""
+INFRA = ("*", "aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "runpod", "vast", "vsphere", "cudo", "fluidstack")
+INFRA += ("paperspace", "primeintellect", "do", "nebius", "ssh", "slurm", "hyperbolic", "seeweb", "shadeform", "yotta")
+INFRA += ("mithril", "verda", "kubernetes", "k8s")
+"""What SkyPilot 0.14.1 accepts before the first '/' of `infra`."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
-"""Environment variables that are handed over as SkyPilot secrets, in memory alone."""
-_WORDS = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
-TASK_VARIABLES = tuple(f"MEMEXP_{word}" for word in _WORDS)
+"""Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""
+_NAMES = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
+TASK_VARIABLES = tuple(f"MEMEXP_{name}" for name in _NAMES)
 """Environment variables that every task sets itself."""
 
 
 class Resources(Config):
-    """What each run of a launch is given. The command line's options of the same names override a matrix file's."""
+    """The machines and the time that each run of a launch gets. Options of the same names replace these entries."""
 
     gpus: int = Field(default=1, ge=0, le=64)
     """GPUs of one node; 0 takes CPU machines."""
     nodes: int = Field(default=1, ge=1, le=1024)
     """Nodes of one run."""
     cpus: int | None = Field(default=None, ge=1)
-    """CPUs of one node, at least; None: 8."""
+    """Least number of CPUs of one node; None: 8."""
     spot: bool | None = None
-    """Spot instances only, on-demand ones only, or (None) spot first and on demand where there are none."""
+    """True: spot instances only. False: on-demand instances only. None: spot first, then on demand."""
     accelerators: list[str] = Field(default=["L4", "A10G"], min_length=1)
-    """Kinds of GPU that will do, in the order of preference."""
+    """Kinds of GPU that may be used, the preferred one first."""
     infra: str | None = None
     """SkyPilot infrastructure ("aws", "gcp/us-central1", "k8s", "slurm/mycluster"); None: the cheapest enabled one."""
     regions: list[str] = Field(default=[])
-    """Infrastructures with region that will do ("aws/us-east-1", "gcp/us-central1"); empty: all. `infra` pins one."""
+    """Regions that may be used ("aws/us-east-1", "gcp/us-central1"); empty: all. `infra` takes their place."""
     max_runtime_hours: float | None = Field(default=None, gt=0)
     """The run is stopped after this many hours, summed over its restarts; None: never."""
     heartbeat_timeout_seconds: int = Field(default=1800, gt=0)
     """A run that wrote no metrics for this long is restarted."""
     bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/@?]+(/[^\s/?]+)*$")
-    """Bucket that run directories are kept in ("s3://mybucket/memexp"); None: the node's own disk,
-    which a recovery on another node does not find again."""
+    """Bucket that keeps the run directories ("s3://mybucket/memexp"). None: the node's own disk, so that a run that is
+    recovered on another node starts anew."""
     home: str | None = Field(default=None, pattern=r"^[/~]")
-    """Folder of run directories that all nodes see (a cluster's shared file system), in place of a bucket."""
+    """Instead of a bucket: folder of run directories on a file system that all nodes share."""
     envs: dict[str, str] = Field(default={})
-    """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}); secrets are taken from the environment."""
+    """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}), no secrets."""
+
+    @field_validator("infra", "regions")
+    @classmethod
+    def _infra_is_known(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for place in [value] if isinstance(value, str) else value or []:
+            if (name := place.partition("/")[0].lower()) not in INFRA:
+                raise ValueError(f"unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
+        return value
 
     @field_validator("envs")
     @classmethod
     def _no_secret_is_written(cls, envs: dict[str, str]) -> dict[str, str]:
         for name in envs:
             if not name.isidentifier():
-                raise ValueError(f"'{name}' is no name of an environment variable")
+                raise ValueError(f"'{name}' is no name of an environment variable: use letters, digits and '_'")
             if name in TASK_VARIABLES:
-                raise ValueError(f"'{name}' is the launcher's own: it follows from the run")
+                raise ValueError(f"'{name}' is set by the launcher itself: leave it out")
             if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSW", "WEBHOOK")):
-                hint = "set it where you type memexp launch" if name in SECRETS else "hand it to SkyPilot as a secret"
-                raise ValueError(f"'{name}' looks like a secret, which would stand in files and logs: {hint}")
+                hint = "set it where you type memexp launch" if name in SECRETS else "give it to SkyPilot as a secret"
+                raise ValueError(f"'{name}' looks like a secret, and this file is copied into tasks and logs: {hint}")
         return envs
 
     @model_validator(mode="after")
-    def _one_place_for_runs(self) -> "Resources":
+    def _entries_agree(self) -> "Resources":
         if self.bucket and self.home:
-            raise ValueError("bucket and home contradict each other: run directories are in one place")
+            raise ValueError("bucket and home contradict each other: run directories are kept in one place")
+        if self.spot and self.infra and self.is_own:
+            raise ValueError(f"spot: {self.infra} has no spot instances; leave out spot")
         return self
 
     @property
     def places(self) -> list[str | None]:
-        """Where the run may be placed: the pinned infrastructure, the regions, or (None) anywhere."""
+        """Where the run may be placed: `infra`, else the regions, else [None], which means anywhere."""
         return [self.infra] if self.infra else [*self.regions] or [None]
 
     @property
     def is_own(self) -> bool:
-        """Whether all machines are one's own."""
+        """True if all machines belong to the user: a cluster, not a cloud."""
         return all((place or "").partition("/")[0].lower() in OWN for place in self.places)
-
-    @model_validator(mode="after")
-    def _spot_is_sold_there(self) -> "Resources":
-        if self.spot and self.infra and self.is_own:
-            raise ValueError(f"spot: {self.infra} has no spot instances; leave spot away")
-        return self
 
     @property
     def uses_spot(self) -> bool:
-        """Whether spot instances come first."""
-        if self.spot is None:
-            return self.gpus > 0 and not self.is_own
-        return self.spot
+        """True if spot instances are tried first."""
+        return self.gpus > 0 and not self.is_own if self.spot is None else self.spot
 
-    def but(self, **changes: Any) -> "Resources":
-        """A copy in which the `changes` that are not None replace what was there. Raises UsageError."""
-        changed = {key: value for key, value in changes.items() if value is not None}
-        return type(self).parse({**self.model_dump(), **changed})
+    def __str__(self) -> str:
+        """'8x L4 or A10G, spot first, at most 24 h'."""
+        kinds = f"{self.gpus}x {' or '.join(self.accelerators)}" if self.gpus else "CPUs"
+        market = {True: "spot only", False: "on demand", None: "spot first" if self.uses_spot else "on demand"}
+        parts = [f"{self.nodes} nodes of {kinds}" if self.nodes > 1 else kinds, market[self.spot]]
+        if places := [place for place in self.places if place]:
+            parts.append(f"in {' or '.join(places)}")
+        if self.max_runtime_hours:
+            parts.append(f"at most {self.max_runtime_hours:g} h")
+        return ", ".join(parts)
 
 
 def is_kind(name: str, kind: str) -> bool:
-    """Whether a driver's name of a GPU has every word of SkyPilot's kind: 'NVIDIA A100-SXM4-80GB' is an 'A100-80GB'."""
+    """True if a driver's name of a GPU contains every word of SkyPilot's name: 'NVIDIA A100-SXM4-80GB', 'A100-80GB'."""
     words, wanted = (set(re.split(r"[^A-Z0-9]+", text.upper())) for text in (name, kind))
     return wanted <= words

@@ -1,14 +1,30 @@
-"""A cell: one run that can be launched, as the words that a node would type and the config that they resolve to."""
+"""One run to launch: the recipe and the overrides that a node types, and the config that they resolve to."""
 
+import inspect
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from memexp.config import MAX_NAME, UsageError, check_run_name
-from memexp.launch.plan.recipe import Recipe, resolve
+from pydantic import ValidationError
+
+from memexp.config import (
+    MAX_NAME,
+    Config,
+    UsageError,
+    bind_arguments,
+    check_run_name,
+    did_you_mean,
+    error_lines,
+    override,
+)
+from memexp.launch.plan.recipe import Recipe
+from memexp.pattern import remembers
 from memexp.ppo.config import TrainConfig
+
+CONFIG_KEYS = ("run", "seed")
+"""Undotted keys that reach the config itself, if the recipe has no argument of that name."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +33,10 @@ class RunSpec:
 
     recipe: str
     """Dotted name."""
-    words: dict[str, str]
-    """KEY -> VALUE after the recipe, `run` among them; `resolve` of them is `config`."""
+    overrides: dict[str, str]
+    """KEY -> VALUE after the recipe, `run` among them."""
     config: TrainConfig
+    """What recipe and overrides resolve to."""
 
     @property
     def run(self) -> str:
@@ -29,7 +46,7 @@ class RunSpec:
     @property
     def arguments(self) -> list[str]:
         """What follows `memexp train`."""
-        return [self.recipe, *(f"{key}={value}" for key, value in self.words.items())]
+        return [self.recipe, *(f"{key}={value}" for key, value in self.overrides.items())]
 
     @property
     def env(self) -> str:
@@ -39,51 +56,91 @@ class RunSpec:
     def agent_steps(self) -> int:
         return self.config.trainer.total_timesteps
 
+    @property
+    def remembers(self) -> bool:
+        """True if the agent carries anything from step to step."""
+        cortex = self.config.cortex
+        return cortex.memory == "on" and remembers(cortex.pattern, cortex.mem_len)
 
-def make_spec(recipe: Recipe, words: Mapping[str, Any]) -> RunSpec:
-    """The cell of `words`, `run` among them. Raises UsageError for what does not fit."""
-    text = {key: word_text(value) for key, value in words.items()}
-    _check_job_name(text["run"])
-    return RunSpec(recipe.name, text, resolve(recipe, text))
+
+def make_spec(recipe: Recipe, overrides: Mapping[str, Any]) -> RunSpec:
+    """The run of `overrides`, `run` among them. Raises UsageError for what does not fit."""
+    typed = {key: override_text(value) for key, value in overrides.items()}
+    check_run_name(typed["run"])
+    if re.search(r"[-_.]{3}", typed["run"]):  # SkyPilot refuses it as the name of a job
+        near = re.sub(r"([-_.])[-_.]{2,}", r"\1", typed["run"])
+        raise UsageError(f"run name '{typed['run']}' has three separators in a row; did you mean '{near}'?")
+    return RunSpec(recipe.name, typed, resolve(recipe, typed))
 
 
-def recipe_specs(recipe: Recipe, words: Mapping[str, str], copies: int = 1) -> list[RunSpec]:
-    """The cells of one recipe: the run as named by `run=` or after its words, or `copies` of it with seeds on end.
+def recipe_specs(recipe: Recipe, overrides: Mapping[str, str], copies: int = 1) -> list[RunSpec]:
+    """One run of a recipe, or `copies` of it with consecutive seeds and names that end in '.s<seed>'.
 
-    A copy's name is the run's with '.s<seed>' behind. Raises UsageError for words that do not fit.
+    Without `run=` the run is named after its overrides. Raises UsageError for overrides that do not fit.
     """
-    words = dict(words)
-    if "run" not in words:
-        words["run"] = default_name(recipe, words)
+    name = overrides["run"] if "run" in overrides else default_name(recipe, overrides)
+    first = make_spec(recipe, {**overrides, "run": name})
     if copies == 1:
-        return [make_spec(recipe, words)]
-    first = resolve(recipe, words).seed
-    return [
-        make_spec(recipe, {**words, "run": f"{words['run']}.s{seed}", "seed": seed})
-        for seed in range(first, first + copies)
-    ]
+        return [first]
+    seeds = range(first.config.seed, first.config.seed + copies)
+    return [make_spec(recipe, {**overrides, "run": f"{name}.s{seed}", "seed": seed}) for seed in seeds]
 
 
-def default_name(recipe: Recipe, words: Mapping[str, str]) -> str:
-    """A name that the same words always give: 'tmaze.length-4.pattern-S'."""
+def default_name(recipe: Recipe, overrides: Mapping[str, str]) -> str:
+    """A name that the same overrides always give: 'tmaze.length-4.pattern-S'."""
     module, _, function = recipe.name.rpartition(".")
     stem = module.rpartition(".")[2].removesuffix("_train") if function == "train" else function
-    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in sorted(words.items())]
+    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in sorted(overrides.items())]
     name = re.sub(r"[^A-Za-z0-9]*\.[^A-Za-z0-9]*", ".", re.sub(r"[^A-Za-z0-9.]+", "-", ".".join([stem, *parts])))
     name = name.strip("-.")
     if len(name) > MAX_NAME - 8:
-        raise UsageError("the words are too many to make a run name of: name it with --run NAME")
+        raise UsageError("there are too many overrides to make a run name from them: name the run with --run NAME")
     return name
 
 
-def word_text(value: Any) -> str:
-    """A YAML value as one would type it on the command line: 128, true, null, ["S", "X"]."""
+def override_text(value: Any) -> str:
+    """A YAML value as it is typed on the command line: 128, true, null, ["S", "X"]."""
     return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
-def _check_job_name(name: str) -> None:
-    """Raises UsageError for a run name that SkyPilot would refuse as the name of a job."""
-    check_run_name(name)
-    if re.search(r"[-_.]{3}", name):
-        near = re.sub(r"([-_.])[-_.]{2,}", r"\1", name)
-        raise UsageError(f"run name '{name}' has three separators in a row; did you mean '{near}'?")
+def resolve(recipe: Recipe, overrides: Mapping[str, Any]) -> TrainConfig:
+    """The recipe's config with `overrides` (text as typed, or YAML values) in place.
+
+    Dotted keys reach into the config. Undotted ones are arguments of the recipe, else knobs of its environment:
+    `map_width=12` is `env.map_width=12`. Raises UsageError for an unknown key or a value that does not fit.
+    """
+    for dotted in overrides:  # labels are no settings: `env=gym:X labels.env=x` is fine
+        key = dotted.rpartition(".")[2]
+        if not dotted.startswith("labels.") and overrides.get(key, overrides[dotted]) != overrides[dotted]:
+            raise UsageError(f"'{key}' is given twice: {overrides[key]}, and {overrides[dotted]} as '{dotted}'")
+    function = recipe.load()
+    parameters = inspect.signature(function).parameters
+    arguments = {key: value for key, value in overrides.items() if key in parameters}
+    try:
+        config = function(**bind_arguments(function, arguments))
+    except ValidationError as error:
+        raise UsageError(error_lines(error)) from None
+    knobs = type(config.env).model_fields.keys() - {"name"}
+    fields: dict[str, Any] = {}
+    for key in (key for key in overrides if key not in arguments):
+        if key not in knobs and "." not in key and key not in CONFIG_KEYS:
+            raise UsageError(f"unknown argument '{key}' of {recipe.name}{_nearest_key(key, [*parameters, *knobs])}")
+        fields[f"env.{key}" if key in knobs else key] = overrides[key]
+    return override(override(config, fields), {"recipe": recipe.name})
+
+
+def _nearest_key(key: str, known: Sequence[str]) -> str:
+    dotted = [name for name in _leaves(TrainConfig()) if name.endswith(f".{key}")]
+    if dotted:
+        return f"; did you mean '{dotted[0]}'?"
+    groups = [f"{name}." for name in TrainConfig.model_fields if name not in (*CONFIG_KEYS, "recipe")]
+    return did_you_mean(key, [*known, *CONFIG_KEYS, *groups])
+
+
+def _leaves(config: Config, prefix: str = "") -> Iterator[str]:
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        if isinstance(value, Config):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

@@ -1,6 +1,6 @@
-"""How fast training goes: measured figures, and which of them stands for a cell on a kind of machine.
+"""How fast training goes: measured figures, and which of them applies to a run on a kind of machine.
 
-Figures come from three places, the nearest first: runs of the same cell (their metrics.jsonl), `memexp bench` on this
+Figures come from three places, in this order: runs of the same arm (their metrics.jsonl), `memexp bench` on this
 machine ($MEMEXP_HOME/throughput.yaml), and the package's table (throughput.yaml beside this file).
 """
 
@@ -25,21 +25,21 @@ from memexp.runs.status import last_metrics
 
 TABLE = Path(__file__).with_name("throughput.yaml")
 STAND_IN = "AgSA"
-"""Pattern whose figures stand for patterns that have none: the slowest of those published."""
+"""Pattern whose figures stand for patterns that have none. It is the slowest of those published."""
 CALIBRATION = 3
-"""Lines of metrics after which a run's own rate counts."""
+"""Updates after which a run's own rate counts."""
 
 
 class Figure(Config):
     """One measured throughput."""
 
     hardware: str
-    """SkyPilot's kind of GPU ("L4"), or a CPU machine as run.json calls it ("2-core CPU")."""
+    """SkyPilot's name of the GPU ("L4"), or run.json's name of a CPU machine ("2-core CPU")."""
     gpus: int
     env: str
     pattern: str
     mem_len: int | None = None
-    """None: not said, or without meaning for the pattern."""
+    """None: not known, or without meaning for the pattern."""
     num_layers: int | None = None
     d_hidden: int | None = None
     sps: float
@@ -50,21 +50,17 @@ class Figure(Config):
 
 @dataclass(frozen=True)
 class Speed:
-    """Expected agent steps per second, and the figure that says so."""
+    """Expected agent steps per second, and where the figure comes from."""
 
     sps: float
     basis: str
     stands_for: str = ""
-    """Pattern that the figure, which is another's, stands for."""
+    """Pattern for which another pattern's figure was taken."""
 
 
 def user_table() -> Path:
+    """This machine's figures, which `memexp bench` writes."""
     return home() / "throughput.yaml"
-
-
-def figures() -> list[Figure]:
-    """This machine's figures, then the package's."""
-    return [*_read(user_table()), *_read(TABLE)]
 
 
 def _read(file: Path) -> list[Figure]:
@@ -80,24 +76,24 @@ def _parsed(file: Path, changed: int) -> list[Figure]:
 
 
 def add_figure(figure: Figure, file: Path | None = None) -> Path:
-    """Write the figure into a table (by default this machine's), in place of one of its kind; returns the table."""
+    """Write the figure into a table (default: this machine's), in place of one of the same kind; returns the table."""
     file = file or user_table()
-    key = figure.model_dump(exclude={"sps", "source", "date"})
-    others = [one for one in _read(file) if one.model_dump(exclude={"sps", "source", "date"}) != key]
     head = "".join(line for line in file.read_text().splitlines(True) if line.startswith("#")) if file.exists() else ""
+    measured = {"sps", "source", "date"}
+    kind = figure.model_dump(exclude=measured)
+    others = [one for one in _read(file) if one.model_dump(exclude=measured) != kind]
     rows = [one.model_dump(exclude_none=True) for one in [*others, figure]]
-    body = "".join(f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000)}" for row in rows)
-    write_atomically(file, (head + body).encode())
+    text = "".join(f"- {yaml.safe_dump(row, default_flow_style=True, sort_keys=False, width=1000)}" for row in rows)
+    write_atomically(file, (head + text).encode())
     return file
 
 
 def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
-    """What `memexp bench` measured, as a figure of today; a GPU is called as SkyPilot calls it, where that is known."""
+    """What `memexp bench` measured, as a figure of today. A GPU has SkyPilot's name, if that is known."""
     pattern = _pattern_of(config)
     kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
-    kind = next((kind for kind in kinds if is_hardware(f"1x {device}", kind, 1)), device) if gpus else cpu_name()
     return Figure(
-        hardware=kind,
+        hardware=next((kind for kind in kinds if is_kind(device, kind)), device) if gpus else cpu_name(),
         gpus=gpus,
         env=_env_of(config),
         pattern=pattern,
@@ -111,49 +107,48 @@ def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure
 
 
 def _pattern_of(config: TrainConfig) -> str:
-    """The pattern as figures call it, also where it is a list of layers."""
+    """The pattern in a figure; a list of layers is joined to one word."""
     return config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
 
 
 def _env_of(config: TrainConfig) -> str:
-    """The environment as figures call it; other people's by their id, for each has a speed of its own."""
+    """The environment in a figure. Third-party ones go by their id, because each has a speed of its own."""
     return config.env.id if isinstance(config.env, ThirdParty) else config.env.name
 
 
 def cpu_name() -> str:
-    """This machine without its GPUs, as run.json calls it."""
+    """This machine without its GPUs, as run.json names it."""
     return f"{os.cpu_count()}-core CPU"
 
 
-def expected_speed(cell: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:
-    """What the tables say of the cell on `nodes` nodes of `gpus` GPUs of a kind; None where they know none of it.
+def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:
+    """The tables' rate of the run on `nodes` nodes of `gpus` GPUs of a kind; None if they have no figure for it.
 
-    Other numbers of GPUs are in proportion to the nearest smaller figure; nodes add up.
+    For another number of GPUs the nearest smaller figure is scaled in proportion; nodes add up.
     """
-    rows = [one for one in figures() if one.hardware == kind]
-    pattern, mem_len = _pattern_of(cell.config), cell.config.cortex.mem_len
-    same = [one for one in rows if one.pattern == pattern and one.mem_len in (None, mem_len)]
-    pool = same or [one for one in rows if one.pattern == STAND_IN]
-    if not pool:
+    rows = [one for one in [*_read(user_table()), *_read(TABLE)] if one.hardware == kind]
+    pattern, cortex = _pattern_of(spec.config), spec.config.cortex
+    same = [one for one in rows if one.pattern == pattern and one.mem_len in (None, cortex.mem_len)]
+    wanted = {"env": _env_of(spec.config), "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
+
+    def likeness(figure: Figure) -> tuple[int, bool, int]:
+        alike = sum(getattr(figure, key) == value for key, value in wanted.items())
+        return alike, figure.gpus <= gpus, -abs(figure.gpus - gpus)
+
+    best = max(same or [one for one in rows if one.pattern == STAND_IN], key=likeness, default=None)
+    if best is None:
         return None
-    best = max(pool, key=lambda one: (_likeness(one, cell), one.gpus <= gpus, -abs(one.gpus - gpus)))
     sps = best.sps * (gpus / best.gpus if gpus and best.gpus else 1) * nodes
-    stands = "" if same else pattern
     size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
-    return Speed(sps, f"{best.pattern} on {size}, {best.source} ({best.date})", stands)
-
-
-def _likeness(figure: Figure, cell: RunSpec) -> int:
-    cortex = cell.config.cortex
-    wanted = {"env": _env_of(cell.config), "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
-    return sum(getattr(figure, key) == value for key, value in wanted.items())
+    return Speed(sps, f"{best.pattern} on {size}, {best.source} ({best.date})", "" if same else pattern)
 
 
 Arm = tuple[str | None, str, str]
+"""Matrix, environment, arm."""
 
 
 def measured_speeds() -> dict[Arm, list[tuple[str, Speed]]]:
-    """(matrix, environment, arm) -> (hardware, rate) of the runs that have measured one."""
+    """Arm -> (hardware, rate) of each of its runs that has measured a rate."""
     speeds: dict[Arm, list[tuple[str, Speed]]] = {}
     for run in find_runs():
         if (sps := rate_of(run)) is None:
@@ -169,20 +164,20 @@ def measured_speeds() -> dict[Arm, list[tuple[str, Speed]]]:
 
 
 def rate_of(run: Run) -> float | None:
-    """The run's agent steps per second, median of its last updates; None before there are enough of them."""
+    """The run's agent steps per second, median of its last updates; None if it has fewer than CALIBRATION."""
     rates = [line["sps"] for line in last_metrics(run) if isinstance(line.get("sps"), (int, float))]
     return statistics.median(rates) if len(rates) >= CALIBRATION else None
 
 
-def measured_speed(cell: RunSpec, kind: str, count: int, known: dict[Arm, list[tuple[str, Speed]]]) -> Speed | None:
-    """The rate that runs of the cell's arm had on `count` GPUs of a kind ("" and 0: on this kind of CPU machine)."""
-    found = known.get((cell.config.labels.matrix, cell.env, cell.config.arm), [])
+def measured_speed(spec: RunSpec, kind: str, count: int, known: dict[Arm, list[tuple[str, Speed]]]) -> Speed | None:
+    """Median rate of the runs of the same arm on `count` GPUs of a kind (0: on this kind of CPU machine)."""
+    found = known.get((spec.config.labels.matrix, spec.env, spec.config.arm), [])
     fitting = [speed for hardware, speed in found if is_hardware(hardware, kind, count)]
     return Speed(statistics.median(one.sps for one in fitting), fitting[-1].basis) if fitting else None
 
 
 def is_hardware(name: str, kind: str, count: int) -> bool:
-    """Whether run.json's '8x NVIDIA L4' is `count` GPUs of SkyPilot's kind ('L4'); a CPU machine is its whole name."""
+    """True if run.json's '8x NVIDIA L4' is `count` GPUs of SkyPilot's kind ('L4'); a CPU machine is its whole name."""
     if not count:
         return name == kind
     match = re.fullmatch(r"(\d+)x (.+)", name)
