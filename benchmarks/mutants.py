@@ -214,19 +214,20 @@ def main() -> int:
     lines = out.read_text().splitlines() if out.exists() else []
     done = {key(result): result for result in (Result(**json.loads(line)) for line in lines)}
     specs = [spec for spec in sample(given.sample, given.seed) if given.only in str(spec.module_path)]
-    left = [(spec, False) for spec in specs if key(spec) not in done]
-    if given.slow:
-        left += [(spec, True) for spec in specs if (r := done.get(key(spec))) and not r.killed and not r.slow]
-    print(f"{len(specs)} mutants, {len(left)} to try", file=sys.stderr)
-    began = time.monotonic()
-    with ProcessPoolExecutor(given.jobs, initializer=enter_worktree) as pool, out.open("a") as file:
-        for number, future in enumerate(as_completed([pool.submit(try_mutant, *one) for one in left]), 1):
-            result = future.result()
-            done[key(result)] = result
-            print(json.dumps(asdict(result)), file=file, flush=True)
-            minutes = (time.monotonic() - began) / 60 / number * (len(left) - number)
-            told = f"{'killed' if result.killed else 'SURVIVED'} {result.module}:{result.line} {result.seconds:.0f} s"
-            print(f"{number}/{len(left)} {told}; {minutes:.0f} min left", file=sys.stderr)
+    for slow in (False, True) if given.slow else (False,):
+        left = [s for s in specs if key(s) not in done or (slow and not (r := done[key(s)]).killed and not r.slow)]
+        print(f"{len(specs)} mutants, {len(left)} to try with {'slow' if slow else 'quick'} tests", file=sys.stderr)
+        began = time.monotonic()
+        with ProcessPoolExecutor(given.jobs, initializer=enter_worktree) as pool, out.open("a") as file:
+            for number, future in enumerate(as_completed([pool.submit(try_mutant, s, slow) for s in left]), 1):
+                result = future.result()
+                done[key(result)] = result
+                print(json.dumps(asdict(result)), file=file, flush=True)
+                minutes = (time.monotonic() - began) / 60 / number * (len(left) - number)
+                told = (
+                    f"{'killed' if result.killed else 'SURVIVED'} {result.module}:{result.line} {result.seconds:.0f} s"
+                )
+                print(f"{number}/{len(left)} {told}; {minutes:.0f} min left", file=sys.stderr)
     report(list(done.values()))
     return 0
 
