@@ -119,7 +119,11 @@ def annotations(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Start and end (line, column) of every type annotation: `int | None` is no arithmetic."""
     nodes = ast.walk(ast.parse(source))
     notes = [note for node in nodes for note in (getattr(node, "annotation", None), getattr(node, "returns", None))]
-    return [((n.lineno, n.col_offset), (n.end_lineno, n.end_col_offset)) for n in notes if isinstance(n, ast.expr)]
+    return [
+        ((n.lineno, n.col_offset), (n.end_lineno or n.lineno, n.end_col_offset or 0))
+        for n in notes
+        if isinstance(n, ast.expr)
+    ]
 
 
 def positions() -> Iterator[list[MutationSpec]]:

@@ -105,7 +105,7 @@ def bare(numbers: int, repeats: int) -> float:
 
 def line(trainer: Trainer, arm: str, repeats: int, latency: float) -> None:
     gradients, spent = trainer.learner.gradients, []
-    add_up = gradients.sum
+    add_up = gradients.all_reduce
 
     def timed() -> None:
         dist.barrier()  # waiting for the slower rank is not the reduction's time
@@ -113,7 +113,7 @@ def line(trainer: Trainer, arm: str, repeats: int, latency: float) -> None:
         add_up()
         spent.append(time.perf_counter() - begun)
 
-    gradients.sum = timed  # type: ignore[method-assign]
+    gradients.all_reduce = timed  # type: ignore[method-assign]
     parameters = sum(p.numel() for p in trainer.policy.parameters())
     bandwidth = 4 * parameters / (bare(parameters, 10) - 2 * latency)
     updates, sums = [], []

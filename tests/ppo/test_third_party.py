@@ -92,6 +92,12 @@ def test_what_goes_wrong_in_an_environment_is_told(capsys, env, options, code, t
     assert all(line.startswith("memexp: ") for line in typed.err.splitlines())
 
 
+def test_the_traceback_is_told_even_if_a_library_has_switched_tracebacks_off(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "tracebacklimit", 0, raising=False)
+    typed = train(capsys, f"{THINGS}:Going", options="{how: crash}")
+    assert re.search(r"third_party.py.*line \d+, in step", typed.err), typed.err
+
+
 def test_an_error_in_the_middle_of_training_ends_the_run_as_failed(capsys, monkeypatch):
     monkeypatch.setattr("memexp.envs.puffer.env.WARM_UP", 1)  # else it happens before training
     typed = train(capsys, f"{THINGS}:Going", options="{how: crash}", evaluation__random_episodes=0, trainer__horizon=4)

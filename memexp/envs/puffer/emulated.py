@@ -176,9 +176,12 @@ def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
 
 
 def own_traceback(error: Exception) -> str:
-    """The traceback without the frames of this package and of PufferLib that led to the environment."""
+    """The traceback without the frames of this package and of PufferLib that led to the environment.
+
+    An explicit limit, because libraries set sys.tracebacklimit to 0 (SkyPilot does, and leaves it after an error).
+    """
     ours = tuple(str(Path(file).parent) for file in (__file__, str(pufferlib.__file__)))
     frames = error.__traceback__
     while frames and frames.tb_next and frames.tb_frame.f_code.co_filename.startswith(ours):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    return "".join(traceback.format_exception(type(error), error, frames, limit=100)).rstrip()
