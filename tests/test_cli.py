@@ -67,6 +67,7 @@ WRONG = {
     "option without value": ("launch tmaze --gpus", "'--gpus' requires an argument"),
     "negative hours": ("launch tmaze -t -1", "max_runtime_hours: .*greater than 0"),
     "infrastructure": ("launch tmaze --infra awz", "did you mean 'aws'"),
+    "infrastructure of a matrix": ("launch good.yaml --infra awz", "memexp: infra: unknown .*did you mean 'aws'"),
     "spot on a cluster": ("launch tmaze --infra slurm/a --spot", "slurm/a has no spot"),
     "dump format": ("launch tmaze --dump-config xml", "json or yaml"),
     "worlds that eight ranks cannot share": (

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from memexp.config import UsageError
+from memexp.launch.plan.resources import Resources
 
 MACHINES = ("nodes", "cpus", "spot", "infra", "bucket", "max_runtime_hours", "heartbeat_timeout_seconds")
 """Options that replace an entry of a matrix file's `resources` (as --gpus does). They have no meaning with --local."""
@@ -50,11 +51,12 @@ class Options:
         return self.nproc or self.gpus or 1
 
     def check(self) -> None:
-        """Raises UsageError for options that contradict one another."""
+        """Raises UsageError for options that contradict one another, or have values that cannot be right."""
         if self.local:
             self.refuse("has no meaning with --local", *CLOUD)
         else:
             self.refuse("needs --local", "jobs", "nproc")
+            Resources.parse(self.machines)
         if self.as_json and not self.dry_run:
             raise UsageError("--json needs --dry-run: it prints the plan")
         if self.dump_config not in (None, "json", "yaml"):
