@@ -17,11 +17,12 @@ import yaml
 
 from memexp.config import UsageError, read_yaml
 from memexp.launch import LaunchError
-from memexp.launch.cloud.code import CHECKOUT, Code
+from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.job_queue import reason_of
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.runs.provenance import CHECKOUT
 
 TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
 MOUNT = "/mnt/memexp"

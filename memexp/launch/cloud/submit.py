@@ -1,4 +1,4 @@
-"""Handing tasks to SkyPilot as managed jobs: some at a time, none twice, interruptible at any moment.
+"""Submits tasks to SkyPilot as managed jobs: some at a time, and none twice. It may be interrupted at any moment.
 
 SkyPilot's queue decides what was submitted. A launch first waits for submissions that the server still works on (an
 interrupted launch leaves them behind), then submits the runs for which there is no job.
@@ -27,12 +27,12 @@ AT_ONCE = 8
 class Outcome:
     """How a submission ended: names of runs."""
 
-    sent: list[str] = field(default_factory=list)
-    known: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list[str])
+    known: dict[str, str] = field(default_factory=dict[str, str])
     """Run that has a job already -> the job's status."""
-    failed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list[str])
     """Their job has failed. Only --retry-failed submits them again."""
-    left: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list[str])
     """Not submitted: interrupted."""
 
     @property

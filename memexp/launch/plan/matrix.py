@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -23,9 +23,9 @@ OWN_KEYS = {
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: Any) -> list[Any]:
     """A single value as a list of one."""
-    return value if isinstance(value, list) else [value]
+    return cast(list[Any], value) if isinstance(value, list) else [value]
 
 
 Counts = Annotated[list[Count], BeforeValidator(as_list)]

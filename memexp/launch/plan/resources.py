@@ -7,7 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from memexp.config import Config, did_you_mean
 
 OWN = ("slurm", "k8s", "kubernetes", "ssh")
-"""Infrastructures of one's own: they sell no spot instances, and an hour has no price."""
+"""Infrastructures that belong to the user: they have no spot instances, and their hours have no price."""
 INFRA = ("*", "aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "runpod", "vast", "vsphere", "cudo", "fluidstack")
 INFRA += ("paperspace", "primeintellect", "do", "nebius", "ssh", "slurm", "hyperbolic", "seeweb", "shadeform", "yotta")
 INFRA += ("mithril", "verda", "kubernetes", "k8s")

@@ -141,6 +141,7 @@ class Columns:
     """The columns that fit into `width`, the same for all environments of a matrix."""
 
     def __init__(self, lines: Sequence[Line], width: int, by_arm: bool):
+        rest = 0
         for wide in (True, False):
             self.widths = _widths(lines, by_arm, wide)
             rest = width - sum(self.widths.values()) - len(self.widths) + 1

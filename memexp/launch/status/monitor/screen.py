@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -115,7 +115,7 @@ def _live(snapshots: Snapshots, runs: list[RunSnapshot], console: Console) -> No
 
 
 @contextmanager
-def _keys() -> Iterator[Any]:
+def _keys() -> Iterator[Callable[[float], str | None]]:
     """A function that waits up to the given seconds for a key and returns its name, or None."""
     source = sys.stdin
     if not source.isatty():
