@@ -37,7 +37,7 @@ SAY_S = 30.0
 
 @dataclass
 class Job:
-    """One running process, and how far its run is."""
+    """One running process, and the progress of its run."""
 
     spec: RunSpec
     run: Run

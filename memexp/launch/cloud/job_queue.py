@@ -38,7 +38,7 @@ class Job:
 
 
 INSTEAD = ", or add --local to run here; nothing was submitted"
-"""End of a launch's message that it cannot submit."""
+"""The end of each message that says why a launch cannot submit."""
 
 
 def connect(instead: str = "") -> Any:

@@ -75,10 +75,10 @@ def _template() -> Task:
 
 
 def validate(tasks: Sequence[Task]) -> str | None:
-    """Have SkyPilot's own Task class check the tasks, one of each shape: name, envs and arguments do not matter.
+    """Check the tasks with SkyPilot's own Task class; of tasks that differ in name, envs and arguments only, the last.
 
-    A shape that was right is remembered in the user's cache, because importing SkyPilot takes two seconds. Returns why
-    the tasks could not be checked (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
+    The user's cache remembers what was right, because importing SkyPilot takes two seconds. Returns why the tasks
+    could not be checked (SkyPilot is not installed), else None. Raises UsageError with what SkyPilot refuses.
     """
     try:
         version = importlib.metadata.version("skypilot")

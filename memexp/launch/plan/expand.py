@@ -17,7 +17,7 @@ KEYS = tuple(Filter.model_fields)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands in its matrix."""
+    """The place of a run in its matrix: one value on each axis."""
 
     env: str
     arch: str

@@ -39,7 +39,7 @@ def _on_or_off(value: Any) -> list[Any]:
 
 
 class Filter(Config):
-    """Which runs of a matrix: those that have one of the listed values at every key that is given."""
+    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values."""
 
     env: Names | None = None
     arch: Names | None = None
@@ -62,7 +62,7 @@ class Filter(Config):
         return self.model_dump(exclude_none=True)
 
     def unmatched(self, axes: Mapping[str, Collection[Any]], every: bool = False) -> str:
-        """A key of which no value (`every`: not every value) is on its axis, with the nearest one; '' if there is none.
+        """A message about a key of which no value (`every`: not every value) occurs in the matrix; '' if there is none.
 
         `axes`: key -> the values that runs of the matrix have.
         """
