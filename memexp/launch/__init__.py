@@ -5,7 +5,7 @@
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,7 @@ class Terminal:
 
 
 @contextmanager
-def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Generator[None]:
     """Have `handler` called for the signals `numbers`; afterwards they are handled as before."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

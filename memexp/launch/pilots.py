@@ -113,8 +113,9 @@ def _pilot_matrix(arguments: Sequence[str], options: Options) -> Matrix:
 
 def _first_that_remembers(matrix: Matrix) -> str:
     """The first architecture with memory; the first of all if none has."""
-    one = {"environments": dict([next(iter(matrix.environments.items()))]), "twins": False, "seeds": 1, "exclude": []}
-    specs = expand(matrix.but({**one, "steps": matrix.steps[:1]}))
+    env = dict([next(iter(matrix.environments.items()))])
+    one: dict[str, Any] = {"environments": env, "twins": False, "seeds": 1, "exclude": [], "steps": matrix.steps[:1]}
+    specs = expand(matrix.but(one))
     found = (arch for arch, spec in zip(matrix.architectures, specs, strict=True) if spec.remembers)
     return next(found, next(iter(matrix.architectures)))
 

@@ -70,7 +70,7 @@ def _read(file: Path) -> list[Figure]:
 
 @cache
 def _parsed(file: Path, changed: int) -> list[Figure]:
-    rows = read_yaml(file) or []
+    rows: Any = read_yaml(file) or []
     if not isinstance(rows, list):
         raise UsageError(f"{file} is no list of figures")
     return [Figure.parse(row, str(file)) for row in cast(list[Any], rows)]
