@@ -5,7 +5,7 @@
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console
 
 
 class LaunchError(Exception):
-    """What was asked for is right but cannot be done here and now: one clear line (exit code 1)."""
+    """The request is right, but it cannot be carried out here and now. The message is one clear line (exit code 1)."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Terminal:
     console: Console = field(default_factory=Console)
     """Plan and progress."""
     notes: Console = field(default_factory=lambda: Console(stderr=True))
-    """What is not part of the output."""
+    """Messages that are not part of the output."""
 
     def say(self, line: str) -> None:
-        """Print a line as it is: names in brackets are no markup."""
+        """Print a line as it is: text in square brackets is no markup."""
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def note(self, line: str) -> None:
@@ -37,7 +37,7 @@ class Terminal:
 
 
 @contextmanager
-def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Iterator[None]:
+def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Generator[None]:
     """Have `handler` called for the signals `numbers`; afterwards they are handled as before."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:

@@ -37,7 +37,7 @@ SAY_S = 30.0
 
 @dataclass
 class Job:
-    """One running process, and how far its run is."""
+    """One running process, and the progress of its run."""
 
     spec: RunSpec
     run: Run
@@ -55,11 +55,11 @@ class Job:
 class Outcome:
     """How the runs of a local launch ended: their names."""
 
-    done: list[str] = field(default_factory=list)
-    stopped: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
+    done: list[str] = field(default_factory=list[str])
+    stopped: list[str] = field(default_factory=list[str])
+    left: list[str] = field(default_factory=list[str])
     """Not started: another process trains them, or the launch was told to stop."""
-    failed: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(name, last line of its log)."""
 
     @property

@@ -4,7 +4,8 @@ Successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943). Every sugges
 and the unchanged environment ("as-is"), is trained with one architecture. The best third goes on to three times the
 steps, and so on; the unchanged environment always goes on, which shows whether a changed knob was needed. Each rung is
 a matrix of its own (`<name>-pilots-<environment>-<steps>`), so that the same command continues wherever it was stopped.
-Pilots never enter the memory comparison: memory can start slowly, and what is dropped early here is no verdict.
+Pilots never enter the memory comparison: an agent with memory may learn slowly at first, so that a setting which is
+dropped early here says nothing about memory.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from memexp.config import UsageError, count_name, did_you_mean
 from memexp.launch import LaunchError, Terminal
 from memexp.launch.launch import parse_seeds, parse_steps, read_matrix, send
 from memexp.launch.plan.expand import expand, naming
-from memexp.launch.plan.matrix import Matrix
+from memexp.launch.plan.matrix import Matrix, as_list
 from memexp.launch.plan.options import Options
 from memexp.launch.plan.run_spec import RunSpec, override_text
 from memexp.runs import Run
@@ -112,8 +113,9 @@ def _pilot_matrix(arguments: Sequence[str], options: Options) -> Matrix:
 
 def _first_that_remembers(matrix: Matrix) -> str:
     """The first architecture with memory; the first of all if none has."""
-    one = {"environments": dict([next(iter(matrix.environments.items()))]), "twins": False, "seeds": 1, "exclude": []}
-    specs = expand(matrix.but({**one, "steps": matrix.steps[:1]}))
+    env = dict([next(iter(matrix.environments.items()))])
+    one: dict[str, Any] = {"environments": env, "twins": False, "seeds": 1, "exclude": [], "steps": matrix.steps[:1]}
+    specs = expand(matrix.but(one))
     found = (arch for arch, spec in zip(matrix.architectures, specs, strict=True) if spec.remembers)
     return next(found, next(iter(matrix.architectures)))
 
@@ -156,7 +158,7 @@ def slug(knobs: Knobs) -> str:
 
 
 def _plain(value: Any) -> str:
-    parts = dict.fromkeys(str(one) for one in (value if isinstance(value, list) else [value]))
+    parts = dict.fromkeys(str(one) for one in as_list(value))
     return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-").lower() or "none"
 
 
@@ -192,7 +194,7 @@ def _climb(
         if last:
             _conclude(ladder, ranked, say)
         else:
-            say(f"  first what learns, then what gains most goes on; {AS_IS} always does, for comparison")
+            say(f"  the best go on: those that learn first, then those that gain most; {AS_IS} always goes on")
     return code
 
 
@@ -215,4 +217,4 @@ def _conclude(ladder: Ladder, ranked: Sequence[Pilot], say: Callable[[str], None
     else:
         changed = " ".join(f"{key}={override_text(value)}" for key, value in ladder.settings[first.setting].items())
         say(f"{ladder.env}: {first.setting} shows learning first: put {changed} into its args in the matrix file")
-        say("what learns there must be tested on the unchanged environment again")
+        say("then test an agent that learns there on the unchanged environment, too")

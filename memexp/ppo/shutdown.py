@@ -13,6 +13,7 @@ from typing import Any
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.rank_watchdog import report_failure
 from memexp.runs import Exit, Run
+from memexp.runs.status import last_metrics
 from memexp.runs.writer import Writer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -96,7 +97,7 @@ def record_failure(run: Run, ranks: Ranks, error: Exception, updates: int) -> No
     if not ranks.is_first:
         return
     with suppress(OSError, RuntimeError):  # `error` is raised, whether or not this can be written
-        last = run.last_metrics() or {}
+        last = (last_metrics(run) or [{}])[-1]
         outcome = Exit(status="failed", reason=reason)
         outcome.agent_steps, outcome.wall_s = last.get("agent_steps", 0), last.get("wall_s", 0.0)
         writer = Writer(run.lock)

@@ -173,11 +173,6 @@ class Run:
         """Columns `names` of the metrics, and all whose name begins with `prefix`: see metrics.columns_of_text."""
         return columns_of_text(self._metrics_text(), names, prefix)
 
-    def last_metrics(self) -> dict[str, Any] | None:
-        """The last line of metrics.jsonl; None if there is none."""
-        lines = self.metrics()
-        return lines[-1] if lines else None
-
     def _metrics_text(self) -> bytes:
         file = self.path / "metrics.jsonl"
         return file.read_bytes() if file.exists() else b""

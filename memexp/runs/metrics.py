@@ -84,7 +84,7 @@ def episode_means(records: Iterable[dict[str, Any]]) -> dict[str, float]:
 def rate_over(records: Sequence[dict[str, Any]]) -> float | None:
     """Agent steps per second over `records`, pauses for evaluations and checkpoints included.
 
-    Where that cannot be told (one line, or lines without a time) it is the newest `sps`; None if there is none.
+    If it is not known (one line, or lines without a time): the newest `sps`, or None if there is none.
     """
     known = [(s, w) for r in records if _is_number(s := r.get(STEPS)) and _is_number(w := r.get(WALL))]
     if len(known) == len(records) >= 2 and known[-1][1] > known[0][1]:

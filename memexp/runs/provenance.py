@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
+"""The checkout that this package was installed from."""
 CODE_FILE = ".memexp_code.json"
 """File in code that was sent to a node without its git history: {commit, dirty, diff}."""
 MAX_DIFF = 1_000_000
@@ -43,19 +44,23 @@ def code(checkout: Path = CHECKOUT) -> dict[str, Any]:
     if (record := checkout / CODE_FILE).exists():
         sent = json.loads(record.read_text())
         return {**sent, "diff": sent["diff"][:MAX_DIFF] if sent["diff"] else None}
-    diff = _git("diff", "HEAD")
+    here = Path(__file__).parent
+    diff = ask_git(here, "diff", "HEAD")
     return {
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain")),
+        "commit": ask_git(here, "rev-parse", "HEAD"),
+        "dirty": bool(ask_git(here, "status", "--porcelain")),
         "diff": diff[:MAX_DIFF] if diff else None,
     }
 
 
-def _git(*arguments: str) -> str | None:
-    """Output of a git command about the code that runs; None outside a checkout."""
-    here = Path(__file__).parent
+def git(folder: Path, *arguments: str) -> bytes:
+    """What git prints about `folder`. Raises OSError or CalledProcessError."""
+    return subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, check=True).stdout
+
+
+def ask_git(folder: Path, *arguments: str) -> str | None:
+    """The same as text, without newlines at the end; None if git fails or is not installed."""
     try:
-        done = subprocess.run(["git", *arguments], cwd=here, capture_output=True, check=True)
+        return git(folder, *arguments).decode(errors="replace").rstrip("\n")  # a file may have any encoding
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.decode(errors="replace").strip()  # a file may have any encoding

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
@@ -48,9 +47,7 @@ class WandbSink:
         if self._wandb is not None:
             self._try(lambda: self._wandb.log(metrics, step=metrics["agent_steps"]))
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._wandb is not None:
             self._try(lambda: self._wandb.finish(exit_code=self.exit_code if kind is None else 1))
 

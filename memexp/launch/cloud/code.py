@@ -20,10 +20,8 @@ from pathlib import Path
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
 from memexp.runs import home
-from memexp.runs.provenance import CODE_FILE
+from memexp.runs.provenance import CHECKOUT, CODE_FILE, ask_git, git
 
-CHECKOUT = Path(__file__).parents[3]
-"""The checkout that this package was installed from."""
 DIFF = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 """A diff that `git apply` reads, whatever the user's own settings are."""
 
@@ -52,27 +50,27 @@ def find_code(ref: str | None = None, checkout: Path = CHECKOUT) -> Code:
 
     Raises UsageError for a ref that does not exist.
     """
-    if _ask(checkout, "rev-parse", "--git-dir") is None:
+    if ask_git(checkout, "rev-parse", "--git-dir") is None:
         if ref:
             raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout")
         return Code("", "", ("memexp runs from no git checkout, so nodes cannot fetch its code",))
-    commit = _ask(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
+    commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
     if not commit:
-        names = (_ask(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
+        names = (ask_git(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
         raise UsageError(f"--git-ref {ref}: no such branch, tag or commit{did_you_mean(ref or 'HEAD', names)}")
     problems: list[str] = []
-    changed = (_ask(checkout, "status", "--porcelain") or "").splitlines()
+    changed = (ask_git(checkout, "status", "--porcelain") or "").splitlines()
     if changed and not ref:
         some = f"{len(changed)} files are" if len(changed) > 1 else f"{changed[0][3:]} is"
         problems.append(f"{some} not committed")
-    remotes = (_ask(checkout, "remote") or "").split()
+    remotes = (ask_git(checkout, "remote") or "").split()
     if not remotes:
         problems.append("the checkout has no git remote that nodes could fetch from")
         return Code(commit, "", tuple(problems))
-    if not _ask(checkout, "branch", "--remotes", "--contains", commit):
+    if not ask_git(checkout, "branch", "--remotes", "--contains", commit):
         problems.append(f"commit {commit[:10]} is not pushed")
     remote = "origin" if "origin" in remotes else remotes[0]
-    return Code(commit, public_url(_ask(checkout, "remote", "get-url", remote) or ""), tuple(problems))
+    return Code(commit, public_url(ask_git(checkout, "remote", "get-url", remote) or ""), tuple(problems))
 
 
 def public_url(url: str) -> str:
@@ -90,7 +88,7 @@ def with_snapshot(code: Code, ref: str | None, checkout: Path = CHECKOUT) -> Cod
     if not code.commit:
         raise LaunchError("nodes cannot get the code: memexp runs from no git checkout")
     try:
-        diff = b"" if ref else _git(checkout, *DIFF, "HEAD")
+        diff = b"" if ref else git(checkout, *DIFF, "HEAD")
         name = f"{code.commit[:10]}-{hashlib.sha256(diff).hexdigest()[:10]}"
         folder = (home() / "snapshots" / name).resolve()
         if not folder.exists():
@@ -105,7 +103,7 @@ def _take(folder: Path, commit: str, diff: bytes, checkout: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = Path(tempfile.mkdtemp(dir=folder.parent))
     try:
-        with tarfile.open(fileobj=io.BytesIO(_git(checkout, "archive", "--format=tar", commit))) as tar:
+        with tarfile.open(fileobj=io.BytesIO(git(checkout, "archive", "--format=tar", commit))) as tar:
             tar.extractall(beside, filter="data")
         if diff:
             alone = {**os.environ, "GIT_CEILING_DIRECTORIES": str(beside.parent)}  # in no repository
@@ -123,16 +121,3 @@ def _take(folder: Path, commit: str, diff: bytes, checkout: Path) -> None:
                 raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
-
-
-def _git(checkout: Path, *arguments: str) -> bytes:
-    """What git prints. Raises OSError or CalledProcessError."""
-    return subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, check=True).stdout
-
-
-def _ask(checkout: Path, *arguments: str) -> str | None:
-    """What git prints, without the last newline; None where it fails or is not installed."""
-    try:
-        return _git(checkout, *arguments).decode(errors="replace").rstrip("\n")
-    except (OSError, subprocess.CalledProcessError):
-        return None

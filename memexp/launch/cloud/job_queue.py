@@ -1,13 +1,14 @@
 """SkyPilot's queue of managed jobs, and its errors as one clear line each."""
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from memexp.launch import LaunchError
 
-FIELDS = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "job_duration", "submitted_at")
-FIELDS += ("cluster_resources", "resources", "infra", "details", "cloud", "region", "zone", "schedule_state")
+_MACHINE = ("cluster_resources", "resources", "infra", "details", "cloud", "region", "zone", "schedule_state")
+FIELDS = ("job_id", "job_name", "status", "recovery_count", "failure_reason", "job_duration", "submitted_at", *_MACHINE)
 FAILURES = ("FAILED", "FAILED_SETUP", "FAILED_PRECHECKS", "FAILED_NO_RESOURCE", "FAILED_CONTROLLER")
 ENDED = ("SUCCEEDED", "CANCELLED", *FAILURES)
 
@@ -38,7 +39,7 @@ class Job:
 
 
 INSTEAD = ", or add --local to run here; nothing was submitted"
-"""End of a launch's message that it cannot submit."""
+"""The end of each message that says why a launch cannot submit."""
 
 
 def connect(instead: str = "") -> Any:
@@ -58,11 +59,10 @@ def connect(instead: str = "") -> Any:
 
 def _import_sky(instead: str) -> Any:
     try:
-        import sky
-        import sky.jobs
+        importlib.import_module("sky.jobs")
+        return importlib.import_module("sky")
     except ImportError:
         raise LaunchError(f"SkyPilot is not installed: pip install 'memexp[cloud]'{instead}") from None
-    return sky
 
 
 def require_cloud(sky: Any) -> None:

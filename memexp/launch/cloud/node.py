@@ -150,7 +150,7 @@ def judge(run: Run, number: int, code: int, stopped: bool) -> End:
 
 
 def _in_vain(run: Run, number: int, steps: int) -> int:
-    """Starts directly before start `number` that ended in an error, and since which no step was made."""
+    """How many starts just before start `number` ended in an error, with no agent step since."""
     count = 0
     for begun in reversed(starts_of(run)[:number]):
         end = end_of_start(run, begun.number)

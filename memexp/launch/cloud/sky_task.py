@@ -17,11 +17,12 @@ import yaml
 
 from memexp.config import UsageError, read_yaml
 from memexp.launch import LaunchError
-from memexp.launch.cloud.code import CHECKOUT, Code
+from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.job_queue import reason_of
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.runs.provenance import CHECKOUT
 
 TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
 MOUNT = "/mnt/memexp"
@@ -74,10 +75,10 @@ def _template() -> Task:
 
 
 def validate(tasks: Sequence[Task]) -> str | None:
-    """Have SkyPilot's own Task class check the tasks, one of each shape: name, envs and arguments do not matter.
+    """Check the tasks with SkyPilot's own Task class; of tasks that differ in name, envs and arguments only, the last.
 
-    A shape that was right is remembered in the user's cache, because importing SkyPilot takes two seconds. Returns why
-    the tasks could not be checked (SkyPilot is not installed), else None. Raises UsageError with what it refuses.
+    The user's cache remembers what was right, because importing SkyPilot takes two seconds. Returns why the tasks
+    could not be checked (SkyPilot is not installed), else None. Raises UsageError with what SkyPilot refuses.
     """
     try:
         version = importlib.metadata.version("skypilot")
@@ -137,7 +138,7 @@ class _Readable(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    return yaml.ScalarNode("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
 
 
 _Readable.add_representer(str, _text)

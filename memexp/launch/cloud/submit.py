@@ -1,4 +1,4 @@
-"""Handing tasks to SkyPilot as managed jobs: some at a time, none twice, interruptible at any moment.
+"""Submits tasks to SkyPilot as managed jobs: some at a time, and none twice. It may be interrupted at any moment.
 
 SkyPilot's queue decides what was submitted. A launch first waits for submissions that the server still works on (an
 interrupted launch leaves them behind), then submits the runs for which there is no job.
@@ -8,7 +8,7 @@ import fcntl
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,12 +27,12 @@ AT_ONCE = 8
 class Outcome:
     """How a submission ended: names of runs."""
 
-    sent: list[str] = field(default_factory=list)
-    known: dict[str, str] = field(default_factory=dict)
+    sent: list[str] = field(default_factory=list[str])
+    known: dict[str, str] = field(default_factory=dict[str, str])
     """Run that has a job already -> the job's status."""
-    failed: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list[str])
     """Their job has failed. Only --retry-failed submits them again."""
-    left: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list[str])
     """Not submitted: interrupted."""
 
     @property
@@ -111,7 +111,7 @@ def _wait_for_first(
 
 
 @contextmanager
-def _refusals(sky: Any, name: str, outcome: Outcome, number: int) -> Iterator[None]:
+def _refusals(sky: Any, name: str, outcome: Outcome, number: int) -> Generator[None]:
     """Raises SkyPilot's error as LaunchError, with the reason that the queue gives for the job: the error often has
     none."""
     try:
@@ -127,7 +127,7 @@ def _refusals(sky: Any, name: str, outcome: Outcome, number: int) -> Iterator[No
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
+def _interrupts() -> Generator[list[int]]:
     """The signals that asked to stop, as they arrive. The second raises KeyboardInterrupt."""
     heard: list[int] = []
 
@@ -141,7 +141,7 @@ def _interrupts() -> Iterator[list[int]]:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def _alone() -> Generator[None]:
     """One submission at a time: two that read the queue together would submit the same runs."""
     home().mkdir(parents=True, exist_ok=True)
     with open(home() / "launch.lock", "a") as file:

@@ -1,6 +1,6 @@
 """From a matrix to its runs: every combination of its axes, less what is excluded, resolved once each."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,7 @@ KEYS = tuple(Filter.model_fields)
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run stands in its matrix."""
+    """The place of a run in its matrix: one value on each axis."""
 
     env: str
     arch: str
@@ -124,7 +124,7 @@ def _selected(places: list[Place], select: Iterable[str]) -> list[Place]:
 
 
 @contextmanager
-def naming(place: str) -> Iterator[None]:
+def naming(place: str) -> Generator[None]:
     """Puts `place` before the message of a UsageError."""
     try:
         yield

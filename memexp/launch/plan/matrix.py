@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -23,9 +23,9 @@ OWN_KEYS = {
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
-def as_list(value: Any) -> Any:
+def as_list(value: Any) -> list[Any]:
     """A single value as a list of one."""
-    return value if isinstance(value, list) else [value]
+    return cast(list[Any], value) if isinstance(value, list) else [value]
 
 
 Counts = Annotated[list[Count], BeforeValidator(as_list)]
@@ -39,7 +39,7 @@ def _on_or_off(value: Any) -> list[Any]:
 
 
 class Filter(Config):
-    """Which runs of a matrix: those that have one of the listed values at every key that is given."""
+    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values."""
 
     env: Names | None = None
     arch: Names | None = None
@@ -62,7 +62,7 @@ class Filter(Config):
         return self.model_dump(exclude_none=True)
 
     def unmatched(self, axes: Mapping[str, Collection[Any]], every: bool = False) -> str:
-        """A key of which no value (`every`: not every value) is on its axis, with the nearest one; '' if there is none.
+        """A message about a key of which no value (`every`: not every value) occurs in the matrix; '' if there is none.
 
         `axes`: key -> the values that runs of the matrix have.
         """

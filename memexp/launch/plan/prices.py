@@ -113,7 +113,7 @@ def _reachable(host: str) -> bool:
 def node_prices(resources: Resources) -> dict[str, Price]:
     """Kind of GPU -> price of one node, for the kinds whose price is known.
 
-    Machines of one's own (slurm, k8s, ssh) have no price. With MEMEXP_PRICES_FROM=table the catalog is not read.
+    The user's own machines (slurm, k8s, ssh) have no price. With MEMEXP_PRICES_FROM=table the catalog is not read.
     """
     if not resources.gpus or resources.is_own:
         return {}

@@ -71,7 +71,7 @@ def find_recipe(name: str, second: str | None = None) -> Recipe:
         return exact[0]
     if fitting:
         raise UsageError(f"recipe '{wanted}' is ambiguous: {', '.join(recipe.name for recipe in fitting)}")
-    tails = {}
+    tails: dict[str, str] = {}
     for recipe in all_recipes():
         parts = recipe.name.split(".")
         for at in range(len(parts)):

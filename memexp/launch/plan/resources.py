@@ -7,10 +7,10 @@ from pydantic import Field, field_validator, model_validator
 from memexp.config import Config, did_you_mean
 
 OWN = ("slurm", "k8s", "kubernetes", "ssh")
-"""Infrastructures of one's own: they sell no spot instances, and an hour has no price."""
-INFRA = ("*", "aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "runpod", "vast", "vsphere", "cudo", "fluidstack")
-INFRA += ("paperspace", "primeintellect", "do", "nebius", "ssh", "slurm", "hyperbolic", "seeweb", "shadeform", "yotta")
-INFRA += ("mithril", "verda", "kubernetes", "k8s")
+"""Infrastructures that belong to the user: they have no spot instances, and their hours have no price."""
+_LARGE = ("aws", "azure", "gcp", "ibm", "oci", "lambda", "scp", "runpod", "vast", "vsphere", "cudo", "fluidstack", "do")
+_SMALL = ("paperspace", "primeintellect", "nebius", "hyperbolic", "seeweb", "shadeform", "yotta", "mithril", "verda")
+INFRA = ("*", *OWN, *_LARGE, *_SMALL)
 """What SkyPilot 0.14.1 accepts before the first '/' of `infra`."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
 """Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""

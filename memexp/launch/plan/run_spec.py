@@ -1,4 +1,4 @@
-"""One run to launch: the recipe and the overrides that a node types, and the config that they resolve to."""
+"""One run to launch: the recipe and the overrides that `memexp train` gets, and the config that they resolve to."""
 
 import inspect
 import json

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import yaml
 
@@ -69,10 +70,10 @@ def _read(file: Path) -> list[Figure]:
 
 @cache
 def _parsed(file: Path, changed: int) -> list[Figure]:
-    rows = read_yaml(file) or []
+    rows: Any = read_yaml(file) or []
     if not isinstance(rows, list):
         raise UsageError(f"{file} is no list of figures")
-    return [Figure.parse(row, str(file)) for row in rows]
+    return [Figure.parse(row, str(file)) for row in cast(list[Any], rows)]
 
 
 def add_figure(figure: Figure, file: Path | None = None) -> Path:
@@ -124,7 +125,7 @@ def cpu_name() -> str:
 def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:
     """The tables' rate of the run on `nodes` nodes of `gpus` GPUs of a kind; None if they have no figure for it.
 
-    For another number of GPUs the nearest smaller figure is scaled in proportion; nodes add up.
+    A figure for another number of GPUs, if possible the nearest smaller one, is scaled in proportion. Nodes add up.
     """
     rows = [one for one in [*_read(user_table()), *_read(TABLE)] if one.hardware == kind]
     pattern, cortex = _pattern_of(spec.config), spec.config.cortex

@@ -9,7 +9,7 @@ A recovery is another start. The cost of a run is the sum over its starts.
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -18,6 +18,7 @@ from memexp.runs.directory import write_atomically
 from memexp.runs.provenance import utc_now
 from memexp.runs.status import log_lines
 
+Record = TypeVar("Record", bound=BaseModel)
 Market = Literal["spot", "on_demand"]
 Word = Literal["done", "time is up", "wrong usage", "preempted", "cancelled", "hung", "error", "failed"]
 """How a start ended. After an 'error' another start may succeed; 'failed' is final."""
@@ -62,11 +63,10 @@ def end_of_start(run: Run, number: int) -> End | None:
     return _read(End, folder(run) / f"{number:03d}.end.json")
 
 
-def add_start(run: Run, agent_steps: int, **known: str | float | None) -> Start:
-    """Record a new start of the run."""
-    time = utc_now()
+def add_start(run: Run, agent_steps: int, **known: Any) -> Start:
+    """Record a new start of the run; `known`: further fields of Start."""
     files = [int(file.name[:3]) for file in folder(run).glob("[0-9][0-9][0-9].json")]
-    start = Start(number=max(files, default=-1) + 1, time=time, agent_steps=agent_steps, **known)  # type: ignore[arg-type]
+    start = Start(number=max(files, default=-1) + 1, time=utc_now(), agent_steps=agent_steps, **known)
     write_atomically(folder(run) / f"{start.number:03d}.json", start.model_dump_json(indent=2).encode())
     return start
 
@@ -100,7 +100,7 @@ def last_error(run: Run) -> str:
     return named[-1][:500] if named else ""
 
 
-def _read(kind: type, file: Path):
+def _read(kind: type[Record], file: Path) -> Record | None:
     try:
         return kind.model_validate_json(file.read_text())
     except (OSError, ValidationError, UnicodeDecodeError):

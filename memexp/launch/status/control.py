@@ -91,7 +91,7 @@ def trainer_of(run: Run) -> int | None:
 
 
 def _has_open(pid: int, file: Path) -> bool:
-    """Whether a process has this file open. The inode alone does not tell: other file systems may use it, too."""
+    """Whether a process has this file open. The inode is not enough: other file systems may use it, too."""
     for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
         with suppress(OSError):
             if descriptor.samefile(file):

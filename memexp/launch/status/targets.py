@@ -14,7 +14,7 @@ from memexp.runs.status import RunStatus, State, info_of, matrix_of
 class Target:
     """The runs of a name: a run, a matrix, a matrix file, a folder of runs, or FOLDER/MATRIX.
 
-    A matrix file means all its cells, and all runs of the matrix's name, also those with other seeds or steps.
+    A matrix file means all its combinations, and all runs of the matrix's name, also those with other seeds or steps.
     """
 
     def __init__(self, name: str, to_report: bool = False):
@@ -32,10 +32,15 @@ class Target:
         if is_file:
             matrix = load_matrix(name)
             self.matrix = matrix.name
-            for cell in [] if to_report else expand(matrix, name):
-                known = {"env": cell.env, "arm": cell.config.arm, "seed": cell.config.seed}
-                steps = cell.agent_steps
-                self.planned[cell.run] = RunStatus(run=cell.run, state=State.NEW, total_timesteps=steps, **known)
+            for spec in [] if to_report else expand(matrix, name):
+                self.planned[spec.run] = RunStatus(
+                    run=spec.run,
+                    state=State.NEW,
+                    env=spec.env,
+                    arm=spec.config.arm,
+                    seed=spec.config.seed,
+                    total_timesteps=spec.agent_steps,
+                )
         elif path.is_dir() and not _begun(name) and find_runs(path):
             self.folder, self.matrix = path, None
         elif path.parent != Path() and find_runs(path.parent):

@@ -23,7 +23,7 @@ MARKS = {
     State.FAILED: ("✗", RED),
     State.NEW: ("·", "dim"),
 }
-"""Mark and style of each state that a run directory tells, in the order in which they are counted."""
+"""Mark and style of each state that a run directory can show, in the order in which they are counted."""
 LEVELS = "▁▂▃▄▅▆▇"
 EIGHTHS_UP = f" {LEVELS}█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -89,7 +89,7 @@ def chart(values: Sequence[float | None], within: Range, height: int, levels: di
     known = [None if v is None or math.isnan(v) else min(max(v, low), high) for v in values]
     tall = [None if v is None else (v - low) / (high - low) * height for v in known]
     ruled = {min(int((v - low) / (high - low) * height), height - 1): name for name, v in levels.items()}
-    lines = []
+    lines: list[Text] = []
     for y in reversed(range(height)):
         ground = "┈" if y in ruled else " "
         eighths = [0 if t is None else min(max(math.ceil(8 * (t - y)), 0), 8) for t in tall]

@@ -21,9 +21,8 @@ from memexp.runs.status import State
 
 CURVE_WIDTH = 8, 40
 """Fewest and most characters of a curve."""
-WIDTHS = {"": 1, "state": 13, "done": 5, "return": 6, "curve": 0, "entropy": 7, "gap": 7, "GPU": 5, "saved": 6}
-WIDTHS |= {"steps/s": 7, "left": 6}
-"""Column -> characters."""
+WIDTHS = {"": 1, "state": 13, "done": 5, "curve": 0, "gap": 7, "GPU": 5, "saved": 6, "left": 6}
+"""Column -> characters; other columns are as wide as their text."""
 LEFT = ("arm", "seed", "seeds", "state", "curve", "furthest")
 """Columns of text; the others hold numbers and are aligned to the right."""
 ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
@@ -141,6 +140,7 @@ class Columns:
     """The columns that fit into `width`, the same for all environments of a matrix."""
 
     def __init__(self, lines: Sequence[Line], width: int, by_arm: bool):
+        rest = 0
         for wide in (True, False):
             self.widths = _widths(lines, by_arm, wide)
             rest = width - sum(self.widths.values()) - len(self.widths) + 1

@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,8 +24,8 @@ from memexp.launch.status.targets import Target
 
 EVERY_S = 2.0
 """Seconds between two updates."""
-KEYS = {b"\x1b[A": "up", b"k": "up", b"\x1b[B": "down", b"j": "down", b"\x1b[5~": "page up", b"\x1b[6~": "page down"}
-KEYS |= {b" ": "page down", b"q": "quit", b"a": "arms", b"\x1b": "quit"}
+_SCROLL = {b"\x1b[A": "up", b"k": "up", b"\x1b[B": "down", b"j": "down", b"\x1b[5~": "page up", b"\x1b[6~": "page down"}
+KEYS = {**_SCROLL, b" ": "page down", b"q": "quit", b"a": "arms", b"\x1b": "quit"}
 
 
 def monitor(name: str, once: bool, as_json: bool, console: Console, notes: Console) -> None:
@@ -115,7 +115,7 @@ def _live(snapshots: Snapshots, runs: list[RunSnapshot], console: Console) -> No
 
 
 @contextmanager
-def _keys() -> Iterator[Any]:
+def _keys() -> Generator[Callable[[float], str | None]]:
     """A function that waits up to the given seconds for a key and returns its name, or None."""
     source = sys.stdin
     if not source.isatty():

@@ -1,5 +1,6 @@
 """A run at one moment, with everything that the dashboard shows."""
 
+import json
 import math
 import time
 from collections.abc import Iterator
@@ -66,8 +67,8 @@ class RunSnapshot(RunStatus):
 
     @property
     def alarms(self) -> list[str]:
-        """What somebody should look at, one line each."""
-        found = []
+        """Problems that a user should look at, one line each."""
+        found: list[str] = []
         if self.state in (State.FAILED, State.INTERRUPTED):
             found.append(f"{self.state}: {self.reason}" if self.reason else f"{self.state} before it was done")
         if self.state is State.STALLED:
@@ -107,9 +108,8 @@ class RunSnapshot(RunStatus):
         known = {key: value for key, value in vars(self).items() if key not in NOT_SHOWN}
         levels = ("random_return", "ceiling_return", "memoryless_return", "oracle_return", "random_funnel")
         known |= {name: getattr(self.info, name, None) for name in levels}
-        return _finite(
-            known | {"consistent": self.consistent, "alarms": self.alarms, "course": self.smoothed(CURVE_POINTS)}
-        )
+        known |= {"consistent": self.consistent, "alarms": self.alarms, "course": self.smoothed(CURVE_POINTS)}
+        return json.loads(json.dumps(known), parse_constant=lambda constant: None)
 
 
 class SnapshotReader:
@@ -178,7 +178,7 @@ class SnapshotReader:
         return np.array([value for value in values if isinstance(value, int | float)], dtype=float)
 
     def _measure(self, info: RunInfo | None) -> dict[str, Any]:
-        """The fields of RunSnapshot that the metrics tell."""
+        """The fields of RunSnapshot that come from the metrics."""
         metrics, recent = self.metrics, self.metrics.recent
         gaps, evals = (column[~np.isnan(column)] for column in map(metrics.column, (GAP, EVAL)))
         curve = np.stack([metrics.column(name) for name in (STEPS, RETURN, COUNT)], axis=1)
@@ -236,12 +236,3 @@ class Snapshots:
             if run.name not in self._readers:
                 self._readers[run.name] = SnapshotReader(run, self.target.planned.get(run.name))
             yield self._readers[run.name].read()
-
-
-def _finite(value: Any) -> Any:
-    """`value` with None for every number that JSON cannot write."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
