@@ -261,7 +261,7 @@ def _ratio_covers(world: Environment, oracle: float, truth: float) -> bool:
     learned = {name: judge_learning(arm, world, None) for name, arm in world.arms.items()}
     pairs, _ = find_pairs(world, None, learned)
     found = oracle_ratio(list(pairs.values()), oracle)
-    return found is not None and found.interval[0] <= truth <= found.interval[1]
+    return found is not None and found.ci[0] <= truth <= found.ci[1]
 
 
 def _normal_quantile(share: float) -> float:

@@ -32,13 +32,17 @@ class ConvergenceKind(StrEnum):
 
 
 class ConvergenceCause(Enum):
-    NO_FINISHED_RUN = auto()
-    NO_SCALE = auto()
-    SEEDS_COLLAPSED = auto()
-    NOT_LEARNED = auto()
-    FEW_SEEDS = auto()
-    FEW_EPISODES = auto()
-    PROJECTED_CHANGE = auto()
+    NO_FINISHED_RUN = "No run has finished."
+    NO_SCALE = "Changes have no scale: no ceiling is known and no arm is above random."
+    SEEDS_COLLAPSED = (
+        "{collapsed} of {seeds} end {lost} of the scale or more below their own best {window} of the steps."
+    )
+    NOT_LEARNED = "The arm has not been shown to learn, so a flat curve would mean nothing."
+    FEW_SEEDS = "{seeds}; the minimum is {least}."
+    FEW_EPISODES = "The last third has too few episodes for a slope."
+    PROJECTED_CHANGE = (
+        "At the slope of the last third, another third of the steps would change the return by {change} of the scale."
+    )
 
 
 @dataclass(frozen=True)

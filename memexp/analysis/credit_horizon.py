@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,9 @@ ENOUGH = 0.95
 
 
 class SweepCause(Enum):
-    NO_MEMORYLESS_ARM = auto()
-    NO_EFFECT = auto()
-    FOUND = auto()
+    NO_MEMORYLESS_ARM = "no arm without memory to measure the effect from"
+    NO_EFFECT = "no length of memory has a significant effect"
+    FOUND = "the shortest {knob} with {enough} of the effect is {estimate} (at least {at_least}, {sure})"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ Least squares gives a and b, so a fit needs no starting value. If no family pred
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from functools import lru_cache
 
 import numpy as np
@@ -42,9 +42,12 @@ class Forecast:
 
 
 class NoForecastCause(Enum):
-    ONE_SEED = auto()
-    FEW_EPISODES = auto()
-    NO_FAMILY_PREDICTS = auto()
+    ONE_SEED = "one seed has no spread to extrapolate with"
+    FEW_EPISODES = "too few episodes for a curve"
+    NO_FAMILY_PREDICTS = (
+        "no extrapolation: 'it stays as it is' predicted the last third about as well (error {persistence:.3f} of the "
+        "scale) as the best curve ({family}, {error:.3f})"
+    )
 
 
 @dataclass(frozen=True)

@@ -31,16 +31,18 @@ class LearningState(StrEnum):
 
 
 class LearningCause(Enum):
-    NO_FINISHED_RUN = auto()
-    RANDOM_NOT_MEASURED = auto()
-    FEW_SEEDS_AT_CHANCE = auto()
-    FEW_SEEDS = auto()
-    ABOVE_RANDOM = auto()
-    SEEDS_SOLVE = auto()
-    STILL_RISING = auto()
-    NOTHING_LEARNED = auto()
-    NO_SCALE = auto()
-    SPREAD_TOO_WIDE = auto()
+    NO_FINISHED_RUN = "No run has finished."
+    RANDOM_NOT_MEASURED = "The random policy's return was not measured (random_return in run.json)."
+    FEW_SEEDS_AT_CHANCE = (
+        "{few} Nothing learned at this budget.{chance} {seeds} cannot show whether other seeds would learn."
+    )
+    FEW_SEEDS = "{few} {seeds} can show neither learning nor its absence. The minimum is {least}, the default 5."
+    ABOVE_RANDOM = "{enough}"
+    SEEDS_SOLVE = "{solving} of {seeds} solve the task, which the random policy does not. {enough}"
+    STILL_RISING = "{enough} The return is still rising: too early to tell."
+    NOTHING_LEARNED = "{enough} Nothing learned at this budget.{chance}"
+    NO_SCALE = "{enough} No ceiling is known and no arm is above random, so a gain has no scale.{chance}"
+    SPREAD_TOO_WIDE = "{enough} A gain of at least {floor:.3g} would be learning.{detectable}{chance}"
 
 
 @dataclass(frozen=True)

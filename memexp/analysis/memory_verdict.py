@@ -18,7 +18,7 @@ from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, Ratio, find_pairs, orac
 from memexp.analysis.scale import SOLVED, Scale, normalized, solves
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import NO_INTERVAL, Interval, contrast
-from memexp.analysis.verdicts import Effect, LeftOut, Level, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
+from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
 
 SOLVING_RATE = 0.55
 """'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does."""
@@ -124,7 +124,7 @@ def _required_or_helps(environment: Environment, scale: Scale, positive: Sequenc
         return helps(MemoryCause.MEMORYLESS_STILL_RISES, rising)
     if few := [arm for arm in enough if (1 - SOLVING_RATE) ** len(arm.seeds) > ALPHA]:
         return helps(MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE, few)
-    best = max(_levels(memoryless, scale), key=lambda one: one.share)
+    best = max(_levels(memoryless, scale), key=lambda one: one[1])
     return MemoryVerdict(
         MemoryKind.REQUIRED,
         MemoryCause.SOLVED_WITH_MEMORY_ALONE,
@@ -225,8 +225,8 @@ def _effects(pairs: Sequence[Pair]) -> tuple[Effect, ...]:
     return tuple(effect for pair in pairs if (effect := pair.effect))
 
 
-def _levels(arms: Sequence[Arm], scale: Scale) -> tuple[Level, ...]:
-    return tuple(Level(arm.name, normalized(arm, scale) or 0.0) for arm in arms)
+def _levels(arms: Sequence[Arm], scale: Scale) -> tuple[tuple[str, float], ...]:
+    return tuple((arm.name, normalized(arm, scale) or 0.0) for arm in arms)
 
 
 def _names(arms: Iterable[Arm]) -> tuple[str, ...]:

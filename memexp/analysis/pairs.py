@@ -32,7 +32,7 @@ SMALLEST_EFFECT = 0.1
 
 class Ratio(NamedTuple):
     estimate: float
-    interval: Interval
+    ci: Interval
 
 
 @dataclass

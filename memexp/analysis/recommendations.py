@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.formatting import names_text
-from memexp.analysis.knobs.find import Knob, KnobCause
+from memexp.analysis.knobs.find import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.scale import solves
@@ -14,12 +14,6 @@ from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
 from memexp.formatting import counted
-
-KNOB_NAMES = {
-    KnobCause.NO_REWARD: "reward reachability (curriculum, task size, reward shaping)",
-    KnobCause.STILL_IMPROVING: "steps",
-    KnobCause.NO_ARM_ABOVE_RANDOM: "steps or curriculum",
-}
 
 
 def next_steps(answer: EnvironmentAnswer) -> list[str]:
@@ -83,7 +77,7 @@ def _knob_steps(knobs: Sequence[Knob]) -> list[str]:
         if knob.steps:
             steps.append(f"train longer (--steps {count_name(knob.steps)}): {knob_text(knob)}")
         elif not knob.suggestion:
-            steps.append(f"change {KNOB_NAMES[knob.cause]}: {knob_text(knob)}")
+            steps.append(f"change {knob.cause.value[0]}: {knob_text(knob)}")
     return steps
 
 

@@ -188,6 +188,10 @@ class Environment:
         return None if len(returns) == 0 else returns if len(returns) > 1 else float(returns[0])
 
     @property
+    def random_mean(self) -> float | None:
+        return float(self.random_returns.mean()) if len(self.random_returns) else None
+
+    @property
     def random_funnel(self) -> dict[str, float]:
         """Milestone -> share of the random policy's agents and episodes, mean over the runs that measured it."""
         known = [seed.info.random_funnel for seed in self.seeds if seed.info.random_funnel]

@@ -28,17 +28,17 @@ class Action(StrEnum):
 
 
 class PlanCause(Enum):
-    INCONSISTENT = auto()
-    ENVIRONMENT_CERTAIN = auto()
-    NOBODY_LEARNED = auto()
-    FEW_SEEDS = auto()
-    NO_PAIR = auto()
-    PAIR_CERTAIN = auto()
-    EFFECT_SMALL = auto()
-    MAY_BE_REQUIRED = auto()
-    DEFAULT_FIRST = auto()
-    SEEDS_CANNOT_DECIDE = auto()
-    SEEDS_WOULD_DECIDE = auto()
+    INCONSISTENT = "acts and learns with different log-probabilities: more seeds of it mean nothing"
+    ENVIRONMENT_CERTAIN = "the environment's verdict is certain: {kind}"
+    NOBODY_LEARNED = "neither this architecture nor its twin learned: steps and knobs help, seeds do not"
+    FEW_SEEDS = "{least} seeds are the minimum for a verdict"
+    NO_PAIR = "has no pair to decide: the default number of seeds"
+    PAIR_CERTAIN = "verdict certain: {kind}"
+    EFFECT_SMALL = "the effect is surely too small to matter, so more seeds do not help. {reason}"
+    MAY_BE_REQUIRED = "memory helps; more seeds may show that it is required"
+    DEFAULT_FIRST = "undecided: the default number of seeds first"
+    SEEDS_CANNOT_DECIDE = "{most} seeds would not decide at this spread: make the seeds more alike, or train longer"
+    SEEDS_WOULD_DECIDE = "undecided: {target} seeds would decide with {power} probability"
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Cost:
 
 
 class AnsweredCause(Enum):
-    ANSWERED = auto()
-    SEEDS_DO_NOT_HELP = auto()
-    SEEDS_DECIDE = auto()
+    ANSWERED = "answered: {kind}"
+    SEEDS_DO_NOT_HELP = "more seeds alone would not answer it: see what to run next"
+    SEEDS_DECIDE = "these seeds decide with {power} probability if the truth is as it looks now"
 
 
 @dataclass(frozen=True)

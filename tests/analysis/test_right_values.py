@@ -463,7 +463,7 @@ def test_fiellers_interval_is_where_the_t_test_of_gain_minus_ratio_times_room_tu
     assert found is not None
     assert found.estimate == pytest.approx(0.452 / (1.2 - HALF.mean()))
     df = contrast((1.0, GOOD), (found.estimate - 1, HALF)).df
-    for ratio in found.interval:
+    for ratio in found.ci:
         error = math.sqrt(GOOD.var(ddof=1) / 5 + (ratio - 1) ** 2 * HALF.var(ddof=1) / 5)
         gap = GOOD.mean() - HALF.mean() - ratio * (1.2 - HALF.mean())
         assert abs(gap) / error == pytest.approx(stats.t.ppf(0.975, df))

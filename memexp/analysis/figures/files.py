@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from memexp.analysis.answer import Answer, EnvironmentAnswer
 from memexp.analysis.figures import PICTURES
-from memexp.analysis.figures.learning import LEARNING
+from memexp.analysis.figures.curves import LEARNING
 from memexp.analysis.figures.style import STYLE, figure_of, shortened
 from memexp.analysis.formatting import file_names, title_of
 

@@ -117,9 +117,8 @@ def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
 def levels(environment: Environment) -> list[tuple[str, float]]:
     """(name, return) of the reference levels. A level that equals the ceiling has no line of its own."""
     ceiling, memoryless = environment.ceiling, environment.memoryless
-    random = float(environment.random_returns.mean()) if len(environment.random_returns) else None
     top = "ceiling" if ceiling is None or memoryless != ceiling else "ceiling = memoryless"
-    known = [("random policy", random), (top, ceiling)]
+    known = [("random policy", environment.random_mean), (top, ceiling)]
     others = (("memoryless", memoryless), ("full sight", environment.oracle))
     known += [(name, value) for name, value in others if value != ceiling]
     return [(name, value) for name, value in known if value is not None]
@@ -136,11 +135,12 @@ def label_room(labels: Sequence[str]) -> float:
     return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
 
 
-def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
-    """Write the name of each line beside its right end. Names that would overlap move apart.
+Line = tuple[float, str, str, str]
+"""Value at the right end, name, colour, dash."""
 
-    `lines` are (value at the right end, name, colour, dash). A leader joins line and name, unless the dash is empty.
-    """
+
+def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
+    """Write names beside the ends of lines; those that would overlap move apart. With a dash, a leader joins them."""
     if not lines:
         return
     (low, high), (left, right) = ax.get_ylim(), ax.get_xlim()
@@ -165,6 +165,13 @@ def spread(values: list[float], step: float, low: float, high: float) -> list[fl
     offsets = step * np.arange(len(values))
     placed = isotonic_regression(np.array(values) - offsets).x + offsets
     return list(np.clip(placed, low + offsets, high - offsets[::-1]))
+
+
+def mark(ax: Axes, value: float, label: str) -> None:
+    """A vertical reference line, with its name above the axes."""
+    ax.axvline(value, color=INK, lw=1, ls=QUIET, alpha=0.7)
+    place = ax.get_xaxis_transform()
+    ax.text(value, 1.01, label, ha="center", va="bottom", fontsize=9.5, alpha=0.75, transform=place)
 
 
 def grid(ax: Axes, axis: Any) -> None:

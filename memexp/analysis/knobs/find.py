@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 
 from memexp.analysis.knobs.suggest import Suggestion, suggest
 from memexp.analysis.learning import Learning, LearningState
@@ -11,10 +11,19 @@ from memexp.analysis.seeds import Environment
 
 
 class KnobCause(Enum):
-    MEASURED = auto()
-    NO_REWARD = auto()
-    STILL_IMPROVING = auto()
-    NO_ARM_ABOVE_RANDOM = auto()
+    """What to change, and why."""
+
+    MEASURED = "", "{stage} {suggestion}"
+    NO_REWARD = (
+        "reward reachability (curriculum, task size, reward shaping)",
+        "the random policy and every arm have return 0: without a sampled reward there is no gradient. "
+        "Start closer to the goal, shorten the task, or shape the reward; change the network last",
+    )
+    STILL_IMPROVING = "steps", "still improving at {budget} agent steps: {arms}"
+    NO_ARM_ABOVE_RANDOM = (
+        "steps or curriculum",
+        "no arm is above the random policy, which does get return: more steps, or an easier start",
+    )
 
 
 @dataclass(frozen=True)
@@ -40,8 +49,7 @@ def find_knobs(
     if not any(one.learned for one in learned):
         found = [Knob(KnobCause.MEASURED, suggestion) for suggestion in measured_knobs(environment)]
     finished = [arm for arm in environment.arms.values() if arm.seeds]
-    random = environment.random_returns
-    no_reward = len(random) and random.mean() == 0 and all(arm.finals.max() <= 0 for arm in finished)
+    no_reward = environment.random_mean == 0 and all(arm.finals.max() <= 0 for arm in finished)
     if not found and finished and no_reward:
         found.append(Knob(KnobCause.NO_REWARD))
     if improving:

@@ -1,17 +1,19 @@
-"""With and without memory: the final return of every seed, and the effects beside the smallest that matters."""
+"""Pictures with a row for each arm, architecture or milestone: final returns, effects of memory, and the funnel."""
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.figures.style import (
     COLORS,
     INK,
-    QUIET,
     Picture,
     Size,
     grid,
     label_room,
+    legend,
+    mark,
     rows_of_text,
     styled,
 )
@@ -19,6 +21,10 @@ from memexp.analysis.formatting import interval, number
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.seeds import Environment
 from memexp.analysis.statistics import NO_INTERVAL, iqm
+from memexp.formatting import percent
+
+FLOOR = 1e-4
+"""The left end of the funnel's axis: smaller shares are drawn there."""
 
 
 def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
@@ -37,14 +43,11 @@ def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
             ax.plot([low, high], [row, row], color=color, lw=2.2)
         ax.plot([float(iqm(finals))] * 2, [row - 0.3, row + 0.3], color=color, lw=3)
     # The random level is always shown: beside it differences too small to matter look small.
-    random = environment.random_returns
-    for label, value in (("random", random.mean() if len(random) else None), ("ceiling", environment.ceiling)):
+    for label, value in (("random", environment.random_mean), ("ceiling", environment.ceiling)):
         low, high = ax.dataLim.intervalx
         if value is not None and (label == "random" or low - 10 * (high - low) <= value <= high + 10 * (high - low)):
             ax.update_datalim([(value, 0)], updatey=False)
-            ax.axvline(value, color=INK, lw=1, ls=QUIET, alpha=0.7)
-            place = ax.get_xaxis_transform()
-            ax.text(value, 1.01, label, ha="center", va="bottom", fontsize=9.5, alpha=0.75, transform=place)
+            mark(ax, value, label)
     ax.autoscale_view(scaley=False)
     rows_of_text(ax, list(environment.arms))
     ax.set_xlabel("mean return over the last tenth of the steps")
@@ -80,8 +83,32 @@ def draw_effects(ax: Axes, answer: EnvironmentAnswer) -> None:
     grid(ax, "x")
 
 
-def _has_effects(answer: EnvironmentAnswer) -> bool:
-    return bool(answer.memory.pairs) and answer.scale is not None
+def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
+    """One row a milestone: share of agents and episodes that reached it, on a logarithmic axis."""
+    environment = answer.environment
+    milestones = _milestones(environment)
+    lines = [("random policy", environment.random_funnel, INK, "-", {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55})]
+    for arm, color, dash in styled(environment):
+        face = "none" if dash == "--" else color
+        lines.append((arm.name, arm.funnel, color, dash, {"marker": "o", "mfc": face, "ms": 5.5, "lw": 1.3}))
+    for label, funnel, color, dash, style in lines:
+        if funnel:
+            shares = [max(funnel.get(name, np.nan), FLOOR) for name in milestones]
+            ax.plot(shares, range(len(milestones)), color=color, ls=dash, label=label, clip_on=False, **style)
+    ax.set_xscale("log")
+    ax.set_xlim(FLOOR, 1)
+    ax.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else percent(x)))
+    rows_of_text(ax, [name.replace("_", " ") for name in milestones])
+    ax.set_xlabel("agents that reach it in an episode (logarithmic)")
+    legend(ax)
+    grid(ax, "x")
+
+
+def _milestones(environment: Environment) -> list[str]:
+    names = [name for seed in environment.seeds for name in (*(seed.info.random_funnel or {}), *seed.funnel)]
+    return list(dict.fromkeys(names))
 
 
 def _alt_finals(answer: EnvironmentAnswer) -> str:
@@ -104,6 +131,13 @@ def _alt_effects(answer: EnvironmentAnswer) -> str:
     return f"Effect of memory in {name}: {'; '.join(effects)}. Less than {SMALLEST_EFFECT:g} is negligible."
 
 
+def _alt_funnel(answer: EnvironmentAnswer) -> str:
+    environment = answer.environment
+    lines = {"random policy": environment.random_funnel} | {arm.name: arm.funnel for arm in environment.arms.values()}
+    texts = [f"{who}: {', '.join(f'{m} {s:.2%}' for m, s in one.items())}" for who, one in lines.items() if one]
+    return f"Milestones on the way to reward in {environment.name}. {'; '.join(texts)}."
+
+
 def _size_finals(environment: Environment) -> Size:
     names = label_room(list(environment.arms)) - 0.05
     return Size(width=5.6 - names - 0.25, height=0.2 + 0.4 * len(environment.arms), left=names, right=0.25, top=0.3)
@@ -112,6 +146,13 @@ def _size_finals(environment: Environment) -> Size:
 def _size_effects(environment: Environment) -> Size:
     names, pairs = label_room([*environment.arms, "together"]) - 0.05, len(environment.arms) // 2 + 1
     return Size(width=5.6 - names - 1.55, height=0.35 + 0.36 * pairs, left=names, right=1.55)
+
+
+def _size_funnel(environment: Environment) -> Size:
+    names = label_room(_milestones(environment)) - 0.1
+    room = label_room(["random policy", *environment.arms]) + 0.2
+    rows = max(len(_milestones(environment)), len(environment.arms) + 1)
+    return Size(width=5.6 - names - room, height=0.4 + 0.25 * rows, left=names, right=room)
 
 
 FINALS = Picture(
@@ -131,5 +172,15 @@ EFFECTS = Picture(
     draw_effects,
     _alt_effects,
     _size_effects,
-    _has_effects,
+    lambda answer: bool(answer.memory.pairs) and answer.scale is not None,
+)
+FUNNEL = Picture(
+    "funnel",
+    "The way to reward",
+    "Share of agents that reach each milestone in an episode: arms over the last tenth of the steps, and the random "
+    "policy. Exploration ends where the shares fall.",
+    draw_funnel,
+    _alt_funnel,
+    _size_funnel,
+    lambda answer: bool(_milestones(answer.environment)),
 )
