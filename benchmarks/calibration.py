@@ -28,7 +28,7 @@ from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import iqm_difference, iqm_interval
-from memexp.analysis.survival import median_time
+from memexp.analysis.timing import median_time
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers.synthetic_truths import (

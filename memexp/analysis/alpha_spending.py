@@ -10,14 +10,12 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special
 
-ALPHA = 0.05
-"""Error of a one-sided claim over all interim analyses together."""
+ALPHA = 0.05  # Error of a one-sided claim over all interim analyses together
+# Seeds an arm -> error spent so far, linear in between. Most is spent at the usual designs of 5, 10 and 20 seeds.
+# That of 4 seeds suffices for two arms without overlap (1/70). The rest of ALPHA covers analyses in which one arm
+# has more seeds than the other: they use the level of the smaller number.
 SPENDING = {3: 0.0, 4: 0.0145, 5: 0.03, 9: 0.032, 10: 0.0415, 19: 0.0425, 20: 0.0445, 40: 0.0455}
-"""Seeds an arm -> error spent so far, linear in between. Most is spent at the usual designs of 5, 10 and 20 seeds.
-That of 4 seeds suffices for two arms without overlap (1/70). The rest of ALPHA covers analyses in which one arm
-has more seeds than the other: they use the level of the smaller number."""
-MIN_SEEDS = 4
-"""The minimum for a verdict: two arms of three seeds reach no p < 0.05 in a permutation test (1/20)."""
+MIN_SEEDS = 4  # The minimum for a verdict: two arms of three seeds reach no p < 0.05 in a permutation test (1/20)
 MAX_SEEDS = 40
 
 

@@ -26,14 +26,10 @@ class ArmAnswer:
     """The verdicts on one arm."""
 
     arm: Arm
-    iqm: float | None
-    """Interquartile mean of the final returns; None without a finished seed."""
-    interval: Interval
-    """Its 95 % interval."""
-    normalized: float | None
-    """The same on the scale."""
-    evaluation: float | None
-    """Mean of the last evaluation of each seed."""
+    iqm: float | None  # Interquartile mean of the final returns; None without a finished seed
+    interval: Interval  # Its 95 % interval
+    normalized: float | None  # The same on the scale
+    evaluation: float | None  # Mean of the last evaluation of each seed
     learning: Learning
     convergence: Convergence
     time: TimeToSolve
@@ -56,8 +52,7 @@ class EnvironmentAnswer:
 class Answer:
     matrix: str
     environments: dict[str, EnvironmentAnswer]
-    notes: list[str]
-    """Runs that cannot be read."""
+    notes: list[str]  # Runs that cannot be read
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
@@ -70,7 +65,6 @@ def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
 
 
 def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> Answer:
-    """The answer about runs that are already loaded."""
     return Answer(matrix_name, {name: judge(environment) for name, environment in environments.items()}, notes)
 
 

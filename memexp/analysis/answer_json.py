@@ -12,9 +12,9 @@ from memexp.analysis.convergence import TOLERANCE
 from memexp.analysis.forecast import Forecast
 from memexp.analysis.knobs.find import Knob
 from memexp.analysis.knobs.table import as_overrides, measured
+from memexp.analysis.learning import POWER
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import Pair, oracle_ratio
-from memexp.analysis.power import POWER
 from memexp.analysis.recommendations import next_steps
 from memexp.analysis.verdicts import LeftOut, MemoryKind
 

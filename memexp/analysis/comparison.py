@@ -14,8 +14,7 @@ import numpy as np
 
 from memexp.analysis.statistics import NO_INTERVAL, ROUNDING, Contrast, Interval, contrast
 
-EXACT_UP_TO = 13_000
-"""Up to so many relabellings all are tried (8 v 8 seeds have 12,870); beyond, a random sample."""
+EXACT_UP_TO = 13_000  # Up to so many relabellings all are tried (8 v 8 seeds have 12,870); beyond, a random sample
 SAMPLED = 9_999
 
 
@@ -24,8 +23,8 @@ class Comparison:
     """mean(x) - mean(y), and for each relabelling of the seeds the shift from which on it is as extreme."""
 
     welch: Contrast
+    # Ascending. Entry i: the relabelled difference of (x - d, y) reaches the observed one if and only if d >= it.
     shifts: np.ndarray
-    """Ascending. Entry i: the relabelled difference of (x - d, y) reaches the observed one if and only if d >= it."""
 
     @property
     def estimate(self) -> float:

@@ -14,31 +14,21 @@ import numpy as np
 
 from memexp.analysis.statistics import contrast
 
-HORIZON = 1 / 3
-"""Share of the budget that is held out for the test. The forecast goes as far beyond the end."""
-BETTER = 0.9
-"""On the held-out part, a family may make at most this share of the error of persistence."""
-FIT_WEIGHT = 3
-"""Weight of the misfit over the whole curve, relative to the error on the held-out part."""
-LEVEL = 15
-"""Bins (of sixty) whose mean is the prediction of persistence."""
-FIT_FROM = 0.05
-"""Fits leave out this first share of the budget, where few episodes have ended."""
+HORIZON = 1 / 3  # Share of the budget that is held out for the test. The forecast goes as far beyond the end.
+BETTER = 0.9  # On the held-out part, a family may make at most this share of the error of persistence
+FIT_WEIGHT = 3  # Weight of the misfit over the whole curve, relative to the error on the held-out part
+LEVEL = 15  # Bins (of sixty) whose mean is the prediction of persistence
+FIT_FROM = 0.05  # Fits leave out this first share of the budget, where few episodes have ended
 
 
 @dataclass(frozen=True)
 class Forecast:
     family: str
-    gain: float
-    """Change of the return until `until`, as a share of the scale: mean over seeds."""
-    ci: tuple[float, float]
-    """95 % interval over seeds, widened by the family's error at the end of the held-out third."""
-    until: int
-    """Agent steps."""
-    error: float
-    """Root mean square error on the held-out third, as a share of the scale."""
-    persistence: float
-    """The same error of persistence."""
+    gain: float  # Change of the return until `until`, as a share of the scale: mean over seeds
+    ci: tuple[float, float]  # 95 % interval over seeds, widened by the family's error at the end of the held-out third
+    until: int  # Agent steps
+    error: float  # Root mean square error on the held-out third, as a share of the scale
+    persistence: float  # The same error of persistence
 
 
 class NoForecastCause(Enum):

@@ -20,8 +20,8 @@ from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import NO_INTERVAL, Interval, contrast
 from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
 
+# 'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does.
 SOLVING_RATE = 0.55
-"""'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,11 @@ class Memory:
     verdict: MemoryVerdict
     pairs: dict[str, Pair]
     pair_verdicts: dict[str, MemoryVerdict]
-    unpaired: dict[str, LeftOut]
-    """Arms with memory that have no pair."""
-    inconsistent: list[str]
-    """Memoryless arms that do not count because they are inconsistent."""
-    effect: float | None
-    """Mean over the pairs, share of the scale."""
+    unpaired: dict[str, LeftOut]  # Arms with memory that have no pair
+    inconsistent: list[str]  # Memoryless arms that do not count because they are inconsistent
+    effect: float | None  # Mean over the pairs, share of the scale
     interval: Interval
-    improvement: float | None
-    """Probability that a seed with memory ends above one without, mean over the pairs."""
+    improvement: float | None  # Probability that a seed with memory ends above one without, mean over the pairs
     oracle_ratio: Ratio | None
     sweeps: list[Sweep]
 
@@ -63,7 +59,12 @@ def judge_memory(environment: Environment, scale: Scale | None, learned: Mapping
     return Memory(
         _verdict(environment, scale, judged),
         pairs,
-        {name: _pair_verdict(pair, environment, scale) for name, pair in pairs.items()},
+        {
+            name: _undecided(MemoryCause.PAIR_LEFT_OUT, pair.left_out)
+            if pair.left_out
+            else _verdict(environment, scale, [pair])
+            for name, pair in pairs.items()
+        },
         unpaired,
         [name for name, arm in environment.arms.items() if arm.consistent is False and not arm.remembers],
         effect,
@@ -72,12 +73,6 @@ def judge_memory(environment: Environment, scale: Scale | None, learned: Mapping
         oracle_ratio(judged, environment.oracle),
         find_sweeps(environment, scale),
     )
-
-
-def _pair_verdict(pair: Pair, environment: Environment, scale: Scale | None) -> MemoryVerdict:
-    if pair.left_out:
-        return MemoryVerdict(MemoryKind.UNDECIDED, MemoryCause.PAIR_LEFT_OUT, left_out=pair.left_out)
-    return _verdict(environment, scale, [pair])
 
 
 def _verdict(environment: Environment, scale: Scale | None, judged: Sequence[Pair]) -> MemoryVerdict:
@@ -97,8 +92,8 @@ def _verdict(environment: Environment, scale: Scale | None, judged: Sequence[Pai
     return _not_needed_or_undecided(environment, scale, informative)
 
 
-def _undecided(cause: MemoryCause) -> MemoryVerdict:
-    return MemoryVerdict(MemoryKind.UNDECIDED, cause)
+def _undecided(cause: MemoryCause, left_out: LeftOut | None = None) -> MemoryVerdict:
+    return MemoryVerdict(MemoryKind.UNDECIDED, cause, left_out=left_out)
 
 
 def _required_or_helps(environment: Environment, scale: Scale, positive: Sequence[Pair]) -> MemoryVerdict:

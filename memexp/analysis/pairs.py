@@ -26,8 +26,7 @@ from memexp.analysis.statistics import (
 from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause
 from memexp.runs import MAX_GAP
 
-SMALLEST_EFFECT = 0.1
-"""The smallest effect of memory that matters, share of the scale."""
+SMALLEST_EFFECT = 0.1  # The smallest effect of memory that matters, share of the scale
 
 
 class Ratio(NamedTuple):
@@ -42,21 +41,15 @@ class Pair:
     arm: Arm
     twin: Arm
     scale: Scale | None
-    final: Comparison
-    """Mean returns of the final window."""
+    final: Comparison  # Mean returns of the final window
+    # Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it.
     best: Comparison
-    """Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it."""
-    informative: bool
-    """At least one of the two learned. Otherwise their difference says nothing about memory."""
-    horizon: int | None
-    """Agent steps over which training can assign credit; None where not known."""
-    beyond: bool
-    """Whether the task's memory span is longer than the horizon, or the horizon is not known."""
-    left_out: LeftOut | None = None
-    """Why the pair takes no part in the verdict; None where it does."""
+    informative: bool  # At least one of the two learned. Otherwise their difference says nothing about memory.
+    horizon: int | None  # Agent steps over which training can assign credit; None where not known
+    beyond: bool  # Whether the task's memory span is longer than the horizon, or the horizon is not known
+    left_out: LeftOut | None = None  # Why the pair takes no part in the verdict; None where it does
     p_holm: float = 1.0
-    level: float = 0.0
-    """One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it."""
+    level: float = 0.0  # One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it
 
     @property
     def seeds(self) -> int:
@@ -87,13 +80,11 @@ class Pair:
 
     @property
     def interval90(self) -> Interval:
-        return (self.final / self.span).interval(0.90) if self.scale else NO_INTERVAL
+        return (self.final / self.span).interval(0.90)
 
     @property
-    def effect_iqm(self) -> tuple[float | None, Interval]:
+    def effect_iqm(self) -> tuple[float, Interval]:
         """Difference of interquartile means, share of the scale, with its 95 % interval."""
-        if self.scale is None:
-            return None, NO_INTERVAL
         return iqm_difference(self.arm.finals / self.span, self.twin.finals / self.span)
 
     @property

@@ -10,13 +10,12 @@ from memexp.analysis.formatting import interval, joined, kind_text, number
 from memexp.analysis.knobs.find import Knob
 from memexp.analysis.knobs.suggest import Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
-from memexp.analysis.learning import Learning
+from memexp.analysis.learning import POWER, Learning
 from memexp.analysis.memory_verdict import SOLVING_RATE, Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
-from memexp.analysis.power import DESIGNS, POWER
 from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import FINAL_SHARE
-from memexp.analysis.sequential_plan import Action, Plan, UntilAnswered
+from memexp.analysis.sequential_plan import DESIGNS, Action, Plan, UntilAnswered
 from memexp.analysis.verdicts import LeftOut, MemoryKind, MemoryVerdict
 from memexp.config import count_name
 from memexp.formatting import counted, percent

@@ -12,13 +12,11 @@ from scipy import special, stats
 Interval = tuple[float, float]
 NO_INTERVAL: Interval = (float("nan"), float("nan"))
 
+# Standard error of the 25 % trimmed mean over that of the mean, Gaussian seeds: 1.04-1.09 from 4 seeds on.
 IQM_TO_MEAN = 1.09
-"""Standard error of the 25 % trimmed mean over that of the mean, Gaussian seeds: 1.04-1.09 from 4 seeds on."""
 
-MIN_TRIMMED = 4
-"""From so many seeds on, the IQM leaves some out."""
-ROUNDING = 1e-12
-"""Differences below this share of the values are rounding errors."""
+MIN_TRIMMED = 4  # From so many seeds on, the IQM leaves some out
+ROUNDING = 1e-12  # Differences below this share of the values are rounding errors
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,7 @@ class Contrast:
     """A weighted sum of group means with its standard error and Welch-Satterthwaite degrees of freedom."""
 
     estimate: float
-    se: float
-    """NaN where a group of one seed takes part."""
+    se: float  # NaN where a group of one seed takes part
     df: float
 
     def interval(self, level: float = 0.95) -> Interval:

@@ -61,8 +61,8 @@ class MemoryCause(Enum):
     SOLVED_WITHOUT_MEMORY = "Without memory, {memoryless} {way}. Memory adds less than {smallest:g} in {arms}.{harm}"
 
 
+# Causes of 'helps' that more seeds may remove.
 CANNOT_EXCLUDE = (MemoryCause.SPREAD_CANNOT_EXCLUDE, MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE)
-"""Causes of 'helps' that more seeds may remove."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,8 @@ class SolvingSeed:
 
     arm: str
     seed: int
-    share: float
-    """Its best window, share of the scale."""
-    lost: bool
-    """Whether its final return is below the threshold again."""
+    share: float  # Its best window, share of the scale
+    lost: bool  # Whether its final return is below the threshold again
 
 
 class LeftOutCause(Enum):
@@ -98,16 +96,11 @@ class LeftOut:
     """Why an arm with memory takes no part in the verdict. Only the fields that its cause needs are set."""
 
     cause: LeftOutCause
-    arm: str = ""
-    """The arm or the twin without a finished run."""
-    seeds: tuple[int, int] = (0, 0)
-    """Finished seeds of the arm and its twin."""
-    run: str = ""
-    """The run whose learning pass and acting pass differ most."""
-    gap: float = 0.0
-    """Its max_logprob_gap."""
-    limit: float = 0.0
-    """What its precision allows."""
+    arm: str = ""  # The arm or the twin without a finished run
+    seeds: tuple[int, int] = (0, 0)  # Finished seeds of the arm and its twin
+    run: str = ""  # The run whose learning pass and acting pass differ most
+    gap: float = 0.0  # Its max_logprob_gap
+    limit: float = 0.0  # What its precision allows
 
 
 @dataclass(frozen=True)
@@ -116,21 +109,15 @@ class MemoryVerdict:
 
     kind: MemoryKind
     cause: MemoryCause
-    best_arm: str | None = None
-    """The arm that is the top of the scale; None for a ceiling."""
-    effects: tuple[Effect, ...] = ()
-    """Effects that the verdict rests on."""
-    arms: tuple[str, ...] = ()
-    """Arms that the cause is about."""
+    best_arm: str | None = None  # The arm that is the top of the scale; None for a ceiling
+    effects: tuple[Effect, ...] = ()  # Effects that the verdict rests on
+    arms: tuple[str, ...] = ()  # Arms that the cause is about
+    # Arms without memory that the cause is about, with the IQM of their final returns, share of the scale.
     memoryless: tuple[tuple[str, float], ...] = ()
-    """Arms without memory that the cause is about, with the IQM of their final returns, share of the scale."""
-    hurt: tuple[str, ...] = ()
-    """Arms whose memory surely costs more than the smallest effect."""
+    hurt: tuple[str, ...] = ()  # Arms whose memory surely costs more than the smallest effect
     solving_seed: SolvingSeed | None = None
-    seeds: int = 0
-    """Fewest seeds of `arms`, where there are too few."""
-    memory_span: int | None = None
-    """Agent steps that the task asks to remember."""
+    seeds: int = 0  # Fewest seeds of `arms`, where there are too few
+    memory_span: int | None = None  # Agent steps that the task asks to remember
+    # Arms with their credit horizons, shorter than the span or unknown.
     horizons: tuple[tuple[str, int | None], ...] = ()
-    """Arms with their credit horizons, shorter than the span or unknown."""
     left_out: LeftOut | None = None

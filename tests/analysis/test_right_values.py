@@ -26,13 +26,11 @@ from memexp.analysis.convergence import (
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import LearningCause, LearningState, entropy_of, judge_learning
 from memexp.analysis.pairs import find_pairs, oracle_ratio
-from memexp.analysis.power import decided, seeds_needed
 from memexp.analysis.scale import Scale, find_scale, solves
 from memexp.analysis.sentences import verdict_text
-from memexp.analysis.sequential_plan import Action, PlanCause
+from memexp.analysis.sequential_plan import Action, PlanCause, decided, seeds_needed
 from memexp.analysis.statistics import contrast, holm, iqm, iqm_difference, iqm_interval, probability_of_improvement
-from memexp.analysis.survival import logrank_p, median_time
-from memexp.analysis.timing import first_reached, time_to_solve
+from memexp.analysis.timing import first_reached, logrank_p, median_time, time_to_solve
 from memexp.analysis.verdicts import LeftOutCause, MemoryCause, MemoryKind
 
 GOOD = np.array([0.95, 0.97, 0.94, 0.96, 0.93])

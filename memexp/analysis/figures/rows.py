@@ -23,8 +23,7 @@ from memexp.analysis.seeds import Environment
 from memexp.analysis.statistics import NO_INTERVAL, iqm
 from memexp.formatting import percent
 
-FLOOR = 1e-4
-"""The left end of the funnel's axis: smaller shares are drawn there."""
+FLOOR = 1e-4  # The left end of the funnel's axis: smaller shares are drawn there
 
 
 def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:

@@ -39,12 +39,9 @@ STYLE: dict[Any, Any] = {
     "path.simplify_threshold": 0.5,
     "legend.frameon": False,
 }
-QUIET = (0, (2, 3))
-"""Dash pattern of reference levels."""
-LONGEST = 25
-"""Most letters of a name in a picture."""
-LETTER = 0.074
-"""Width of a letter of 9.5 points, inches."""
+QUIET = (0, (2, 3))  # Dash pattern of reference levels
+LONGEST = 25  # Most letters of a name in a picture
+LETTER = 0.074  # Width of a letter of 9.5 points, inches
 
 
 @dataclass(frozen=True)
@@ -67,11 +64,9 @@ class Picture:
     title: str
     caption: str
     draw: Callable[[Axes, EnvironmentAnswer], None]
-    alt: Callable[[EnvironmentAnswer], str]
-    """What it shows, as text for readers who cannot see it."""
+    alt: Callable[[EnvironmentAnswer], str]  # What it shows, as text for readers who cannot see it
     size: Callable[[Environment], Size]
-    shown: Callable[[EnvironmentAnswer], bool] = lambda answer: True
-    """Whether there is anything to draw."""
+    shown: Callable[[EnvironmentAnswer], bool] = lambda answer: True  # Whether there is anything to draw
 
 
 def figure_of(picture: Picture, answer: EnvironmentAnswer, top: float = 0.0) -> Figure:
@@ -135,8 +130,7 @@ def label_room(labels: Sequence[str]) -> float:
     return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
 
 
-Line = tuple[float, str, str, str]
-"""Value at the right end, name, colour, dash."""
+Line = tuple[float, str, str, str]  # Value at the right end, name, colour, dash
 
 
 def label_ends(ax: Axes, lines: Sequence[Line]) -> None:

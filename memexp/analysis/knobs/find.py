@@ -31,14 +31,10 @@ class Knob:
     """Only the fields that its cause needs are set."""
 
     cause: KnobCause
-    suggestion: Suggestion | None = None
-    """The measured settings."""
-    steps: int | None = None
-    """Agent steps of a run."""
-    budget: int | None = None
-    """Agent steps so far."""
-    arms: tuple[str, ...] = ()
-    """Arms that still improve."""
+    suggestion: Suggestion | None = None  # The measured settings
+    steps: int | None = None  # Agent steps of a run
+    budget: int | None = None  # Agent steps so far
+    arms: tuple[str, ...] = ()  # Arms that still improve
 
 
 def find_knobs(

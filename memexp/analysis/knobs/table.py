@@ -11,13 +11,10 @@ Knobs = dict[str, Any]
 class Row(NamedTuple):
     """One setting of an environment."""
 
-    knobs: Knobs
-    """All knobs."""
-    mean: float
-    """Mean episode return of the random policy."""
+    knobs: Knobs  # All knobs
+    mean: float  # Mean episode return of the random policy
     stderr: float
-    funnel: dict[str, float]
-    """Milestone -> share of agents and episodes that reached it."""
+    funnel: dict[str, float]  # Milestone -> share of agents and episodes that reached it
 
     @property
     def last(self) -> float:
@@ -27,11 +24,9 @@ class Row(NamedTuple):
 
 class Table(NamedTuple):
     episodes: int
-    date: str
-    """Day of the measurement, YYYY-MM-DD."""
+    date: str  # Day of the measurement, YYYY-MM-DD
     defaults: dict[str, Knobs]
-    rows: dict[str, list[Row]]
-    """Environment -> its settings; the first are the defaults."""
+    rows: dict[str, list[Row]]  # Environment -> its settings; the first are the defaults
 
 
 @cache
