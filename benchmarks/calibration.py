@@ -19,7 +19,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import binned_curves, judge_convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import judge_learning
@@ -27,7 +26,7 @@ from memexp.analysis.memory_verdict import judge_memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.statistics import iqm_difference, iqm_interval
+from memexp.analysis.statistics import compare, iqm_difference, iqm_interval
 from memexp.analysis.timing import median_time
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memexp.analysis.convergence import Convergence, ConvergenceKind, judge_convergence
-from memexp.analysis.knobs.find import Knob, find_knobs
+from memexp.analysis.knobs.suggest import Knob, find_knobs
 from memexp.analysis.learning import Learning, judge_learning
 from memexp.analysis.load import load
 from memexp.analysis.memory_verdict import Memory, judge_memory

@@ -10,7 +10,7 @@ from memexp.analysis import sentences
 from memexp.analysis.answer import Answer, ArmAnswer, EnvironmentAnswer
 from memexp.analysis.convergence import TOLERANCE
 from memexp.analysis.forecast import Forecast
-from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides, measured
 from memexp.analysis.learning import POWER
 from memexp.analysis.memory_verdict import Memory
@@ -34,12 +34,7 @@ def environment_json(answer: EnvironmentAnswer) -> dict[str, Any]:
     random, mean = environment.random_returns, environment.random_mean
     solved = answer.scale.solved if answer.scale else None
     plans = {
-        name: {
-            "action": plan.action,
-            "seeds": plan.seeds,
-            "target": plan.target,
-            "because": sentences.plan_text(plan),
-        }
+        name: {"action": plan.action, "seeds": plan.seeds, "target": plan.target, "because": sentences.plan_text(plan)}
         for name, plan in answer.plans.items()
     }
     found = {

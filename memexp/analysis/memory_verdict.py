@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.alpha_spending import ALPHA, MIN_SEEDS, level
-from memexp.analysis.comparison import Comparison
 from memexp.analysis.convergence import TOLERANCE, best_windows, projected_changes
 from memexp.analysis.credit_horizon import Sweep, find_sweeps
 from memexp.analysis.learning import Learning
 from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, Ratio, find_pairs, oracle_ratio
 from memexp.analysis.scale import SOLVED, Scale, normalized, solves
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.statistics import NO_INTERVAL, Interval, contrast
+from memexp.analysis.statistics import NO_INTERVAL, Comparison, Interval, contrast
 from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
 
 # 'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does.

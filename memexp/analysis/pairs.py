@@ -8,20 +8,20 @@ from typing import NamedTuple
 import numpy as np
 
 from memexp.analysis.alpha_spending import MIN_SEEDS, level
-from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.credit_horizon import credit_horizon
 from memexp.analysis.learning import Learning
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import (
-    NO_INTERVAL,
+    Comparison,
     Interval,
+    compare,
     contrast,
+    fieller,
     holm,
     iqm_difference,
     probability_of_improvement,
-    t_quantile,
 )
 from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause
 from memexp.runs import MAX_GAP
@@ -190,18 +190,4 @@ def oracle_ratio(pairs: Sequence[Pair], oracle: float | None) -> Ratio | None:
         return None
     ratio = gain / room
     spread = contrast(*(term for p in pairs for term in ((1 / k, p.arm.finals), ((ratio - 1) / k, p.twin.finals))))
-    return Ratio(ratio, _fieller(gain, room, memory.se**2, without.se**2, spread.df))
-
-
-def _fieller(gain: float, room: float, var_memory: float, var_without: float, df: float) -> Interval:
-    """The ratios r at which gain - r room is within t standard errors of 0 (J. R. Stat. Soc. B 16)."""
-    if not math.isfinite(var_memory + var_without):
-        return NO_INTERVAL
-    t2 = t_quantile(0.975, df) ** 2
-    a = room**2 - t2 * var_without
-    b = -2 * gain * room + 2 * t2 * var_without
-    c = gain**2 - t2 * (var_memory + var_without)
-    root = b**2 - 4 * a * c
-    if a <= 0 or root < 0:
-        return NO_INTERVAL
-    return (-b - root**0.5) / (2 * a), (-b + root**0.5) / (2 * a)
+    return Ratio(ratio, fieller(gain, room, memory.se**2, without.se**2, spread.df))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.formatting import names_text
-from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.scale import solves
@@ -57,7 +57,7 @@ def _first_seeds(answer: EnvironmentAnswer) -> list[str]:
         if new and len(arm.seeds) < MIN_SEEDS:
             lacking.setdefault((len(arm.seeds), len(new)), []).append(name)
     return [
-        f"run {_more(new)} of arm{'' if len(names) == 1 else 's'} {', '.join(names)} "
+        f"run {counted(new, 'more seed')} of arm{'' if len(names) == 1 else 's'} {', '.join(names)} "
         f"(--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that can decide"
         for (have, new), names in sorted(lacking.items())
     ]
@@ -92,7 +92,9 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
         plans = answer.plans[name], answer.plans[pair.twin.name]
         if more := max(len(plan.seeds) for plan in plans):
             target = max(plan.target or 0 for plan in plans)
-            sentences.append(f"run {_more(more)} of arms {name} and {pair.twin.name} (--seeds {target}) to decide")
+            sentences.append(
+                f"run {counted(more, 'more seed')} of arms {name} and {pair.twin.name} (--seeds {target}) to decide"
+            )
         elif answer.memory.pair_verdicts[name].kind is MemoryKind.UNDECIDED:
             sentences.append(f"arms {name} and {pair.twin.name}: {plan_text(plans[0])}")
     finished = [one.arm for one in answer.arms.values() if one.arm.seeds]
@@ -100,7 +102,3 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
         steps = count_name(2 * answer.environment.budget)
         sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
     return sentences
-
-
-def _more(seeds: int) -> str:
-    return f"{seeds} more {'seed' if seeds == 1 else 'seeds'}"

@@ -145,11 +145,11 @@ class Arm:
         rates = [seed.rate for seed in (self.seeds or self.partial) if seed.rate]
         return agent_steps / float(np.median(rates)) / 3600 if rates else None
 
-    def dollars_for(self, hours: float) -> float | None:
-        """Dollars of one run of `hours`, at the median price of the arm's machines; None where no price is known."""
+    def dollars_for(self, hours: float | None) -> float | None:
+        """Dollars of one run of `hours`, at the median price of the arm's machines; None where either is not known."""
         prices = [seed.info.price_per_hour for seed in (self.seeds or self.partial)]
         known = [price for price in prices if price is not None]
-        return hours * float(np.median(known)) if known else None
+        return None if hours is None or not known else hours * float(np.median(known))
 
 
 @dataclass(eq=False)

@@ -7,8 +7,7 @@ from memexp.analysis.convergence import COLLAPSE, FAR, Convergence
 from memexp.analysis.credit_horizon import ENOUGH, Sweep
 from memexp.analysis.forecast import Forecast, NoForecast
 from memexp.analysis.formatting import interval, joined, kind_text, number
-from memexp.analysis.knobs.find import Knob
-from memexp.analysis.knobs.suggest import Suggestion
+from memexp.analysis.knobs.suggest import Knob, Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
 from memexp.analysis.learning import POWER, Learning
 from memexp.analysis.memory_verdict import SOLVING_RATE, Memory

@@ -187,8 +187,7 @@ def _cost(arm: Arm, plan: Plan, longer: int) -> Cost:
     goes_on = plan.action in (Action.RUN, Action.WAIT)
     steps = len(plan.seeds) * (arm.budget + longer) + len(arm.seeds) * longer + (left if goes_on else 0)
     hours = arm.hours_for(steps) if steps else 0.0
-    dollars = (arm.dollars_for(hours) if hours is not None else None) if steps else 0.0
-    return Cost(len(plan.seeds), steps, hours, dollars)
+    return Cost(len(plan.seeds), steps, hours, arm.dollars_for(hours) if steps else 0.0)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:

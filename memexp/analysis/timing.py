@@ -45,7 +45,7 @@ def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> Tim
         int((~reached).sum()),
         median,
         hours,
-        arm.dollars_for(hours) if hours is not None else None,
+        arm.dollars_for(hours),
         scale.solved,
         survival_curve(times, reached),
         logrank_p((times, reached), arrival(twin, scale.solved)) if twin and twin.seeds else None,

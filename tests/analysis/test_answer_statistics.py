@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from memexp.analysis.comparison import compare
 from memexp.analysis.statistics import (
     bootstrap_band,
+    compare,
     contrast,
     holm,
     iqm,

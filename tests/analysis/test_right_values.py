@@ -14,7 +14,6 @@ from scipy import stats
 from memexp.analysis import memory_verdict, seeds
 from memexp.analysis.alpha_spending import SPENDING, level
 from memexp.analysis.answer import EnvironmentAnswer, judge
-from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import (
     ConvergenceCause,
     ConvergenceKind,
@@ -29,7 +28,15 @@ from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import Scale, find_scale, solves
 from memexp.analysis.sentences import verdict_text
 from memexp.analysis.sequential_plan import Action, PlanCause, decided, seeds_needed
-from memexp.analysis.statistics import contrast, holm, iqm, iqm_difference, iqm_interval, probability_of_improvement
+from memexp.analysis.statistics import (
+    compare,
+    contrast,
+    holm,
+    iqm,
+    iqm_difference,
+    iqm_interval,
+    probability_of_improvement,
+)
 from memexp.analysis.timing import first_reached, logrank_p, median_time, time_to_solve
 from memexp.analysis.verdicts import LeftOutCause, MemoryCause, MemoryKind
 

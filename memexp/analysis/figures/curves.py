@@ -6,22 +6,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.convergence import smoothed_curves
-from memexp.analysis.figures.style import (
-    INK,
-    LETTER,
-    QUIET,
-    Line,
-    Picture,
-    Size,
-    grid,
-    label_ends,
-    label_room,
-    legend,
-    levels,
-    mark,
-    shortened,
-    styled,
-)
+from memexp.analysis.figures import style
 from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
@@ -30,24 +15,24 @@ from memexp.formatting import short_count
 
 def draw_learning(ax: Axes, answer: EnvironmentAnswer) -> None:
     """Return over agent steps: seeds are thin, their interquartile mean is bold, levels are dotted."""
-    environment, lines = answer.environment, list[Line]()
-    for arm, color, dash in styled(environment):
+    environment, lines = answer.environment, list[style.Line]()
+    for arm, color, dash in style.styled(environment):
         for seed in arm.partial:
             steps, (line,) = smoothed_curves(arm, [seed])
             seen = steps <= seed.reached
             ax.plot(steps[seen], line[seen], color=color, lw=0.8, ls=":", alpha=0.8)
         if arm.seeds and np.isfinite(end := _draw_arm(ax, arm, color, dash)):
-            lines.append((end, shortened(arm.name), color, dash))
-    known = levels(environment)
+            lines.append((end, style.shortened(arm.name), color, dash))
+    known = style.levels(environment)
     _limits(ax, [value for _, value in known])
     low, high = ax.get_ylim()
     for label, value in known:
         if low <= value <= high:
-            ax.axhline(value, color=INK, lw=1, ls=QUIET, alpha=0.7)
-            lines.append((value, label, INK, ":"))
+            ax.axhline(value, color=style.INK, lw=1, ls=style.QUIET, alpha=0.7)
+            lines.append((value, label, style.INK, ":"))
         else:
             end, arrow = (high, "↑") if value > high else (low, "↓")
-            lines.append((end, f"{label} {value:.3g} {arrow}", INK, ""))
+            lines.append((end, f"{label} {value:.3g} {arrow}", style.INK, ""))
     ax.set_ylabel("mean episode return")
     _finish(ax, environment, lines)
 
@@ -77,20 +62,20 @@ def _limits(ax: Axes, values: list[float]) -> None:
     ax.set_ylim(low - margin, high + margin)
 
 
-def _finish(ax: Axes, environment: Environment, lines: list[Line]) -> None:
+def _finish(ax: Axes, environment: Environment, lines: list[style.Line]) -> None:
     """The axis of agent steps, a grid, and the names of the lines."""
     ax.set_xlim(0, environment.budget)
     ax.set_xlabel("agent steps")
     ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short_count(steps)))
-    grid(ax, "y")
-    label_ends(ax, lines)
+    style.grid(ax, "y")
+    style.label_ends(ax, lines)
 
 
 def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:
     """Share of an arm's seeds whose final score is at least x (Agarwal et al. 2021, arXiv:2108.13264, section 4)."""
     scale = answer.scale
-    for arm, color, dash in styled(answer.environment):
+    for arm, color, dash in style.styled(answer.environment):
         if not arm.seeds or scale is None:
             continue
         scores = np.sort([scale.normalize(final) for final in arm.finals])
@@ -101,20 +86,20 @@ def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:
         ax.plot(scores, shares[1:], "o", ms=4, color=color, mfc=face, clip_on=False, zorder=3)
         ax.plot([], [], color=color, ls=dash, marker="o", ms=4, mfc=face, lw=1.8, label=arm.name)
     low, high = ax.dataLim.intervalx
-    mark(ax, SOLVED, "solved")
+    style.mark(ax, SOLVED, "solved")
     ax.set_xlim(low, max(1.02, high + 0.02))
     ax.set_ylim(0, 1.04)
     ax.set_xlabel("final score: share of the way from random to the top")
     ax.set_ylabel("seeds that score as much")
     ax.yaxis.set_major_formatter(PercentFormatter(1))
-    grid(ax, "both")
-    legend(ax)
+    style.grid(ax, "both")
+    style.legend(ax)
 
 
 def draw_times(ax: Axes, answer: EnvironmentAnswer) -> None:
     """Share of seeds that have not yet solved it over agent steps (Kaplan and Meier 1958); ticks: censored seeds."""
-    environment, lines = answer.environment, list[Line]()
-    for arm, color, dash in styled(environment):
+    environment, lines = answer.environment, list[style.Line]()
+    for arm, color, dash in style.styled(environment):
         took = answer.arms[arm.name].time
         if took.curve is None:
             continue
@@ -122,7 +107,7 @@ def draw_times(ax: Axes, answer: EnvironmentAnswer) -> None:
         ax.step(steps, unsolved, where="post", color=color, ls=dash, lw=1.8, clip_on=False)
         if took.censored:
             ax.plot([arm.budget], [unsolved[-1]], "|", color=color, ms=9, mew=1.6, clip_on=False)
-        label = f"{shortened(arm.name)}  {len(arm.seeds) - took.censored} of {len(arm.seeds)}"
+        label = f"{style.shortened(arm.name)}  {len(arm.seeds) - took.censored} of {len(arm.seeds)}"
         lines.append((unsolved[-1], label, color, dash))
     ax.set_ylim(-0.02, 1.04)
     ax.set_ylabel("seeds that have not solved it")
@@ -136,7 +121,7 @@ def _has_scale(answer: EnvironmentAnswer) -> bool:
 
 def _alt_learning(answer: EnvironmentAnswer) -> str:
     ends = [f"{name} {arm.iqm:.3g}" for name, arm in answer.arms.items() if arm.iqm is not None]
-    ends += [f"{label} {value:.3g}" for label, value in levels(answer.environment)]
+    ends += [f"{label} {value:.3g}" for label, value in style.levels(answer.environment)]
     return f"Learning curves in {answer.environment.name}; final return: {', '.join(ends) or 'none yet'}."
 
 
@@ -156,17 +141,12 @@ def _alt_times(answer: EnvironmentAnswer) -> str:
     return f"Share of seeds that have not solved {answer.environment.name} over agent steps: {'; '.join(medians)}."
 
 
-def _size_learning(environment: Environment) -> Size:
-    room = label_room([*environment.arms, "ceiling = memoryless"])
-    return Size(width=5.6 - 0.62 - room, height=max(2.9, 0.19 * (len(environment.arms) + 4)), right=room)
+def _size(environment: Environment) -> style.Size:
+    room = style.label_room(list(environment.arms)) + style.LETTER * len("  5 of 5")
+    return style.Size(max(2.2, 0.19 * len(environment.arms)), left=0.72, right=room, top=0.26)
 
 
-def _size(environment: Environment) -> Size:
-    room = label_room(list(environment.arms)) + LETTER * len("  5 of 5")
-    return Size(width=5.6 - 0.72 - room, height=max(2.2, 0.19 * len(environment.arms)), left=0.72, right=room, top=0.26)
-
-
-LEARNING = Picture(
+LEARNING = style.Picture(
     "learning",
     "Learning",
     "Thin: seeds, smoothed over a tenth of the steps. Bold: their interquartile mean, with a bootstrap band. Dashed, "
@@ -174,9 +154,11 @@ LEARNING = Picture(
     "scripted policies that see only the present (memoryless) or everything (full sight), and the ceiling.",
     draw_learning,
     _alt_learning,
-    _size_learning,
+    lambda it: style.Size(
+        max(2.9, 0.19 * (len(it.arms) + 4)), right=style.label_room([*it.arms, "ceiling = memoryless"])
+    ),
 )
-PROFILES = Picture(
+PROFILES = style.Picture(
     "profiles",
     "Performance profiles",
     "Share of seeds whose final score is at least this high. A curve further to the right is better. A steep curve "
@@ -186,7 +168,7 @@ PROFILES = Picture(
     _size,
     _has_scale,
 )
-TIMES = Picture(
+TIMES = style.Picture(
     "times",
     "Time to solve",
     f"Kaplan-Meier curve: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Vertical ticks: "

@@ -5,18 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from memexp.analysis.answer import EnvironmentAnswer
-from memexp.analysis.figures.style import (
-    COLORS,
-    INK,
-    Picture,
-    Size,
-    grid,
-    label_room,
-    legend,
-    mark,
-    rows_of_text,
-    styled,
-)
+from memexp.analysis.figures import style
 from memexp.analysis.formatting import interval, number
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.seeds import Environment
@@ -29,7 +18,7 @@ FLOOR = 1e-4  # The left end of the funnel's axis: smaller shares are drawn ther
 def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row an arm: seeds as dots (open: without memory), interquartile mean with its 95 % interval."""
     environment = answer.environment
-    for row, (arm, color, dash) in enumerate(styled(environment)):
+    for row, (arm, color, dash) in enumerate(style.styled(environment)):
         finals = arm.finals
         if not len(finals):
             ax.text(0.02, row, "no finished run", transform=ax.get_yaxis_transform(), va="center", alpha=0.7)
@@ -46,26 +35,26 @@ def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
         low, high = ax.dataLim.intervalx
         if value is not None and (label == "random" or low - 10 * (high - low) <= value <= high + 10 * (high - low)):
             ax.update_datalim([(value, 0)], updatey=False)
-            mark(ax, value, label)
+            style.mark(ax, value, label)
     ax.autoscale_view(scaley=False)
-    rows_of_text(ax, list(environment.arms))
+    style.rows_of_text(ax, list(environment.arms))
     ax.set_xlabel("mean return over the last tenth of the steps")
-    grid(ax, "x")
+    style.grid(ax, "x")
 
 
 def draw_effects(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row an architecture: effect of its memory with 95 % (thin) and 90 % interval; shaded: too small to matter."""
     memory = answer.memory
-    colors = {arm.name: color for arm, color, _ in styled(answer.environment)}
+    colors = {arm.name: color for arm, color, _ in style.styled(answer.environment)}
     rows = [
-        (name, colors.get(name, COLORS[0]), effect.estimate, effect.interval, pair.interval90, bool(pair.left_out))
+        (name, colors[name], effect.estimate, effect.interval, pair.interval90, bool(pair.left_out))
         for name, pair in memory.pairs.items()
         if (effect := pair.effect)
     ]
     if len(rows) > 1:
-        rows.append(("together", INK, memory.effect or 0.0, memory.interval, NO_INTERVAL, False))
-    ax.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=INK, alpha=0.09, lw=0)
-    ax.axvline(0, color=INK, lw=1, alpha=0.7)
+        rows.append(("together", style.INK, memory.effect or 0.0, memory.interval, NO_INTERVAL, False))
+    ax.axvspan(-SMALLEST_EFFECT, SMALLEST_EFFECT, color=style.INK, alpha=0.09, lw=0)
+    ax.axvline(0, color=style.INK, lw=1, alpha=0.7)
     place = ax.get_yaxis_transform()
     for row, (_, color, estimate, wide, narrow, left_out) in enumerate(rows):
         fade = 0.45 if left_out else 1
@@ -77,32 +66,33 @@ def draw_effects(ax: Axes, answer: EnvironmentAnswer) -> None:
         ax.text(1.03, row, text, transform=place, va="center", fontsize=9.5, alpha=fade)
     low, high = ax.dataLim.intervalx
     ax.set_xlim(min(low, -0.2) - 0.05, max(high, 0.2) + 0.05)
-    rows_of_text(ax, [name for name, *_ in rows])
+    style.rows_of_text(ax, [name for name, *_ in rows])
     ax.set_xlabel("effect of memory, share of the scale")
-    grid(ax, "x")
+    style.grid(ax, "x")
 
 
 def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row a milestone: share of agents and episodes that reached it, on a logarithmic axis."""
     environment = answer.environment
     milestones = _milestones(environment)
-    lines = [("random policy", environment.random_funnel, INK, "-", {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55})]
-    for arm, color, dash in styled(environment):
+    look = {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55}
+    lines = [("random policy", environment.random_funnel, style.INK, "-", look)]
+    for arm, color, dash in style.styled(environment):
         face = "none" if dash == "--" else color
         lines.append((arm.name, arm.funnel, color, dash, {"marker": "o", "mfc": face, "ms": 5.5, "lw": 1.3}))
-    for label, funnel, color, dash, style in lines:
+    for label, funnel, color, dash, look in lines:
         if funnel:
             shares = [max(funnel.get(name, np.nan), FLOOR) for name in milestones]
-            ax.plot(shares, range(len(milestones)), color=color, ls=dash, label=label, clip_on=False, **style)
+            ax.plot(shares, range(len(milestones)), color=color, ls=dash, label=label, clip_on=False, **look)
     ax.set_xscale("log")
     ax.set_xlim(FLOOR, 1)
     ax.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1])
     ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else percent(x)))
-    rows_of_text(ax, [name.replace("_", " ") for name in milestones])
+    style.rows_of_text(ax, [name.replace("_", " ") for name in milestones])
     ax.set_xlabel("agents that reach it in an episode (logarithmic)")
-    legend(ax)
-    grid(ax, "x")
+    style.legend(ax)
+    style.grid(ax, "x")
 
 
 def _milestones(environment: Environment) -> list[str]:
@@ -137,32 +127,21 @@ def _alt_funnel(answer: EnvironmentAnswer) -> str:
     return f"Milestones on the way to reward in {environment.name}. {'; '.join(texts)}."
 
 
-def _size_finals(environment: Environment) -> Size:
-    names = label_room(list(environment.arms)) - 0.05
-    return Size(width=5.6 - names - 0.25, height=0.2 + 0.4 * len(environment.arms), left=names, right=0.25, top=0.3)
+def _size_funnel(environment: Environment) -> style.Size:
+    left, right = style.label_room(_milestones(environment)), style.label_room(["random policy", *environment.arms])
+    height = 0.4 + 0.25 * max(len(_milestones(environment)), len(environment.arms) + 1)
+    return style.Size(height, left - 0.1, right + 0.2)
 
 
-def _size_effects(environment: Environment) -> Size:
-    names, pairs = label_room([*environment.arms, "together"]) - 0.05, len(environment.arms) // 2 + 1
-    return Size(width=5.6 - names - 1.55, height=0.35 + 0.36 * pairs, left=names, right=1.55)
-
-
-def _size_funnel(environment: Environment) -> Size:
-    names = label_room(_milestones(environment)) - 0.1
-    room = label_room(["random policy", *environment.arms]) + 0.2
-    rows = max(len(_milestones(environment)), len(environment.arms) + 1)
-    return Size(width=5.6 - names - room, height=0.4 + 0.25 * rows, left=names, right=room)
-
-
-FINALS = Picture(
+FINALS = style.Picture(
     "finals",
     "Final returns",
     "Dots: seeds (open: without memory). Bars: interquartile mean and its 95 % interval.",
     draw_finals,
     _alt_finals,
-    _size_finals,
+    lambda it: style.Size(0.2 + 0.4 * len(it.arms), left=style.label_room(list(it.arms)) - 0.05, right=0.25, top=0.3),
 )
-EFFECTS = Picture(
+EFFECTS = style.Picture(
     "effects",
     "With memory minus without",
     "Each architecture minus its own memory-ablated twin: difference of mean final returns, 95 % (thin) and 90 % "
@@ -170,10 +149,12 @@ EFFECTS = Picture(
     "be below the upper end of the shaded range. Pale: left out of the verdict.",
     draw_effects,
     _alt_effects,
-    _size_effects,
+    lambda it: style.Size(
+        0.35 + 0.36 * (len(it.arms) // 2 + 1), left=style.label_room([*it.arms, "together"]) - 0.05, right=1.55
+    ),
     lambda answer: bool(answer.memory.pairs) and answer.scale is not None,
 )
-FUNNEL = Picture(
+FUNNEL = style.Picture(
     "funnel",
     "The way to reward",
     "Share of agents that reach each milestone in an episode: arms over the last tenth of the steps, and the random "

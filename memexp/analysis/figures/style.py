@@ -46,14 +46,18 @@ LETTER = 0.074  # Width of a letter of 9.5 points, inches
 
 @dataclass(frozen=True)
 class Size:
-    """Size of the axes and of the margins around them, inches."""
+    """Height of the axes and the margins around them, inches."""
 
-    width: float
     height: float
     left: float = 0.62
     right: float = 0.15
     bottom: float = 0.52
     top: float = 0.12
+
+    @property
+    def width(self) -> float:
+        """Width of the axes."""
+        return 5.6 - self.left - self.right
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,14 @@
-"""Where a funnel of milestones ends, and settings of knobs that were measured to move that stage."""
+"""Where a funnel of milestones ends, the measured settings that move that stage, and the knobs of an answer."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
 from typing import NamedTuple
 
 from memexp.analysis.knobs.table import Knobs, Row, measured, turned
+from memexp.analysis.learning import Learning, LearningState
+from memexp.analysis.scale import Scale
+from memexp.analysis.seeds import Environment
 
 RARE = 0.01  # A milestone counts as not reached below this share of agents and episodes
 NARROW = 0.5  # A stage is narrow if fewer than this share of the agents with the milestone before it reach it
@@ -109,3 +115,54 @@ def _without_repeats(found: list[Suggestion]) -> list[Suggestion]:
         if not (same or part):
             kept.append(one)
     return kept
+
+
+class KnobCause(Enum):
+    """What to change, and why."""
+
+    MEASURED = "", "{stage} {suggestion}"
+    NO_REWARD = (
+        "reward reachability (curriculum, task size, reward shaping)",
+        "the random policy and every arm have return 0: without a sampled reward there is no gradient. "
+        "Start closer to the goal, shorten the task, or shape the reward; change the network last",
+    )
+    STILL_IMPROVING = "steps", "still improving at {budget} agent steps: {arms}"
+    NO_ARM_ABOVE_RANDOM = (
+        "steps or curriculum",
+        "no arm is above the random policy, which does get return: more steps, or an easier start",
+    )
+
+
+@dataclass(frozen=True)
+class Knob:
+    """Only the fields that its cause needs are set."""
+
+    cause: KnobCause
+    suggestion: Suggestion | None = None  # The measured settings
+    steps: int | None = None  # Agent steps of a run
+    budget: int | None = None  # Agent steps so far
+    arms: tuple[str, ...] = ()  # Arms that still improve
+
+
+def find_knobs(
+    environment: Environment, scale: Scale | None, learned: Sequence[Learning], improving: Sequence[str]
+) -> list[Knob]:
+    """What to change: measured settings where nothing learned, more steps where arms are still `improving`."""
+    found: list[Knob] = []
+    if not any(one.learned for one in learned):
+        configs = (seed.config.get("env") for seed in environment.seeds)
+        config = next((one for one in configs if isinstance(one, dict)), {})
+        own = {key: value for key, value in config.items() if key != "name"}
+        funnels = [environment.random_funnel, *(arm.funnel for arm in environment.arms.values())]
+        furthest = max(funnels, key=lambda funnel: tuple(funnel.values())[::-1])
+        found = [Knob(KnobCause.MEASURED, one) for one in suggest(config.get("name", ""), own, furthest or None)]
+    finished = [arm for arm in environment.arms.values() if arm.seeds]
+    no_reward = environment.random_mean == 0 and all(arm.finals.max() <= 0 for arm in finished)
+    if not found and finished and no_reward:
+        found.append(Knob(KnobCause.NO_REWARD))
+    if improving:
+        budget = environment.budget
+        found.append(Knob(KnobCause.STILL_IMPROVING, steps=2 * budget, budget=budget, arms=tuple(improving)))
+    elif scale and finished and not found and all(one.state is LearningState.NOT_LEARNED for one in learned):
+        found.append(Knob(KnobCause.NO_ARM_ABOVE_RANDOM))
+    return found

@@ -8,7 +8,7 @@ from memexp.analysis.answer import ArmAnswer, EnvironmentAnswer
 from memexp.analysis.convergence import ConvergenceKind
 from memexp.analysis.forecast import Forecast
 from memexp.analysis.formatting import hours_text, interval, kind_text, number, title_of
-from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.recommendations import next_steps
@@ -160,7 +160,7 @@ def _cost(arm: Arm, plan: Plan) -> dict[str, str]:
         "spent": hours_text(hours) if rates else "–",
         "spent_dollars": dollars(arm.dollars_for(hours)),
         "left": hours_text(left),
-        "left_dollars": dollars(arm.dollars_for(left)) if left else "–",
+        "left_dollars": dollars(arm.dollars_for(left)),
         "action": f"run {counted(len(new), 'seed')}: {', '.join(map(str, new))}" if new else plan.action,
         "because": sentences.plan_text(plan),
     }
