@@ -211,7 +211,11 @@ def decided(x: np.ndarray, y: np.ndarray, n: int, claims: int) -> float:
     Simulated seeds are drawn from the observed ones, whose deviations are widened to the unbiased spread.
     """
     rng = np.random.default_rng(0)
-    gain, error, df = _welch(_redraw(rng, x, n), _redraw(rng, y, n))
+    x, y = _redraw(rng, x, n), _redraw(rng, y, n)  # [rounds, n]
+    # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
+    parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
+    gain, error = x.mean(axis=1) - y.mean(axis=1), parts.sum(axis=0) ** 0.5
+    df = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
     negligible = special.stdtr(df, (gain - SMALLEST_EFFECT) / error) <= level(n)
     significant = special.stdtr(df, -gain / error) <= level(n, claims)
     return float((negligible | significant).mean())
@@ -221,12 +225,3 @@ def _redraw(rng: np.random.Generator, values: np.ndarray, n: int) -> np.ndarray:
     k = len(values)
     deviations = (values - values.mean()) * (k / (k - 1)) ** 0.5
     return values.mean() + deviations[rng.integers(0, k, (ROUNDS, n))]
-
-
-def _welch(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Differences of means [rounds], their standard errors and degrees of freedom; x and y [rounds, n]."""
-    n = x.shape[1]
-    # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
-    parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
-    total = parts.sum(axis=0)
-    return x.mean(axis=1) - y.mean(axis=1), total**0.5, (n - 1) * total**2 / (parts**2).sum(axis=0)

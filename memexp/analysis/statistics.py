@@ -67,8 +67,15 @@ def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
     A group is the values of its seeds [n], or one number that is known exactly. Groups with equal values and weights of
     the same sign are the same runs under two names, and count as one group.
     """
-    estimate, size, variances, degrees = 0.0, 0.0, [], []
-    for weight, group in _merged(terms):
+    weights: dict[tuple[bool, bytes], float] = {}
+    groups: dict[tuple[bool, bytes], np.ndarray | float] = {}
+    for weight, group in terms:
+        key = (weight > 0, np.asarray(group).tobytes())
+        weights[key] = weights.get(key, 0.0) + weight
+        groups[key] = group
+    estimate, size, variances, degrees = 0.0, 0.0, list[float](), list[int]()
+    for key, group in groups.items():
+        weight = weights[key]
         estimate += weight * float(np.mean(group))
         size = max(size, abs(weight) * float(np.max(np.abs(group))))
         if isinstance(group, np.ndarray):
@@ -84,17 +91,6 @@ def contrast(*terms: tuple[float, np.ndarray | float]) -> Contrast:
         return Contrast(estimate, 0.0, float(sum(degrees)) or 1.0)
     df = total**2 / float((variances**2 / np.array(degrees)).sum()) if np.isfinite(total) else 1.0
     return Contrast(estimate, total**0.5, df)
-
-
-def _merged(terms: Sequence[tuple[float, np.ndarray | float]]) -> list[tuple[float, np.ndarray | float]]:
-    """The terms; weights of the same group are added."""
-    weights: dict[tuple[bool, bytes], float] = {}
-    groups: dict[tuple[bool, bytes], np.ndarray | float] = {}
-    for weight, group in terms:
-        key = (weight > 0, np.asarray(group).tobytes())
-        weights[key] = weights.get(key, 0.0) + weight
-        groups[key] = group
-    return [(weights[key], group) for key, group in groups.items()]
 
 
 @dataclass(frozen=True, eq=False)

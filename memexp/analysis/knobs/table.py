@@ -47,10 +47,6 @@ def turned(before: Knobs, after: Knobs) -> Knobs:
 
 def as_overrides(knobs: Knobs) -> str:
     """Knobs as KEY=VALUE overrides: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
-    return " ".join(f"{key}={_text(value)}" for key, value in knobs.items())
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, dict.fromkeys(value)))
-    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
+    lists = {key: ",".join(map(str, dict.fromkeys(value))) for key, value in knobs.items() if isinstance(value, list)}
+    words = {key: json.dumps(value) for key, value in knobs.items() if isinstance(value, bool) or value is None}
+    return " ".join(f"{key}={value}" for key, value in (knobs | lists | words).items())
