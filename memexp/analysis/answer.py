@@ -1,7 +1,4 @@
-"""The answer about the runs of a matrix: memory, learning, convergence, time, knobs, and what to run next.
-
-All types here hold numbers and verdicts. `sentences` puts them into text, `answer_json` into JSON.
-"""
+"""The answer about the runs of a matrix: memory, learning, convergence, time, knobs, and what to run next."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -56,12 +53,8 @@ class Answer:
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
-    """The answer about the runs of one matrix; any name (a folder's) fits where all runs belong to one.
-
-    Raises UsageError where there is no run, or where the runs belong to several matrices and none has that name.
-    """
-    environments, notes = load(runs, matrix_name)
-    return answer_of(environments, notes, matrix_name)
+    """The answer about the runs of one matrix. For `matrix_name` and errors see `load`."""
+    return answer_of(*load(runs, matrix_name), matrix_name)
 
 
 def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> Answer:

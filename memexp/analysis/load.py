@@ -1,7 +1,4 @@
-"""Sorts runs into environments, arms and seeds, and decides which runs count.
-
-The `notes` of an environment name every run that is left out, cut or doubled.
-"""
+"""Sorts runs into environments, arms and seeds, and decides which runs count; notes name the others."""
 
 import math
 from collections import Counter

@@ -54,10 +54,7 @@ class Seed:
         return self.reached / seconds if seconds > 0 else None
 
     def trailing_mean(self, at: np.ndarray, window: float, values: np.ndarray | None = None) -> np.ndarray:
-        """Mean over the agent steps (at - window, at], weighted by episodes. NaN where no episode ended.
-
-        `values` [updates] are means over episodes, by default the returns.
-        """
+        """Mean of `values` (the returns) over the agent steps (at - window, at], weighted by episodes; NaN if none."""
         values = self.returns if values is None else values
         weight = np.where(np.isnan(values), 0.0, self.counts)
         total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])

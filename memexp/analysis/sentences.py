@@ -145,7 +145,7 @@ def knob_text(knob: Knob) -> str:
     return knob.cause.value[1].format(
         stage=found and stage_text(found),
         suggestion=found and suggestion_text(found),
-        budget=count_name(knob.budget or 0),
+        budget=count_name((knob.steps or 0) // 2),
         arms=", ".join(knob.arms),
     )
 

@@ -147,10 +147,7 @@ def _with_action(arm: Arm, plan: Plan) -> Plan:
 def until_answered(
     environment: Environment, scale: Scale | None, memory: Memory, plans: Mapping[str, Plan], improving: bool
 ) -> UntilAnswered:
-    """The cost of the plans. `improving`: whether some arm still improves.
-
-    If no arm solves the environment and one still improves, all runs need as many steps again.
-    """
+    """The cost of the plans. If no arm solves it and one is still `improving`, all runs need as many steps again."""
     decided, arms = is_final(environment, scale, memory), environment.arms
     solved = any(solves(arm, scale) for arm in arms.values())
     longer = environment.budget if improving and not solved and not decided else 0

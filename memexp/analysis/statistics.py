@@ -1,7 +1,4 @@
-"""The statistics that every verdict is built from. The unit is the seed, never the episode.
-
-docs/method.md explains the choice and lists measured error rates.
-"""
+"""The statistics of every verdict: why these, and their error rates, is in docs/method.md. The unit is the seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
 """What all pictures share: colours, sizes, and labels that do not overlap.
 
-The colours are those of Okabe and Ito, which work with any colour vision. An architecture and its twin share a colour,
-and the twin is dashed. In a page every colour is a CSS variable (`--arm-0`, ...) and INK is the text colour, so that
-pictures work on light and on dark pages.
+The colours are those of Okabe and Ito, which work with any colour vision. In a page every colour is a CSS variable
+(`--arm-0`, ...) and INK is the text colour, so that pictures work on light and on dark pages.
 """
 
 import io

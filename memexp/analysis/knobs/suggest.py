@@ -139,8 +139,7 @@ class Knob:
 
     cause: KnobCause
     suggestion: Suggestion | None = None  # The measured settings
-    steps: int | None = None  # Agent steps of a run
-    budget: int | None = None  # Agent steps so far
+    steps: int | None = None  # Agent steps of a run: twice those so far
     arms: tuple[str, ...] = ()  # Arms that still improve
 
 
@@ -161,8 +160,7 @@ def find_knobs(
     if not found and finished and no_reward:
         found.append(Knob(KnobCause.NO_REWARD))
     if improving:
-        budget = environment.budget
-        found.append(Knob(KnobCause.STILL_IMPROVING, steps=2 * budget, budget=budget, arms=tuple(improving)))
+        found.append(Knob(KnobCause.STILL_IMPROVING, steps=2 * environment.budget, arms=tuple(improving)))
     elif scale and finished and not found and all(one.state is LearningState.NOT_LEARNED for one in learned):
         found.append(Knob(KnobCause.NO_ARM_ABOVE_RANDOM))
     return found

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from memexp.analysis.answer import Answer
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.style import svg_of
-from memexp.analysis.formatting import SYMBOLS, VERDICT_TEXTS, file_name
+from memexp.analysis.formatting import SYMBOLS, file_name
 from memexp.analysis.report.provenance import provenance
 from memexp.analysis.report.sections import section, spent_text
 from memexp.runs import MAX_GAP, home
@@ -69,7 +69,7 @@ def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     environment = jinja2.Environment(
         loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"symbols": SYMBOLS, "verdict_texts": VERDICT_TEXTS}
+    environment.globals["symbols"] = SYMBOLS
     environment.filters |= {"cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "), "ticks": _ticks}
     out = Path(out)
     write_atomically(out, environment.get_template(template).render(content).encode())
