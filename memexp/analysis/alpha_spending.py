@@ -35,14 +35,10 @@ def _levels(claims: int) -> tuple[float, ...]:
     """
     counts = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     spent = np.interp(counts, list(SPENDING), list(SPENDING.values())) / claims
-    grid, density, found = np.zeros(1), np.ones(1), []
+    grid, density, found = np.zeros(1), np.ones(1), list[float]()
     for n, share in zip(counts, np.diff(spent, prepend=0.0), strict=True):
         step = float(n if n == MIN_SEEDS else 1) ** 0.5
-
-        def crossed(bound: float, grid=grid, density=density, step=step, share=share) -> float:
-            return float(density @ special.ndtr((grid - bound) / step)) - share
-
-        bound = float(optimize.brentq(crossed, 0.0, 9.0 * n**0.5))  # type: ignore[arg-type]
+        bound = optimize.brentq(_crossed, 0.0, 9.0 * n**0.5, args=(grid, density, step, share))
         found.append(float(special.ndtr(-bound / n**0.5)))
         new = np.linspace(-8.0 * n**0.5, bound, 201)
         steps = np.exp(-(((new[:, None] - grid) / step) ** 2) / 2) / (step * (2 * np.pi) ** 0.5)
@@ -50,3 +46,8 @@ def _levels(claims: int) -> tuple[float, ...]:
         weights[[0, -1]] /= 2
         grid, density = new, (steps @ density) * weights
     return tuple(found)
+
+
+def _crossed(bound: float, grid: np.ndarray, density: np.ndarray, step: float, share: float) -> float:
+    """The probability of crossing `bound` in the next step, less `share`."""
+    return float(density @ special.ndtr((grid - bound) / step)) - share

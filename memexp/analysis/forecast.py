@@ -104,7 +104,7 @@ def _shapes(family: str, t_bytes: bytes, later_bytes: bytes) -> tuple[np.ndarray
     """For every shape, the matrices from a curve [t] to its residual [t] and to its prediction [later]."""
     t, later = np.frombuffer(t_bytes), np.frombuffer(later_bytes)
     shape, parameters = FAMILIES[family]
-    residuals, predictions = [], []
+    residuals, predictions = list[np.ndarray](), list[np.ndarray]()
     for values in parameters:
         design = np.stack([np.ones_like(t), shape(t, *values)], axis=1)
         solve = np.linalg.pinv(design)

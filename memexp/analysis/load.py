@@ -27,7 +27,7 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
     `matrix` is a matrix name of the runs, or any name (a folder's) when they all belong to one. Raises UsageError
     where there are no runs, or where they belong to several matrices and `matrix` is none of them.
     """
-    seeds, notes = [], []
+    seeds, notes = list[Seed](), list[str]()
     for run in runs:
         try:
             seeds.append(read_seed(run))
@@ -106,7 +106,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
     if len(budgets) > 1:
         notes.append(f"budgets differ ({', '.join(map(str, budgets))}): compared at {budget} agent steps")
-    arms = {}
+    arms: dict[str, Arm] = {}
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)

@@ -32,8 +32,8 @@ class Seed:
     wall_s: np.ndarray
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # Entropy of the policy, nats
     # Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel.
-    funnel: dict[str, np.ndarray] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)  # The full config; empty where it cannot be read
+    funnel: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    config: dict[str, Any] = field(default_factory=dict[str, Any])  # The full config; empty where it cannot be read
 
     @property
     def reached(self) -> int:
@@ -82,8 +82,10 @@ class Arm:
     name: str
     info: RunInfo
     budget: int
-    seeds: list[Seed] = field(default_factory=list)  # The runs that count, one for each seed, cut at the budget
-    partial: list[Seed] = field(default_factory=list)  # Runs that did not reach the budget: running, failed or stopped
+    seeds: list[Seed] = field(default_factory=list[Seed])  # The runs that count, one for each seed, cut at the budget
+    partial: list[Seed] = field(
+        default_factory=list[Seed]
+    )  # Runs that did not reach the budget
 
     @cached_property
     def tokens(self) -> set[str]:
