@@ -83,9 +83,7 @@ class Arm:
     info: RunInfo
     budget: int
     seeds: list[Seed] = field(default_factory=list[Seed])  # The runs that count, one for each seed, cut at the budget
-    partial: list[Seed] = field(
-        default_factory=list[Seed]
-    )  # Runs that did not reach the budget
+    partial: list[Seed] = field(default_factory=list[Seed])  # Runs that did not reach the budget
 
     @cached_property
     def tokens(self) -> set[str]:

@@ -41,6 +41,7 @@ STYLE: dict[Any, Any] = {
 QUIET = (0, (2, 3))  # Dash pattern of reference levels
 LONGEST = 25  # Most letters of a name in a picture
 LETTER = 0.074  # Width of a letter of 9.5 points, inches
+Line = tuple[float, str, str, str]  # Value at the right end, name, colour, dash
 
 
 @dataclass(frozen=True)
@@ -131,9 +132,6 @@ def shortened(name: str) -> str:
 def label_room(labels: Sequence[str]) -> float:
     """Width that names of 9.5 points need beside the axes, inches."""
     return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
-
-
-Line = tuple[float, str, str, str]  # Value at the right end, name, colour, dash
 
 
 def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
