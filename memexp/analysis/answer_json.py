@@ -176,7 +176,7 @@ def _arm(answer: ArmAnswer) -> dict[str, Any]:
 def _knob(knob: Knob) -> dict[str, Any]:
     found, because = knob.suggestion, sentences.knob_text(knob)
     if found is None:
-        return {"knob": knob.cause.value[0], "value": knob.steps, "because": because}
+        return {"knob": knob.cause.what, "value": knob.steps, "because": because}
     values = list(found.settings.values())
     return {
         "knob": " ".join(found.settings),

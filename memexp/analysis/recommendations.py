@@ -77,7 +77,7 @@ def _knob_steps(knobs: Sequence[Knob]) -> list[str]:
         if knob.steps:
             steps.append(f"train longer (--steps {count_name(knob.steps)}): {knob_text(knob)}")
         elif not knob.suggestion:
-            steps.append(f"change {knob.cause.value[0]}: {knob_text(knob)}")
+            steps.append(f"change {knob.cause.what}: {knob_text(knob)}")
     return steps
 
 

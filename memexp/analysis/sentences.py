@@ -142,7 +142,7 @@ def until_answered_text(found: UntilAnswered, kind: MemoryKind) -> str:
 
 def knob_text(knob: Knob) -> str:
     found = knob.suggestion
-    return knob.cause.value[1].format(
+    return knob.cause.why.format(
         stage=found and stage_text(found),
         suggestion=found and suggestion_text(found),
         budget=count_name((knob.steps or 0) // 2),

@@ -118,7 +118,7 @@ def _without_repeats(found: list[Suggestion]) -> list[Suggestion]:
 
 
 class KnobCause(Enum):
-    """What to change, and why."""
+    """What to change (`what`), and the sentence why (`why`)."""
 
     MEASURED = "", "{stage} {suggestion}"
     NO_REWARD = (
@@ -131,6 +131,9 @@ class KnobCause(Enum):
         "steps or curriculum",
         "no arm is above the random policy, which does get return: more steps, or an easier start",
     )
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what, self.why = what, why
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:
             for setting, why, funnel in rows
         ],
         "others": [
-            (knob.cause.value[0] + (f"={count_name(knob.steps)}" if knob.steps else ""), sentences.knob_text(knob))
+            (knob.cause.what + (f"={count_name(knob.steps)}" if knob.steps else ""), sentences.knob_text(knob))
             for knob in knobs
             if not knob.suggestion
         ],
