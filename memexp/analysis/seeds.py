@@ -33,7 +33,8 @@ class Seed:
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # Entropy of the policy, nats
     # Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel.
     funnel: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
-    config: dict[str, Any] = field(default_factory=dict[str, Any])  # The full config; empty where it cannot be read
+    # The groups of the full config; empty where it cannot be read.
+    config: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     @property
     def reached(self) -> int:
@@ -104,7 +105,7 @@ class Arm:
         return self.info.memory == "on" and (self.info.mem_len > 0 or not self.attends_only)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, dict[str, Any]]:
         """Config of the first seed; empty where it is not known."""
         return self.seeds[0].config if self.seeds else {}
 

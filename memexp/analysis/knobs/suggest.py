@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memexp.analysis.knobs.table import Knobs, Row, measured, turned
 from memexp.analysis.learning import Learning, LearningState
@@ -152,8 +152,7 @@ def find_knobs(
     """What to change: measured settings where nothing learned, more steps where arms are still `improving`."""
     found: list[Knob] = []
     if not any(one.learned for one in learned):
-        configs = (seed.config.get("env") for seed in environment.seeds)
-        config = next((one for one in configs if isinstance(one, dict)), {})
+        config = next((seed.config["env"] for seed in environment.seeds if "env" in seed.config), dict[str, Any]())
         own = {key: value for key, value in config.items() if key != "name"}
         funnels = [environment.random_funnel, *(arm.funnel for arm in environment.arms.values())]
         furthest = max(funnels, key=lambda funnel: tuple(funnel.values())[::-1])

@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 Knobs = dict[str, Any]
 
@@ -47,6 +47,10 @@ def turned(before: Knobs, after: Knobs) -> Knobs:
 
 def as_overrides(knobs: Knobs) -> str:
     """Knobs as KEY=VALUE overrides: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
-    lists = {key: ",".join(map(str, dict.fromkeys(value))) for key, value in knobs.items() if isinstance(value, list)}
-    words = {key: json.dumps(value) for key, value in knobs.items() if isinstance(value, bool) or value is None}
-    return " ".join(f"{key}={value}" for key, value in (knobs | lists | words).items())
+
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ",".join(map(str, dict.fromkeys(cast(list[Any], value))))
+        return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
+
+    return " ".join(f"{key}={text(value)}" for key, value in knobs.items())

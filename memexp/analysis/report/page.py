@@ -64,13 +64,18 @@ def _ticks(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
+def _cell(text: str) -> str:
+    """Text that can stand in a table of Markdown."""
+    return str(text).replace("|", "\\|").replace("\n", " ")
+
+
 def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
     )
     environment.globals["symbols"] = SYMBOLS
-    environment.filters |= {"cell": lambda text: str(text).replace("|", "\\|").replace("\n", " "), "ticks": _ticks}
+    environment.filters |= {"cell": _cell, "ticks": _ticks}
     out = Path(out)
     write_atomically(out, environment.get_template(template).render(content).encode())
     return out
