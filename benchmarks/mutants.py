@@ -1,12 +1,12 @@
 """Mutation score: which share of small, wrong changes to the code do the tests notice?
 
-    python benchmarks/mutants.py [--sample 300] [--seed 0] [--jobs 2] [--out FILE]     (`make mutants`)
+    python benchmarks/mutants.py [--sample 300] [--seed 0] [--jobs 2] [--slow] [--out FILE]     (`make mutants`)
 
 Cosmic Ray makes the mutants: a flipped comparison, sign or condition, a changed number, a dropped operand, swapped
 arguments, an empty loop. The sample draws code positions uniformly over all AREAS, then one mutation of each position.
-Each mutant is tested in a temporary git worktree of HEAD: first by the quick tests of its area, then, if it survives,
-by the slow ones too. Results are written after each mutant; a second call continues. Prints the score of each area and
-the diff of every survivor.
+Each mutant is tested in a temporary git worktree of HEAD by the quick tests of its area; with --slow, survivors are
+then tested by the slow ones too. Results are written after each mutant; a second call continues. Prints the score of
+each area and the diff of every survivor.
 """
 
 import argparse
@@ -38,12 +38,13 @@ AREAS = {
     "memexp/analysis": "tests/analysis",
     "memexp/curriculum": "tests/curriculum",
     "memexp/launch": "tests/launch tests/test_cli.py",
+    "memexp/runs": "tests/runs tests/launch",
 }
 LAUNCH = ("submit", "queue", "cost", "status", "submissions", "attempts", "control", "targets")
 """Of memexp/launch: modules whose name holds one of these."""
 LEFT_OUT = ("memexp/ppo/cuda_rollout.py", "memexp/analysis/figures/", "memexp/launch/status/monitor/")
 """Needs a GPU; draws pictures and screens, which are judged by looking at them."""
-QUICK_S, WHOLE_S = 400, 1200
+HUNG_S = 1800
 """Seconds after which a test run counts as hung, and its mutant as killed."""
 
 
@@ -99,6 +100,8 @@ class Result:
     """The test that noticed it; the end of the output of a run that did not."""
     diff: str
     seconds: float
+    slow: bool
+    """Whether the slow tests were tried too."""
 
 
 def area_of(module: str) -> str:
@@ -167,19 +170,16 @@ def golden() -> Path:
     return Path(os.environ.get("MEMEXP_GOLDEN", ROOT.parent / "shared" / "golden"))
 
 
-def try_mutant(spec: MutationSpec) -> Result:
-    """Test one mutant in this worker's checkout."""
+def try_mutant(spec: MutationSpec, slow: bool) -> Result:
+    """Test one mutant in this worker's checkout: with the quick tests, or with the slow ones."""
     began, tests = time.monotonic(), " ".join(tests_of(str(spec.module_path)))
     pytest = f"{sys.executable} -m pytest -x -q -n 0 -p no:cacheprovider --no-header {tests}"
-    tried = mutate_and_test([spec], f"{pytest} -m 'not slow'", QUICK_S)
-    if not tried.is_killed:
-        tried = mutate_and_test([spec], f"{pytest} -m slow", WHOLE_S)
+    tried = mutate_and_test([spec], f"{pytest} -m '{'slow' if slow else 'not slow'}'", HUNG_S)
     lines = [line for line in (tried.output or "").splitlines() if line.strip()]
     by = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), " ".join(lines[-1:]))
-    return Result(
-        str(spec.module_path), spec.operator_name, spec.occurrence, spec.start_pos[0], bool(tried.is_killed), by,
-        tried.diff or "", time.monotonic() - began,
-    )  # fmt: skip
+    seconds = time.monotonic() - began
+    found = str(spec.module_path), spec.operator_name, spec.occurrence, spec.start_pos[0], bool(tried.is_killed), by
+    return Result(*found, tried.diff or "", seconds, slow)
 
 
 def key(result: Result | MutationSpec) -> tuple[str, str, int]:
@@ -205,25 +205,30 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--only", help="only modules whose path contains this")
+    parser.add_argument("--slow", action="store_true", help="try survivors of the quick tests with the slow ones")
+    parser.add_argument("--only", default="", help="only modules whose path contains this")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"), help="one JSON line a mutant; continued")
     given = parser.parse_args()
-    done = [Result(**json.loads(line)) for line in given.out.read_text().splitlines()] if given.out.exists() else []
-    known = {key(result) for result in done}
+    out = given.out.resolve()
     os.chdir(ROOT)
-    specs = sample(given.sample, given.seed)
-    left = [spec for spec in specs if key(spec) not in known and (given.only or "") in str(spec.module_path)]
-    print(f"{len(specs)} mutants, {len(specs) - len(left)} known", file=sys.stderr)
-    began = time.monotonic()
-    with ProcessPoolExecutor(given.jobs, initializer=enter_worktree) as pool, given.out.open("a") as out:
-        for number, future in enumerate(as_completed([pool.submit(try_mutant, spec) for spec in left]), 1):
-            result = future.result()
-            done.append(result)
-            print(json.dumps(asdict(result)), file=out, flush=True)
-            minutes = (time.monotonic() - began) / 60 / number * (len(left) - number)
-            told = f"{'killed' if result.killed else 'SURVIVED'} {result.module}:{result.line} {result.seconds:.0f} s"
-            print(f"{number}/{len(left)} {told}; {minutes:.0f} min left", file=sys.stderr)
-    report(done)
+    lines = out.read_text().splitlines() if out.exists() else []
+    done = {key(result): result for result in (Result(**json.loads(line)) for line in lines)}
+    specs = [spec for spec in sample(given.sample, given.seed) if given.only in str(spec.module_path)]
+    for slow in (False, True) if given.slow else (False,):
+        left = [s for s in specs if key(s) not in done or (slow and not (r := done[key(s)]).killed and not r.slow)]
+        print(f"{len(specs)} mutants, {len(left)} to try with {'slow' if slow else 'quick'} tests", file=sys.stderr)
+        began = time.monotonic()
+        with ProcessPoolExecutor(given.jobs, initializer=enter_worktree) as pool, out.open("a") as file:
+            for number, future in enumerate(as_completed([pool.submit(try_mutant, s, slow) for s in left]), 1):
+                result = future.result()
+                done[key(result)] = result
+                print(json.dumps(asdict(result)), file=file, flush=True)
+                minutes = (time.monotonic() - began) / 60 / number * (len(left) - number)
+                told = (
+                    f"{'killed' if result.killed else 'SURVIVED'} {result.module}:{result.line} {result.seconds:.0f} s"
+                )
+                print(f"{number}/{len(left)} {told}; {minutes:.0f} min left", file=sys.stderr)
+    report(list(done.values()))
     return 0
 
 

@@ -10,6 +10,7 @@ import typer
 
 from memexp.analysis.verdicts import MemoryCause
 from memexp.cli import app
+from memexp.launch.status.monitor.draw import MARKS
 from memexp.ppo.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -229,3 +230,11 @@ def test_the_architecture_page_lists_every_module_and_no_other():
     modules = {path for path in sources() if path.startswith("memexp/")}
     assert modules - listed == {path for path in modules if re.fullmatch(r"memexp/(\w+/)?__init__\.py", path)}
     assert listed <= modules
+
+
+def test_the_page_of_the_monitor_explains_every_mark_and_column():
+    rows = [line for line in (ROOT / "docs" / "monitor.md").read_text().splitlines() if line.startswith("| ")]
+    for state, (mark, _) in MARKS.items():
+        assert any(mark in row and re.search(rf"\b{state}\b", row) for row in rows), state
+    explained = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
+    assert {"return", "curve", "furthest", "entropy", "gap", "GPU", "saved", "steps/s", "left"} <= explained

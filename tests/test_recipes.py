@@ -4,6 +4,7 @@ import inspect
 
 import pytest
 
+import recipes
 from memexp.config import UsageError
 from memexp.launch.plan.recipe import all_recipes, find_recipe, split_target
 from memexp.launch.plan.run_spec import resolve
@@ -39,6 +40,17 @@ def test_every_tail_of_a_name_finds_the_recipe_or_is_ambiguous(recipe):
             with pytest.raises(UsageError, match="ambiguous") as caught:
                 find_recipe(tail)
             assert all(other.name in str(caught.value) for other in fitting)
+
+
+def test_copies_of_recipes_in_folders_that_are_no_packages_are_no_recipes(tmp_path, monkeypatch):
+    monkeypatch.setattr(recipes, "__path__", [str(tmp_path)])
+    for folder in (".", "inner", ".ipynb_checkpoints", "old", "old/inner"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text("def train() -> TrainConfig: ...\n")
+    for package in (".", "inner", "old/inner"):
+        (tmp_path / package / "__init__.py").touch()
+    found = all_recipes.__wrapped__()
+    assert [recipe.name for recipe in found] == ["recipes.inner.mine.train", "recipes.mine.train"]
 
 
 def test_two_words_name_a_recipe():

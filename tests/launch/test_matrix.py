@@ -162,6 +162,7 @@ WRONG = {
     "steps that are none": ({"steps": ["many"]}, "steps.0: .*integer"),
     "unknown template key": ({"run": "{name}.{envv}"}, "run: unknown key 'envv' in the template; did you mean 'env'"),
     "broken template": ({"run": "{name"}, "run: the template '{name' is broken"),
+    "template with an index": ({"run": "{name[x]}"}, r"run: the template '{name\[x\]}' is broken"),
     "bad run name": ({"run": "{name}/{env}.{arch}.{seed}"}, "contains '/'; did you mean 'small-maze.X0.0'"),
     "duplicate names": (
         {"run": "{name}.{env}_{arch}"},

@@ -149,7 +149,7 @@ class Matrix(Config):
         except KeyError as error:
             key = error.args[0]
             raise ValueError(f"run: unknown key '{key}' in the template{did_you_mean(key, known)}") from None
-        except (ValueError, IndexError, AttributeError) as error:
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"run: the template '{self.run}' is broken: {error}") from None
         return self
 

@@ -35,12 +35,18 @@ class Recipe:
 
 @cache
 def all_recipes() -> tuple[Recipe, ...]:
-    """Every public function below `recipes/` that is annotated to return a TrainConfig, sorted by name."""
+    """Every public function below `recipes/` that is annotated to return a TrainConfig, sorted by name.
+
+    Folders without `__init__.py` are not searched: an editor or a user may keep copies of recipes there.
+    """
     import recipes
 
     found: list[Recipe] = []
-    for root in recipes.__path__:  # an editable install adds one that is no folder, and has no files
-        for path in Path(root).rglob("*.py"):
+    for root in map(Path, recipes.__path__):  # an editable install adds one that is no folder, and has no files
+        for path in root.rglob("*.py"):
+            *packages, _ = path.relative_to(root).parents
+            if not all((root / package / "__init__.py").is_file() for package in packages):
+                continue
             parts = [recipes.__name__, *path.relative_to(root).with_suffix("").parts]
             module = ".".join(parts).removesuffix(".__init__")
             functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
