@@ -19,7 +19,6 @@ import numpy as np
 from scipy.special import ndtri
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import binned_curves, judge_convergence
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import judge_learning
@@ -27,8 +26,8 @@ from memexp.analysis.memory_verdict import judge_memory
 from memexp.analysis.pairs import find_pairs, oracle_ratio
 from memexp.analysis.scale import find_scale
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.statistics import iqm_difference, iqm_interval
-from memexp.analysis.survival import median_time
+from memexp.analysis.statistics import compare, iqm_difference, iqm_interval
+from memexp.analysis.timing import median_time
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers.synthetic_truths import (
@@ -261,7 +260,7 @@ def _ratio_covers(world: Environment, oracle: float, truth: float) -> bool:
     learned = {name: judge_learning(arm, world, None) for name, arm in world.arms.items()}
     pairs, _ = find_pairs(world, None, learned)
     found = oracle_ratio(list(pairs.values()), oracle)
-    return found is not None and found.interval[0] <= truth <= found.interval[1]
+    return found is not None and found.ci[0] <= truth <= found.ci[1]
 
 
 def _normal_quantile(share: float) -> float:

@@ -10,14 +10,12 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special
 
-ALPHA = 0.05
-"""Error of a one-sided claim over all interim analyses together."""
+ALPHA = 0.05  # Error of a one-sided claim over all interim analyses together
+# Seeds an arm -> error spent so far, linear in between. Most is spent at the usual designs of 5, 10 and 20 seeds.
+# That of 4 seeds suffices for two arms without overlap (1/70). The rest of ALPHA covers analyses in which one arm
+# has more seeds than the other: they use the level of the smaller number.
 SPENDING = {3: 0.0, 4: 0.0145, 5: 0.03, 9: 0.032, 10: 0.0415, 19: 0.0425, 20: 0.0445, 40: 0.0455}
-"""Seeds an arm -> error spent so far, linear in between. Most is spent at the usual designs of 5, 10 and 20 seeds.
-That of 4 seeds suffices for two arms without overlap (1/70). The rest of ALPHA covers analyses in which one arm
-has more seeds than the other: they use the level of the smaller number."""
-MIN_SEEDS = 4
-"""The minimum for a verdict: two arms of three seeds reach no p < 0.05 in a permutation test (1/20)."""
+MIN_SEEDS = 4  # The minimum for a verdict: two arms of three seeds reach no p < 0.05 in a permutation test (1/20)
 MAX_SEEDS = 40
 
 
@@ -37,14 +35,10 @@ def _levels(claims: int) -> tuple[float, ...]:
     """
     counts = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     spent = np.interp(counts, list(SPENDING), list(SPENDING.values())) / claims
-    grid, density, found = np.zeros(1), np.ones(1), []
+    grid, density, found = np.zeros(1), np.ones(1), list[float]()
     for n, share in zip(counts, np.diff(spent, prepend=0.0), strict=True):
         step = float(n if n == MIN_SEEDS else 1) ** 0.5
-
-        def crossed(bound: float, grid=grid, density=density, step=step, share=share) -> float:
-            return float(density @ special.ndtr((grid - bound) / step)) - share
-
-        bound = float(optimize.brentq(crossed, 0.0, 9.0 * n**0.5))  # type: ignore[arg-type]
+        bound = optimize.brentq(_crossed, 0.0, 9.0 * n**0.5, args=(grid, density, step, share))
         found.append(float(special.ndtr(-bound / n**0.5)))
         new = np.linspace(-8.0 * n**0.5, bound, 201)
         steps = np.exp(-(((new[:, None] - grid) / step) ** 2) / 2) / (step * (2 * np.pi) ** 0.5)
@@ -52,3 +46,8 @@ def _levels(claims: int) -> tuple[float, ...]:
         weights[[0, -1]] /= 2
         grid, density = new, (steps @ density) * weights
     return tuple(found)
+
+
+def _crossed(bound: float, grid: np.ndarray, density: np.ndarray, step: float, share: float) -> float:
+    """The probability of crossing `bound` in the next step, less `share`."""
+    return float(density @ special.ndtr((grid - bound) / step)) - share

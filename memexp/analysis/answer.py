@@ -1,7 +1,4 @@
-"""The answer about the runs of a matrix: memory, learning, convergence, time, knobs, and what to run next.
-
-All types here hold numbers and verdicts. `sentences` puts them into text, `answer_json` into JSON.
-"""
+"""The answer about the runs of a matrix: memory, learning, convergence, time, knobs, and what to run next."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memexp.analysis.convergence import Convergence, ConvergenceKind, judge_convergence
-from memexp.analysis.knobs.find import Knob, find_knobs
+from memexp.analysis.knobs.suggest import Knob, find_knobs
 from memexp.analysis.learning import Learning, judge_learning
 from memexp.analysis.load import load
 from memexp.analysis.memory_verdict import Memory, judge_memory
@@ -26,14 +23,10 @@ class ArmAnswer:
     """The verdicts on one arm."""
 
     arm: Arm
-    iqm: float | None
-    """Interquartile mean of the final returns; None without a finished seed."""
-    interval: Interval
-    """Its 95 % interval."""
-    normalized: float | None
-    """The same on the scale."""
-    evaluation: float | None
-    """Mean of the last evaluation of each seed."""
+    iqm: float | None  # Interquartile mean of the final returns; None without a finished seed
+    interval: Interval  # Its 95 % interval
+    normalized: float | None  # The same on the scale
+    evaluation: float | None  # Mean of the last evaluation of each seed
     learning: Learning
     convergence: Convergence
     time: TimeToSolve
@@ -56,21 +49,15 @@ class EnvironmentAnswer:
 class Answer:
     matrix: str
     environments: dict[str, EnvironmentAnswer]
-    notes: list[str]
-    """Runs that cannot be read."""
+    notes: list[str]  # Runs that cannot be read
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
-    """The answer about the runs of one matrix; any name (a folder's) fits where all runs belong to one.
-
-    Raises UsageError where there is no run, or where the runs belong to several matrices and none has that name.
-    """
-    environments, notes = load(runs, matrix_name)
-    return answer_of(environments, notes, matrix_name)
+    """The answer about the runs of one matrix. For `matrix_name` and errors see `load`."""
+    return answer_of(*load(runs, matrix_name), matrix_name)
 
 
 def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> Answer:
-    """The answer about runs that are already loaded."""
     return Answer(matrix_name, {name: judge(environment) for name, environment in environments.items()}, notes)
 
 

@@ -6,33 +6,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from memexp.analysis import sentences
 from memexp.analysis.answer import Answer, ArmAnswer, EnvironmentAnswer
-from memexp.analysis.convergence import TOLERANCE, Convergence
-from memexp.analysis.credit_horizon import Sweep
+from memexp.analysis.convergence import TOLERANCE
 from memexp.analysis.forecast import Forecast
-from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides, measured
-from memexp.analysis.learning import Learning
+from memexp.analysis.learning import POWER
 from memexp.analysis.memory_verdict import Memory
-from memexp.analysis.pairs import Pair, Ratio, oracle_ratio
-from memexp.analysis.power import POWER
-from memexp.analysis.recommendations import KNOB_NAMES, next_steps
-from memexp.analysis.sentences import (
-    convergence_text,
-    forecast_text,
-    knob_text,
-    learning_text,
-    left_out_text,
-    memory_text,
-    plan_text,
-    stage_text,
-    suggestion_text,
-    sweep_text,
-    until_answered_text,
-    verdict_text,
-)
-from memexp.analysis.sequential_plan import Plan
-from memexp.analysis.timing import TimeToSolve
+from memexp.analysis.pairs import Pair, oracle_ratio
+from memexp.analysis.recommendations import next_steps
 from memexp.analysis.verdicts import LeftOut, MemoryKind
 
 METHOD = "Lan-DeMets spending over seeds an arm (4, 5, ..., 40), exact permutation and Welch tests, Holm over arms"
@@ -41,28 +24,27 @@ UNKNOWN = (None, None)
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """Plain types only: None for what is not known, verdicts as their words, floats with six significant digits."""
-    environments = {name: _environment(one) for name, one in answer.environments.items()}
-    return _plain({"matrix": answer.matrix, "environments": environments, "notes": answer.notes})
+    environments = {name: environment_json(one) for name, one in answer.environments.items()}
+    return {"matrix": answer.matrix, "environments": environments, "notes": list(answer.notes)}
 
 
 def environment_json(answer: EnvironmentAnswer) -> dict[str, Any]:
     """One environment's part."""
-    return _plain(_environment(answer))
-
-
-def _environment(answer: EnvironmentAnswer) -> dict[str, Any]:
     environment, until = answer.environment, answer.until_answered
-    random = environment.random_returns
-    mean = float(random.mean()) if len(random) else None
+    random, mean = environment.random_returns, environment.random_mean
     solved = answer.scale.solved if answer.scale else None
-    return {
+    plans = {
+        name: {"action": plan.action, "seeds": plan.seeds, "target": plan.target, "because": sentences.plan_text(plan)}
+        for name, plan in answer.plans.items()
+    }
+    found = {
         "memory": _memory(answer),
         "arms": {name: _arm(one) for name, one in answer.arms.items()},
         "random_return": mean,
         "ceiling_return": environment.ceiling,
         "solved_return": solved,
         "levels": {
-            "random": {"mean": mean, "sd": float(random.std(ddof=1)) if len(random) > 1 else None, "n": len(random)},
+            "random": {"mean": mean, "sd": random.std(ddof=1) if len(random) > 1 else None, "n": len(random)},
             "memoryless": environment.memoryless,
             "ceiling": environment.ceiling,
             "oracle": environment.oracle,
@@ -71,18 +53,19 @@ def _environment(answer: EnvironmentAnswer) -> dict[str, Any]:
         "memory_span": environment.memory_span,
         "budget": environment.budget,
         "notes": environment.notes,
-        "sequential": {"per_arm": {name: _plan(plan) for name, plan in answer.plans.items()}, "method": METHOD},
+        "sequential": {"per_arm": plans, "method": METHOD},
         "until_answered": {
             "seeds": until.seeds,
             "budget": until.budget,
             "power": POWER,
             **asdict(until.total),
             "per_arm": {name: asdict(cost) for name, cost in until.per_arm.items()},
-            "reason": until_answered_text(until, answer.memory.verdict.kind),
+            "reason": sentences.until_answered_text(until, answer.memory.verdict.kind),
         },
         "knobs": [_knob(knob) for knob in answer.knobs],
         "next": next_steps(answer),
     }
+    return _plain(found)
 
 
 def _memory(answer: EnvironmentAnswer) -> dict[str, Any]:
@@ -94,15 +77,20 @@ def _memory(answer: EnvironmentAnswer) -> dict[str, Any]:
         "ci": memory.interval,
         "p_improvement": memory.improvement,
         "per_arm": pairs | {name: _no_pair(why) for name, why in memory.unpaired.items()},
-        "reason": memory_text(memory),
+        "reason": sentences.memory_text(memory),
         "scale": None if scale is None else scale.best_arm or "ceiling",
-        "oracle_ratio": _ratio(memory.oracle_ratio),
-        "shortest": [_sweep(sweep) for sweep in memory.sweeps],
+        "oracle_ratio": memory.oracle_ratio and memory.oracle_ratio._asdict(),
+        "shortest": [
+            {key: value for key, value in asdict(sweep).items() if key != "cause"}
+            | {"reason": sentences.sweep_text(sweep)}
+            for sweep in memory.sweeps
+        ],
     }
 
 
 def _pair(pair: Pair, memory: Memory, oracle: float | None) -> dict[str, Any]:
     verdict, effect, (by_iqm, ci_iqm) = memory.pair_verdicts[pair.arm.name], pair.effect, pair.effect_iqm
+    ratio = oracle_ratio([pair], oracle)
     return {
         "twin": pair.twin.name,
         "seeds": (len(pair.arm.seeds), len(pair.twin.seeds)),
@@ -115,13 +103,13 @@ def _pair(pair: Pair, memory: Memory, oracle: float | None) -> dict[str, Any]:
         "p_value": pair.final.p_above(),
         "p_holm": None if pair.left_out else pair.p_holm,
         "p_improvement": pair.improvement,
-        "oracle_ratio": _ratio(oracle_ratio([pair], oracle)),
+        "oracle_ratio": ratio and ratio._asdict(),
         "reach": pair.horizon,
         "level": pair.level,
         "negligible": None if pair.scale is None or pair.left_out else pair.negligible,
-        "excluded": left_out_text(pair.left_out) if pair.left_out else None,
+        "excluded": sentences.left_out_text(pair.left_out) if pair.left_out else None,
         "verdict": verdict.kind,
-        "reason": verdict_text(verdict),
+        "reason": sentences.verdict_text(verdict),
     }
 
 
@@ -129,36 +117,19 @@ def _no_pair(why: LeftOut) -> dict[str, Any]:
     """The entry of an arm with memory that has no pair."""
     numbers = ("effect", "effect_iqm", "effect_return", "p_value", "p_holm", "p_improvement", "reach")
     others = ("twin", "seeds", "oracle_ratio", "level", "negligible")
-    text = left_out_text(why)
-    return {
-        **dict.fromkeys((*numbers, *others)),
-        **dict.fromkeys(("ci", "ci90", "ci_iqm"), UNKNOWN),
-        "excluded": text,
-        "verdict": MemoryKind.UNDECIDED,
-        "reason": text,
-    }
-
-
-def _ratio(ratio: Ratio | None) -> dict[str, Any] | None:
-    return {"estimate": ratio.estimate, "ci": ratio.interval} if ratio else None
-
-
-def _sweep(sweep: Sweep) -> dict[str, Any]:
-    found = asdict(sweep)
-    del found["cause"]
-    return {**found, "reason": sweep_text(sweep)}
+    text = sentences.left_out_text(why)
+    intervals = dict.fromkeys(("ci", "ci90", "ci_iqm"), UNKNOWN)
+    end = {"excluded": text, "verdict": MemoryKind.UNDECIDED, "reason": text}
+    return dict.fromkeys((*numbers, *others)) | intervals | end
 
 
 def _arm(answer: ArmAnswer) -> dict[str, Any]:
-    arm, solved = answer.arm, answer.convergence.solved
+    arm, learning, settled, time = answer.arm, answer.learning, answer.convergence, answer.time
+    solved, gain, trend, change, ahead = settled.solved, learning.gain, learning.trend, settled.change, settled.forecast
+    steps, low, high = time.median
     return {
         "seeds": len(arm.seeds),
-        "final": {
-            "iqm": answer.iqm,
-            "ci": answer.interval,
-            "normalized": answer.normalized,
-            "eval": answer.evaluation,
-        },
+        "final": {"iqm": answer.iqm, "ci": answer.interval, "normalized": answer.normalized, "eval": answer.evaluation},
         "solved": {
             "seeds": solved.seeds,
             "of": solved.of,
@@ -166,9 +137,35 @@ def _arm(answer: ArmAnswer) -> dict[str, Any]:
             "disagree": None if solved.seeds is None else solved.disagree,
             "unsolved": solved.unsolved,
         },
-        "learning": _learning(answer.learning),
-        "convergence": _convergence(answer.convergence),
-        "time": _time(answer.time),
+        "learning": {
+            "verdict": learning.verdict,
+            "reason": sentences.learning_text(learning),
+            "state": learning.state,
+            "gain": gain
+            and {"estimate": gain.estimate, "ci": gain.interval(), "normalized": gain.estimate / learning.span},
+            "p_value": gain.p_above() if gain and learning.seeds > 1 else None,
+            "detectable": learning.detectable / learning.span,
+            "trend": trend and {"estimate": trend.estimate, "ci": trend.interval()},
+            "entropy": learning.entropy and asdict(learning.entropy),
+        },
+        "convergence": {
+            "verdict": settled.verdict,
+            "at_agent_steps": settled.at_agent_steps,
+            "reason": sentences.convergence_text(settled),
+            "change": change and {"estimate": change.estimate, "ci90": change.interval(0.90)},
+            "tolerance": TOLERANCE,
+            "window": settled.window,
+            "forecast": asdict(ahead) if isinstance(ahead, Forecast) else None,
+            "forecast_reason": sentences.forecast_text(ahead),
+        },
+        "time": {
+            "agent_steps": {"median": steps, "ci": (low, high), "censored": time.censored},
+            "hours": time.hours,
+            "dollars": time.dollars,
+            "threshold": time.threshold,
+            "curve": time.curve and {"agent_steps": time.curve[0], "unsolved": time.curve[1]},
+            "p_twin": time.p_twin,
+        },
         "consistent": arm.consistent,
         "max_logprob_gap": arm.worst.max_gap if arm.worst else None,
         "remembers": arm.remembers,
@@ -176,61 +173,17 @@ def _arm(answer: ArmAnswer) -> dict[str, Any]:
     }
 
 
-def _learning(found: Learning) -> dict[str, Any]:
-    gain, trend = found.gain, found.trend
-    return {
-        "verdict": found.verdict,
-        "reason": learning_text(found),
-        "state": found.state,
-        "gain": gain and {"estimate": gain.estimate, "ci": gain.interval(), "normalized": gain.estimate / found.span},
-        "p_value": gain.p_above() if gain and found.seeds > 1 else None,
-        "detectable": found.detectable / found.span,
-        "trend": trend and {"estimate": trend.estimate, "ci": trend.interval()},
-        "entropy": found.entropy and asdict(found.entropy),
-    }
-
-
-def _convergence(found: Convergence) -> dict[str, Any]:
-    change, ahead = found.change, found.forecast
-    return {
-        "verdict": found.verdict,
-        "at_agent_steps": found.at_agent_steps,
-        "reason": convergence_text(found),
-        "change": change and {"estimate": change.estimate, "ci90": change.interval(0.90)},
-        "tolerance": TOLERANCE,
-        "window": found.window,
-        "forecast": asdict(ahead) if isinstance(ahead, Forecast) else None,
-        "forecast_reason": forecast_text(ahead),
-    }
-
-
-def _time(found: TimeToSolve) -> dict[str, Any]:
-    steps, low, high = found.median
-    return {
-        "agent_steps": {"median": steps, "ci": (low, high), "censored": found.censored},
-        "hours": found.hours,
-        "dollars": found.dollars,
-        "threshold": found.threshold,
-        "curve": found.curve and {"agent_steps": found.curve[0], "unsolved": found.curve[1]},
-        "p_twin": found.p_twin,
-    }
-
-
-def _plan(plan: Plan) -> dict[str, Any]:
-    return {"action": plan.action, "seeds": plan.seeds, "target": plan.target, "because": plan_text(plan)}
-
-
 def _knob(knob: Knob) -> dict[str, Any]:
-    found = knob.suggestion
+    found, because = knob.suggestion, sentences.knob_text(knob)
     if found is None:
-        return {"knob": KNOB_NAMES[knob.cause], "value": knob.steps, "because": knob_text(knob)}
+        return {"knob": knob.cause.what, "value": knob.steps, "because": because}
     values = list(found.settings.values())
     return {
         "knob": " ".join(found.settings),
         "value": values[0] if len(values) == 1 else found.settings,
-        "because": knob_text(knob),
-        "ends": stage_text(found),
-        "why": suggestion_text(found),
+        "because": because,
+        "ends": sentences.stage_text(found),
+        "why": sentences.suggestion_text(found),
         "words": as_overrides(found.settings),
         "before": found.before.funnel,
         "predicted": found.predicted.funnel,
@@ -244,13 +197,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in cast(dict[str, Any], value).items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast(list[Any], value)]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        number = float(value)
-        return float(f"{number:.6g}") if math.isfinite(number) else None
-    return value
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return str(value) if isinstance(value, str) else value

@@ -12,16 +12,11 @@ from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import FINAL_SHARE, Arm, Seed
 from memexp.analysis.statistics import NO_INTERVAL, Contrast, Interval, contrast, share_interval
 
-TOLERANCE = 0.05
-"""A projected change within this share of the scale counts as no change."""
-COLLAPSE = 0.3
-"""A seed has collapsed if it ends this share of the scale below its own best window."""
-FAR = 0.5
-"""Seeds disagree if some solve and others end below this share of the way."""
-POINTS = 100
-"""Points of a smoothed curve over the budget."""
-BINS = 30
-"""Bins of the last third of the budget; its slope is fitted to their means."""
+TOLERANCE = 0.05  # A projected change within this share of the scale counts as no change
+COLLAPSE = 0.3  # A seed has collapsed if it ends this share of the scale below its own best window
+FAR = 0.5  # Seeds disagree if some solve and others end below this share of the way
+POINTS = 100  # Points of a smoothed curve over the budget
+BINS = 30  # Bins of the last third of the budget; its slope is fitted to their means
 
 
 class ConvergenceKind(StrEnum):
@@ -32,29 +27,28 @@ class ConvergenceKind(StrEnum):
 
 
 class ConvergenceCause(Enum):
-    NO_FINISHED_RUN = auto()
-    NO_SCALE = auto()
-    SEEDS_COLLAPSED = auto()
-    NOT_LEARNED = auto()
-    FEW_SEEDS = auto()
-    FEW_EPISODES = auto()
-    PROJECTED_CHANGE = auto()
+    NO_FINISHED_RUN = "No run has finished."
+    NO_SCALE = "Changes have no scale: no ceiling is known and no arm is above random."
+    SEEDS_COLLAPSED = (
+        "{collapsed} of {seeds} end {lost} of the scale or more below their own best {window} of the steps."
+    )
+    NOT_LEARNED = "The arm has not been shown to learn, so a flat curve would mean nothing."
+    FEW_SEEDS = "{seeds}; the minimum is {least}."
+    FEW_EPISODES = "The last third has too few episodes for a slope."
+    PROJECTED_CHANGE = (
+        "At the slope of the last third, another third of the steps would change the return by {change} of the scale."
+    )
 
 
 @dataclass(frozen=True)
 class Solved:
     """How many seeds of an arm solve the environment."""
 
-    of: int
-    """Finished seeds."""
-    seeds: int | None = None
-    """Seeds that solve; None without a scale."""
-    far: int = 0
-    """Seeds that end below FAR."""
-    interval: Interval = NO_INTERVAL
-    """Exact 95 % interval of the solving share (Clopper and Pearson 1934)."""
-    unsolved: list[str] = field(default_factory=list[str])
-    """Runs that do not solve."""
+    of: int  # Finished seeds
+    seeds: int | None = None  # Seeds that solve; None without a scale
+    far: int = 0  # Seeds that end below FAR
+    interval: Interval = NO_INTERVAL  # Exact 95 % interval of the solving share (Clopper and Pearson 1934)
+    unsolved: list[str] = field(default_factory=list[str])  # Runs that do not solve
 
     @property
     def disagree(self) -> bool:
@@ -68,15 +62,11 @@ class Convergence:
     verdict: ConvergenceKind
     cause: ConvergenceCause
     solved: Solved
-    at_agent_steps: int | None = None
-    """The mean curve stays within the tolerance of its end from here on."""
-    change: Contrast | None = None
-    """Projected over another third of the budget, share of the scale."""
-    window: int | None = None
-    """Agent steps of the slope, and of the projection."""
+    at_agent_steps: int | None = None  # The mean curve stays within the tolerance of its end from here on
+    change: Contrast | None = None  # Projected over another third of the budget, share of the scale
+    window: int | None = None  # Agent steps of the slope, and of the projection
     forecast: Forecast | NoForecast | None = None
-    collapsed: int = 0
-    """Seeds that have collapsed."""
+    collapsed: int = 0  # Seeds that have collapsed
 
 
 def judge_convergence(arm: Arm, scale: Scale | None, learned: bool) -> Convergence:
@@ -172,15 +162,9 @@ def projected_change(seed: Seed, budget: int) -> float:
     known = np.flatnonzero(~np.isnan(bins))
     if len(known) < 3:
         return float("nan")
-    later, earlier = _index_pairs(len(known))
+    later, earlier = np.tril_indices(len(known), -1)
     rises = bins[known[later]] - bins[known[earlier]]
     return float(np.median(rises / (edges[known[later]] - edges[known[earlier]]))) * HORIZON * budget
-
-
-@lru_cache(maxsize=BINS)
-def _index_pairs(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of all pairs (later, earlier) of n points."""
-    return np.tril_indices(n, -1)
 
 
 def _settled_at(arm: Arm, scale: Scale) -> int | None:

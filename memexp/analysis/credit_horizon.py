@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum, auto
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -14,34 +14,28 @@ from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import Contrast, contrast
 from memexp.pattern import ATTENTION
 
-ENOUGH = 0.95
-"""The shortest sufficient memory keeps this share of the effect."""
+ENOUGH = 0.95  # The shortest sufficient memory keeps this share of the effect
 
 
 class SweepCause(Enum):
-    NO_MEMORYLESS_ARM = auto()
-    NO_EFFECT = auto()
-    FOUND = auto()
+    NO_MEMORYLESS_ARM = "no arm without memory to measure the effect from"
+    NO_EFFECT = "no length of memory has a significant effect"
+    FOUND = "the shortest {knob} with {enough} of the effect is {estimate} (at least {at_least}, {sure})"
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Arms that differ only in one memory length, by ascending length."""
 
-    knob: str
-    """'mem_len' or 'trainer.horizon'."""
+    knob: str  # 'mem_len' or 'trainer.horizon'
     pattern: str
     arms: list[str]
     values: list[int]
     cause: SweepCause
-    effects: list[float] | None = None
-    """Mean final returns above the memoryless arms', share of the scale."""
-    estimate: int | None = None
-    """The shortest that keeps 95 % of the best arm's effect."""
-    at_least: int | None = None
-    """The shortest that is not surely insufficient."""
-    at_most: int | None = None
-    """The shortest that is surely sufficient."""
+    effects: list[float] | None = None  # Mean final returns above the memoryless arms', share of the scale
+    estimate: int | None = None  # The shortest that keeps 95 % of the best arm's effect
+    at_least: int | None = None  # The shortest that is not surely insufficient
+    at_most: int | None = None  # The shortest that is surely sufficient
 
 
 def credit_horizon(arm: Arm) -> int | None:
@@ -91,26 +85,22 @@ def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm]
     names = [arm.name for arm in members]
     twins = [environment.arms[f"{name}~"] for name in names if f"{name}~" in environment.arms]
     base_arms = [a for a in (*twins, *members) if not a.remembers and a.seeds and a.consistent is not False]
-    facts: dict[str, Any] = {
-        "knob": knob,
-        "pattern": str(members[0].info.pattern),
-        "arms": names,
-        "values": values,
-    }
+    found = Sweep(knob, str(members[0].info.pattern), names, values, SweepCause.NO_MEMORYLESS_ARM)
     if not base_arms:
-        return Sweep(**facts, cause=SweepCause.NO_MEMORYLESS_ARM)
+        return found
     # Twins that differ only in mem_len are one network with the same runs. These count once.
     base = np.concatenate(list({arm.finals.tobytes(): arm.finals for arm in base_arms}.values()))
     best = max(members, key=lambda arm: arm.finals.mean())
-    facts["effects"] = [float(arm.finals.mean() - base.mean()) / scale.span for arm in members]
+    effects = [float(arm.finals.mean() - base.mean()) / scale.span for arm in members]
     alpha = level(min(len(arm.seeds) for arm in members), len(members))
     if contrast((1.0, best.finals), (-1.0, base)).p_above() > alpha:
-        return Sweep(**facts, cause=SweepCause.NO_EFFECT)
+        return replace(found, cause=SweepCause.NO_EFFECT, effects=effects)
     kept = [_kept(arm, best.finals, base) for arm in members]
     sure = [max(_kept(arm, other.finals, base).p_above() for other in members if other is not arm) for arm in members]
-    return Sweep(
-        **facts,
+    return replace(
+        found,
         cause=SweepCause.FOUND,
+        effects=effects,
         estimate=next(v for v, share in zip(values, kept, strict=True) if share.estimate >= 0),
         at_least=next(v for v, share in zip(values, kept, strict=True) if share.p_below() > alpha),
         at_most=next((v for v, p in zip(values, sure, strict=True) if p <= alpha), None),
@@ -126,10 +116,8 @@ def _kept(arm: Arm, best: np.ndarray, base: np.ndarray) -> Contrast:
 
 def _rest(arm: Arm) -> str:
     """The settings of network and trainer other than the two memory lengths."""
-    groups: list[dict[str, Any]] = [arm.config.get(group) or {} for group in ("cortex", "trainer")]
-    return str(
-        [sorted((key, str(value)) for key, value in g.items() if key not in ("mem_len", "horizon")) for g in groups]
-    )
+    groups = [arm.config.get(group) or {} for group in ("cortex", "trainer")]
+    return str([sorted((k, str(v)) for k, v in one.items() if k not in ("mem_len", "horizon")) for one in groups])
 
 
 def _get(arm: Arm, group: str, key: str) -> int | None:

@@ -7,44 +7,37 @@ Least squares gives a and b, so a fit needs no starting value. If no family pred
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum
 from functools import lru_cache
 
 import numpy as np
 
 from memexp.analysis.statistics import contrast
 
-HORIZON = 1 / 3
-"""Share of the budget that is held out for the test. The forecast goes as far beyond the end."""
-BETTER = 0.9
-"""On the held-out part, a family may make at most this share of the error of persistence."""
-FIT_WEIGHT = 3
-"""Weight of the misfit over the whole curve, relative to the error on the held-out part."""
-LEVEL = 15
-"""Bins (of sixty) whose mean is the prediction of persistence."""
-FIT_FROM = 0.05
-"""Fits leave out this first share of the budget, where few episodes have ended."""
+HORIZON = 1 / 3  # Share of the budget that is held out for the test. The forecast goes as far beyond the end.
+BETTER = 0.9  # On the held-out part, a family may make at most this share of the error of persistence
+FIT_WEIGHT = 3  # Weight of the misfit over the whole curve, relative to the error on the held-out part
+LEVEL = 15  # Bins (of sixty) whose mean is the prediction of persistence
+FIT_FROM = 0.05  # Fits leave out this first share of the budget, where few episodes have ended
 
 
 @dataclass(frozen=True)
 class Forecast:
     family: str
-    gain: float
-    """Change of the return until `until`, as a share of the scale: mean over seeds."""
-    ci: tuple[float, float]
-    """95 % interval over seeds, widened by the family's error at the end of the held-out third."""
-    until: int
-    """Agent steps."""
-    error: float
-    """Root mean square error on the held-out third, as a share of the scale."""
-    persistence: float
-    """The same error of persistence."""
+    gain: float  # Change of the return until `until`, as a share of the scale: mean over seeds
+    ci: tuple[float, float]  # 95 % interval over seeds, widened by the family's error at the end of the held-out third
+    until: int  # Agent steps
+    error: float  # Root mean square error on the held-out third, as a share of the scale
+    persistence: float  # The same error of persistence
 
 
 class NoForecastCause(Enum):
-    ONE_SEED = auto()
-    FEW_EPISODES = auto()
-    NO_FAMILY_PREDICTS = auto()
+    ONE_SEED = "one seed has no spread to extrapolate with"
+    FEW_EPISODES = "too few episodes for a curve"
+    NO_FAMILY_PREDICTS = (
+        "no extrapolation: 'it stays as it is' predicted the last third about as well (error {persistence:.3f} of the "
+        "scale) as the best curve ({family}, {error:.3f})"
+    )
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,7 @@ def _shapes(family: str, t_bytes: bytes, later_bytes: bytes) -> tuple[np.ndarray
     """For every shape, the matrices from a curve [t] to its residual [t] and to its prediction [later]."""
     t, later = np.frombuffer(t_bytes), np.frombuffer(later_bytes)
     shape, parameters = FAMILIES[family]
-    residuals, predictions = [], []
+    residuals, predictions = list[np.ndarray](), list[np.ndarray]()
     for values in parameters:
         design = np.stack([np.ones_like(t), shape(t, *values)], axis=1)
         solve = np.linalg.pinv(design)

@@ -9,11 +9,11 @@ from itertools import chain, count
 from memexp import formatting
 from memexp.analysis.verdicts import MemoryKind
 
-VERDICT_TEXTS = {
-    "required": "requires memory",
-    "helps": "memory helps",
-    "not_needed": "needs no memory",
-    "undecided": "undecided",
+TITLES = {
+    MemoryKind.REQUIRED: "{} requires memory",
+    MemoryKind.HELPS: "{}: memory helps",
+    MemoryKind.NOT_NEEDED: "{} needs no memory",
+    MemoryKind.UNDECIDED: "{}: undecided",
 }
 SYMBOLS = {
     "required": "●",
@@ -35,8 +35,7 @@ def kind_text(kind: StrEnum) -> str:
 
 def title_of(name: str, kind: MemoryKind) -> str:
     """'tmaze requires memory', 'tmaze: undecided'."""
-    text = VERDICT_TEXTS[kind]
-    return f"{name} {text}" if kind in (MemoryKind.REQUIRED, MemoryKind.NOT_NEEDED) else f"{name}: {text}"
+    return TITLES[kind].format(name)
 
 
 def joined(names: Iterable[str]) -> str:

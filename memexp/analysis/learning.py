@@ -12,14 +12,11 @@ from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import FINAL_SHARE, Arm, Environment, Seed
 from memexp.analysis.statistics import Contrast, contrast, t_quantile
 
-SMALLEST_GAIN = 0.05
-"""Smallest gain over the random policy, share of the scale, that counts as learning."""
+SMALLEST_GAIN = 0.05  # Smallest gain over the random policy, share of the scale, that counts as learning
+# An arm with so many solving seeds has learned, even if its other seeds fail and its mean is not significant.
 SOLVING_SEEDS = 2
-"""An arm with so many solving seeds has learned, even if its other seeds fail and its mean is not significant."""
-CLAIMS = 2
-"""Claims that share the error: the arm learned, the arm did not learn."""
-UNIFORM = 0.99
-"""A policy whose entropy is at least this share of ln(actions) still is the random policy."""
+CLAIMS = 2  # Claims that share the error: the arm learned, the arm did not learn
+UNIFORM = 0.99  # A policy whose entropy is at least this share of ln(actions) still is the random policy
 POWER = 0.8
 
 
@@ -31,30 +28,28 @@ class LearningState(StrEnum):
 
 
 class LearningCause(Enum):
-    NO_FINISHED_RUN = auto()
-    RANDOM_NOT_MEASURED = auto()
-    FEW_SEEDS_AT_CHANCE = auto()
-    FEW_SEEDS = auto()
-    ABOVE_RANDOM = auto()
-    SEEDS_SOLVE = auto()
-    STILL_RISING = auto()
-    NOTHING_LEARNED = auto()
-    NO_SCALE = auto()
-    SPREAD_TOO_WIDE = auto()
+    NO_FINISHED_RUN = "No run has finished."
+    RANDOM_NOT_MEASURED = "The random policy's return was not measured (random_return in run.json)."
+    FEW_SEEDS_AT_CHANCE = (
+        "{few} Nothing learned at this budget.{chance} {seeds} cannot show whether other seeds would learn."
+    )
+    FEW_SEEDS = "{few} {seeds} can show neither learning nor its absence. The minimum is {least}, the default 5."
+    ABOVE_RANDOM = "{enough}"
+    SEEDS_SOLVE = "{solving} of {seeds} solve the task, which the random policy does not. {enough}"
+    STILL_RISING = "{enough} The return is still rising: too early to tell."
+    NOTHING_LEARNED = "{enough} Nothing learned at this budget.{chance}"
+    NO_SCALE = "{enough} No ceiling is known and no arm is above random, so a gain has no scale.{chance}"
+    SPREAD_TOO_WIDE = "{enough} A gain of at least {floor:.3g} would be learning.{detectable}{chance}"
 
 
 @dataclass(frozen=True)
 class Entropy:
     """Policy entropy in nats, mean over seeds, at both ends of the run."""
 
-    start: float
-    """Over the first tenth of the steps."""
-    end: float
-    """Over the last tenth of the steps."""
-    chance: float
-    """ln(actions): the entropy of the random policy."""
-    share: float
-    """Entropy at the end as a share of `chance`, of the seed where it is lowest."""
+    start: float  # Over the first tenth of the steps
+    end: float  # Over the last tenth of the steps
+    chance: float  # ln(actions): the entropy of the random policy
+    share: float  # Entropy at the end as a share of `chance`, of the seed where it is lowest
 
 
 @dataclass(frozen=True)
@@ -63,19 +58,13 @@ class Learning:
 
     state: LearningState
     cause: LearningCause
-    entropy: Entropy | None
-    """None where it was not logged."""
+    entropy: Entropy | None  # None where it was not logged
     seeds: int = 0
-    gain: Contrast | None = None
-    """Mean final return above the random policy's."""
-    trend: Contrast | None = None
-    """Projected change over another third of the budget."""
-    detectable: float = math.nan
-    """Smallest gain that so many seeds with this spread detect with 80 % power."""
-    span: float = math.nan
-    """Return from 0 to 1 on the scale; NaN without a scale."""
-    solving: int = 0
-    """Seeds that solve the environment."""
+    gain: Contrast | None = None  # Mean final return above the random policy's
+    trend: Contrast | None = None  # Projected change over another third of the budget
+    detectable: float = math.nan  # Smallest gain that so many seeds with this spread detect with 80 % power
+    span: float = math.nan  # Return from 0 to 1 on the scale; NaN without a scale
+    solving: int = 0  # Seeds that solve the environment
 
     @property
     def verdict(self) -> LearningState:
@@ -108,6 +97,7 @@ def judge_learning(arm: Arm, environment: Environment, scale: Scale | None) -> L
     if random is None:
         return Learning(LearningState.UNDECIDED, LearningCause.RANDOM_NOT_MEASURED, entropy)
     n, gain = len(arm.seeds), contrast((1.0, arm.finals), (-1.0, random))
+    alpha = level(n, CLAIMS)
     facts = Learning(
         LearningState.TOO_EARLY,
         LearningCause.FEW_SEEDS,
@@ -115,23 +105,21 @@ def judge_learning(arm: Arm, environment: Environment, scale: Scale | None) -> L
         n,
         gain,
         trend=contrast((1.0, projected_changes(arm))),
-        detectable=_detectable(gain, level(n, CLAIMS)),
+        detectable=(t_quantile(1 - alpha, gain.df) + t_quantile(POWER, gain.df)) * gain.se if alpha else math.nan,
         span=scale.span if scale else math.nan,
         solving=int((arm.finals >= scale.solved).sum()) if scale and scale.best_arm != arm.name else 0,
     )
-    state, cause = _of_few(facts, gain) if n < MIN_SEEDS else _of_enough(facts, gain)
+    state, cause = _verdict(facts, gain)
     return replace(facts, state=state, cause=cause)
 
 
-def _of_few(facts: Learning, gain: Contrast) -> tuple[LearningState, LearningCause]:
-    """Too few seeds for a test: only a policy that still is the random policy can be judged."""
-    if facts.at_chance and gain.estimate <= facts.floor:
-        return LearningState.NOT_LEARNED, LearningCause.FEW_SEEDS_AT_CHANCE
-    return LearningState.TOO_EARLY, LearningCause.FEW_SEEDS
-
-
-def _of_enough(facts: Learning, gain: Contrast) -> tuple[LearningState, LearningCause]:
+def _verdict(facts: Learning, gain: Contrast) -> tuple[LearningState, LearningCause]:
     alpha, floor = level(facts.seeds, CLAIMS), facts.floor
+    if facts.seeds < MIN_SEEDS:
+        # Too few for a test: only a policy that still is the random policy can be judged.
+        if facts.at_chance and gain.estimate <= floor:
+            return LearningState.NOT_LEARNED, LearningCause.FEW_SEEDS_AT_CHANCE
+        return LearningState.TOO_EARLY, LearningCause.FEW_SEEDS
     if gain.p_above() <= alpha and gain.estimate >= floor:
         return LearningState.LEARNED, LearningCause.ABOVE_RANDOM
     if facts.solving >= SOLVING_SEEDS:
@@ -161,10 +149,3 @@ def _ends(seed: Seed) -> tuple[float, float]:
     steps, entropy = seed.agent_steps[known], seed.entropy[known]
     first, last = steps <= steps[0] + FINAL_SHARE * steps[-1], steps >= (1 - FINAL_SHARE) * steps[-1]
     return float(entropy[first].mean()), float(entropy[last].mean())
-
-
-def _detectable(gain: Contrast, alpha: float) -> float:
-    """The gain that is found with 80 % power at this spread: the sum of both t quantiles times the standard error."""
-    if alpha == 0 or not math.isfinite(gain.se):
-        return math.nan
-    return (t_quantile(1 - alpha, gain.df) + t_quantile(POWER, gain.df)) * gain.se

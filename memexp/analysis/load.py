@@ -1,7 +1,4 @@
-"""Sorts runs into environments, arms and seeds, and decides which runs count.
-
-The `notes` of an environment name every run that is left out, cut or doubled.
-"""
+"""Sorts runs into environments, arms and seeds, and decides which runs count; notes name the others."""
 
 import math
 from collections import Counter
@@ -15,13 +12,11 @@ from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import UsageError
 from memexp.formatting import short_count
-from memexp.runs import MAX_GAP, Run, RunInfo
+from memexp.runs import MAX_GAP, Run
 from memexp.runs.wandb_source import WandbRun
 
-REACHED = 0.95
-"""A run counts from this share of the budget on."""
-KEEP = 0.8
-"""Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach."""
+REACHED = 0.95  # A run counts from this share of the budget on
+KEEP = 0.8  # Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
 FUNNEL = "env/funnel/"
 
@@ -32,7 +27,7 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
     `matrix` is a matrix name of the runs, or any name (a folder's) when they all belong to one. Raises UsageError
     where there are no runs, or where they belong to several matrices and `matrix` is none of them.
     """
-    seeds, notes = [], []
+    seeds, notes = list[Seed](), list[str]()
     for run in runs:
         try:
             seeds.append(read_seed(run))
@@ -64,13 +59,17 @@ def read_seed(run: Run | WandbRun) -> Seed:
     exit = _or(None, lambda: run.exit)
     config = {key: value for key, value in _or({}, lambda: dict(run.config)).items() if isinstance(value, dict)}
     precision = str(config.get("trainer", {}).get("precision"))
+    # An entry of the wrong type counts as missing.
+    record, kinds = _or({}, lambda: dict(run.provenance)), {"commit": str, "argv": list, "packages": dict}
+    funnel = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
+    order = [name for name in info.random_funnel or {} if name in funnel]
     return Seed(
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
         reason=exit.reason if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
-        provenance=_provenance(run),
+        provenance={key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))},
         agent_steps=columns["agent_steps"],
         returns=columns["episode/return"],
         counts=np.where(np.isnan(counts), 1.0, counts),
@@ -78,23 +77,9 @@ def read_seed(run: Run | WandbRun) -> Seed:
         gaps=columns["consistency/max_logprob_gap"],
         wall_s=columns["wall_s"],
         entropy=columns["policy/entropy"],
-        funnel=_funnel(columns, info),
+        funnel={name: funnel[name] for name in dict.fromkeys([*order, *funnel])},
         config=config,
     )
-
-
-def _provenance(run: Run | WandbRun) -> dict[str, Any]:
-    """The content of provenance.json; an entry of the wrong type counts as missing."""
-    record = _or({}, lambda: dict(run.provenance))
-    kinds = {"commit": str, "argv": list, "packages": dict}
-    return {key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))}
-
-
-def _funnel(columns: dict[str, np.ndarray], info: RunInfo) -> dict[str, np.ndarray]:
-    """Milestone -> shares [updates], in the order of the funnel in run.json."""
-    measured = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
-    order = [name for name in info.random_funnel or {} if name in measured]
-    return {name: measured[name] for name in dict.fromkeys([*order, *measured])}
 
 
 def common_budget(seeds: Sequence[Seed]) -> int:
@@ -103,14 +88,16 @@ def common_budget(seeds: Sequence[Seed]) -> int:
     A run under way counts with its planned budget, so that a short trial run beside it does not set the budget.
     """
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
-    reached = {budget: {(s.info.arm, s.info.seed) for s in seeds if _heads_for(s, budget)} for budget in budgets}
+    reached = {
+        budget: {
+            (seed.info.arm, seed.info.seed)
+            for seed in seeds
+            if seed.reached >= REACHED * budget or (seed.status == "running" and seed.info.total_timesteps >= budget)
+        }
+        for budget in budgets
+    }
     most = len(reached[budgets[0]])
     return max((b for b in budgets if most and len(reached[b]) >= KEEP * most), default=budgets[-1])
-
-
-def _heads_for(seed: Seed, budget: int) -> bool:
-    under_way = seed.status == "running" and seed.info.total_timesteps >= budget
-    return under_way or seed.reached >= REACHED * budget
 
 
 def _environment(name: str, seeds: list[Seed]) -> Environment:
@@ -119,7 +106,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
     if len(budgets) > 1:
         notes.append(f"budgets differ ({', '.join(map(str, budgets))}): compared at {budget} agent steps")
-    arms = {}
+    arms: dict[str, Arm] = {}
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
@@ -157,7 +144,8 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
         doubles.sort(key=lambda s: (s.reached >= REACHED * budget, s.info.total_timesteps == budget, s.reached, s.run))
         best = doubles.pop()
         if doubles:
-            notes.append(f"{name} seed {number} stands twice: {best.run} used, {_names(doubles)} left out")
+            others = names_text([seed.run for seed in doubles])
+            notes.append(f"{name} seed {number} stands twice: {best.run} used, {others} left out")
         if best.reached < REACHED * budget:
             arm.partial.append(best)
         elif math.isnan(best.final(budget)):
@@ -169,14 +157,11 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
                 notes.append(f"{best.run}: failed ({best.reason or 'no reason given'}) past the budget, used")
     for status, count in Counter(seed.status for seed in arm.partial).items():
         stopped = [seed for seed in arm.partial if seed.status == status]
+        names = names_text([seed.run for seed in stopped])
         short = f": ended at {short_count(max(s.reached for s in stopped))} of {short_count(budget)} agent steps"
         why = next((f": {seed.reason}" for seed in stopped if seed.reason), short if status == "completed" else "")
-        notes.append(f"{name}: {count} {status} ({_names(stopped)}), not counted{why}")
+        notes.append(f"{name}: {count} {status} ({names}), not counted{why}")
     return arm
-
-
-def _names(seeds: Sequence[Seed]) -> str:
-    return names_text([seed.run for seed in seeds])
 
 
 def _or(default: Any, read: Any) -> Any:

@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.alpha_spending import ALPHA, MIN_SEEDS, level
-from memexp.analysis.comparison import Comparison
 from memexp.analysis.convergence import TOLERANCE, best_windows, projected_changes
 from memexp.analysis.credit_horizon import Sweep, find_sweeps
 from memexp.analysis.learning import Learning
 from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, Ratio, find_pairs, oracle_ratio
 from memexp.analysis.scale import SOLVED, Scale, normalized, solves
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.statistics import NO_INTERVAL, Interval, contrast
-from memexp.analysis.verdicts import Effect, LeftOut, Level, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
+from memexp.analysis.statistics import NO_INTERVAL, Comparison, Interval, contrast
+from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
 
+# 'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does.
 SOLVING_RATE = 0.55
-"""'required' excludes that a memoryless arm solves in this share of its runs: no seed of four that solves does."""
 
 
 @dataclass(frozen=True)
@@ -31,15 +30,11 @@ class Memory:
     verdict: MemoryVerdict
     pairs: dict[str, Pair]
     pair_verdicts: dict[str, MemoryVerdict]
-    unpaired: dict[str, LeftOut]
-    """Arms with memory that have no pair."""
-    inconsistent: list[str]
-    """Memoryless arms that do not count because they are inconsistent."""
-    effect: float | None
-    """Mean over the pairs, share of the scale."""
+    unpaired: dict[str, LeftOut]  # Arms with memory that have no pair
+    inconsistent: list[str]  # Memoryless arms that do not count because they are inconsistent
+    effect: float | None  # Mean over the pairs, share of the scale
     interval: Interval
-    improvement: float | None
-    """Probability that a seed with memory ends above one without, mean over the pairs."""
+    improvement: float | None  # Probability that a seed with memory ends above one without, mean over the pairs
     oracle_ratio: Ratio | None
     sweeps: list[Sweep]
 
@@ -63,7 +58,12 @@ def judge_memory(environment: Environment, scale: Scale | None, learned: Mapping
     return Memory(
         _verdict(environment, scale, judged),
         pairs,
-        {name: _pair_verdict(pair, environment, scale) for name, pair in pairs.items()},
+        {
+            name: _undecided(MemoryCause.PAIR_LEFT_OUT, pair.left_out)
+            if pair.left_out
+            else _verdict(environment, scale, [pair])
+            for name, pair in pairs.items()
+        },
         unpaired,
         [name for name, arm in environment.arms.items() if arm.consistent is False and not arm.remembers],
         effect,
@@ -72,12 +72,6 @@ def judge_memory(environment: Environment, scale: Scale | None, learned: Mapping
         oracle_ratio(judged, environment.oracle),
         find_sweeps(environment, scale),
     )
-
-
-def _pair_verdict(pair: Pair, environment: Environment, scale: Scale | None) -> MemoryVerdict:
-    if pair.left_out:
-        return MemoryVerdict(MemoryKind.UNDECIDED, MemoryCause.PAIR_LEFT_OUT, left_out=pair.left_out)
-    return _verdict(environment, scale, [pair])
 
 
 def _verdict(environment: Environment, scale: Scale | None, judged: Sequence[Pair]) -> MemoryVerdict:
@@ -97,8 +91,8 @@ def _verdict(environment: Environment, scale: Scale | None, judged: Sequence[Pai
     return _not_needed_or_undecided(environment, scale, informative)
 
 
-def _undecided(cause: MemoryCause) -> MemoryVerdict:
-    return MemoryVerdict(MemoryKind.UNDECIDED, cause)
+def _undecided(cause: MemoryCause, left_out: LeftOut | None = None) -> MemoryVerdict:
+    return MemoryVerdict(MemoryKind.UNDECIDED, cause, left_out=left_out)
 
 
 def _required_or_helps(environment: Environment, scale: Scale, positive: Sequence[Pair]) -> MemoryVerdict:
@@ -124,7 +118,7 @@ def _required_or_helps(environment: Environment, scale: Scale, positive: Sequenc
         return helps(MemoryCause.MEMORYLESS_STILL_RISES, rising)
     if few := [arm for arm in enough if (1 - SOLVING_RATE) ** len(arm.seeds) > ALPHA]:
         return helps(MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE, few)
-    best = max(_levels(memoryless, scale), key=lambda one: one.share)
+    best = max(_levels(memoryless, scale), key=lambda one: one[1])
     return MemoryVerdict(
         MemoryKind.REQUIRED,
         MemoryCause.SOLVED_WITH_MEMORY_ALONE,
@@ -225,8 +219,8 @@ def _effects(pairs: Sequence[Pair]) -> tuple[Effect, ...]:
     return tuple(effect for pair in pairs if (effect := pair.effect))
 
 
-def _levels(arms: Sequence[Arm], scale: Scale) -> tuple[Level, ...]:
-    return tuple(Level(arm.name, normalized(arm, scale) or 0.0) for arm in arms)
+def _levels(arms: Sequence[Arm], scale: Scale) -> tuple[tuple[str, float], ...]:
+    return tuple((arm.name, normalized(arm, scale) or 0.0) for arm in arms)
 
 
 def _names(arms: Iterable[Arm]) -> tuple[str, ...]:

@@ -8,31 +8,30 @@ from typing import NamedTuple
 import numpy as np
 
 from memexp.analysis.alpha_spending import MIN_SEEDS, level
-from memexp.analysis.comparison import Comparison, compare
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.credit_horizon import credit_horizon
 from memexp.analysis.learning import Learning
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import (
-    NO_INTERVAL,
+    Comparison,
     Interval,
+    compare,
     contrast,
+    fieller,
     holm,
     iqm_difference,
     probability_of_improvement,
-    t_quantile,
 )
 from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause
 from memexp.runs import MAX_GAP
 
-SMALLEST_EFFECT = 0.1
-"""The smallest effect of memory that matters, share of the scale."""
+SMALLEST_EFFECT = 0.1  # The smallest effect of memory that matters, share of the scale
 
 
 class Ratio(NamedTuple):
     estimate: float
-    interval: Interval
+    ci: Interval
 
 
 @dataclass
@@ -42,21 +41,15 @@ class Pair:
     arm: Arm
     twin: Arm
     scale: Scale | None
-    final: Comparison
-    """Mean returns of the final window."""
+    final: Comparison  # Mean returns of the final window
+    # Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it.
     best: Comparison
-    """Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it."""
-    informative: bool
-    """At least one of the two learned. Otherwise their difference says nothing about memory."""
-    horizon: int | None
-    """Agent steps over which training can assign credit; None where not known."""
-    beyond: bool
-    """Whether the task's memory span is longer than the horizon, or the horizon is not known."""
-    left_out: LeftOut | None = None
-    """Why the pair takes no part in the verdict; None where it does."""
+    informative: bool  # At least one of the two learned. Otherwise their difference says nothing about memory.
+    horizon: int | None  # Agent steps over which training can assign credit; None where not known
+    beyond: bool  # Whether the task's memory span is longer than the horizon, or the horizon is not known
+    left_out: LeftOut | None = None  # Why the pair takes no part in the verdict; None where it does
     p_holm: float = 1.0
-    level: float = 0.0
-    """One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it."""
+    level: float = 0.0  # One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it
 
     @property
     def seeds(self) -> int:
@@ -87,13 +80,11 @@ class Pair:
 
     @property
     def interval90(self) -> Interval:
-        return (self.final / self.span).interval(0.90) if self.scale else NO_INTERVAL
+        return (self.final / self.span).interval(0.90)
 
     @property
-    def effect_iqm(self) -> tuple[float | None, Interval]:
+    def effect_iqm(self) -> tuple[float, Interval]:
         """Difference of interquartile means, share of the scale, with its 95 % interval."""
-        if self.scale is None:
-            return None, NO_INTERVAL
         return iqm_difference(self.arm.finals / self.span, self.twin.finals / self.span)
 
     @property
@@ -199,18 +190,4 @@ def oracle_ratio(pairs: Sequence[Pair], oracle: float | None) -> Ratio | None:
         return None
     ratio = gain / room
     spread = contrast(*(term for p in pairs for term in ((1 / k, p.arm.finals), ((ratio - 1) / k, p.twin.finals))))
-    return Ratio(ratio, _fieller(gain, room, memory.se**2, without.se**2, spread.df))
-
-
-def _fieller(gain: float, room: float, var_memory: float, var_without: float, df: float) -> Interval:
-    """The ratios r at which gain - r room is within t standard errors of 0 (J. R. Stat. Soc. B 16)."""
-    if not math.isfinite(var_memory + var_without):
-        return NO_INTERVAL
-    t2 = t_quantile(0.975, df) ** 2
-    a = room**2 - t2 * var_without
-    b = -2 * gain * room + 2 * t2 * var_without
-    c = gain**2 - t2 * (var_memory + var_without)
-    root = b**2 - 4 * a * c
-    if a <= 0 or root < 0:
-        return NO_INTERVAL
-    return (-b - root**0.5) / (2 * a), (-b + root**0.5) / (2 * a)
+    return Ratio(ratio, fieller(gain, room, memory.se**2, without.se**2, spread.df))

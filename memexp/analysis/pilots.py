@@ -17,16 +17,12 @@ class Pilot:
     """The result of one setting."""
 
     setting: str
-    random: float
-    """Highest measured return of the random policy."""
-    finals: list[float]
-    """Mean return of each seed over the last tenth of the steps."""
+    random: float  # Highest measured return of the random policy
+    finals: list[float]  # Mean return of each seed over the last tenth of the steps
+    # Mean of the finals above `random`, as a share of the way to the ceiling (in return where none is known).
     gain: float
-    """Mean of the finals above `random`, as a share of the way to the ceiling (in return where none is known)."""
-    learns_at: int | None
-    """Agent steps from which on every seed shows learning; None where one does not."""
-    furthest: float
-    """Share of agents that reach the last milestone of the funnel; 0 without one."""
+    learns_at: int | None  # Agent steps from which on every seed shows learning; None where one does not
+    furthest: float  # Share of agents that reach the last milestone of the funnel; 0 without one
 
     @property
     def learns(self) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.formatting import names_text
-from memexp.analysis.knobs.find import Knob, KnobCause
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.scale import solves
@@ -14,12 +14,6 @@ from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
 from memexp.formatting import counted
-
-KNOB_NAMES = {
-    KnobCause.NO_REWARD: "reward reachability (curriculum, task size, reward shaping)",
-    KnobCause.STILL_IMPROVING: "steps",
-    KnobCause.NO_ARM_ABOVE_RANDOM: "steps or curriculum",
-}
 
 
 def next_steps(answer: EnvironmentAnswer) -> list[str]:
@@ -63,7 +57,7 @@ def _first_seeds(answer: EnvironmentAnswer) -> list[str]:
         if new and len(arm.seeds) < MIN_SEEDS:
             lacking.setdefault((len(arm.seeds), len(new)), []).append(name)
     return [
-        f"run {_more(new)} of arm{'' if len(names) == 1 else 's'} {', '.join(names)} "
+        f"run {counted(new, 'more seed')} of arm{'' if len(names) == 1 else 's'} {', '.join(names)} "
         f"(--seeds {DEFAULT_SEEDS}): {have or 'none'} finished, {MIN_SEEDS} are the least that can decide"
         for (have, new), names in sorted(lacking.items())
     ]
@@ -83,7 +77,7 @@ def _knob_steps(knobs: Sequence[Knob]) -> list[str]:
         if knob.steps:
             steps.append(f"train longer (--steps {count_name(knob.steps)}): {knob_text(knob)}")
         elif not knob.suggestion:
-            steps.append(f"change {KNOB_NAMES[knob.cause]}: {knob_text(knob)}")
+            steps.append(f"change {knob.cause.what}: {knob_text(knob)}")
     return steps
 
 
@@ -98,7 +92,9 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
         plans = answer.plans[name], answer.plans[pair.twin.name]
         if more := max(len(plan.seeds) for plan in plans):
             target = max(plan.target or 0 for plan in plans)
-            sentences.append(f"run {_more(more)} of arms {name} and {pair.twin.name} (--seeds {target}) to decide")
+            sentences.append(
+                f"run {counted(more, 'more seed')} of arms {name} and {pair.twin.name} (--seeds {target}) to decide"
+            )
         elif answer.memory.pair_verdicts[name].kind is MemoryKind.UNDECIDED:
             sentences.append(f"arms {name} and {pair.twin.name}: {plan_text(plans[0])}")
     finished = [one.arm for one in answer.arms.values() if one.arm.seeds]
@@ -106,7 +102,3 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
         steps = count_name(2 * answer.environment.budget)
         sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
     return sentences
-
-
-def _more(seeds: int) -> str:
-    return f"{seeds} more {'seed' if seeds == 1 else 'seeds'}"

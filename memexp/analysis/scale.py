@@ -8,8 +8,7 @@ from memexp.analysis.alpha_spending import ALPHA
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import contrast, iqm
 
-SOLVED = 0.75
-"""An arm solves the environment from this share of the way from the random policy to the top."""
+SOLVED = 0.75  # An arm solves the environment from this share of the way from the random policy to the top
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +17,7 @@ class Scale:
 
     random: np.ndarray | float
     top: np.ndarray | float
-    best_arm: str | None = None
-    """The arm that is the top; None where the top is a known ceiling."""
+    best_arm: str | None = None  # The arm that is the top; None where the top is a known ceiling
 
     @property
     def bottom(self) -> float:

@@ -11,8 +11,7 @@ import numpy as np
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 
-FINAL_SHARE = 0.1
-"""The final window is this last share of the budget, agent steps."""
+FINAL_SHARE = 0.1  # The final window is this last share of the budget, agent steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,18 +25,16 @@ class Seed:
     precision: str
     provenance: dict[str, Any]
     agent_steps: np.ndarray
-    returns: np.ndarray
-    """Mean return of the episodes that ended in the update; NaN where none did."""
+    returns: np.ndarray  # Mean return of the episodes that ended in the update; NaN where none did
     counts: np.ndarray
     evals: np.ndarray
     gaps: np.ndarray
     wall_s: np.ndarray
-    entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Entropy of the policy, nats."""
-    funnel: dict[str, np.ndarray] = field(default_factory=dict)
-    """Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel."""
-    config: dict[str, Any] = field(default_factory=dict)
-    """The full config; empty where it cannot be read."""
+    entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # Entropy of the policy, nats
+    # Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel.
+    funnel: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+    # The groups of the full config; empty where it cannot be read.
+    config: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     @property
     def reached(self) -> int:
@@ -57,12 +54,9 @@ class Seed:
         seconds = float(np.diff(wall, prepend=0.0).clip(min=0).sum()) if len(wall) else 0.0
         return self.reached / seconds if seconds > 0 else None
 
-    def trailing_mean(self, at: np.ndarray, window: float) -> np.ndarray:
-        """Mean return over the agent steps (at - window, at], weighted by episodes. NaN where no episode ended."""
-        return self.trailing(self.returns, at, window)
-
-    def trailing(self, values: np.ndarray, at: np.ndarray, window: float) -> np.ndarray:
-        """`trailing_mean` of any column [updates] of episode means."""
+    def trailing_mean(self, at: np.ndarray, window: float, values: np.ndarray | None = None) -> np.ndarray:
+        """Mean of `values` (the returns) over the agent steps (at - window, at], weighted by episodes; NaN if none."""
+        values = self.returns if values is None else values
         weight = np.where(np.isnan(values), 0.0, self.counts)
         total = np.concatenate([[0.0], np.cumsum(weight * np.nan_to_num(values))])
         episodes = np.concatenate([[0.0], np.cumsum(weight)])
@@ -89,10 +83,8 @@ class Arm:
     name: str
     info: RunInfo
     budget: int
-    seeds: list[Seed] = field(default_factory=list)
-    """The runs that count, one for each seed, cut at the budget."""
-    partial: list[Seed] = field(default_factory=list)
-    """Runs that did not reach the budget: running, failed or stopped."""
+    seeds: list[Seed] = field(default_factory=list[Seed])  # The runs that count, one for each seed, cut at the budget
+    partial: list[Seed] = field(default_factory=list[Seed])  # Runs that did not reach the budget
 
     @cached_property
     def tokens(self) -> set[str]:
@@ -113,7 +105,7 @@ class Arm:
         return self.info.memory == "on" and (self.info.mem_len > 0 or not self.attends_only)
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> dict[str, dict[str, Any]]:
         """Config of the first seed; empty where it is not known."""
         return self.seeds[0].config if self.seeds else {}
 
@@ -141,7 +133,8 @@ class Arm:
         for seed in self.seeds or self.partial:
             end = min(seed.reached, self.budget)
             for name, column in seed.funnel.items() if end else ():
-                found.setdefault(name, []).append(float(seed.trailing(column, np.array([end]), FINAL_SHARE * end)[0]))
+                share = seed.trailing_mean(np.array([end]), FINAL_SHARE * end, column)
+                found.setdefault(name, []).append(float(share[0]))
         known = {name: [value for value in values if math.isfinite(value)] for name, values in found.items()}
         return {name: float(np.mean(values)) for name, values in known.items() if values}
 
@@ -150,11 +143,11 @@ class Arm:
         rates = [seed.rate for seed in (self.seeds or self.partial) if seed.rate]
         return agent_steps / float(np.median(rates)) / 3600 if rates else None
 
-    def dollars_for(self, hours: float) -> float | None:
-        """Dollars of one run of `hours`, at the median price of the arm's machines; None where no price is known."""
+    def dollars_for(self, hours: float | None) -> float | None:
+        """Dollars of one run of `hours`, at the median price of the arm's machines; None where either is not known."""
         prices = [seed.info.price_per_hour for seed in (self.seeds or self.partial)]
         known = [price for price in prices if price is not None]
-        return hours * float(np.median(known)) if known else None
+        return None if hours is None or not known else hours * float(np.median(known))
 
 
 @dataclass(eq=False)
@@ -162,19 +155,15 @@ class Environment:
     """One environment of the matrix: its arms and the reference returns."""
 
     name: str
-    budget: int
-    """Agent steps at which the arms are compared."""
-    random_returns: np.ndarray
-    """Mean return of the random policy [seeds], as the runs of each seed measured it."""
+    budget: int  # Agent steps at which the arms are compared
+    random_returns: np.ndarray  # Mean return of the random policy [seeds], as the runs of each seed measured it
     ceiling: float | None
     arms: dict[str, Arm]
     notes: list[str]
-    memoryless: float | None = None
-    """Mean return of a scripted policy that sees only the present observation."""
-    oracle: float | None = None
-    """Mean return of a scripted policy that sees the whole state."""
+    memoryless: float | None = None  # Mean return of a scripted policy that sees only the present observation
+    oracle: float | None = None  # Mean return of a scripted policy that sees the whole state
+    # Architectures of the whole matrix, without '~': an architecture has the same colour in every environment.
     architectures: Sequence[str] = ()
-    """Architectures of the whole matrix, without '~': an architecture has the same colour in every environment."""
 
     @property
     def seeds(self) -> list[Seed]:
@@ -186,6 +175,10 @@ class Environment:
         """The random policy's return [seeds], or one exact number where only one seed measured it."""
         returns = self.random_returns
         return None if len(returns) == 0 else returns if len(returns) > 1 else float(returns[0])
+
+    @property
+    def random_mean(self) -> float | None:
+        return float(self.random_returns.mean()) if len(self.random_returns) else None
 
     @property
     def random_funnel(self) -> dict[str, float]:

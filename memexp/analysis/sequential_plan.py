@@ -9,14 +9,19 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, StrEnum, auto
 from itertools import count, islice
 
-from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.analysis.learning import Learning, LearningState
+import numpy as np
+from scipy import special
+
+from memexp.analysis.alpha_spending import MIN_SEEDS, level
+from memexp.analysis.learning import POWER, Learning, LearningState
 from memexp.analysis.memory_verdict import Memory
-from memexp.analysis.power import DESIGNS, seeds_needed
+from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.scale import Scale, solves
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.verdicts import CANNOT_EXCLUDE, MemoryKind, MemoryVerdict
 
+DESIGNS = (5, 10, 20)  # Proposed numbers of seeds an arm: most of the error is spent there
+ROUNDS = 1000
 DEFAULT_SEEDS = DESIGNS[0]
 
 
@@ -28,17 +33,17 @@ class Action(StrEnum):
 
 
 class PlanCause(Enum):
-    INCONSISTENT = auto()
-    ENVIRONMENT_CERTAIN = auto()
-    NOBODY_LEARNED = auto()
-    FEW_SEEDS = auto()
-    NO_PAIR = auto()
-    PAIR_CERTAIN = auto()
-    EFFECT_SMALL = auto()
-    MAY_BE_REQUIRED = auto()
-    DEFAULT_FIRST = auto()
-    SEEDS_CANNOT_DECIDE = auto()
-    SEEDS_WOULD_DECIDE = auto()
+    INCONSISTENT = "acts and learns with different log-probabilities: more seeds of it mean nothing"
+    ENVIRONMENT_CERTAIN = "the environment's verdict is certain: {kind}"
+    NOBODY_LEARNED = "neither this architecture nor its twin learned: steps and knobs help, seeds do not"
+    FEW_SEEDS = "{least} seeds are the minimum for a verdict"
+    NO_PAIR = "has no pair to decide: the default number of seeds"
+    PAIR_CERTAIN = "verdict certain: {kind}"
+    EFFECT_SMALL = "the effect is surely too small to matter, so more seeds do not help. {reason}"
+    MAY_BE_REQUIRED = "memory helps; more seeds may show that it is required"
+    DEFAULT_FIRST = "undecided: the default number of seeds first"
+    SEEDS_CANNOT_DECIDE = "{most} seeds would not decide at this spread: make the seeds more alike, or train longer"
+    SEEDS_WOULD_DECIDE = "undecided: {target} seeds would decide with {power} probability"
 
 
 @dataclass(frozen=True)
@@ -46,15 +51,11 @@ class Plan:
     """What to do about one arm."""
 
     cause: PlanCause
-    target: int | None = None
-    """Seeds that the arm should have; None for no more than it has."""
+    target: int | None = None  # Seeds that the arm should have; None for no more than it has
     action: Action = Action.STOP
-    seeds: list[int] = field(default_factory=list[int])
-    """Seeds to run."""
-    running: int = 0
-    """Runs under way that are waited for."""
-    verdict: MemoryVerdict | None = None
-    """The verdict that the cause is about."""
+    seeds: list[int] = field(default_factory=list[int])  # Seeds to run
+    running: int = 0  # Runs under way that are waited for
+    verdict: MemoryVerdict | None = None  # The verdict that the cause is about
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,9 @@ class Cost:
 
 
 class AnsweredCause(Enum):
-    ANSWERED = auto()
-    SEEDS_DO_NOT_HELP = auto()
-    SEEDS_DECIDE = auto()
+    ANSWERED = "answered: {kind}"
+    SEEDS_DO_NOT_HELP = "more seeds alone would not answer it: see what to run next"
+    SEEDS_DECIDE = "these seeds decide with {power} probability if the truth is as it looks now"
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,8 @@ class UntilAnswered:
     """What it takes until the memory question is decided with 80 % probability."""
 
     cause: AnsweredCause
-    seeds: int | None
-    """Most seeds that an arm needs."""
-    budget: int
-    """Agent steps of a run."""
+    seeds: int | None  # Most seeds that an arm needs
+    budget: int  # Agent steps of a run
     total: Cost
     per_arm: dict[str, Cost]
 
@@ -90,8 +89,10 @@ def sequential_plan(
     environment: Environment, scale: Scale | None, memory: Memory, learned: Mapping[str, Learning]
 ) -> dict[str, Plan]:
     """The plan of every arm."""
-    plans = {name: _target(arm, environment, scale, memory, learned) for name, arm in environment.arms.items()}
-    return {name: _with_action(environment.arms[name], plan) for name, plan in plans.items()}
+    return {
+        name: _with_action(arm, _target(arm, environment, scale, memory, learned))
+        for name, arm in environment.arms.items()
+    }
 
 
 def _target(
@@ -110,16 +111,11 @@ def _target(
         return Plan(PlanCause.FEW_SEEDS, DEFAULT_SEEDS)
     if name not in memory.pairs:
         return Plan(PlanCause.NO_PAIR, DEFAULT_SEEDS)
-    verdict = memory.pair_verdicts[name]
+    pair, verdict = memory.pairs[name], memory.pair_verdicts[name]
     may_be_required = verdict.cause in CANNOT_EXCLUDE and solves(environment.arms[name], scale)
     if verdict.kind is not MemoryKind.UNDECIDED and not may_be_required:
         return Plan(PlanCause.PAIR_CERTAIN, verdict=verdict)
-    return _for_the_pair(name, scale, memory)
-
-
-def _for_the_pair(name: str, scale: Scale | None, memory: Memory) -> Plan:
-    """The plan of an arm whose pair is not decided, or may still turn out to require memory."""
-    pair, verdict = memory.pairs[name], memory.pair_verdicts[name]
+    # The pair is not decided, or may still turn out to require memory.
     if scale and not pair.left_out and pair.negligible:
         return Plan(PlanCause.EFFECT_SMALL, verdict=verdict)
     if verdict.kind is MemoryKind.HELPS:
@@ -151,10 +147,7 @@ def _with_action(arm: Arm, plan: Plan) -> Plan:
 def until_answered(
     environment: Environment, scale: Scale | None, memory: Memory, plans: Mapping[str, Plan], improving: bool
 ) -> UntilAnswered:
-    """The cost of the plans. `improving`: whether some arm still improves.
-
-    If no arm solves the environment and one still improves, all runs need as many steps again.
-    """
+    """The cost of the plans. If no arm solves it and one is still `improving`, all runs need as many steps again."""
     decided, arms = is_final(environment, scale, memory), environment.arms
     solved = any(solves(arm, scale) for arm in arms.values())
     longer = environment.budget if improving and not solved and not decided else 0
@@ -190,14 +183,42 @@ def _cost(arm: Arm, plan: Plan, longer: int) -> Cost:
     left = sum(max(0, arm.budget - seed.reached) for seed in arm.partial if seed.status == "running")
     goes_on = plan.action in (Action.RUN, Action.WAIT)
     steps = len(plan.seeds) * (arm.budget + longer) + len(arm.seeds) * longer + (left if goes_on else 0)
-    if not steps:
-        return Cost(len(plan.seeds), 0, 0.0, 0.0)
-    hours = arm.hours_for(steps)
-    return Cost(len(plan.seeds), steps, hours, arm.dollars_for(hours) if hours is not None else None)
+    hours = arm.hours_for(steps) if steps else 0.0
+    return Cost(len(plan.seeds), steps, hours, arm.dollars_for(hours) if steps else 0.0)
 
 
 def _sum(values: Iterable[float | None]) -> float | None:
     """None where a value is not known."""
     values = list(values)
-    known = [value for value in values if value is not None]
-    return sum(known) if len(known) == len(values) else None
+    return None if None in values else sum(value for value in values if value is not None)
+
+
+def seeds_needed(x: np.ndarray, y: np.ndarray, span: float, claims: int) -> int | None:
+    """The first of DESIGNS, above the seeds at hand, that decides the pair in 80 % of the simulations.
+
+    x [n] and y [m] are the observed returns, `claims` the pairs that share the error. None where 20 do not suffice.
+    """
+    have = min(len(x), len(y))
+    return next((n for n in DESIGNS if n > have and decided(x / span, y / span, n, claims) >= POWER), None)
+
+
+def decided(x: np.ndarray, y: np.ndarray, n: int, claims: int) -> float:
+    """Share of simulated pairs of `n` seeds whose effect is significant, or surely below the smallest that matters.
+
+    Simulated seeds are drawn from the observed ones, whose deviations are widened to the unbiased spread.
+    """
+    rng = np.random.default_rng(0)
+    x, y = _redraw(rng, x, n), _redraw(rng, y, n)  # [rounds, n]
+    # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
+    parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
+    gain, error = x.mean(axis=1) - y.mean(axis=1), parts.sum(axis=0) ** 0.5
+    df = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
+    negligible = special.stdtr(df, (gain - SMALLEST_EFFECT) / error) <= level(n)
+    significant = special.stdtr(df, -gain / error) <= level(n, claims)
+    return float((negligible | significant).mean())
+
+
+def _redraw(rng: np.random.Generator, values: np.ndarray, n: int) -> np.ndarray:
+    k = len(values)
+    deviations = (values - values.mean()) * (k / (k - 1)) ** 0.5
+    return values.mean() + deviations[rng.integers(0, k, (ROUNDS, n))]

@@ -1,41 +1,43 @@
 """How long an arm takes to solve the environment: agent steps, hours, dollars. Seeds that never do are censored."""
 
+import warnings
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Seed
-from memexp.analysis.survival import MedianTime, logrank_p, median_time, survival_curve
 
-WINDOW = 0.05
-"""A seed solves when its mean return over this share of the budget reaches the threshold."""
-NEVER = MedianTime()
+WINDOW = 0.05  # A seed solves when its mean return over this share of the budget reaches the threshold
+
+
+class MedianTime(NamedTuple):
+    """A median with its 95 % interval; None where the curve does not fall to one half."""
+
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class TimeToSolve:
     """Time of one run until its return reaches 75 % of the way."""
 
-    censored: int
-    """Seeds that never arrive."""
-    median: MedianTime = NEVER
-    """Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive."""
-    hours: float | None = None
-    """At the arm's measured rate."""
-    dollars: float | None = None
-    """None where no price is known."""
-    threshold: float | None = None
-    """Return that counts as solved."""
+    censored: int  # Seeds that never arrive
+    median: MedianTime  # Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive
+    hours: float | None = None  # At the arm's measured rate
+    dollars: float | None = None  # None where no price is known
+    threshold: float | None = None  # Return that counts as solved
+    # Agent steps, and the share of seeds that has not arrived from then on.
     curve: tuple[list[float], list[float]] | None = None
-    """Agent steps, and the share of seeds that has not arrived from then on."""
-    p_twin: float | None = None
-    """Log-rank test against the twin."""
+    p_twin: float | None = None  # Log-rank test against the twin
 
 
 def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> TimeToSolve:
     if scale is None or not arm.seeds:
-        return TimeToSolve(len(arm.seeds))
+        return TimeToSolve(len(arm.seeds), MedianTime())
     times, reached = arrival(arm, scale.solved)
     median = median_time(times, reached)
     hours = arm.hours_for(median.estimate) if median.estimate is not None else None
@@ -43,7 +45,7 @@ def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> Tim
         int((~reached).sum()),
         median,
         hours,
-        arm.dollars_for(hours) if hours is not None else None,
+        arm.dollars_for(hours),
         scale.solved,
         survival_curve(times, reached),
         logrank_p((times, reached), arrival(twin, scale.solved)) if twin and twin.seeds else None,
@@ -67,3 +69,48 @@ def first_reached(seed: Seed, threshold: float, budget: int) -> float | None:
     with np.errstate(invalid="ignore"):
         there = (seed.trailing_mean(at, WINDOW * budget) >= threshold) & (at >= WINDOW * budget)
     return float(at[there][0]) if there.any() else None
+
+
+def median_time(times: np.ndarray, reached: np.ndarray) -> MedianTime:
+    """Kaplan-Meier median of `times` [n]. A run whose `reached` [n] is False is censored at its time.
+
+    The interval inverts the log-log band of the curve (Brookmeyer and Crowley 1982, Biometrics 38).
+    """
+    if not reached.any():
+        return MedianTime()
+    survival = stats.ecdf(_censored(times, reached)).sf
+    lower, upper = (None, None)
+    if len(times) > 1:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            band = survival.confidence_interval(method="log-log")
+        # Where all runs have arrived the variance is not defined: the band is then as wide as it can be.
+        low, high = np.nan_to_num(band.low.probabilities, nan=0.0), np.nan_to_num(band.high.probabilities, nan=1.0)
+        lower, upper = _first(survival.quantiles, low <= 0.5), _first(survival.quantiles, high <= 0.5)
+    return MedianTime(_first(survival.quantiles, survival.probabilities <= 0.5), lower, upper)
+
+
+def survival_curve(times: np.ndarray, reached: np.ndarray) -> tuple[list[float], list[float]]:
+    """Steps of the Kaplan-Meier curve: times, and the share that has not arrived from then on. Starts at (0, 1)."""
+    if not len(times):
+        return [], []
+    survival = stats.ecdf(_censored(times, reached)).sf
+    return [0.0, *map(float, survival.quantiles)], [1.0, *map(float, survival.probabilities)]
+
+
+def logrank_p(x: tuple[np.ndarray, np.ndarray], y: tuple[np.ndarray, np.ndarray]) -> float | None:
+    """Two-sided log-rank p-value of two groups (times, reached); None where no run arrives or a group has one run."""
+    if min(len(x[0]), len(y[0])) < 2 or not (x[1].any() or y[1].any()):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        p = float(stats.logrank(_censored(*x), _censored(*y)).pvalue)
+    return p if np.isfinite(p) else None
+
+
+def _censored(times: np.ndarray, reached: np.ndarray) -> stats.CensoredData:
+    return stats.CensoredData(uncensored=times[reached], right=times[~reached])
+
+
+def _first(times: np.ndarray, mask: np.ndarray) -> float | None:
+    return float(times[mask][0]) if mask.any() else None

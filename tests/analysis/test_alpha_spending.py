@@ -8,7 +8,7 @@ from scipy import stats
 from memexp.analysis.alpha_spending import ALPHA, MAX_SEEDS, SPENDING, level
 from memexp.analysis.answer import answer
 from memexp.analysis.answer_json import answer_json
-from memexp.analysis.power import decided, seeds_needed
+from memexp.analysis.sequential_plan import decided, seeds_needed
 from memexp.runs import find_runs
 
 GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]

@@ -6,7 +6,7 @@ from helpers.synthetic_truths import BUDGET, curves, environment
 
 from memexp.analysis.convergence import binned_curves
 from memexp.analysis.forecast import Forecast, NoForecast, NoForecastCause, forecast
-from memexp.analysis.survival import logrank_p, survival_curve
+from memexp.analysis.timing import logrank_p, survival_curve
 
 SHARE = (np.arange(60) + 1) / 60
 TRUTHS = {

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from memexp.analysis.comparison import compare
 from memexp.analysis.statistics import (
     bootstrap_band,
+    compare,
     contrast,
     holm,
     iqm,
@@ -17,7 +17,7 @@ from memexp.analysis.statistics import (
     iqm_interval,
     probability_of_improvement,
 )
-from memexp.analysis.survival import median_time
+from memexp.analysis.timing import median_time
 
 returns = st.lists(st.floats(-100, 100).map(lambda x: round(x, 3)), min_size=2, max_size=6).map(np.array)
 

@@ -4,8 +4,7 @@ from helpers.synthetic_runs import write_run
 
 from memexp.analysis.answer import answer
 from memexp.analysis.answer_json import answer_json
-from memexp.analysis.knobs.stage import stage
-from memexp.analysis.knobs.suggest import suggest
+from memexp.analysis.knobs.suggest import stage, suggest
 from memexp.analysis.knobs.table import as_overrides, measured, turned
 from memexp.analysis.sentences import suggestion_text
 from memexp.envs.config import ENVIRONMENTS

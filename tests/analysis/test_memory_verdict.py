@@ -144,7 +144,7 @@ def test_the_oracle_ratios_interval_covers():
         world = environment({"S": rng.normal(0.7, 0.08, 5), "S~": rng.normal(0.3, 0.08, 5)})
         pairs, _ = find_pairs(world, None, {n: judge_learning(a, world, None) for n, a in world.arms.items()})
         found = oracle_ratio(list(pairs.values()), 1.0)
-        hits += found.interval[0] <= 0.4 / 0.7 <= found.interval[1]
+        hits += found.ci[0] <= 0.4 / 0.7 <= found.ci[1]
     assert 0.91 <= hits / rounds <= 0.985
 
 

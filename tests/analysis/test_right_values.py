@@ -14,7 +14,6 @@ from scipy import stats
 from memexp.analysis import memory_verdict, seeds
 from memexp.analysis.alpha_spending import SPENDING, level
 from memexp.analysis.answer import EnvironmentAnswer, judge
-from memexp.analysis.comparison import compare
 from memexp.analysis.convergence import (
     ConvergenceCause,
     ConvergenceKind,
@@ -26,13 +25,19 @@ from memexp.analysis.convergence import (
 from memexp.analysis.forecast import Forecast, forecast
 from memexp.analysis.learning import LearningCause, LearningState, entropy_of, judge_learning
 from memexp.analysis.pairs import find_pairs, oracle_ratio
-from memexp.analysis.power import decided, seeds_needed
 from memexp.analysis.scale import Scale, find_scale, solves
 from memexp.analysis.sentences import verdict_text
-from memexp.analysis.sequential_plan import Action, PlanCause
-from memexp.analysis.statistics import contrast, holm, iqm, iqm_difference, iqm_interval, probability_of_improvement
-from memexp.analysis.survival import logrank_p, median_time
-from memexp.analysis.timing import first_reached, time_to_solve
+from memexp.analysis.sequential_plan import Action, PlanCause, decided, seeds_needed
+from memexp.analysis.statistics import (
+    compare,
+    contrast,
+    holm,
+    iqm,
+    iqm_difference,
+    iqm_interval,
+    probability_of_improvement,
+)
+from memexp.analysis.timing import first_reached, logrank_p, median_time, time_to_solve
 from memexp.analysis.verdicts import LeftOutCause, MemoryCause, MemoryKind
 
 GOOD = np.array([0.95, 0.97, 0.94, 0.96, 0.93])
@@ -463,7 +468,7 @@ def test_fiellers_interval_is_where_the_t_test_of_gain_minus_ratio_times_room_tu
     assert found is not None
     assert found.estimate == pytest.approx(0.452 / (1.2 - HALF.mean()))
     df = contrast((1.0, GOOD), (found.estimate - 1, HALF)).df
-    for ratio in found.interval:
+    for ratio in found.ci:
         error = math.sqrt(GOOD.var(ddof=1) / 5 + (ratio - 1) ** 2 * HALF.var(ddof=1) / 5)
         gap = GOOD.mean() - HALF.mean() - ratio * (1.2 - HALF.mean())
         assert abs(gap) / error == pytest.approx(stats.t.ppf(0.975, df))

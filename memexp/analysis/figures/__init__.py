@@ -1,8 +1,6 @@
-"""The pictures of an answer, one module a kind. `style` has what they share, `files` writes them to files."""
+"""The pictures of an answer: `curves` and `rows`. `style` has what they share, `files` writes them to files."""
 
-from memexp.analysis.figures.funnel import FUNNEL
-from memexp.analysis.figures.learning import LEARNING
-from memexp.analysis.figures.spreads import PROFILES, TIMES
-from memexp.analysis.figures.twins import EFFECTS, FINALS
+from memexp.analysis.figures.curves import LEARNING, PROFILES, TIMES
+from memexp.analysis.figures.rows import EFFECTS, FINALS, FUNNEL
 
 PICTURES = (LEARNING, FINALS, EFFECTS, PROFILES, TIMES, FUNNEL)

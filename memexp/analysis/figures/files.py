@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from memexp.analysis.answer import Answer, EnvironmentAnswer
 from memexp.analysis.figures import PICTURES
-from memexp.analysis.figures.learning import LEARNING
+from memexp.analysis.figures.curves import LEARNING
 from memexp.analysis.figures.style import STYLE, figure_of, shortened
 from memexp.analysis.formatting import file_names, title_of
 
@@ -16,11 +16,7 @@ OVERVIEW_COLUMNS = 3
 
 
 def save_figures(answer: Answer, folder: Path) -> list[Path]:
-    """Write the pictures as .png and .svg into `folder`, and return the paths.
-
-    `answer` shows the learning curves of all environments with the verdicts as titles; `<environment>-<picture>` is
-    every picture that has something to show.
-    """
+    """Write an overview (`answer`) and the pictures of each environment as .png and .svg, and return the paths."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     files: list[Path] = []

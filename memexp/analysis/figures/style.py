@@ -1,8 +1,7 @@
 """What all pictures share: colours, sizes, and labels that do not overlap.
 
-The colours are those of Okabe and Ito, which work with any colour vision. An architecture and its twin share a colour,
-and the twin is dashed. In a page every colour is a CSS variable (`--arm-0`, ...) and INK is the text colour, so that
-pictures work on light and on dark pages.
+The colours are those of Okabe and Ito, which work with any colour vision. In a page every colour is a CSS variable
+(`--arm-0`, ...) and INK is the text colour, so that pictures work on light and on dark pages.
 """
 
 import io
@@ -39,24 +38,26 @@ STYLE: dict[Any, Any] = {
     "path.simplify_threshold": 0.5,
     "legend.frameon": False,
 }
-QUIET = (0, (2, 3))
-"""Dash pattern of reference levels."""
-LONGEST = 25
-"""Most letters of a name in a picture."""
-LETTER = 0.074
-"""Width of a letter of 9.5 points, inches."""
+QUIET = (0, (2, 3))  # Dash pattern of reference levels
+LONGEST = 25  # Most letters of a name in a picture
+LETTER = 0.074  # Width of a letter of 9.5 points, inches
+Line = tuple[float, str, str, str]  # Value at the right end, name, colour, dash
 
 
 @dataclass(frozen=True)
 class Size:
-    """Size of the axes and of the margins around them, inches."""
+    """Height of the axes and the margins around them, inches."""
 
-    width: float
     height: float
     left: float = 0.62
     right: float = 0.15
     bottom: float = 0.52
     top: float = 0.12
+
+    @property
+    def width(self) -> float:
+        """Width of the axes."""
+        return 5.6 - self.left - self.right
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,9 @@ class Picture:
     title: str
     caption: str
     draw: Callable[[Axes, EnvironmentAnswer], None]
-    alt: Callable[[EnvironmentAnswer], str]
-    """What it shows, as text for readers who cannot see it."""
+    alt: Callable[[EnvironmentAnswer], str]  # What it shows, as text for readers who cannot see it
     size: Callable[[Environment], Size]
-    shown: Callable[[EnvironmentAnswer], bool] = lambda answer: True
-    """Whether there is anything to draw."""
+    shown: Callable[[EnvironmentAnswer], bool] = lambda answer: True  # Whether there is anything to draw
 
 
 def figure_of(picture: Picture, answer: EnvironmentAnswer, top: float = 0.0) -> Figure:
@@ -117,9 +116,8 @@ def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
 def levels(environment: Environment) -> list[tuple[str, float]]:
     """(name, return) of the reference levels. A level that equals the ceiling has no line of its own."""
     ceiling, memoryless = environment.ceiling, environment.memoryless
-    random = float(environment.random_returns.mean()) if len(environment.random_returns) else None
     top = "ceiling" if ceiling is None or memoryless != ceiling else "ceiling = memoryless"
-    known = [("random policy", random), (top, ceiling)]
+    known = [("random policy", environment.random_mean), (top, ceiling)]
     others = (("memoryless", memoryless), ("full sight", environment.oracle))
     known += [(name, value) for name, value in others if value != ceiling]
     return [(name, value) for name, value in known if value is not None]
@@ -136,11 +134,8 @@ def label_room(labels: Sequence[str]) -> float:
     return 0.32 + LETTER * max((len(shortened(label)) for label in labels), default=0)
 
 
-def label_ends(ax: Axes, lines: Sequence[tuple[float, str, str, str]]) -> None:
-    """Write the name of each line beside its right end. Names that would overlap move apart.
-
-    `lines` are (value at the right end, name, colour, dash). A leader joins line and name, unless the dash is empty.
-    """
+def label_ends(ax: Axes, lines: Sequence[Line]) -> None:
+    """Write names beside the ends of lines; those that would overlap move apart. With a dash, a leader joins them."""
     if not lines:
         return
     (low, high), (left, right) = ax.get_ylim(), ax.get_xlim()
@@ -165,6 +160,13 @@ def spread(values: list[float], step: float, low: float, high: float) -> list[fl
     offsets = step * np.arange(len(values))
     placed = isotonic_regression(np.array(values) - offsets).x + offsets
     return list(np.clip(placed, low + offsets, high - offsets[::-1]))
+
+
+def mark(ax: Axes, value: float, label: str) -> None:
+    """A vertical reference line, with its name above the axes."""
+    ax.axvline(value, color=INK, lw=1, ls=QUIET, alpha=0.7)
+    place = ax.get_xaxis_transform()
+    ax.text(value, 1.01, label, ha="center", va="bottom", fontsize=9.5, alpha=0.75, transform=place)
 
 
 def grid(ax: Axes, axis: Any) -> None:

@@ -3,7 +3,7 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 Knobs = dict[str, Any]
 
@@ -11,13 +11,10 @@ Knobs = dict[str, Any]
 class Row(NamedTuple):
     """One setting of an environment."""
 
-    knobs: Knobs
-    """All knobs."""
-    mean: float
-    """Mean episode return of the random policy."""
+    knobs: Knobs  # All knobs
+    mean: float  # Mean episode return of the random policy
     stderr: float
-    funnel: dict[str, float]
-    """Milestone -> share of agents and episodes that reached it."""
+    funnel: dict[str, float]  # Milestone -> share of agents and episodes that reached it
 
     @property
     def last(self) -> float:
@@ -27,11 +24,9 @@ class Row(NamedTuple):
 
 class Table(NamedTuple):
     episodes: int
-    date: str
-    """Day of the measurement, YYYY-MM-DD."""
+    date: str  # Day of the measurement, YYYY-MM-DD
     defaults: dict[str, Knobs]
-    rows: dict[str, list[Row]]
-    """Environment -> its settings; the first are the defaults."""
+    rows: dict[str, list[Row]]  # Environment -> its settings; the first are the defaults
 
 
 @cache
@@ -52,10 +47,10 @@ def turned(before: Knobs, after: Knobs) -> Knobs:
 
 def as_overrides(knobs: Knobs) -> str:
     """Knobs as KEY=VALUE overrides: {'map_width': [30, 30], 'num_vibes': 12} -> 'map_width=30 num_vibes=12'."""
-    return " ".join(f"{key}={_text(value)}" for key, value in knobs.items())
 
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ",".join(map(str, dict.fromkeys(cast(list[Any], value))))
+        return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
 
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return ",".join(map(str, dict.fromkeys(value)))
-    return json.dumps(value) if isinstance(value, bool) or value is None else str(value)
+    return " ".join(f"{key}={text(value)}" for key, value in knobs.items())

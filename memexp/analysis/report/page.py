@@ -4,7 +4,6 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ from markupsafe import Markup, escape
 from memexp.analysis.answer import Answer
 from memexp.analysis.figures import PICTURES
 from memexp.analysis.figures.style import svg_of
-from memexp.analysis.formatting import SYMBOLS, VERDICT_TEXTS, file_name
+from memexp.analysis.formatting import SYMBOLS, file_name
 from memexp.analysis.report.provenance import provenance
 from memexp.analysis.report.sections import section, spent_text
-from memexp.analysis.seeds import Seed
 from memexp.runs import MAX_GAP, home
 from memexp.runs.directory import write_atomically
 
@@ -26,18 +24,9 @@ def write_report(answer: Answer, out: Path) -> Path:
     """Write the page to `out` (replaced atomically) and return its path."""
     content = _content(answer)
     for one in content["sections"]:
-        one["pictures"] = [
-            {
-                "name": picture.name,
-                "title": picture.title,
-                "caption": picture.caption,
-                "svg": svg_of(picture, one["answer"]),
-                "alt": picture.alt(one["answer"]),
-            }
-            for picture in PICTURES
-            if picture.shown(one["answer"])
-        ]
-    return _write("report.html.j2", {**content, "replays": replays(_seeds(answer), Path(out))}, out)
+        shown = [picture for picture in PICTURES if picture.shown(one["answer"])]
+        one["pictures"] = [(picture, svg_of(picture, one["answer"]), picture.alt(one["answer"])) for picture in shown]
+    return _write("report.html.j2", {**content, "replays": replays(answer, Path(out))}, out)
 
 
 def write_markdown(answer: Answer, out: Path) -> Path:
@@ -45,20 +34,17 @@ def write_markdown(answer: Answer, out: Path) -> Path:
     return _write("report.md.j2", _content(answer), out)
 
 
-def _seeds(answer: Answer) -> list[Seed]:
-    return [seed for one in answer.environments.values() for seed in one.environment.seeds]
-
-
-def replays(seeds: Sequence[Seed], out: Path) -> list[tuple[str, str]]:
+def replays(answer: Answer, out: Path) -> list[tuple[str, str]]:
     """(name, address relative to the page) of the replays that `memexp play` wrote for these runs."""
     pages = sorted((home() / "replays").glob("*.html"))
-    runs = {file_name(seed.run) for seed in seeds}
+    runs = {file_name(seed.run) for one in answer.environments.values() for seed in one.environment.seeds}
     found = [page for page in pages if any(page.name.startswith(f"{run}.") for run in runs)]
     return [(page.stem, Path(os.path.relpath(page, Path(out).parent)).as_posix()) for page in found]
 
 
 def _content(answer: Answer) -> dict[str, Any]:
-    seeds, answers = _seeds(answer), answer.environments.values()
+    answers = answer.environments.values()
+    seeds = [seed for one in answers for seed in one.environment.seeds]
     records = [seed.provenance for seed in seeds]
     return {
         "matrix": answer.matrix,
@@ -88,7 +74,7 @@ def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     environment = jinja2.Environment(
         loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals |= {"symbols": SYMBOLS, "verdict_texts": VERDICT_TEXTS}
+    environment.globals["symbols"] = SYMBOLS
     environment.filters |= {"cell": _cell, "ticks": _ticks}
     out = Path(out)
     write_atomically(out, environment.get_template(template).render(content).encode())

@@ -1,5 +1,6 @@
 """Where the runs came from, and in what they differ."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,22 +8,24 @@ from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
 from memexp.formatting import counted, short_count
 
+# Packages whose versions the page shows; provenance.json of each run has all.
 PACKAGES = ("torch", "numpy", "numba", "triton", "memexp")
-"""Packages whose versions the page shows; provenance.json of each run has all."""
 
 
 class Row(NamedTuple):
     name: str
     value: str
-    differs: bool = False
-    """Whether the runs have different values."""
+    differs: bool = False  # Whether the runs have different values
 
 
 def provenance(seeds: Sequence[Seed]) -> list[Row]:
     """One row a fact about the runs; where runs differ, each value with its runs."""
     records = [seed.provenance for seed in seeds]
+    dirty = " with uncommitted changes"
     facts = {
-        "commit": [_commit(record) for record in records],
+        "commit": [
+            one["commit"][:10] + (dirty if one.get("dirty") else "") if one.get("commit") else None for one in records
+        ],
         "hardware": [seed.info.hardware for seed in seeds],
         "device": [record.get("device") for record in records],
         "host": [record.get("host") for record in records],
@@ -31,15 +34,17 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
         "precision": [seed.precision for seed in seeds],
     }
     packages = [record.get("packages") or {} for record in records]
-    equal, unequal = _packages([one for one in packages if one])
-    facts |= _splits(unequal, packages)
+    known = [one for one in packages if one]
+    versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
+    facts |= _splits([name for name, found in versions.items() if len(found) > 1], packages)
+    statuses = Counter(seed.status for seed in seeds)
     recipes = dict.fromkeys(seed.info.recipe for seed in seeds if seed.info.recipe)
     rows = [
-        Row("runs", f"{len(seeds)} ({_counted([seed.status for seed in seeds])})"),
+        Row("runs", f"{len(seeds)} ({', '.join(f'{n} {status}' for status, n in statuses.items())})"),
         Row("agent steps", short_count(sum(seed.reached for seed in seeds))),
         Row("recipes", ", ".join(recipes)),
         *(_row(name, values, seeds) for name, values in facts.items()),
-        Row("packages", ", ".join(equal)),
+        Row("packages", ", ".join(f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1)),
     ]
     return [row for row in rows if row.value]
 
@@ -58,13 +63,6 @@ def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:
     return Row(name, "; ".join(parts), differs=True)
 
 
-def _packages(known: Sequence[dict[str, str]]) -> tuple[list[str], list[str]]:
-    """'name version' of the main packages with one version, and the names of all packages with several."""
-    versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
-    equal = [f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1]
-    return equal, [name for name, found in versions.items() if len(found) > 1]
-
-
 def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[str, list[str | None]]:
     """Packages in which runs differ: name -> value of each run. Packages that split the runs alike are one fact."""
     alike: dict[tuple[str | None, ...], list[str]] = {}
@@ -79,12 +77,3 @@ def _splits(unequal: Sequence[str], packages: Sequence[dict[str, str]]) -> dict[
             ", ".join(f"{name} {one.get(name, 'absent')}" for name in names) if one else None for one in packages
         ]
     return facts
-
-
-def _commit(record: dict) -> str | None:
-    commit = record.get("commit")
-    return f"{commit[:10]}{' with uncommitted changes' if record.get('dirty') else ''}" if commit else None
-
-
-def _counted(words: Sequence[str]) -> str:
-    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))

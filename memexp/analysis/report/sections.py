@@ -3,28 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
+from memexp.analysis import sentences
 from memexp.analysis.answer import ArmAnswer, EnvironmentAnswer
 from memexp.analysis.convergence import ConvergenceKind
 from memexp.analysis.forecast import Forecast
 from memexp.analysis.formatting import hours_text, interval, kind_text, number, title_of
-from memexp.analysis.knobs.find import Knob
+from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
-from memexp.analysis.recommendations import KNOB_NAMES, next_steps
+from memexp.analysis.recommendations import next_steps
 from memexp.analysis.seeds import Arm
-from memexp.analysis.sentences import (
-    convergence_text,
-    forecast_text,
-    knob_text,
-    learning_text,
-    left_out_text,
-    memory_text,
-    plan_text,
-    stage_text,
-    suggestion_text,
-    sweep_text,
-    until_answered_text,
-)
 from memexp.analysis.sequential_plan import Plan
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
@@ -36,18 +24,18 @@ LEARNING_STATES = {LearningState.TOO_EARLY: "too early to tell", LearningState.N
 def section(answer: EnvironmentAnswer) -> dict[str, Any]:
     """Everything that is said about one environment, without the pictures."""
     environment, memory, arms = answer.environment, answer.memory, answer.arms.values()
-    random = environment.random_returns
+    random, ceiling = environment.random_mean, environment.ceiling
     converged = sum(arm.convergence.verdict is ConvergenceKind.CONVERGED for arm in arms)
     return {
         "answer": answer,
         "name": environment.name,
         "title": title_of(environment.name, memory.verdict.kind),
         "verdict": memory.verdict.kind,
-        "reason": memory_text(memory),
+        "reason": sentences.memory_text(memory),
         "effect": number(memory.effect) if memory.effect is not None else "",
         "effect_ci": interval(memory.interval),
-        "random": f"{random.mean():.3g}" if len(random) else "not measured",
-        "ceiling": "not known" if environment.ceiling is None else f"{environment.ceiling:.3g}",
+        "random": "not measured" if random is None else f"{random:.3g}",
+        "ceiling": "not known" if ceiling is None else f"{ceiling:.3g}",
         "learned": f"{sum(arm.learning.learned for arm in arms)} of {counted(len(arms), 'arm')}",
         "converged": f"{converged} of {counted(len(arms), 'arm')}",
         "fastest": _fastest(answer),
@@ -71,65 +59,50 @@ def _fastest(answer: EnvironmentAnswer) -> str:
         return "no arm in half of its seeds"
     first = min(known, key=lambda name: known[name])
     took = answer.arms[first].time
-    parts = [f"{first}: {short_count(known[first])} steps"]
-    parts += [hours_text(took.hours)] if took.hours else []
-    parts += [dollars(took.dollars)] if took.dollars is not None else []
-    return ", ".join(parts)
+    return ", ".join([f"{first}: {short_count(known[first])} steps", *_price(took.hours, took.dollars)])
+
+
+def _price(hours: float | None, amount: float | None) -> list[str]:
+    """Texts of hours and dollars, as far as they are known."""
+    return [text(value) for text, value in ((hours_text, hours), (dollars, amount)) if value is not None]
 
 
 def _arm(one: ArmAnswer, answer: EnvironmentAnswer) -> dict[str, Any]:
     """One line of the table of verdicts."""
-    arm, settled, (low, high) = one.arm, one.convergence, one.interval
-    at, gap = settled.at_agent_steps, arm.worst.max_gap if arm.worst else None
+    arm, settled, took, n = one.arm, one.convergence, one.time, len(one.arm.seeds)
+    (low, high), median, ahead, at = one.interval, took.median.estimate, settled.forecast, settled.at_agent_steps
+    gap = arm.worst.max_gap if arm.worst else None
+    pair, left_out = answer.memory.pairs.get(arm.name), answer.memory.left_out.get(arm.name)
+    effect, verdict = pair.effect if pair else None, answer.memory.kind_of(arm.name)
+    forecast = sentences.forecast_text(ahead) if settled.change else ""
+    if isinstance(ahead, Forecast):
+        gain = f"{number(ahead.gain)} {interval(ahead.ci)}"
+        forecast = f"{ahead.family} curve: {gain} of the scale by {short_count(ahead.until)} steps"
+    solved = [f"{n - took.censored} of {counted(n, 'seed')}"] if n else []
     return {
         "name": arm.name,
         "twin": arm.info.memory == "off",
-        "seeds": counted(len(arm.seeds), "seed") + (f", {len(arm.partial)} unfinished" if arm.partial else ""),
+        "seeds": counted(n, "seed") + (f", {len(arm.partial)} unfinished" if arm.partial else ""),
         "final": "–" if one.iqm is None else f"{one.iqm:.3g}",
         "final_ci": "" if low != low else f"[{low:.3g}, {high:.3g}]",
         "normalized": "" if one.normalized is None else f"{one.normalized:.0%} of the way",
         "learning": one.learning.verdict,
-        "learning_reason": learning_text(one.learning),
+        "learning_reason": sentences.learning_text(one.learning),
         "learned": LEARNING_STATES.get(one.learning.state, one.learning.state),
         "convergence": settled.verdict,
-        "convergence_reason": convergence_text(settled),
+        "convergence_reason": sentences.convergence_text(settled),
         "settled": f"at {short_count(at)}" if at is not None else "",
-        **_effect(arm.name, answer),
-        **_time(one),
-        "consistent": {True: "yes", False: "NO", None: "not measured"}[arm.consistent],
-        "gap": "" if gap is None else f"{gap:.1e}",
-        "forecast": _forecast_text(settled.forecast) if settled.change else "",
-    }
-
-
-def _effect(name: str, answer: EnvironmentAnswer) -> dict[str, str]:
-    """The effect of the arm's memory; empty texts for an arm without."""
-    pair, left_out = answer.memory.pairs.get(name), answer.memory.left_out.get(name)
-    effect = pair.effect if pair else None
-    verdict = answer.memory.kind_of(name)
-    return {
         "effect": number(effect.estimate) if effect else "",
         "effect_ci": interval(effect.interval) if effect else "",
         "effect_p": f"Holm p {pair.p_holm:.2g}" if pair and not left_out else "",
         "effect_verdict": kind_text(verdict) if verdict else "",
-        "excluded": left_out_text(left_out) if left_out else "",
+        "excluded": sentences.left_out_text(left_out) if left_out else "",
+        "steps": "not reached" if median is None else f"{short_count(median)} steps",
+        "reached": " · ".join([*solved, *_price(took.hours, took.dollars)]),
+        "consistent": {True: "yes", False: "NO", None: "not measured"}[arm.consistent],
+        "gap": "" if gap is None else f"{gap:.1e}",
+        "forecast": forecast,
     }
-
-
-def _time(one: ArmAnswer) -> dict[str, str]:
-    took, n = one.time, len(one.arm.seeds)
-    parts = [f"{n - took.censored} of {counted(n, 'seed')}"] if n else []
-    parts += [hours_text(took.hours)] if took.hours is not None else []
-    parts += [dollars(took.dollars)] if took.dollars is not None else []
-    median = took.median.estimate
-    return {"steps": "not reached" if median is None else f"{short_count(median)} steps", "reached": " · ".join(parts)}
-
-
-def _forecast_text(forecast: Any) -> str:
-    if not isinstance(forecast, Forecast):
-        return forecast_text(forecast)
-    gain = f"{number(forecast.gain)} {interval(forecast.ci)}"
-    return f"{forecast.family} curve: {gain} of the scale by {short_count(forecast.until)} steps"
 
 
 def _more(answer: EnvironmentAnswer) -> list[str]:
@@ -137,36 +110,33 @@ def _more(answer: EnvironmentAnswer) -> list[str]:
     found: list[str] = []
     memory, ratio = answer.memory, answer.memory.oracle_ratio
     if ratio and memory.verdict.kind is not MemoryKind.UNDECIDED:
-        low, high = ratio.interval
+        low, high = ratio.ci
         ends = "" if low != low else f" (95 % interval {low:.0%} to {high:.0%})"
         found.append(
             f"Memory brings {ratio.estimate:.0%}{ends} of what full sight would bring beyond a policy without memory."
         )
-    return found + [f"Arms {', '.join(sweep.arms)}: {sweep_text(sweep)}." for sweep in memory.sweeps]
+    return found + [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
 
 
 def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:
     """The measured settings as one table of funnels, the other knobs as text."""
     measured = [knob.suggestion for knob in knobs if knob.suggestion]
     names = list(measured[0].before.funnel) if measured else []
-    funnels = [("as it was measured", "", one.before.funnel) for one in measured[:1]]
-    funnels += [(as_overrides(one.settings), suggestion_text(one), one.predicted.funnel) for one in measured]
+    rows = [("as it was measured", "", one.before.funnel) for one in measured[:1]]
+    rows += [(as_overrides(one.settings), sentences.suggestion_text(one), one.predicted.funnel) for one in measured]
     return {
-        "ends": stage_text(measured[0]) if measured else "",
+        "ends": sentences.stage_text(measured[0]) if measured else "",
         "milestones": names,
         "rows": [
-            {"setting": setting, "why": why, "shares": [percent(funnel[n]) if n in funnel else "–" for n in names]}
-            for setting, why, funnel in funnels
+            {"setting": setting, "why": why, "shares": [percent(funnel.get(name)) for name in names]}
+            for setting, why, funnel in rows
         ],
         "others": [
-            (KNOB_NAMES[knob.cause] + (f"={count_name(knob.steps)}" if knob.steps else ""), knob_text(knob))
+            (knob.cause.what + (f"={count_name(knob.steps)}" if knob.steps else ""), sentences.knob_text(knob))
             for knob in knobs
             if not knob.suggestion
         ],
     }
-
-
-# Cost.
 
 
 def spent_hours(arm: Arm) -> float:
@@ -190,9 +160,9 @@ def _cost(arm: Arm, plan: Plan) -> dict[str, str]:
         "spent": hours_text(hours) if rates else "–",
         "spent_dollars": dollars(arm.dollars_for(hours)),
         "left": hours_text(left),
-        "left_dollars": dollars(arm.dollars_for(left)) if left else "–",
+        "left_dollars": dollars(arm.dollars_for(left)),
         "action": f"run {counted(len(new), 'seed')}: {', '.join(map(str, new))}" if new else plan.action,
-        "because": plan_text(plan),
+        "because": sentences.plan_text(plan),
     }
 
 
@@ -209,6 +179,5 @@ def _needed(answer: EnvironmentAnswer) -> str:
     needed = answer.until_answered.total
     parts = [counted(needed.runs, "run")] if needed.runs else []
     parts += [f"{short_count(needed.agent_steps)} agent steps"] if needed.agent_steps else []
-    parts += [hours_text(needed.hours)] if needed.hours else []
-    parts += [dollars(needed.dollars)] if needed.dollars else []
-    return ", ".join(parts) or until_answered_text(answer.until_answered, answer.memory.verdict.kind)
+    parts += _price(needed.hours or None, needed.dollars or None)
+    return ", ".join(parts) or sentences.until_answered_text(answer.until_answered, answer.memory.verdict.kind)
