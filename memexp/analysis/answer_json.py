@@ -1,4 +1,4 @@
-"""The answer as JSON data: the keys that CONTRACT ("Answer") lists, and every number that a verdict rests on."""
+"""The answer as JSON data: the verdicts (docs/method.md), and every number that a verdict rests on."""
 
 import math
 from dataclasses import asdict

@@ -16,7 +16,7 @@ SMALLEST_GAIN = 0.05  # Smallest gain over the random policy, share of the scale
 # An arm with so many solving seeds has learned, even if its other seeds fail and its mean is not significant.
 SOLVING_SEEDS = 2
 CLAIMS = 2  # Claims that share the error: the arm learned, the arm did not learn
-UNIFORM = 0.99  # A policy whose entropy is at least this share of ln(actions) still is the random policy
+UNIFORM = 0.99  # A policy counts as still random if its entropy is at least this share of ln(actions)
 POWER = 0.8
 
 

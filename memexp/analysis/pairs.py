@@ -42,7 +42,7 @@ class Pair:
     twin: Arm
     scale: Scale | None
     final: Comparison  # Mean returns of the final window
-    # Mean returns of each seed's best window: a twin that solved the task and then collapsed could solve it.
+    # Mean returns of each seed's best window. A twin that solved the task and collapsed later has a high best window.
     best: Comparison
     informative: bool  # At least one of the two learned. Otherwise their difference says nothing about memory.
     horizon: int | None  # Agent steps over which training can assign credit; None where not known

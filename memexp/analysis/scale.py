@@ -13,7 +13,7 @@ SOLVED = 0.75  # An arm solves the environment from this share of the way from t
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """0 is the random policy, 1 the top. Both are groups of values for `statistics.contrast`."""
+    """0 is the random policy, 1 the top. Each is one exact number, or one value for each seed."""
 
     random: np.ndarray | float
     top: np.ndarray | float

@@ -68,7 +68,7 @@ class Seed:
     def final(self, budget: int) -> float:
         """Mean return over the last tenth of `budget` agent steps, weighted by episodes; NaN where none ended.
 
-        The window ends with the update that reaches the budget, which is a little beyond it.
+        The window ends with the first update at or beyond the budget.
         """
         if len(self.agent_steps) == 0:
             return math.nan

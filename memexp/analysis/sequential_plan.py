@@ -51,7 +51,7 @@ class Plan:
     """What to do about one arm."""
 
     cause: PlanCause
-    target: int | None = None  # Seeds that the arm should have; None for no more than it has
+    target: int | None = None  # Seeds that the arm should have; None: no further seeds
     action: Action = Action.STOP
     seeds: list[int] = field(default_factory=list[int])  # Seeds to run
     running: int = 0  # Runs under way that are waited for

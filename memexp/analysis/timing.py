@@ -60,9 +60,9 @@ def arrival(arm: Arm, threshold: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def first_reached(seed: Seed, threshold: float, budget: int) -> float | None:
-    """Agent steps at which the trailing mean first reaches `threshold`; None where it never does within the budget.
+    """Agent steps at which the trailing mean first reaches `threshold`; None if it never does within the budget.
 
-    Only full windows count: the first episodes that end are the short ones, and those may be the successful ones.
+    Only full windows count. Short episodes end first and may be the successful ones, which would give too early a time.
     """
     # A run ends with the update that reaches the budget, a little beyond it.
     at = seed.agent_steps[: int(np.searchsorted(seed.agent_steps, budget)) + 1]
