@@ -1,9 +1,15 @@
 """Settings of the whole suite: reproducible property tests without deadlines, and a home of its own for every test."""
 
+import os
+from pathlib import Path
+
 import pytest
 from helpers.golden import describe_golden
 from hypothesis import settings
 
+# Tests change XDG_CACHE_HOME. Without this, every process that a test starts would compile all kernels again.
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(CACHE / "memexp" / "numba"))
 settings.register_profile("memexp", deadline=None, derandomize=True)
 settings.load_profile("memexp")
 
