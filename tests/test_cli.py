@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from helpers.commands import files_below, type_command
 from helpers.synthetic_runs import rising, write_matrix, write_run
 from typer.testing import CliRunner
 
+import memexp
 from memexp.cli import app, main
 from memexp.envs import BUILDERS
 from memexp.pattern import TOKENS
@@ -195,9 +196,9 @@ def test_python_m_memexp_and_the_launch_script_are_the_same_command():
 
 
 def test_the_version_is_that_of_the_package(capsys):
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     typed = type_command(capsys, "--version")
-    assert (typed.code, typed.out, typed.err) == (0, f"memexp {project['version']}\n", "")
+    assert (typed.code, typed.out, typed.err) == (0, f"memexp {version('memexp')}\n", "")
+    assert version("memexp") == memexp.__version__
 
 
 def test_without_a_command_the_help_is_shown(capsys):
