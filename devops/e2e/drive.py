@@ -52,7 +52,7 @@ MATRIX = {
         },
     },
     "overrides": {
-        "trainer.num_envs": 16,
+        "trainer.num_envs": 32,  # a minibatch of each of 8 ranks has one
         "trainer.horizon": 16,
         "trainer.checkpoint_minutes": 0.05,
         "evaluation.random_episodes": 8,
