@@ -37,7 +37,7 @@ e2e: $(VENV)/ready
 
 # Mutation score of the tests on a sample of 300 small wrong changes: an hour or two on two cores.
 mutants: $(VENV)/ready
-	$(RUN)/python benchmarks/mutants.py --sample 300 --slow
+	$(RUN)/python benchmarks/mutants.py --sample 300
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \

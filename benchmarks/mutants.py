@@ -1,12 +1,13 @@
 """Mutation score: which share of small, wrong changes to the code do the tests notice?
 
-    python benchmarks/mutants.py [--sample 300] [--seed 0] [--jobs 2] [--slow] [--out FILE]     (`make mutants`)
+    python benchmarks/mutants.py [--sample 300] [--seed 0] [--jobs 2] [--out FILE]     (`make mutants`)
 
 Cosmic Ray makes the mutants: a flipped comparison, sign or condition, a changed number, a dropped operand, swapped
 arguments, an empty loop. The sample draws code positions uniformly over all AREAS, then one mutation of each position.
-Each mutant is tested in a temporary git worktree of HEAD by the quick tests of its area; with --slow, survivors are
-then tested by the slow ones too. Results are written after each mutant; a second call continues. Prints the score of
-each area and the diff of every survivor.
+Each mutant is tested in a temporary git worktree of HEAD. First come the quick tests of its area that reach the changed
+code: pytest-testmon records once which tests reach which functions. Survivors are then tested by the slow tests of the
+area, which train in other processes. Results are written after each mutant; a second call continues. Prints the score
+of each area and the diff of every survivor.
 """
 
 import argparse
@@ -14,6 +15,8 @@ import ast
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -151,12 +154,27 @@ def sample(count: int, seed: int) -> list[MutationSpec]:
     return chosen
 
 
+PYTEST = f"{sys.executable} -m pytest -q -n 0 -p no:cacheprovider --no-header"
+REACHED = ".testmondata"
+"""File of pytest-testmon: which test reaches which function."""
+
+
+def record_reached() -> None:
+    """Run the quick tests of all areas once, to record which functions each of them reaches."""
+    if not (ROOT / REACHED).exists():
+        print("recording which tests reach which functions", file=sys.stderr)
+        folders = sorted({folder for tests in AREAS.values() for folder in tests.split()})
+        command = [*PYTEST.split(), "--testmon", "-m", "not slow", *folders]
+        subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=sys.stderr, check=True)
+
+
 def enter_worktree() -> None:
     """Give this worker process a checkout of its own, first on the import path."""
     place = tempfile.mkdtemp(prefix="mutants-")
     subprocess.run(
         ["git", "worktree", "add", "--detach", "--force", place, "HEAD"], cwd=ROOT, check=True, capture_output=True
     )
+    shutil.copy(ROOT / REACHED, place)
     os.chdir(place)
     os.environ |= {"PYTHONPATH": place, "OMP_NUM_THREADS": "1", "MEMEXP_GOLDEN": str(golden())}
 
@@ -175,14 +193,16 @@ def golden() -> Path:
 
 
 def try_mutant(spec: MutationSpec, slow: bool) -> Result:
-    """Test one mutant in this worker's checkout: with the quick tests, or with the slow ones."""
+    """Test one mutant in this worker's checkout: with the quick tests that reach it, or with all slow ones."""
     began, tests = time.monotonic(), " ".join(tests_of(str(spec.module_path)))
-    pytest = f"{sys.executable} -m pytest -x -q -n 0 -p no:cacheprovider --no-header {tests}"
-    tried = mutate_and_test([spec], f"{pytest} -m '{'slow' if slow else 'not slow'}'", HUNG_S)
+    which = "-m slow" if slow else "-m 'not slow' --testmon --testmon-nocollect"
+    tried = mutate_and_test([spec], f"{PYTEST} -x {which} {tests}", HUNG_S)
     lines = [line for line in (tried.output or "").splitlines() if line.strip()]
+    unreached = re.match(r"(no tests ran|\d+ deselected) in", " ".join(lines[-1:]))  # pytest ends with code 5
+    killed = bool(tried.is_killed) and not unreached
     by = next((line for line in lines if line.startswith(("FAILED", "ERROR"))), " ".join(lines[-1:]))
     seconds = time.monotonic() - began
-    found = str(spec.module_path), spec.operator_name, spec.occurrence, spec.start_pos[0], bool(tried.is_killed), by
+    found = str(spec.module_path), spec.operator_name, spec.occurrence, spec.start_pos[0], killed, by
     return Result(*found, tried.diff or "", seconds, slow)
 
 
@@ -209,7 +229,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--slow", action="store_true", help="try survivors of the quick tests with the slow ones")
+    parser.add_argument("--quick", action="store_true", help="do not try survivors with the slow tests")
     parser.add_argument("--only", default="", help="only modules whose path contains this")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"), help="one JSON line a mutant; continued")
     given = parser.parse_args()
@@ -217,8 +237,9 @@ def main() -> int:
     os.chdir(ROOT)
     lines = out.read_text().splitlines() if out.exists() else []
     done = {key(result): result for result in (Result(**json.loads(line)) for line in lines)}
+    record_reached()
     specs = [spec for spec in sample(given.sample, given.seed) if given.only in str(spec.module_path)]
-    for slow in (False, True) if given.slow else (False,):
+    for slow in (False,) if given.quick else (False, True):
         left = [s for s in specs if key(s) not in done or (slow and not (r := done[key(s)]).killed and not r.slow)]
         print(f"{len(specs)} mutants, {len(left)} to try with {'slow' if slow else 'quick'} tests", file=sys.stderr)
         began = time.monotonic()
