@@ -16,7 +16,7 @@ import json
 import os
 import random
 import re
-import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -174,7 +175,8 @@ def enter_worktree() -> None:
     subprocess.run(
         ["git", "worktree", "add", "--detach", "--force", place, "HEAD"], cwd=ROOT, check=True, capture_output=True
     )
-    shutil.copy(ROOT / REACHED, place)
+    with closing(sqlite3.connect(ROOT / REACHED)) as reached:
+        reached.execute("VACUUM INTO ?", (f"{place}/{REACHED}",))
     os.chdir(place)
     os.environ |= {"PYTHONPATH": place, "OMP_NUM_THREADS": "1", "MEMEXP_GOLDEN": str(golden())}
 
