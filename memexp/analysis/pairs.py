@@ -158,7 +158,7 @@ def _set_levels(pairs: Sequence[Pair]) -> None:
     p_values = [pair.final.p_above() for pair in pairs]
     for pair, adjusted in zip(pairs, holm(p_values), strict=True):
         pair.p_holm = adjusted
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+    for rank, index in enumerate(map(int, np.argsort(p_values, kind="stable"))):
         pair = pairs[index]
         pair.level = level(pair.seeds, len(pairs) - rank)
         if p_values[index] > pair.level:

@@ -212,7 +212,7 @@ def decided(x: np.ndarray, y: np.ndarray, n: int, claims: int) -> float:
     # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
     parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
     gain, error = x.mean(axis=1) - y.mean(axis=1), parts.sum(axis=0) ** 0.5
-    df = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
+    df: np.ndarray = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
     negligible = special.stdtr(df, (gain - SMALLEST_EFFECT) / error) <= level(n)
     significant = special.stdtr(df, -gain / error) <= level(n, claims)
     return float((negligible | significant).mean())

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import stats
@@ -83,7 +83,7 @@ def median_time(times: np.ndarray, reached: np.ndarray) -> MedianTime:
     if len(times) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            band = survival.confidence_interval(method="log-log")
+            band = cast(Any, survival.confidence_interval(method="log-log"))  # two curves; its types say two floats
         # Where all runs have arrived the variance is not defined: the band is then as wide as it can be.
         low, high = np.nan_to_num(band.low.probabilities, nan=0.0), np.nan_to_num(band.high.probabilities, nan=1.0)
         lower, upper = _first(survival.quantiles, low <= 0.5), _first(survival.quantiles, high <= 0.5)
