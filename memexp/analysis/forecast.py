@@ -24,11 +24,16 @@ FIT_FROM = 0.05  # Fits leave out this first share of the budget, where few epis
 @dataclass(frozen=True)
 class Forecast:
     family: str
-    gain: float  # Change of the return until `until`, as a share of the scale: mean over seeds
-    ci: tuple[float, float]  # 95 % interval over seeds, widened by the family's error at the end of the held-out third
-    until: int  # Agent steps
-    error: float  # Root mean square error on the held-out third, as a share of the scale
-    persistence: float  # The same error of persistence
+    gain: float
+    """Change of the return until `until`, as a share of the scale: mean over seeds."""
+    ci: tuple[float, float]
+    """95 % interval over seeds, widened by the family's error at the end of the held-out third."""
+    until: int
+    """Agent steps."""
+    error: float
+    """Root mean square error on the held-out third, as a share of the scale."""
+    persistence: float
+    """The same error of persistence."""
 
 
 class NoForecastCause(Enum):

@@ -51,11 +51,15 @@ class Plan:
     """What to do about one arm."""
 
     cause: PlanCause
-    target: int | None = None  # Seeds that the arm should have; None: no further seeds
+    target: int | None = None
+    """Seeds that the arm should have; None: no further seeds."""
     action: Action = Action.STOP
-    seeds: list[int] = field(default_factory=list[int])  # Seeds to run
-    running: int = 0  # Runs under way that are waited for
-    verdict: MemoryVerdict | None = None  # The verdict that the cause is about
+    seeds: list[int] = field(default_factory=list[int])
+    """Seeds to run."""
+    running: int = 0
+    """Runs under way that are waited for."""
+    verdict: MemoryVerdict | None = None
+    """The verdict that the cause is about."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class UntilAnswered:
     """What it takes until the memory question is decided with 80 % probability."""
 
     cause: AnsweredCause
-    seeds: int | None  # Most seeds that an arm needs
-    budget: int  # Agent steps of a run
+    seeds: int | None
+    """Most seeds that an arm needs."""
+    budget: int
+    """Agent steps of a run."""
     total: Cost
     per_arm: dict[str, Cost]
 

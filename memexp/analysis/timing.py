@@ -25,14 +25,20 @@ class MedianTime(NamedTuple):
 class TimeToSolve:
     """Time of one run until its return reaches 75 % of the way."""
 
-    censored: int  # Seeds that never arrive
-    median: MedianTime  # Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive
-    hours: float | None = None  # At the arm's measured rate
-    dollars: float | None = None  # None where no price is known
-    threshold: float | None = None  # Return that counts as solved
-    # Agent steps, and the share of seeds that has not arrived from then on.
+    censored: int
+    """Seeds that never arrive."""
+    median: MedianTime
+    """Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive."""
+    hours: float | None = None
+    """At the arm's measured rate."""
+    dollars: float | None = None
+    """None where no price is known."""
+    threshold: float | None = None
+    """Return that counts as solved."""
     curve: tuple[list[float], list[float]] | None = None
-    p_twin: float | None = None  # Log-rank test against the twin
+    """Agent steps, and the share of seeds that has not arrived from then on."""
+    p_twin: float | None = None
+    """Log-rank test against the twin."""
 
 
 def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> TimeToSolve:
