@@ -13,7 +13,7 @@ from typing import Any
 
 from memexp.config import override
 from memexp.envs.config import ENVIRONMENTS
-from memexp.ppo.reference import reference
+from memexp.ppo.evaluate import reference
 
 OUT = Path(__file__).parents[1] / "memexp" / "analysis" / "knobs" / "measured.json"
 SETTINGS: dict[str, list[dict[str, Any]]] = {

@@ -6,7 +6,6 @@ follows from the joint distribution of the test statistics at 4, 5, ..., n seeds
 """
 
 from functools import lru_cache
-from typing import cast
 
 import numpy as np
 from scipy import optimize, special
@@ -39,8 +38,7 @@ def _levels(claims: int) -> tuple[float, ...]:
     grid, density, found = np.zeros(1), np.ones(1), list[float]()
     for n, share in zip(counts, np.diff(spent, prepend=0.0), strict=True):
         step = float(n if n == MIN_SEEDS else 1) ** 0.5
-        root = optimize.brentq(_crossed, 0.0, 9.0 * n**0.5, args=(grid, density, step, share))
-        bound = cast(float, root)  # without `full_output` it is the root alone
+        bound = optimize.brentq(_crossed, 0.0, 9.0 * n**0.5, args=(grid, density, step, share))
         found.append(float(special.ndtr(-bound / n**0.5)))
         new = np.linspace(-8.0 * n**0.5, bound, 201)
         steps = np.exp(-(((new[:, None] - grid) / step) ** 2) / 2) / (step * (2 * np.pi) ** 0.5)

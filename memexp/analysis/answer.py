@@ -23,10 +23,14 @@ class ArmAnswer:
     """The verdicts on one arm."""
 
     arm: Arm
-    iqm: float | None  # Interquartile mean of the final returns; None without a finished seed
-    interval: Interval  # Its 95 % interval
-    normalized: float | None  # The same on the scale
-    evaluation: float | None  # Mean of the last evaluation of each seed
+    iqm: float | None
+    """Interquartile mean of the final returns; None without a finished seed."""
+    interval: Interval
+    """Its 95 % interval."""
+    normalized: float | None
+    """The same on the scale."""
+    evaluation: float | None
+    """Mean of the last evaluation of each seed."""
     learning: Learning
     convergence: Convergence
     time: TimeToSolve
@@ -49,7 +53,8 @@ class EnvironmentAnswer:
 class Answer:
     matrix: str
     environments: dict[str, EnvironmentAnswer]
-    notes: list[str]  # Runs that cannot be read
+    notes: list[str]
+    """Runs that cannot be read."""
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:

@@ -44,11 +44,16 @@ class ConvergenceCause(Enum):
 class Solved:
     """How many seeds of an arm solve the environment."""
 
-    of: int  # Finished seeds
-    seeds: int | None = None  # Seeds that solve; None without a scale
-    far: int = 0  # Seeds that end below FAR
-    interval: Interval = NO_INTERVAL  # Exact 95 % interval of the solving share (Clopper and Pearson 1934)
-    unsolved: list[str] = field(default_factory=list[str])  # Runs that do not solve
+    of: int
+    """Finished seeds."""
+    seeds: int | None = None
+    """Seeds that solve; None without a scale."""
+    far: int = 0
+    """Seeds that end below FAR."""
+    interval: Interval = NO_INTERVAL
+    """Exact 95 % interval of the solving share (Clopper and Pearson 1934)."""
+    unsolved: list[str] = field(default_factory=list[str])
+    """Runs that do not solve."""
 
     @property
     def disagree(self) -> bool:
@@ -62,11 +67,15 @@ class Convergence:
     verdict: ConvergenceKind
     cause: ConvergenceCause
     solved: Solved
-    at_agent_steps: int | None = None  # The mean curve stays within the tolerance of its end from here on
-    change: Contrast | None = None  # Projected over another third of the budget, share of the scale
-    window: int | None = None  # Agent steps of the slope, and of the projection
+    at_agent_steps: int | None = None
+    """The mean curve stays within the tolerance of its end from here on."""
+    change: Contrast | None = None
+    """Projected over another third of the budget, share of the scale."""
+    window: int | None = None
+    """Agent steps of the slope, and of the projection."""
     forecast: Forecast | NoForecast | None = None
-    collapsed: int = 0  # Seeds that have collapsed
+    collapsed: int = 0
+    """Seeds that have collapsed."""
 
 
 def judge_convergence(arm: Arm, scale: Scale | None, learned: bool) -> Convergence:

@@ -27,15 +27,20 @@ class SweepCause(Enum):
 class Sweep:
     """Arms that differ only in one memory length, by ascending length."""
 
-    knob: str  # 'mem_len' or 'trainer.horizon'
+    knob: str
+    """'mem_len' or 'trainer.horizon'."""
     pattern: str
     arms: list[str]
     values: list[int]
     cause: SweepCause
-    effects: list[float] | None = None  # Mean final returns above the memoryless arms', share of the scale
-    estimate: int | None = None  # The shortest that keeps 95 % of the best arm's effect
-    at_least: int | None = None  # The shortest that is not surely insufficient
-    at_most: int | None = None  # The shortest that is surely sufficient
+    effects: list[float] | None = None
+    """Mean final returns above the memoryless arms', share of the scale."""
+    estimate: int | None = None
+    """The shortest that keeps 95 % of the best arm's effect."""
+    at_least: int | None = None
+    """The shortest that is not surely insufficient."""
+    at_most: int | None = None
+    """The shortest that is surely sufficient."""
 
 
 def credit_horizon(arm: Arm) -> int | None:

@@ -5,7 +5,7 @@ Least squares gives a and b, so a fit needs no starting value. If no family pred
 "the return stays as it is" (persistence), nothing is extrapolated.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -24,11 +24,16 @@ FIT_FROM = 0.05  # Fits leave out this first share of the budget, where few epis
 @dataclass(frozen=True)
 class Forecast:
     family: str
-    gain: float  # Change of the return until `until`, as a share of the scale: mean over seeds
-    ci: tuple[float, float]  # 95 % interval over seeds, widened by the family's error at the end of the held-out third
-    until: int  # Agent steps
-    error: float  # Root mean square error on the held-out third, as a share of the scale
-    persistence: float  # The same error of persistence
+    gain: float
+    """Change of the return until `until`, as a share of the scale: mean over seeds."""
+    ci: tuple[float, float]
+    """95 % interval over seeds, widened by the family's error at the end of the held-out third."""
+    until: int
+    """Agent steps."""
+    error: float
+    """Root mean square error on the held-out third, as a share of the scale."""
+    persistence: float
+    """The same error of persistence."""
 
 
 class NoForecastCause(Enum):
@@ -77,14 +82,15 @@ def forecast(at: np.ndarray, curves: np.ndarray, budget: int, span: float) -> Fo
     return Forecast(best, gain.estimate, ci, until, errors[best] / span, persistence / span)
 
 
-FAMILIES: dict[str, tuple[Callable[..., np.ndarray], list[tuple[float, ...]]]] = {
-    "exponential": (lambda t, rate: -np.exp(-t * rate), [(rate,) for rate in np.geomspace(0.3, 30, 30)]),
-    "power": (lambda t, exponent: -((t + 0.02) ** -exponent), [(exponent,) for exponent in np.geomspace(0.1, 3, 20)]),
+Shape = Callable[[np.ndarray, Sequence[float]], np.ndarray]
+FAMILIES: dict[str, tuple[Shape, list[tuple[float, ...]]]] = {
+    "exponential": (lambda t, of: -np.exp(-t * of[0]), [(rate,) for rate in np.geomspace(0.3, 30, 30)]),
+    "power": (lambda t, of: -((t + 0.02) ** -of[0]), [(exponent,) for exponent in np.geomspace(0.1, 3, 20)]),
     "logistic": (
-        lambda t, middle, width: 1 / (1 + np.exp(-(t - middle) / width)),
+        lambda t, of: 1 / (1 + np.exp(-(t - of[0]) / of[1])),
         [(middle, width) for middle in np.linspace(0.05, 1.2, 24) for width in np.geomspace(0.02, 0.4, 8)],
     ),
-    "straight": (lambda t: t, [()]),
+    "straight": (lambda t, _: t, [()]),
 }
 
 
@@ -106,10 +112,10 @@ def _shapes(family: str, t_bytes: bytes, later_bytes: bytes) -> tuple[np.ndarray
     shape, parameters = FAMILIES[family]
     residuals, predictions = list[np.ndarray](), list[np.ndarray]()
     for values in parameters:
-        design = np.stack([np.ones_like(t), shape(t, *values)], axis=1)
+        design = np.stack([np.ones_like(t), shape(t, values)], axis=1)
         solve = np.linalg.pinv(design)
         residuals.append(np.eye(len(t)) - design @ solve)
-        predictions.append(np.stack([np.ones_like(later), shape(later, *values)], axis=1) @ solve)
+        predictions.append(np.stack([np.ones_like(later), shape(later, values)], axis=1) @ solve)
     return np.array(residuals), np.array(predictions)
 
 

@@ -46,10 +46,14 @@ class LearningCause(Enum):
 class Entropy:
     """Policy entropy in nats, mean over seeds, at both ends of the run."""
 
-    start: float  # Over the first tenth of the steps
-    end: float  # Over the last tenth of the steps
-    chance: float  # ln(actions): the entropy of the random policy
-    share: float  # Entropy at the end as a share of `chance`, of the seed where it is lowest
+    start: float
+    """Over the first tenth of the steps."""
+    end: float
+    """Over the last tenth of the steps."""
+    chance: float
+    """ln(actions): the entropy of the random policy."""
+    share: float
+    """Entropy at the end as a share of `chance`, of the seed where it is lowest."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,19 @@ class Learning:
 
     state: LearningState
     cause: LearningCause
-    entropy: Entropy | None  # None where it was not logged
+    entropy: Entropy | None
+    """None where it was not logged."""
     seeds: int = 0
-    gain: Contrast | None = None  # Mean final return above the random policy's
-    trend: Contrast | None = None  # Projected change over another third of the budget
-    detectable: float = math.nan  # Smallest gain that so many seeds with this spread detect with 80 % power
-    span: float = math.nan  # Return from 0 to 1 on the scale; NaN without a scale
-    solving: int = 0  # Seeds that solve the environment
+    gain: Contrast | None = None
+    """Mean final return above the random policy's."""
+    trend: Contrast | None = None
+    """Projected change over another third of the budget."""
+    detectable: float = math.nan
+    """Smallest gain that so many seeds with this spread detect with 80 % power."""
+    span: float = math.nan
+    """Return from 0 to 1 on the scale; NaN without a scale."""
+    solving: int = 0
+    """Seeds that solve the environment."""
 
     @property
     def verdict(self) -> LearningState:

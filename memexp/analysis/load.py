@@ -57,7 +57,8 @@ def read_seed(run: Run | WandbRun) -> Seed:
     columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
     exit = _or(None, lambda: run.exit)
-    config = {key: value for key, value in _or({}, lambda: dict(run.config)).items() if isinstance(value, dict)}
+    saved: dict[str, Any] = _or({}, lambda: dict(run.config))
+    config: dict[str, dict[str, Any]] = {key: value for key, value in saved.items() if isinstance(value, dict)}
     precision = str(config.get("trainer", {}).get("precision"))
     # An entry of the wrong type counts as missing.
     record, kinds = _or({}, lambda: dict(run.provenance)), {"commit": str, "argv": list, "packages": dict}

@@ -30,11 +30,15 @@ class Memory:
     verdict: MemoryVerdict
     pairs: dict[str, Pair]
     pair_verdicts: dict[str, MemoryVerdict]
-    unpaired: dict[str, LeftOut]  # Arms with memory that have no pair
-    inconsistent: list[str]  # Memoryless arms that do not count because they are inconsistent
-    effect: float | None  # Mean over the pairs, share of the scale
+    unpaired: dict[str, LeftOut]
+    """Arms with memory that have no pair."""
+    inconsistent: list[str]
+    """Memoryless arms that do not count because they are inconsistent."""
+    effect: float | None
+    """Mean over the pairs, share of the scale."""
     interval: Interval
-    improvement: float | None  # Probability that a seed with memory ends above one without, mean over the pairs
+    improvement: float | None
+    """Probability that a seed with memory ends above one without, mean over the pairs."""
     oracle_ratio: Ratio | None
     sweeps: list[Sweep]
 

@@ -41,15 +41,21 @@ class Pair:
     arm: Arm
     twin: Arm
     scale: Scale | None
-    final: Comparison  # Mean returns of the final window
-    # Mean returns of each seed's best window. A twin that solved the task and collapsed later has a high best window.
+    final: Comparison
+    """Mean returns of the final window."""
     best: Comparison
-    informative: bool  # At least one of the two learned. Otherwise their difference says nothing about memory.
-    horizon: int | None  # Agent steps over which training can assign credit; None where not known
-    beyond: bool  # Whether the task's memory span is longer than the horizon, or the horizon is not known
-    left_out: LeftOut | None = None  # Why the pair takes no part in the verdict; None where it does
+    """Mean returns of each seed's best window. It stays high in a twin that solved the task and collapsed later."""
+    informative: bool
+    """At least one of the two learned. Otherwise their difference says nothing about memory."""
+    horizon: int | None
+    """Agent steps over which training can assign credit; None where not known."""
+    beyond: bool
+    """Whether the task's memory span is longer than the horizon, or the horizon is not known."""
+    left_out: LeftOut | None = None
+    """Why the pair takes no part in the verdict; None where it does."""
     p_holm: float = 1.0
-    level: float = 0.0  # One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it
+    level: float = 0.0
+    """One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it."""
 
     @property
     def seeds(self) -> int:
@@ -158,7 +164,7 @@ def _set_levels(pairs: Sequence[Pair]) -> None:
     p_values = [pair.final.p_above() for pair in pairs]
     for pair, adjusted in zip(pairs, holm(p_values), strict=True):
         pair.p_holm = adjusted
-    for rank, index in enumerate(np.argsort(p_values, kind="stable")):
+    for rank, index in enumerate(map(int, np.argsort(p_values, kind="stable"))):
         pair = pairs[index]
         pair.level = level(pair.seeds, len(pairs) - rank)
         if p_values[index] > pair.level:

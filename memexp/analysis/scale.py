@@ -17,7 +17,8 @@ class Scale:
 
     random: np.ndarray | float
     top: np.ndarray | float
-    best_arm: str | None = None  # The arm that is the top; None where the top is a known ceiling
+    best_arm: str | None = None
+    """The arm that is the top; None where the top is a known ceiling."""
 
     @property
     def bottom(self) -> float:

@@ -51,11 +51,15 @@ class Plan:
     """What to do about one arm."""
 
     cause: PlanCause
-    target: int | None = None  # Seeds that the arm should have; None: no further seeds
+    target: int | None = None
+    """Seeds that the arm should have; None: no further seeds."""
     action: Action = Action.STOP
-    seeds: list[int] = field(default_factory=list[int])  # Seeds to run
-    running: int = 0  # Runs under way that are waited for
-    verdict: MemoryVerdict | None = None  # The verdict that the cause is about
+    seeds: list[int] = field(default_factory=list[int])
+    """Seeds to run."""
+    running: int = 0
+    """Runs under way that are waited for."""
+    verdict: MemoryVerdict | None = None
+    """The verdict that the cause is about."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,10 @@ class UntilAnswered:
     """What it takes until the memory question is decided with 80 % probability."""
 
     cause: AnsweredCause
-    seeds: int | None  # Most seeds that an arm needs
-    budget: int  # Agent steps of a run
+    seeds: int | None
+    """Most seeds that an arm needs."""
+    budget: int
+    """Agent steps of a run."""
     total: Cost
     per_arm: dict[str, Cost]
 
@@ -212,7 +218,7 @@ def decided(x: np.ndarray, y: np.ndarray, n: int, claims: int) -> float:
     # A draw of equal seeds has no spread: a tiny variance keeps the quotient finite.
     parts = np.maximum([x.var(axis=1, ddof=1) / n, y.var(axis=1, ddof=1) / n], 1e-18)
     gain, error = x.mean(axis=1) - y.mean(axis=1), parts.sum(axis=0) ** 0.5
-    df = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
+    df: np.ndarray = (n - 1) * parts.sum(axis=0) ** 2 / (parts**2).sum(axis=0)
     negligible = special.stdtr(df, (gain - SMALLEST_EFFECT) / error) <= level(n)
     significant = special.stdtr(df, -gain / error) <= level(n, claims)
     return float((negligible | significant).mean())

@@ -224,9 +224,8 @@ def probability_of_improvement(x: np.ndarray, y: np.ndarray) -> float:
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted by Holm's step-down procedure (1979): family-wise error under any dependence."""
-    order = np.argsort(p_values)
     adjusted, running = [1.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
+    for rank, index in enumerate(map(int, np.argsort(p_values))):
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted

@@ -2,7 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from scipy import stats
@@ -25,14 +25,20 @@ class MedianTime(NamedTuple):
 class TimeToSolve:
     """Time of one run until its return reaches 75 % of the way."""
 
-    censored: int  # Seeds that never arrive
-    median: MedianTime  # Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive
-    hours: float | None = None  # At the arm's measured rate
-    dollars: float | None = None  # None where no price is known
-    threshold: float | None = None  # Return that counts as solved
-    # Agent steps, and the share of seeds that has not arrived from then on.
+    censored: int
+    """Seeds that never arrive."""
+    median: MedianTime
+    """Agent steps, Kaplan and Meier; None where fewer than half of the seeds arrive."""
+    hours: float | None = None
+    """At the arm's measured rate."""
+    dollars: float | None = None
+    """None where no price is known."""
+    threshold: float | None = None
+    """Return that counts as solved."""
     curve: tuple[list[float], list[float]] | None = None
-    p_twin: float | None = None  # Log-rank test against the twin
+    """Agent steps, and the share of seeds that has not arrived from then on."""
+    p_twin: float | None = None
+    """Log-rank test against the twin."""
 
 
 def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> TimeToSolve:
@@ -83,7 +89,7 @@ def median_time(times: np.ndarray, reached: np.ndarray) -> MedianTime:
     if len(times) > 1:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            band = survival.confidence_interval(method="log-log")
+            band = cast(Any, survival.confidence_interval(method="log-log"))  # two curves; its types say two floats
         # Where all runs have arrived the variance is not defined: the band is then as wide as it can be.
         low, high = np.nan_to_num(band.low.probabilities, nan=0.0), np.nan_to_num(band.high.probabilities, nan=1.0)
         lower, upper = _first(survival.quantiles, low <= 0.5), _first(survival.quantiles, high <= 0.5)

@@ -109,15 +109,21 @@ class MemoryVerdict:
 
     kind: MemoryKind
     cause: MemoryCause
-    best_arm: str | None = None  # The arm that is the top of the scale; None for a ceiling
-    effects: tuple[Effect, ...] = ()  # Effects that the verdict rests on
-    arms: tuple[str, ...] = ()  # Arms that the cause is about
-    # Arms without memory that the cause is about, with the IQM of their final returns, share of the scale.
+    best_arm: str | None = None
+    """The arm that is the top of the scale; None for a ceiling."""
+    effects: tuple[Effect, ...] = ()
+    """Effects that the verdict rests on."""
+    arms: tuple[str, ...] = ()
+    """Arms that the cause is about."""
     memoryless: tuple[tuple[str, float], ...] = ()
-    hurt: tuple[str, ...] = ()  # Arms whose memory surely costs more than the smallest effect
+    """Arms without memory that the cause is about, with the IQM of their final returns, share of the scale."""
+    hurt: tuple[str, ...] = ()
+    """Arms whose memory surely costs more than the smallest effect."""
     solving_seed: SolvingSeed | None = None
-    seeds: int = 0  # Fewest seeds of `arms`, where there are too few
-    memory_span: int | None = None  # Agent steps that the task asks to remember
-    # Arms with their credit horizons, shorter than the span or unknown.
+    seeds: int = 0
+    """Fewest seeds of `arms`, where there are too few."""
+    memory_span: int | None = None
+    """Agent steps that the task asks to remember."""
     horizons: tuple[tuple[str, int | None], ...] = ()
+    """Arms with their credit horizons, shorter than the span or unknown."""
     left_out: LeftOut | None = None

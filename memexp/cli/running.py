@@ -111,7 +111,7 @@ def funnel(
     as_json: AsJson = False,
 ) -> None:
     """Show how many episodes of scripted and random policies reach each milestone before reward, and their returns."""
-    from memexp.ppo.reference import funnel_table, funnels
+    from memexp.ppo.evaluate import funnel_table, funnels
 
     found = funnels(arguments, player or ["random"], episodes, seed, Console(stderr=True))
     if as_json:

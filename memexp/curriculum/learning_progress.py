@@ -33,9 +33,7 @@ class LearningProgress:
     def __init__(self, config: CurriculumConfig, seed: int) -> None:
         self._config = config
         self._random = random.Random(seed)
-        rows = (
-            config.num_active_tasks + config.max_memory_tasks + 1
-        )  # the last one is used until the oldest is forgotten
+        rows = config.num_active_tasks + config.max_memory_tasks + 1  # the last: until the oldest is forgotten
         self._n = 0
         self._task = np.zeros(rows, np.int64)
         self._active = np.zeros(rows, np.bool_)  # in the pool

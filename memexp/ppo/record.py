@@ -16,9 +16,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from memexp.config import count_name
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
+from memexp.formatting import duration
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.reference import Reference, reference
+from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
 from memexp.runs.provenance import provenance
@@ -178,7 +179,7 @@ def counting(print_line: Callable[[str], None], what: str, total: int, unit: str
         now = time.monotonic()
         if now - printed >= (FIRST_S if printed == began else EVERY_S):
             printed, rate = now, done / (now - began)
-            left = f", {(total - done) / rate:,.0f} s left" if rate else ""
+            left = f", {duration((total - done) / rate)} left" if rate else ""
             print_line(f"{what}: {done:,.0f} of {total} {unit}, {rate:.3g} a second{left}")
 
     return show
@@ -227,4 +228,4 @@ class Display:
         elif time.monotonic() - self._last >= EVERY_S or steps >= self._total:
             self._last = time.monotonic()
             left = max(0, self._total - steps) / max(rate, 1e-9)
-            self.print_line(f"{self._run}: {numbers}, {left:,.0f} s left")
+            self.print_line(f"{self._run}: {numbers}, {duration(left)} left")

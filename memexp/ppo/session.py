@@ -1,7 +1,7 @@
 """A session: the part of a run that one process trains, from its start or resume to its end.
 
 The loop is here. The trainer makes the updates (trainer.py), the record keeps metrics and episodes (record.py), the
-saver writes checkpoints (saver.py), and signals and lost ranks end it (shutdown.py, rank_watchdog.py).
+saver writes checkpoints (saver.py), and signals and lost ranks end it (shutdown.py, distributed.py).
 """
 
 import os
@@ -19,9 +19,8 @@ from memexp.config import UsageError
 from memexp.envs.base import EnvError
 from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
-from memexp.ppo.distributed import RankLostError, Ranks
+from memexp.ppo.distributed import RankLostError, Ranks, RankWatchdog, explain, report_failure, report_leaving
 from memexp.ppo.evaluate import evaluate_all
-from memexp.ppo.rank_watchdog import RankWatchdog, explain, report_failure, report_leaving
 from memexp.ppo.record import RunRecord
 from memexp.ppo.saver import DiskFullError, Saver
 from memexp.ppo.shutdown import Stopped, StopSignal, write_exit

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from memexp.ppo.distributed import Ranks
-from memexp.ppo.rank_watchdog import report_failure
+from memexp.ppo.distributed import Ranks, report_failure
 from memexp.runs import Exit, Run
 from memexp.runs.status import last_metrics
 from memexp.runs.writer import Writer

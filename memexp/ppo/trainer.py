@@ -13,10 +13,9 @@ from memexp.envs.base import Episodes, concatenated, mix64
 from memexp.policy.model import Policy
 from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
-from memexp.ppo.cuda_rollout import CudaRollout
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.ppo import Learner, gae
-from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
+from memexp.ppo.rollout import ActionNoise, Actor, CudaRollout, Segments, collect
 from memexp.ppo.timing import Stopwatch, gpu_use
 
 

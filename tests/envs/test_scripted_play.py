@@ -7,8 +7,7 @@ import pytest
 from memexp.envs import make
 from memexp.envs.config import AssemblyLines
 from memexp.envs.scripted import POLICY_KINDS, make_scripted_policy
-from memexp.ppo.evaluate import first_episodes
-from memexp.ppo.reference import reference
+from memexp.ppo.evaluate import first_episodes, reference
 
 ROOM = {
     "map_width": [30, 30], "map_height": [30, 30], "max_steps": [600], "extractor_max_uses": [20],

@@ -10,8 +10,7 @@ from memexp.cortex.config import CortexConfig
 from memexp.envs.base import VecEnv
 from memexp.policy.config import PolicyConfig
 from memexp.policy.model import Policy
-from memexp.ppo.cuda_rollout import CudaRollout
-from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
+from memexp.ppo.rollout import ActionNoise, Actor, CudaRollout, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
 FIELDS = ("obs", "resets", "actions", "log_probs", "values", "rewards", "dones")

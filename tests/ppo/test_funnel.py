@@ -8,7 +8,7 @@ from helpers.cvc import RICH, SMALL
 
 from memexp.envs.cvc_random_maps import FUNNEL
 from memexp.launch.plan.run_spec import override_text
-from memexp.ppo import reference as module
+from memexp.ppo import evaluate as module
 
 KNOBS = [f"{name}={override_text(value)}" for name, value in (SMALL | RICH | {"max_steps": 30}).items()]
 

@@ -25,9 +25,9 @@ def test_what_takes_long_is_told_now_and_then_with_rate_and_time_left(clock):
         clock.time = 100.0 + second
         tell(done)
     assert said == [
-        "measuring: 4 of 64 episodes, 2.2 a second, 27 s left",
-        "measuring: 32 of 64 episodes, 2.67 a second, 12 s left",
-        "measuring: 64 of 64 episodes, 2.78 a second, 0 s left",
+        "measuring: 4 of 64 episodes, 2.2 a second, 27s left",
+        "measuring: 32 of 64 episodes, 2.67 a second, 12s left",
+        "measuring: 64 of 64 episodes, 2.78 a second, 0s left",
     ]
 
 

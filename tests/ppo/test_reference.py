@@ -14,8 +14,8 @@ from memexp.config import UsageError
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.config import AssemblyLines, ChainRecall, CvcRandomMaps, TMaze
 from memexp.envs.cvc_random_maps import FUNNEL
-from memexp.ppo import reference as module
-from memexp.ppo.reference import Reference, reference
+from memexp.ppo import evaluate as module
+from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.train import train
 from memexp.runs import Run
 

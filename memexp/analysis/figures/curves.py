@@ -1,8 +1,10 @@
 """Pictures with curves: returns over agent steps, final scores of the seeds, and when each seed solves it."""
+# Matplotlib gives no types for its keyword arguments.
+# pyright: reportUnknownMemberType=false
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.convergence import smoothed_curves
@@ -67,7 +69,7 @@ def _finish(ax: Axes, environment: Environment, lines: list[style.Line]) -> None
     ax.set_xlim(0, environment.budget)
     ax.set_xlabel("agent steps")
     ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda steps, _: short_count(steps)))
+    ax.xaxis.set_major_formatter(lambda steps, _: short_count(steps))
     style.grid(ax, "y")
     style.label_ends(ax, lines)
 

@@ -1,4 +1,6 @@
 """The pictures as files for papers and slides: PNG and SVG on a white background."""
+# Matplotlib gives no types for its keyword arguments.
+# pyright: reportUnknownMemberType=false
 
 from collections.abc import Sequence
 from pathlib import Path

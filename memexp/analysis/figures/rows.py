@@ -1,8 +1,12 @@
 """Pictures with a row for each arm, architecture or milestone: final returns, effects of memory, and the funnel."""
+# Matplotlib gives no types for its keyword arguments.
+# pyright: reportUnknownMemberType=false
+
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.figures import style
@@ -75,7 +79,7 @@ def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
     """One row a milestone: share of agents and episodes that reached it, on a logarithmic axis."""
     environment = answer.environment
     milestones = _milestones(environment)
-    look = {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55}
+    look: dict[str, Any] = {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55}
     lines = [("random policy", environment.random_funnel, style.INK, "-", look)]
     for arm, color, dash in style.styled(environment):
         face = "none" if dash == "--" else color
@@ -88,7 +92,7 @@ def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
     ax.set_xlim(FLOOR, 1)
     ax.set_xticks([1e-4, 1e-3, 1e-2, 1e-1, 1])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: "0" if x <= FLOOR else percent(x)))
+    ax.xaxis.set_major_formatter(lambda x, _: "0" if x <= FLOOR else percent(x))
     style.rows_of_text(ax, [name.replace("_", " ") for name in milestones])
     ax.set_xlabel("agents that reach it in an episode (logarithmic)")
     style.legend(ax)

@@ -3,6 +3,8 @@
 The colours are those of Okabe and Ito, which work with any colour vision. In a page every colour is a CSS variable
 (`--arm-0`, ...) and INK is the text colour, so that pictures work on light and on dark pages.
 """
+# Matplotlib gives no types for its keyword arguments.
+# pyright: reportUnknownMemberType=false
 
 import io
 import re

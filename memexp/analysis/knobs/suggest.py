@@ -33,21 +33,27 @@ MOST = 5  # Most suggestions
 
 class Stage(NamedTuple):
     milestone: str
-    share: float  # Share of agents and episodes that reach it
-    before: str | None  # The needed milestone that the fewest agents reach
+    share: float
+    """Share of agents and episodes that reach it."""
+    before: str | None
+    """The needed milestone that the fewest agents reach."""
     before_share: float
 
 
 class Suggestion(NamedTuple):
     env: str
-    settings: Knobs  # The knobs to change, and to what
-    stage: Stage  # Where exploration ends as things are
-    before: Row  # The random policy as things are
-    predicted: Row  # The random policy with the settings, as measured
-    # Milestones that more agents reach with the settings. If empty, the settings only reward steps on the way.
+    settings: Knobs
+    """The knobs to change, and to what."""
+    stage: Stage
+    """Where exploration ends as things are."""
+    before: Row
+    """The random policy as things are."""
+    predicted: Row
+    """The random policy with the settings, as measured."""
     moved: tuple[str, ...]
-    # Where the measurement was made with other knobs than these: these and the settings; empty otherwise.
+    """Milestones that more agents reach with the settings. If empty, the settings only reward steps on the way."""
     elsewhere: Knobs
+    """Where the measurement was made with other knobs than these: these and the settings; empty otherwise."""
 
 
 def stage(funnel: dict[str, float]) -> Stage | None:
@@ -141,9 +147,12 @@ class Knob:
     """Only the fields that its cause needs are set."""
 
     cause: KnobCause
-    suggestion: Suggestion | None = None  # The measured settings
-    steps: int | None = None  # Agent steps of a run: twice those so far
-    arms: tuple[str, ...] = ()  # Arms that still improve
+    suggestion: Suggestion | None = None
+    """The measured settings."""
+    steps: int | None = None
+    """Agent steps of a run: twice those so far."""
+    arms: tuple[str, ...] = ()
+    """Arms that still improve."""
 
 
 def find_knobs(

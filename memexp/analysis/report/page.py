@@ -74,8 +74,7 @@ def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     environment = jinja2.Environment(
         loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
     )
-    environment.globals["symbols"] = SYMBOLS
-    environment.filters |= {"cell": _cell, "ticks": _ticks}
+    names = {"symbols": SYMBOLS, "cell": _cell, "ticks": _ticks}
     out = Path(out)
-    write_atomically(out, environment.get_template(template).render(content).encode())
+    write_atomically(out, environment.get_template(template, globals=names).render(content).encode())
     return out

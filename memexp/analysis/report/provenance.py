@@ -33,7 +33,7 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
         "Python": [record.get("python") for record in records],
         "precision": [seed.precision for seed in seeds],
     }
-    packages = [record.get("packages") or {} for record in records]
+    packages: list[dict[str, str]] = [record.get("packages") or {} for record in records]
     known = [one for one in packages if one]
     versions = {name: {one.get(name) for one in known} for name in sorted({name for one in known for name in one})}
     facts |= _splits([name for name, found in versions.items() if len(found) > 1], packages)

@@ -24,16 +24,23 @@ _QUICK_CHARGE = 6
 
 
 @compiled
-def deliver(m, n, p, explore):
-    """Carry a heart to a chest."""
-    move = kept_move(m, n, p, rules.DELIVER)
+def way_to(m, n, p, mode, kind, explore):
+    """The next move on the way to the nearest object of this kind, or NO_WAY."""
+    move = kept_move(m, n, p, mode)
     if move == 0:
         want_nothing(m)
-        m.cost[rules.CHEST] = 0
+        m.cost[kind] = 0
         m.cost[UNKNOWN] = explore
-        if search(m, n, p) == NOWHERE:
-            return NO_WAY
-        move = m.path[n, 0]
+        return NO_WAY if search(m, n, p) == NOWHERE else m.path[n, 0]
+    return move
+
+
+@compiled
+def deliver(m, n, p, explore):
+    """Carry a heart to a chest."""
+    move = way_to(m, n, p, rules.DELIVER, rules.CHEST, explore)
+    if move == NO_WAY:
+        return NO_WAY
     if m.seen.kind[window_cell(move)] == rules.CHEST and m.seen.vibe[HERE] != rules.HEART_B:
         return col.FIRST_VIBE_ACTION + rules.HEART_B
     return advance(m, n, move)
@@ -101,17 +108,11 @@ def must_charge(m, n):
 @compiled
 def charge(m, n, p):
     """Go to a known charger and use it."""
-    move = kept_move(m, n, p, rules.CHARGE)
-    if move == 0:
-        want_nothing(m)
-        m.cost[rules.CHARGER] = 0
-        if search(m, n, p) == NOWHERE:
-            m.me[n, rules.CHARGING] = 0
-            return NO_WAY
-        move = m.path[n, 0]
-        if must_wait(m, n, p):
-            return 0
-    return advance(m, n, move)
+    move = way_to(m, n, p, rules.CHARGE, rules.CHARGER, NEVER)
+    if move == NO_WAY:
+        m.me[n, rules.CHARGING] = 0
+        return NO_WAY
+    return 0 if must_wait(m, n, p) else advance(m, n, move)
 
 
 @compiled

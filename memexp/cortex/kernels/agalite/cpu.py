@@ -8,7 +8,7 @@ from torch import Tensor
 
 from memexp.cortex.kernels.agalite import number_of_states
 from memexp.cortex.kernels.agalite.plain import CHUNK, COPIES, EPS
-from memexp.cortex.kernels.cpu import constants, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.cpu import clear, constants, copy, inlined, keep_mask, kernel, over_rows
 from memexp.cortex.kernels.vector_math import sigmoid
 
 
@@ -49,12 +49,13 @@ def _forward(projected, factors, K0, V0, s0, keep, constants, xs, ps, spreads, s
     for row in range(first, end):
         for head in range(N):
             K_old, Vt, s_old = K0[row, head], V[row, last, head], s0[row, head]
-            for i in range(d):
-                Vt[i] = V0[row, head, i]
+            copy(V0[row, head], Vt)
             for t in range(T):
                 if last and t % CHUNK == 0:
                     chunk = t // CHUNK
-                    _copy(K_old, Vt, s_old, K[row, chunk, head], V[row, chunk, head], s[row, chunk, head])
+                    copy(K_old, K[row, chunk, head])
+                    copy(Vt, V[row, chunk, head])
+                    copy(s_old, s[row, chunk, head])
                 alive, at_end = keep[row, t], (T - t) % 2
                 K_new, s_new = (K[row, last, head], s[row, last, head]) if at_end else (state[0], state[1])
                 _squash(projected[row, t, head], factors[row, t, head], x, p)
@@ -78,10 +79,14 @@ def _backward(
     read, grad, dV = reads[first], grads[first], dVs[first]
     for row in range(first, end):
         for head in range(N):
-            _clear(grad[3], dV, grad[4])
+            clear(grad[3])
+            clear(dV)
+            clear(grad[4])
             for start in range((T - 1) // CHUNK * CHUNK, -1, -CHUNK):
                 steps, chunk = min(CHUNK, T - start), start // CHUNK
-                _copy(K[row, chunk, head], V[row, chunk, head], s[row, chunk, head], state[0, 0], Vs[0], state[0, 1])
+                copy(K[row, chunk, head], state[0, 0])
+                copy(V[row, chunk, head], Vs[0])
+                copy(s[row, chunk, head], state[0, 1])
                 for at in range(steps):
                     now, outer, alive, old, new = x[at], spread[at], keep[row, start + at], state[at], state[at + 1]
                     _squash(projected[row, start + at, head], factors[row, start + at, head], now, p[at])
@@ -105,23 +110,6 @@ def _backward(
                     _spread_back(grad[1], now[0], p[at, 0], dx[0], dp[0])
                     _spread_back(grad[2], now[1], p[at, 1], dx[1], dp[1])
                     _squash_back(now, p[at], dx, dp)
-
-
-@inlined
-def _copy(K, V, s, to_K, to_V, to_s):
-    for i in range(len(V)):
-        to_V[i] = V[i]
-    for j in range(len(K)):
-        to_K[j], to_s[j] = K[j], s[j]
-
-
-@inlined
-def _clear(K, V, s):
-    zero = V.dtype.type(0.0)
-    for i in range(len(V)):
-        V[i] = zero
-    for j in range(len(K)):
-        K[j], s[j] = zero, zero
 
 
 @inlined
