@@ -9,6 +9,7 @@ import inspect
 import itertools
 import os
 import re
+import traceback
 import types
 import typing
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -27,8 +28,18 @@ from pydantic import (
 )
 
 
+class EnvError(RuntimeError):
+    """A third-party environment failed. The message says what it did, or holds its own traceback."""
+
+
 class UsageError(ValueError):
     """Wrong input from the user: the message names the wrong word and the nearest right one (exit code 2)."""
+
+
+def exit_text(stop: SystemExit) -> str:
+    """Where somebody else's code called sys.exit, and with what."""
+    frame = traceback.extract_tb(stop.__traceback__)[-1]
+    return f"sys.exit({stop.code!r}) was called ({frame.filename}, line {frame.lineno})"
 
 
 CORES = "MEMEXP_CORES"

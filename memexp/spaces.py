@@ -59,11 +59,19 @@ class CellsSpace:
 
 
 @dataclass(frozen=True)
+class TextSpace:
+    """Observations are int16 `[N, words, 2]`: two numbers in 1 .. `numbers` that stand for a word; 0 after the last."""
+
+    words: int
+    numbers: int
+
+
+@dataclass(frozen=True)
 class Part:
     """A part of a StructSpace: its numbers start at byte `offset` and have torch's type `dtype`."""
 
     name: str
-    space: "VectorSpace | CategoriesSpace | ImageSpace | CellsSpace"
+    space: "VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | TextSpace"
     offset: int
     shape: tuple[int, ...]
     dtype: str
@@ -77,7 +85,7 @@ class StructSpace:
     num_bytes: int
 
 
-ObservationSpace = VectorSpace | TokenSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
+ObservationSpace = VectorSpace | TokenSpace | CategoriesSpace | ImageSpace | CellsSpace | TextSpace | StructSpace
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import yaml
 
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
+from memexp.analysis.statistics import iqm
 from memexp.config import UsageError
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run
@@ -17,6 +18,7 @@ from memexp.runs.wandb_source import WandbRun
 
 REACHED = 0.95  # A run counts from this share of the budget on
 KEEP = 0.8  # Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach
+ABOVE_CEILING = 0.01  # A ceiling may be a measured mean: an arm is above it from this share of the scale on
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
 FUNNEL = "env/funnel/"
 
@@ -126,7 +128,19 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
         notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
         ceiling = None
+    above = [arm.name for arm in arms.values() if ceiling is not None and _ends_above(arm, ceiling, random_returns)]
+    if above:
+        best = max(float(iqm(arms[name].finals)) for name in above)
+        ends = "ends" if len(above) == 1 else "end"
+        notes.append(f"{names_text(above)} {ends} at up to {best:.4g}, above ceiling_return {ceiling:g}: not used")
+        ceiling = None
     return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+
+
+def _ends_above(arm: Arm, ceiling: float, random_returns: np.ndarray) -> bool:
+    """Whether an arm ends above a ceiling by more than the error of a measured ceiling."""
+    floor = float(random_returns.mean()) if len(random_returns) else 0.0
+    return bool(arm.seeds) and float(iqm(arm.finals)) > ceiling + ABOVE_CEILING * abs(ceiling - floor)
 
 
 def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float | None:

@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from memexp.config import UsageError, did_you_mean
+from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.launch import LaunchError
+from memexp.runs import home
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -23,12 +24,15 @@ class Group(TyperGroup):
     """Turns every error into one clear line on stderr and an exit code, without a traceback or a box."""
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        home()  # before anything of somebody else runs
         try:
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
             sys.exit(fail(str(error), WRONG_USAGE))
-        except LaunchError as error:
+        except (LaunchError, EnvError) as error:
             sys.exit(fail(str(error), FAILED))
+        except SystemExit as stop:  # of an environment or a recipe
+            sys.exit(fail(exit_text(stop), FAILED))
         except _TyperError as error:
             sys.exit(fail(explain(error), WRONG_USAGE))
         except (typer.Abort, KeyboardInterrupt):

@@ -20,14 +20,11 @@ def train(recipe: Recipe) -> int:
 
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; returns the exit code."""
-    from memexp.envs.base import EnvError
     from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
         outcome = run(config, argv=argv)
-    except EnvError as error:
-        return fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
         return fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
@@ -40,13 +37,9 @@ def exit_of(config: Any, argv: list[str]) -> int:
 def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
     """Check that acting and learning compute the same policy. Also check the environment and the device."""
     config, _ = config_of(recipe)
-    from memexp.envs.base import EnvError
     from memexp.ppo.doctor import doctor as examine
 
-    try:
-        report = examine(config)
-    except EnvError as error:
-        return fail(str(error), FAILED)
+    report = examine(config)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
@@ -57,7 +50,9 @@ def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
 def bench(
     recipe: Recipe,
     updates: Annotated[int, typer.Option(min=1, help="Number of updates to time.")] = 5,
-    table: Annotated[Path | None, typer.Option(help="Throughput table to update. Default: this machine's.")] = None,
+    table: Annotated[
+        Path | None, typer.Option(resolve_path=True, help="Throughput table to update. Default: this machine's.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the training speed of a recipe on this machine. Later launches plan with it.

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memexp.config import EnvError as EnvError
 from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace
 
 TaskSource = Callable[[int, int], int]
@@ -20,10 +21,6 @@ TaskSource = Callable[[int, int], int]
 
 Episodes = dict[str, np.ndarray]
 """Finished episodes as columns: `return`, `length`, `world` (global env index), `task`, and `env/<stat>`."""
-
-
-class EnvError(RuntimeError):
-    """A third-party environment failed. The message says what it did, or holds its own traceback."""
 
 
 class VecEnv(ABC):

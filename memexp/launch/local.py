@@ -169,7 +169,7 @@ class _Launch:
     def _record(self, job: Job) -> str:
         """Add the run to the outcome; returns how it ended."""
         name, ended = job.spec.run, end_of(job.run)
-        if job.process.returncode == 0:
+        if job.process.returncode == 0 and ended and ended.status == "completed":
             self.outcome.done.append(name)
             notify("done", name, tell=self.say)
             return "done"

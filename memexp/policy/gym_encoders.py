@@ -1,4 +1,4 @@
-"""Encoders for observations of Gymnasium-like environments: unscaled numbers, categories, cell maps, images, dicts.
+"""Encoders for observations of Gymnasium-like environments: numbers, categories, cell maps, images, texts, dicts.
 
 Each is a module `[..., *shape] -> [..., d_out]`. Those with running statistics have a method
 `update_statistics(obs, sum_over_ranks)`. Only this method changes the statistics, so that the acting and the learning
@@ -10,14 +10,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
+from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, TextSpace, VectorSpace
 
 MAX_CHUNK = 1 << 22
 """Numbers that the statistics convert to float64 at a time, to save memory: a uint8 pixel grows eightfold."""
 
 SumOverRanks = Callable[[Tensor], Tensor]
 """Adds up a tensor over all ranks."""
-GymSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | StructSpace
+GymSpace = VectorSpace | CategoriesSpace | ImageSpace | CellsSpace | TextSpace | StructSpace
 
 
 def build_gym_encoder(space: GymSpace, d_hidden: int, d_out: int) -> nn.Module:
@@ -30,6 +30,8 @@ def build_gym_encoder(space: GymSpace, d_hidden: int, d_out: int) -> nn.Module:
         return CellsEncoder(space, d_out)
     if isinstance(space, ImageSpace):
         return ImageEncoder(space, d_out)
+    if isinstance(space, TextSpace):
+        return TextEncoder(space, d_hidden, d_out)
     return StructEncoder(space, d_hidden, d_out)
 
 
@@ -121,6 +123,36 @@ class CellsEncoder(nn.Module):
     def forward(self, obs: Tensor) -> Tensor:
         cells = self.names(obs.reshape(-1, *obs.shape[-3:]).long() + self.offset).sum(-2)  # [N, H, W, width]
         return self.layers(cells.permute(0, 3, 1, 2)).view(*obs.shape[:-3], -1)
+
+
+class TextEncoder(nn.Module):
+    """Two bags of words, side by side, then a linear layer. In the second bag later words weigh more: it tells order.
+
+    A word's learned vector is the sum of those of its two numbers (Svenstrup et al. 2017, arXiv:1709.03933).
+    """
+
+    def __init__(self, space: TextSpace, d_hidden: int, d_out: int):
+        super().__init__()
+        self.vectors = nn.Embedding(space.numbers + 1, d_hidden, padding_idx=0)
+        self.out = nn.Linear(2 * d_hidden, d_out)
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """obs int16 `[..., words, 2]` -> `[..., d_out]`."""
+        numbers = obs.reshape(-1, *obs.shape[-2:]).long()
+        used = (numbers > 0).to(self.vectors.weight.dtype)  # [N, words, 2]
+        share = used / used.sum(1, keepdim=True).clamp(min=1)
+        place = share.cumsum(1)
+        bags = [
+            nn.functional.embedding_bag(
+                numbers.flatten(1),
+                self.vectors.weight,
+                mode="sum",
+                per_sample_weights=weights.flatten(1),
+                padding_idx=0,
+            )
+            for weights in (share, share * place)
+        ]
+        return self.out(nn.functional.silu(torch.cat(bags, -1))).view(*obs.shape[:-2], -1)
 
 
 class ImageEncoder(nn.Module):

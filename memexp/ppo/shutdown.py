@@ -86,7 +86,7 @@ def write_exit(run: Run, writer: Writer, outcome: Exit) -> None:
             print(f"memexp: exit.json was not written: {answer.error}", file=sys.stderr)
 
 
-def record_failure(run: Run, ranks: Ranks, error: Exception, updates: int) -> None:
+def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int) -> None:
     """Write exit.json for a run that failed with `error` outside its updates, after `updates` of them.
 
     Tells the other ranks. Writes nothing if another process works on the run.

@@ -44,7 +44,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     try:
         session = Session(config, run.path, ranks, argv or [])
         outcome = session.train()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if session or not isinstance(error, UsageError):  # a wrong config leaves no run directory
             record_failure(run, ranks, error, session.trainer.updates if session else 0)
         raise

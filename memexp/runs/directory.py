@@ -82,8 +82,13 @@ class Exit(BaseModel):
 
 
 def home() -> Path:
-    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home."""
-    return Path(os.environ.get("MEMEXP_HOME") or "memexp_home")
+    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home.
+
+    The first call makes $MEMEXP_HOME absolute, as an environment may change the working directory.
+    """
+    path = Path(os.environ.get("MEMEXP_HOME") or "memexp_home").absolute()
+    os.environ["MEMEXP_HOME"] = str(path)
+    return path
 
 
 def runs_dir() -> Path:

@@ -8,6 +8,7 @@ from helpers.synthetic_runs import BUDGET, rising, write_arm, write_matrix, writ
 
 from memexp.analysis.answer import answer
 from memexp.analysis.answer_json import answer_json
+from memexp.analysis.load import load
 from memexp.runs import find_runs
 
 GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
@@ -72,6 +73,16 @@ def test_memory_only_helps_while_the_seeds_cannot_exclude_a_solving_twin(tmp_pat
     memory = memory_of(tmp_path, {"S": GOOD, "S~": [0.74, 0.4, 0.74, 0.74, 0.6]})
     assert memory["verdict"] == "helps"
     assert "cannot rule out that S~ would reach 75 % of the way without memory" in memory["reason"]
+
+
+@pytest.mark.parametrize(("best", "above"), [(1.0, False), (1.005, False), (1.2, True), (500.0, True)])
+def test_an_arm_above_the_ceiling_is_named_and_the_ceiling_is_not_used(tmp_path, best, above):
+    write_matrix(tmp_path, {"S": [best] * 5, "S~": HALF}, ceiling_return=1.0)
+    found, _ = load(find_runs(tmp_path), "test")
+    (environment,) = found.values()
+    told = [note for note in environment.notes if "above ceiling_return 1: not used" in note]
+    assert (environment.ceiling is None, bool(told)) == (above, above)
+    assert not above or told[0].startswith("S ends at up to")
 
 
 @pytest.mark.parametrize("ceiling", [1.0, None])

@@ -18,7 +18,7 @@ from memexp import envs
 from memexp.config import CORES, UsageError
 from memexp.envs.base import EnvError
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer import source
+from memexp.envs.puffer import source, spaces
 from memexp.envs.puffer.workers import number_of_workers
 from memexp.spaces import CategoriesSpace, CellsSpace, ContinuousActions, MultiDiscreteActions, VectorSpace
 
@@ -196,8 +196,104 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
 
 
 def test_a_number_that_is_not_finite_at_the_very_start_is_refused_with_its_place_too(make):
-    with pytest.raises(EnvError, match=r"^[^\n]*: the observation is nan in env 5, episode 0, step 0 \(seed 0\)$"):
+    with pytest.raises(
+        EnvError, match=r"^[^\n]*: 'place' of the observation is nan in env 5, episode 0, step 0 \(seed 0\)$"
+    ):
         make("module:helpers.third_party:Naming", 2, options={"shown": "nan"}, first_env=5).reset()
+
+
+PARTED = "module:helpers.third_party:Parted"
+NOT_IN = {
+    (("cue",), "gone"): "the observation {VALUE}, which lacks 'cue'",
+    (("more",), 1): "the observation {VALUE}, which has an unknown 'more'",
+    (("far", 1), "gone"): "'far' of the observation [1], which has 1 parts, not 2",
+    (("far", 0), 3): "'far.f0' of the observation 3, which is not in its observation_space, Discrete(2, start=1)",
+    (("far", 1, "bits"), "gone"): "'far.f1' of the observation {{}}, which lacks 'bits'",
+    (("far", 1, "bits"), (0.5, 0, 1)): "'far.f1.bits' of the observation (0.5, 0, 1), which is not in its",
+    (("far",), 1): "'far' of the observation 1, which is not in its observation_space, Tuple(",
+    (("place",), (1.0,)): "'place' of the observation (1.0,), which is not in its observation_space, Box(",
+    (("place",), 1.0): "'place' of the observation 1.0, which is not in its",
+    (("place",), ((1.0,), (1.0, 2.0))): "'place' of the observation ((1.0,), (1.0, 2.0)), which is not in its",
+    (("place",), (1e300, 0, 0, 0)): "'place' of the observation (1e+300, 0, 0, 0), which is not in its",
+    (("place",), ("1", "2", "3", "4")): "'place' of the observation ('1', '2', '3', '4'), which is not in its",
+    (("map",), ((0.5, 0), (0, 0))): "'map' of the observation ((0.5, 0), (0, 0)), which is not in its",
+    (("map",), ((256, 0), (0, 0))): "'map' of the observation ((256, 0), (0, 0)), which is not in its",
+    (("map",), ((-1, 0), (0, 0))): "'map' of the observation ((-1, 0), (0, 0)), which is not in its",
+    (("map",), None): "'map' of the observation None, which is not in its",
+    (("names",), (2, 4)): "'names' of the observation (2, 4), which is not in its observation_space, MultiDiscrete(",
+    (("names",), (2, -1)): "'names' of the observation (2, -1), which is not in its",
+    (("names",), (2.0, 1.9)): "'names' of the observation (2.0, 1.9), which is not in its",
+    (("names",), (10**30, 1)): "'names' of the observation (1000000000000000000000000000000, 1), which is not in its",
+    (("cue",), 1.5): "'cue' of the observation 1.5, which is not in its observation_space, Discrete(3)",
+    (("cue",), (1,)): "'cue' of the observation (1,), which is not in its",
+    (("said",), 3): "'said' of the observation 3, which is not in its observation_space, Text(",
+    (("said",), "no " * 97): "'said' of the observation no no no no no no no no no no no no no no no no no no no no",
+}
+
+
+@pytest.mark.parametrize(("path", "value"), NOT_IN)
+@pytest.mark.parametrize(
+    ("name", "agent", "backend"),
+    [("Parted", "", BACKENDS[0]), ("PartedPair", "for b ", BACKENDS[0])],
+)
+def test_every_part_of_every_observation_is_held_to_its_space(make, name, agent, backend, path, value):
+    name = f"module:helpers.third_party:{name}"
+    env = make(name, 2, options={"path": path, "value": value}, first_env=5, **backend)
+    env.reset()
+    act(env)
+    with pytest.raises(EnvError) as caught:
+        act(env)
+    before, _, after = f"{name}: step() returned {agent}{NOT_IN[path, value]}".partition("{VALUE}")
+    assert str(caught.value).startswith(before.replace("{{", "{").replace("}}", "}"))
+    assert after in str(caught.value)
+    assert re.search(r"\(env 5, episode 0, step 2\)$", str(caught.value))
+    assert "\n" not in str(caught.value)
+
+
+def test_an_observation_in_a_worker_is_held_to_its_space(make):
+    env = make(PARTED, 2, options={"path": ["cue"]}, **BACKENDS[1])
+    with pytest.raises(EnvError, match=r"step\(\) returned the observation .*, which lacks 'cue' \(env \d, episode 0"):
+        play_from_reset(env, 2)
+
+
+@pytest.mark.parametrize(
+    ("space", "wrong"),
+    [
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), [1.5, 2]),
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), np.array([1.0, 2.0])),
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), np.array([1, 256])),
+        (gymnasium.spaces.Box(-128, 127, (2,), np.int8), np.array([1, 200])),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), np.array([1, 1e300])),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), ["1", "2"]),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), [[1, 2]]),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), [[1], [1, 2]]),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float16), np.array([1, 1e5], np.float32)),
+    ],
+)
+def test_what_the_type_of_a_space_cannot_hold_is_not_in_it(space, wrong):
+    assert spaces.reader(space)(wrong) is None
+
+
+@pytest.mark.parametrize(
+    ("space", "obs"),
+    [
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), [1, 255]),
+        (gymnasium.spaces.Box(0, 255, (2,), np.uint8), np.array([1, 255])),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), np.array([1, 2])),
+        (gymnasium.spaces.Box(-1, 1, (2,), np.float32), [True, 2.5]),
+        (gymnasium.spaces.MultiBinary(2), [1.0, 0.0]),
+        (gymnasium.spaces.MultiBinary(2), np.array([True, False])),
+        (gymnasium.spaces.Discrete(3), np.array(2)),
+        (gymnasium.spaces.Discrete(3), np.int64(2)),
+    ],
+)
+def test_what_the_type_of_a_space_can_hold_arrives_unchanged(space, obs):
+    assert np.array_equal(spaces.reader(space)(obs), obs)
+
+
+def test_a_double_that_is_infinite_in_single_precision_is_refused(make):
+    with pytest.raises(EnvError, match=r"'place' of the observation is 1e\+300 in env 5, episode 0, step 0"):
+        make("module:helpers.third_party:Naming", 2, options={"shown": "huge"}, first_env=5).reset()
 
 
 def test_a_name_out_of_its_range_is_refused_with_its_place(make):
@@ -205,9 +301,86 @@ def test_a_name_out_of_its_range_is_refused_with_its_place(make):
     env.reset()
     act(env)
     with pytest.raises(
-        EnvError, match=r": 'name' of the observation is 4, not one of 0 to 3, in env 5, episode 0, step 2"
+        EnvError, match=r": step\(\) returned 'name' of the observation \[8 4\].*\(env 5, episode 0, step 2\)"
     ):
         act(env)
+
+
+WORDS = [f"word{i}" for i in range(200)]
+
+
+def test_a_text_is_two_numbers_a_word_in_order_and_different_words_have_different_ones(make):
+    assert len({tuple(spaces.reader(gymnasium.spaces.Text(9))(word)[0]) for word in WORDS}) == len(WORDS)
+    env = make("module:helpers.third_party:Told", 64)
+    rows = env.reset().numpy().view(np.int16).reshape(64, -1, 2)
+    said = {"take the left": 3, "take the right": 3, "wait, do not take any": 6}
+    expected = {spaces.reader(gymnasium.spaces.Text(99))(text).tobytes() for text in said}
+    assert {row.tobytes() for row in rows} == expected
+    assert {int((row[:, 0] > 0).sum()) for row in rows} == set(said.values())
+    assert (rows[:, 6:] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("id", "parts"),
+    [
+        ("MiniGrid-MemoryS7-v0", ["direction", "image"]),
+        ("MiniGrid-Fetch-5x5-N2-v0", ["direction", "image", "mission"]),
+        ("BabyAI-GoToLocal-v0", ["direction", "image", "mission"]),
+    ],
+)
+def test_a_mission_is_left_out_only_where_its_space_contains_no_other(make, id, parts):
+    pytest.importorskip("minigrid")
+    env = make(f"gym:{id}", 8)
+    assert [part.name for part in env.observation.parts] == parts
+    rows = env.reset().numpy()[:, -4 * spaces.TEXT.words :]
+    assert "mission" not in parts or len(np.unique(rows, axis=0)) > 1
+
+
+def test_a_text_that_its_space_does_not_contain_is_no_constant():
+    class Mission(gymnasium.spaces.Space):
+        def __init__(self):
+            super().__init__(dtype=str)
+
+        def sample(self):
+            return "go"
+
+        def contains(self, x):
+            return x == "go"
+
+    read = spaces.AsBytes(gymnasium.spaces.Dict({"mission": Mission(), "n": gymnasium.spaces.Discrete(2)}))
+    assert read({"mission": "go", "n": 1}).view(np.int32).tolist() == [1]
+    with pytest.raises(spaces.NotInSpaceError, match="'mission' of the observation stop, which is not in its"):
+        read({"mission": "stop", "n": 1})
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("place", ["reset", "step"])
+@pytest.mark.parametrize("code", [0, None, 3, "the simulator has gone"])
+def test_an_environment_that_ends_the_interpreter_is_told_with_its_words(make, backend, place, code):
+    env = make("module:helpers.third_party:Closed", 2, options={"place": place, "code": code}, **backend)
+    with pytest.raises(EnvError, match=re.escape(f": sys.exit({code!r}) was called (")) as caught:
+        play_from_reset(env, 1)
+    assert re.search(r"third_party.py, line \d+\) \(env \d, episode 0, step [01]\)$", str(caught.value))
+
+
+def test_an_environment_that_ends_the_interpreter_when_it_is_made_cannot_be_made():
+    with pytest.raises(
+        UsageError, match=r"cannot be made: SystemExit: the simulator has gone \(.*third_party.py, line"
+    ):
+        envs.make("module:helpers.third_party:Closed", 2, options={"place": "init"})
+
+
+def test_what_an_environment_does_when_it_is_closed_is_printed_and_stops_nothing(capsys):
+    env = envs.make("module:helpers.third_party:Closed", 2, options={"place": "close"}, **BACKENDS[0])
+    env.reset()
+    env.close()
+    assert "sys.exit('the simulator has gone') was called" in capsys.readouterr().err
+
+
+def test_parts_may_be_numbered(make):
+    env = make("module:helpers.third_party:Numbered", 2)
+    assert env.reset().numpy().view(np.int32).tolist() == [[2, 1]] * 2
+    assert [part.name for part in env.observation.parts] == ["0", "1"]
 
 
 @pytest.mark.parametrize("shown", ["list", "doubles"])
@@ -495,7 +668,7 @@ def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
         ("gym:no_such_package:Thing-v0", {}, "there is no module 'no_such_package'"),
         ("module:helpers.third_party:Count", {}, "has no 'Count'; did you mean 'Counting'"),
         ("module:helpers.third_party", {}, "is not MODULE:CALLABLE"),
-        ("module:helpers.third_party:Wordy", {}, "'hint' of the observation is Text, which no encoder reads"),
+        ("module:helpers.third_party:Graphic", {}, "'hint' of the observation is Graph, which no encoder reads"),
         ("module:helpers.third_party:Showing", {"options": {"done": "dict"}}, "actions are Dict.*env.wrappers"),
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hid"]}, "has no 'hid'; did you mean 'hide'"),
         ("gym:CartPole-v1", {"wrappers": ["memexp.envs.wrappers:hide(1, 3)"]}, "keyword=value"),
@@ -546,18 +719,11 @@ def test_waiting_for_workers_takes_no_longer_than_they_need(make):
 
 
 @pytest.mark.parametrize(
-    ("given", "reward_range", "threshold", "ceiling"),
-    [
-        (3.0, (0, 1), 475, 3.0),
-        (None, (0, 1), 475, 1.0),
-        (None, (0, float("inf")), 475, 475),
-        (None, None, 475, 475),
-        (None, None, None, None),
-    ],
+    ("given", "threshold", "ceiling"), [(3.0, 475, 3.0), (3.0, None, 3.0), (None, 475, 475), (None, None, None)]
 )
-def test_the_ceiling_is_what_the_user_the_reward_range_or_the_registry_says(given, reward_range, threshold, ceiling):
+def test_the_ceiling_is_what_the_user_or_the_registry_says_never_the_range_of_one_reward(given, threshold, ceiling):
     env = third_party.Counting()
-    env.reward_range = reward_range
+    env.reward_range = (0, 1)
     env.spec = gymnasium.envs.registration.EnvSpec("Counting-v0", reward_threshold=threshold)
     assert source.ceiling(ThirdParty(id=COUNTING, ceiling_return=given), env) == ceiling
 

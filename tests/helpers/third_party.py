@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from typing import Any, ClassVar
 
 import gymnasium
@@ -96,7 +97,10 @@ class Naming(gymnasium.Env):
 
     def __init__(self, later: int = 0, shown: str = ""):
         self.later, self.shown = later, shown
-        parts = {"name": spaces.MultiDiscrete([9, 4]), "place": spaces.Box(-1, 1, (2,), np.float32)}
+        parts = {
+            "name": spaces.MultiDiscrete([9, 4]),
+            "place": spaces.Box(-1, 1, (2,), np.float64 if shown == "huge" else np.float32),
+        }
         self.observation_space, self.action_space = spaces.Dict(parts), spaces.Discrete(3)
 
     def reset(self, *, seed: int | None = None, options: Any = None):
@@ -105,6 +109,7 @@ class Naming(gymnasium.Env):
 
     def _obs(self) -> dict[str, Any]:
         place = {"list": [0.5, 7.0], "doubles": np.array([0.5, 7.0]), "nan": np.array([0, np.nan], np.float32)}
+        place["huge"] = np.array([0, 1e300])
         name = np.array([8, self.later if self.t == 2 else 3])
         return {"name": name, "place": place.get(self.shown, np.array([0.5, 7.0], np.float32))}
 
@@ -120,12 +125,120 @@ class Endless(Counting):
         super().__init__(length=10**9)
 
 
-class Wordy(Counting):
-    """Shows a text, which no encoder reads."""
+class Parted(gymnasium.Env):
+    """Shows nested parts. From its second step on, the part `path` is `value` instead; "gone": it is left out."""
+
+    observation_space = spaces.Dict(
+        {
+            "cue": spaces.Discrete(3),
+            "far": spaces.Tuple((spaces.Discrete(2, start=1), spaces.Dict({"bits": spaces.MultiBinary(3)}))),
+            "map": spaces.Box(0, 255, (2, 2), np.uint8),
+            "names": spaces.MultiDiscrete([3, 4]),
+            "place": spaces.Box(-1, 1, (4,), np.float32),
+            "said": spaces.Text(20),
+        }
+    )
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, path: tuple[Any, ...] = (), value: Any = "gone"):
+        self.path, self.value = path, value
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def _obs(self) -> Any:
+        obs: Any = {
+            "cue": 2,
+            "far": [1, {"bits": np.array([0, 1, 1], np.int8)}],
+            "map": np.array([[0, 255], [7, 8]], np.uint8),
+            "names": np.array([2, 3]),
+            "place": np.array([0.5, 7, -2, 1], np.float32),
+            "said": "go left",
+        }
+        if self.t >= 2 and self.path:
+            *above, last = self.path
+            inside = obs
+            for key in above:
+                inside = inside[key]
+            if isinstance(self.value, str) and self.value == "gone":
+                del inside[last]
+            else:
+                inside[last] = self.value
+        return obs
+
+    def step(self, action: Any):
+        self.t += 1
+        return self._obs(), 1.0, self.t == 4, False, {}
+
+
+class Numbered(Parted):
+    """Its parts are numbered, not named."""
+
+    observation_space = spaces.Dict({0: spaces.Discrete(3), 1: spaces.Discrete(2)})
+
+    def _obs(self) -> Any:
+        return {0: 2, 1: 1}
+
+
+class Told(Counting):
+    """Says in each step which action pays: a text, `extra` words before it."""
+
+    def __init__(self, extra: int = 0):
+        super().__init__(length=8)
+        self.observation_space = spaces.Dict({"said": spaces.Text(1000)})
+        self.extra = extra
+
+    def _obs(self, action: int) -> Any:
+        self.due = int(self.np_random.integers(3))
+        return {"said": "hm " * self.extra + ("take the left", "take the right", "wait, do not take any")[self.due]}
+
+    def step(self, action: Any):
+        paid = float(action == self.due)
+        obs, _, *rest = super().step(action)
+        return obs, paid, *rest
+
+
+class Graphic(Counting):
+    """Shows a graph, which no encoder reads."""
 
     def __init__(self):
         super().__init__()
-        self.observation_space = spaces.Dict({"count": self.observation_space, "hint": spaces.Text(10)})
+        graph = spaces.Graph(spaces.Discrete(2), None)
+        self.observation_space = spaces.Dict({"count": self.observation_space, "hint": graph})
+
+
+class Closed(Counting):
+    """Ends the interpreter at `place`, as programs with a window do when it is closed."""
+
+    def __init__(self, place: str = "step", code: Any = "the simulator has gone"):
+        super().__init__()
+        self.place, self.code = place, code
+        self._close_at("init")
+
+    def _close_at(self, place: str) -> None:
+        if self.place == place:
+            sys.exit(self.code)
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        self._close_at("reset")
+        return super().reset(seed=seed)
+
+    def step(self, action: Any):
+        self._close_at("step")
+        return super().step(action)
+
+    def close(self) -> None:
+        self._close_at("close")
+
+
+class Wandering(Counting):
+    """Changes the working directory to that of this file, as programs do to find their pictures."""
+
+    def __init__(self):
+        super().__init__()
+        os.chdir(os.path.dirname(__file__))
 
 
 class Showing(gymnasium.Env):
@@ -206,6 +319,21 @@ class Pair:
 
     def close(self) -> None:
         pass
+
+
+class PartedPair(Pair):
+    """Two agents that see the parts of Parted; agent b sees what `path` and `value` say."""
+
+    def __init__(self, path: tuple[Any, ...] = (), value: Any = "gone"):
+        self.seen = Parted(), Parted(path, value)
+
+    def observation_space(self, agent: str) -> Any:
+        return Parted.observation_space
+
+    def _obs(self) -> Any:
+        for env in self.seen:
+            env.t = self.t
+        return {agent: self.seen[agent == "b"]._obs() for agent in self.agents}
 
 
 class CarelessPair(Pair):

@@ -131,6 +131,14 @@ def test_a_run_that_was_told_to_stop_by_somebody_else_is_stopped_and_has_not_fai
     assert (outcome.stopped, outcome.failed) == (["told"], [])
 
 
+@pytest.mark.parametrize("written", ["", '{"status": "failed", "reason": "no licence"}', '{"status":'])
+def test_a_run_is_done_only_if_its_exit_json_says_so(written, monkeypatch):
+    script = f"echo no licence; echo '{written}' > '{Run.named('quiet').path}/exit.json'; exit 0"
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["sh", "-c", script])
+    outcome = run_here([spec("quiet")], jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.done, outcome.failed) == ([], [("quiet", "no licence")])
+
+
 def test_an_error_of_the_launch_itself_leaves_no_process_behind(monkeypatch):
     started = []
 

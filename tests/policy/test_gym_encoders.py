@@ -15,7 +15,7 @@ from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
 from memexp.policy.gym_encoders import RunningNorm, build_gym_encoder, update_statistics
 from memexp.policy.model import Policy
-from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
+from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, TextSpace, VectorSpace
 
 
 def alone(tensor):
@@ -107,6 +107,19 @@ def test_every_channel_of_a_cell_has_vectors_of_its_own():
     torch.testing.assert_close(encoder(obs), encoder.layers(sums.movedim(-1, 1)))
 
 
+def test_a_text_is_a_bag_of_words_and_one_in_which_later_words_weigh_more():
+    torch.manual_seed(0)
+    encoder = build_gym_encoder(TextSpace(5, 9), 8, 4)
+    a, b, c = ([1, 9], [5, 2], [9, 9])
+    text = torch.tensor([[a, b, c, [0, 0], [0, 0]]], dtype=torch.int16)
+    vector = encoder.vectors.weight
+    words = torch.stack([vector[i] + vector[j] for i, j in (a, b, c)])
+    bags = torch.cat([words.mean(0), (words * torch.tensor([[1], [2], [3]]) / 3).mean(0)])
+    torch.testing.assert_close(encoder(text), encoder.out(F.silu(bags))[None])
+    empty = torch.zeros_like(text)
+    torch.testing.assert_close(encoder(empty), encoder.out.bias[None])
+
+
 def test_channels_may_come_first_or_last():
     obs, encoders = torch.rand(5, 20, 30, 4, generator=torch.Generator().manual_seed(0)), []
     for space in (ImageSpace((20, 30, 4)), ImageSpace((4, 20, 30), channels_first=True)):
@@ -159,6 +172,7 @@ SPACES = {
         torch.randint(256, (6, 4, 20, 30), generator=DRAWN).byte(),
     ),
     "tiny image": (ImageSpace((3, 3, 1)), torch.rand(6, 3, 3, 1, generator=DRAWN)),
+    "text": (TextSpace(4, 9), torch.tensor([[[1, 9], [5, 2], [0, 0], [0, 0]], [[0, 0]] * 4] * 3, dtype=torch.int16)),
     "struct": (
         StructSpace(
             (

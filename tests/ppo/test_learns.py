@@ -40,6 +40,20 @@ def test_the_twin_without_memory_only_guesses_in_the_tmaze(seed, capsys):
     assert 0.4 <= final_return(capsys, "tmaze", **twin, **TMAZE, **QUICK) <= 0.6
 
 
+def test_what_a_text_says_is_learnt(capsys):
+    """The best return is 8; one action always gives 8 / 3."""
+    told = {
+        "env": "module:helpers.third_party:Told",
+        "pattern": "X",
+        "mem_len": 0,
+        "seed": 0,
+        "evaluation.episodes": 64,
+    }
+    small = TMAZE | {"n_heads": 1, "trainer.total_timesteps": 8000}
+    del small["length"]
+    assert final_return(capsys, "any", **small | told, **QUICK) >= 7.5
+
+
 def test_cartpole_is_solved_without_memory(capsys):
     """To the mean return that Gymnasium's registry calls solved.
 

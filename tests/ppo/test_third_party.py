@@ -79,7 +79,8 @@ def test_the_doctor_examines_every_kind_of_action(capsys, done):
         (f"{THINGS}:Going", "{how: crash}", 1, r"third_party.py.*line \d+, in step"),
         (f"{THINGS}:Going", "{how: nan reward}", 1, "the reward is nan in env 0, episode 0"),
         (f"{THINGS}:Going", "{how: nan observation}", 1, "the observation is nan in env 0, episode 0"),
-        (f"{THINGS}:Wordy", "{}", 2, "'hint' of the observation is Text, which no encoder reads"),
+        (f"{THINGS}:Graphic", "{}", 2, "'hint' of the observation is Graph, which no encoder reads"),
+        (f"{THINGS}:Parted", "{path: [cue]}", 1, "the observation .* which lacks 'cue'.*env 0, episode 0, step 2"),
         ("gym:CartPoll-v1", "{}", 2, "did you mean 'CartPole-v1'"),
         ("CartPole-v1", "{}", 2, "did you mean 'gym:CartPole-v1'"),
     ],
@@ -90,6 +91,46 @@ def test_what_goes_wrong_in_an_environment_is_told(capsys, env, options, code, t
     assert re.search(told, typed.err), typed.err
     assert "pufferlib" not in typed.err
     assert all(line.startswith("memexp: ") for line in typed.err.splitlines())
+
+
+@pytest.mark.parametrize("code", ["0", "null", "the simulator has gone"])
+def test_a_run_whose_environment_ends_the_interpreter_has_failed(capsys, code):
+    typed = train(capsys, f"{THINGS}:Closed", options=f"{{code: {code}}}")
+    assert typed.code == 1
+    assert Run.named("small").exit.status == "failed"
+    said = {"0": "0", "null": "None"}.get(code, repr(code))
+    for told in (typed.err, Run.named("small").exit.reason):
+        assert f"sys.exit({said}) was called" in told
+
+
+def test_a_run_that_foreign_code_ends_outside_an_environment_has_failed(capsys, monkeypatch):
+    monkeypatch.setattr("memexp.ppo.trainer.Trainer.train_step", lambda self: sys.exit("no licence"))
+    typed = train(capsys, "gym:CartPole-v1")
+    assert typed.code == 1
+    assert "sys.exit('no licence') was called" in typed.err
+    assert (Run.named("small").exit.status, "no licence" in Run.named("small").exit.reason) == ("failed", True)
+
+
+@pytest.mark.parametrize(
+    "command", [("doctor", "any", *words(f"{THINGS}:Closed", run="small")), ("bench", "any", f"env={THINGS}:Closed"),
+                ("play", "any", f"id={THINGS}:Closed", "--ascii"), ("funnel", "any", f"id={THINGS}:Closed")]
+)  # fmt: skip
+def test_every_command_tells_that_an_environment_ended_the_interpreter(capsys, command):
+    typed = type_command(capsys, *command)
+    assert typed.code == 1
+    assert "sys.exit('the simulator has gone') was called" in typed.err
+
+
+def test_an_environment_that_changes_the_working_directory_takes_no_run_along(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MEMEXP_HOME", "here")
+    for _ in range(2):
+        monkeypatch.chdir(tmp_path)
+        typed = train(capsys, f"{THINGS}:Wandering")
+        assert typed.code == 0, typed.err
+    assert (tmp_path / "here" / "runs" / "small" / "exit.json").is_file()
+    assert [path.name for path in tmp_path.iterdir() if path.name != "home"] == ["here"]
+    assert len(Run.named("small").metrics()) == 3  # the second command had nothing to do
 
 
 def test_the_traceback_is_told_even_if_a_library_has_switched_tracebacks_off(capsys, monkeypatch):

@@ -41,7 +41,10 @@ def test_runs_are_found_by_name_in_a_home_or_a_folder_and_a_home_is_here_by_defa
     for where in (tmp_path, tmp_path / "runs"):
         assert [run.path for run in find_runs(where)] == [tmp_path / "runs" / name for name in ("a", "b")]
     monkeypatch.delenv("MEMEXP_HOME")
-    assert str(runs_dir()) == "memexp_home/runs"
+    monkeypatch.chdir(tmp_path)
+    assert runs_dir() == tmp_path / "memexp_home" / "runs"
+    monkeypatch.chdir("runs")  # as an environment may
+    assert runs_dir() == tmp_path / "memexp_home" / "runs"
 
 
 def test_acting_and_learning_may_differ_by_as_much_as_the_precision_explains():

@@ -1,12 +1,13 @@
 """Checks that an environment keeps the interface of Gymnasium or PettingZoo. A breach gives a message of one line."""
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Container, Iterable
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from memexp.envs.puffer.spaces import AsBytes
+from memexp.envs.puffer import spaces
+from memexp.envs.puffer.spaces import short
 
 _STEP = "observation, reward, terminated, truncated, info"
 _PARALLEL_STEP = "observations, rewards, terminations, truncations, infos"
@@ -27,21 +28,21 @@ class CheckedEnv(gymnasium.Wrapper):
         super().__init__(env)
         self._read = _ObservationReader(env.observation_space)
         self.observation_space = self._read.space
-        self.failure: Exception | None = None
+        self.failure: Exception | SystemExit | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         if self.failure:
             raise ApiError("reset() failed before")
         try:
             obs, info = _values(self.env.reset(seed=seed), "reset()", "observation, info")
-            return self._read(obs, "reset() returned the observation"), info
-        except Exception as error:
+            return self._read(obs, "reset() returned"), info
+        except (Exception, SystemExit) as error:
             self.failure = error
             raise
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         obs, reward, *rest = _values(self.env.step(action), "step()", _STEP)
-        return self._read(obs, "step() returned the observation"), _number(reward, "step() returned the reward"), *rest
+        return self._read(obs, "step() returned"), _number(reward, "step() returned the reward"), *rest
 
 
 class CheckedParallelEnv:
@@ -52,7 +53,7 @@ class CheckedParallelEnv:
     terminated and lose its last reward.
     """
 
-    failure: Exception | None = None
+    failure: Exception | SystemExit | None = None
 
     def __init__(self, env: Any):
         self.env = env
@@ -75,20 +76,20 @@ class CheckedParallelEnv:
         obs = self._checked(obs, playing, "step()")
         for values, name in ((rewards, "rewards"), (terminated, "terminations"), (truncated, "truncations")):
             for agent in _missing(obs, values if isinstance(values, dict) else {}):
-                raise ApiError(f"step() returned an observation for {agent}, but its {name} are {_short(values)}")
+                raise ApiError(f"step() returned an observation for {agent}, but its {name} are {short(values)}")
         numbers = {agent: _number(rewards[agent], f"step() returned for {agent} the reward") for agent in obs}
         return obs, numbers, terminated, truncated, infos
 
     def _checked(self, obs: Any, playing: list[Any], where: str) -> dict[Any, Any]:
         if not isinstance(obs, dict):
-            raise ApiError(f"{where} returned {_short(obs)}, not a dict with one observation for each agent")
+            raise ApiError(f"{where} returned {short(obs)}, not a dict with one observation for each agent")
         for agent in _missing(playing, obs):
-            raise ApiError(f"{where} returned no observation for {agent}; the playing agents are {_short(playing)}")
+            raise ApiError(f"{where} returned no observation for {agent}; the playing agents are {short(playing)}")
         for agent in _missing(obs, self._known):
-            known = _short(self.env.possible_agents)
+            known = short(self.env.possible_agents)
             raise ApiError(f"{where} returned an observation for {agent}; possible_agents are {known}")
         read = self._read
-        return {agent: read(one, f"{where} returned for {agent} the observation").copy() for agent, one in obs.items()}
+        return {agent: read(one, f"{where} returned for {agent}").copy() for agent, one in obs.items()}
 
 
 def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
@@ -96,56 +97,33 @@ def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
 
 
 class _ObservationReader:
-    """Checks observations of a space and converts them: to a Box's own dtype, or from any other space to bytes.
+    """Checks each observation of a space and converts it: to a Box's own dtype, or from any other space to bytes.
 
-    A Box is checked at every step, but not against its bounds: they are often guesses, and nothing here uses them. Of
-    another space only the first observation is checked. The next call may overwrite the array that a call returns.
+    The next call may overwrite the array that a call returns.
     """
 
     def __init__(self, space: gymnasium.Space):
-        self._given, self._checked = space, False
-        self._encode = None if isinstance(space, gymnasium.spaces.Box) else AsBytes(space)
-        self.space = space if self._encode is None else self._encode.space
+        encode = None if isinstance(space, gymnasium.spaces.Box) else spaces.AsBytes(space)
+        self.space, self._read = (encode.space, encode) if encode else (space, spaces.reader(space))
+        self._given = space
 
-    def __call__(self, obs: Any, what: str) -> np.ndarray:
-        if isinstance(self._given, gymnasium.spaces.Box):
-            array = _array(obs, self._given)
-            if array is not None:
-                return array
-        elif self._checked or _fits(obs, self._given):
-            self._checked = True
-            assert self._encode
-            return self._encode(obs)
-        raise ApiError(f"{what} {_short(obs)}, which is not in its observation_space, {_short(self._given)}")
-
-
-def _fits(obs: Any, space: gymnasium.Space) -> bool:
-    """Whether `obs` is an observation of this space."""
-    if isinstance(space, gymnasium.spaces.Box):
-        return _array(obs, space) is not None
-    if isinstance(space, gymnasium.spaces.Dict):
-        same = isinstance(obs, Mapping) and obs.keys() == space.keys()
-        return same and all(_fits(obs[key], part) for key, part in space.items())
-    if isinstance(space, gymnasium.spaces.Tuple):
-        return isinstance(obs, tuple | list) and len(obs) == len(space) and all(map(_fits, obs, space))
-    return _or(lambda: space.contains(obs), False)
-
-
-def _array(obs: Any, space: gymnasium.spaces.Box) -> np.ndarray | None:
-    """The observation in the Box's dtype; None if its shape or its kind of number is wrong."""
-    array = obs if isinstance(obs, np.ndarray) else _or(lambda: np.asarray(obs, space.dtype), None)
-    if array is None or array.shape != space.shape:
-        return None
-    if array.dtype == space.dtype:
+    def __call__(self, obs: Any, where: str) -> np.ndarray:
+        try:
+            array = self._read(obs)
+        except spaces.NotInSpaceError as error:
+            raise ApiError(f"{where} {error}") from None
+        if array is None:
+            raise ApiError(
+                f"{where} the observation {short(obs)}, which is not in its observation_space, {short(self._given)}"
+            )
         return array
-    return array.astype(space.dtype) if np.can_cast(array.dtype, space.dtype, "same_kind") else None
 
 
 def _values(result: Any, where: str, expected: str) -> tuple[Any, ...]:
     """The result of a call, which must be a tuple of as many values as `expected` names."""
     count = expected.count(",") + 1
     if not (isinstance(result, tuple) and len(result) == count):
-        returned = f"{len(result)} values" if isinstance(result, tuple) else _short(result)
+        returned = f"{len(result)} values" if isinstance(result, tuple) else short(result)
         raise ApiError(f"{where} returned {returned}, not the {count} values ({expected})")
     return result
 
@@ -155,20 +133,5 @@ def _number(reward: Any, what: str) -> float:
         return float(reward)
     array = np.asarray(reward)
     if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ApiError(f"{what} {_short(reward)}, which is not a number")
+        raise ApiError(f"{what} {short(reward)}, which is not a number")
     return float(array.item())
-
-
-def _or(do: Callable[[], Any], otherwise: Any) -> Any:
-    """What `do` returns, or `otherwise` if it raises."""
-    try:
-        return do()
-    except Exception:
-        return otherwise
-
-
-def _short(value: Any) -> str:
-    """A value in at most 80 characters; of an array also dtype and shape."""
-    kind = f" ({value.dtype}, shape {value.shape})" if isinstance(value, np.ndarray) else ""
-    text = " ".join(str(value).split())
-    return (text if len(text) <= 80 else f"{text[:77]}...") + kind

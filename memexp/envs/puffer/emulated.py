@@ -5,6 +5,7 @@ never made. An EmulatedEnv starts the next episode at once. Its buffer holds two
 act on, and the true last one of an episode that has just ended. Both reach the trainer through shared memory.
 """
 
+import sys
 import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import pufferlib
 from pufferlib.emulation import GymnasiumPufferEnv, PettingZooPufferEnv
 from pufferlib.pufferlib import PufferEnv, set_buffers
 
-from memexp.config import UsageError
+from memexp.config import UsageError, exit_text
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
@@ -59,7 +60,7 @@ class EmulatedEnv(PufferEnv):
             self._checked = CheckedParallelEnv(env)
             self._inner: Any = PettingZooPufferEnv(env=self._checked)
         else:
-            self._checked = CheckedEnv(spaces.without_constants(env))
+            self._checked = CheckedEnv(env)
             self._inner = GymnasiumPufferEnv(env=self._checked)
         self._inner.is_observation_checked = True  # CheckedEnv did it, and says where
         shown = self._inner.single_observation_space
@@ -86,13 +87,15 @@ class EmulatedEnv(PufferEnv):
         return self.observations, self.rewards, self.terminals, self.truncations, infos
 
     def close(self) -> None:
-        self._inner.close()
+        for info in self._guarded(self._inner.close):
+            print(info["error"], file=sys.stderr)
 
     def _guarded(self, do: Any, *arguments: Any) -> list[dict[str, str]]:
         try:
             do(*arguments)
-        except Exception as raised:
+        except (Exception, SystemExit) as raised:
             error = self._checked.failure or raised
+            error = ApiError(exit_text(error)) if isinstance(error, SystemExit) else error
             place = f"env {self._number}, episode {self._board.episode[self._row]}, step {self._steps}"
             if isinstance(error, ApiError):
                 return [{"error": f"{self._name}: {error} ({place})"}]
@@ -161,7 +164,7 @@ class EmulatedEnv(PufferEnv):
 def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
     """Observation and action space, the same for all agents. Raises UsageError for a space that cannot be used."""
     if not source.is_parallel(env):
-        observation, action = spaces.without_constants(env).observation_space, env.action_space
+        observation, action = env.observation_space, env.action_space
     else:
         first = env.possible_agents[0]
         observation, action = env.observation_space(first), env.action_space(first)

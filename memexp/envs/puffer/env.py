@@ -16,7 +16,7 @@ from memexp.envs.puffer import spaces
 from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
-from memexp.spaces import ActionSpace, CategoriesSpace, ImageSpace, Part, StructSpace, VectorSpace
+from memexp.spaces import ActionSpace, ImageSpace, Part, StructSpace, VectorSpace
 
 WARM_UP = 256
 """Most random steps that bring the environments out of phase."""
@@ -50,7 +50,6 @@ class ThirdPartyEnv(VecEnv):
         self.ceiling_return = driver.ceiling
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)
-        self._categories = _category_columns(self.observation)
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
         self._ends_by_itself = False
 
@@ -112,7 +111,7 @@ class ThirdPartyEnv(VecEnv):
     def _receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """PufferLib's buffers after a step of all: obs `[N, 2, ...]`, reward, terminated, truncated `[N]`.
 
-        Raises EnvError for an error in an environment, for a number that is not finite and for a category out of range.
+        Raises EnvError for an error in an environment, and for a number that is not finite in single precision.
         """
         obs, reward, terminated, truncated, _, infos, _, _ = self._vec.recv()
         for info in infos:
@@ -121,36 +120,31 @@ class ThirdPartyEnv(VecEnv):
         dones = terminated | truncated
         if not np.isfinite(reward).all():
             self._refuse("the reward", reward, ~np.isfinite(reward), dones, last=True)
-        for columns in self._floats:
-            numbers = columns(obs)
-            if not np.isfinite(numbers[:, ACT]).all():
-                self._refuse("the observation", numbers[:, ACT], ~np.isfinite(numbers[:, ACT]), dones)
-            if dones.any() and not np.isfinite(numbers[dones, LAST]).all():
-                wrong = ~np.isfinite(numbers[:, LAST]) & dones[:, None]
-                self._refuse("the last observation of an episode", numbers[:, LAST], wrong, dones, last=True)
-        for part, columns, counts in self._categories:
-            numbers = columns(obs)
-            if (wrong := (numbers < 0) | (numbers >= counts)).any():
-                self._refuse(part, numbers, wrong, dones, last=np.argwhere(wrong)[0, 1] == LAST, counts=counts)
+        for name, columns in self._floats:
+            with np.errstate(over="ignore"):
+                numbers = columns(obs).astype(np.float32, copy=False)
+            for which in (ACT, LAST) if dones.any() else (ACT,):
+                wrong = ~np.isfinite(numbers[:, which])
+                if which == LAST:
+                    wrong &= dones[:, None]
+                if wrong.any():
+                    self._refuse(name, columns(obs)[:, which], wrong, dones, last=which == LAST)
         return obs, reward, terminated, truncated
 
     def _refuse(
-        self, what: str, numbers: np.ndarray, wrong: np.ndarray, dones: np.ndarray, last: bool = False,
-        counts: np.ndarray | None = None,
-    ) -> NoReturn:  # fmt: skip
+        self, what: str, numbers: np.ndarray, wrong: np.ndarray, dones: np.ndarray, last: bool = False
+    ) -> NoReturn:
         """Raise EnvError for the first of `numbers` `[N, ...]` that is `wrong`, with its env, episode and step.
 
-        `last`: if the episode has just ended, the number belongs to it, not to the one that follows. `counts`: number
-        of categories of each column.
+        `last`: if the episode has just ended, the number belongs to it, not to the one that follows.
         """
         place = tuple(np.argwhere(wrong)[0])
         i = int(place[0]) * self.num_envs // self.num_agents
         episode, step = int(self._board.episode[i]), int(self._board.step[i])
         if self._by_env(dones)[i].all():
             episode, step = (episode - 1, step) if last else (episode, 0)
-        allowed = "" if counts is None else f", not one of 0 to {counts[place[-1]] - 1},"
         raise EnvError(
-            f"{self._config.id}: {what} is {numbers[place]}{allowed} in env {self._first_env + i}, "
+            f"{self._config.id}: {what} is {numbers[place]} in env {self._first_env + i}, "
             f"episode {episode}, step {step} (seed {self._seed})"
         )
 
@@ -192,21 +186,12 @@ class ThirdPartyEnv(VecEnv):
         return tensor.to(self.device)
 
 
-def _float_columns(space: Any, box: Any) -> list[Any]:
-    """Functions that pick the floats `[N, 2, size]` out of PufferLib's buffer."""
-    if not isinstance(space, StructSpace):
-        return [lambda obs: obs.reshape(*obs.shape[:2], -1)] if np.issubdtype(box.dtype, np.floating) else []
-    return [_columns(part) for part in space.parts if part.dtype.startswith("float")]
-
-
-def _category_columns(space: Any) -> list[tuple[str, Any, np.ndarray]]:
-    """Of each part that holds categories: its name, a function that picks it, the number of categories by column."""
-    parts = space.parts if isinstance(space, StructSpace) else ()
-    return [
-        (spaces.called(part.name), _columns(part), np.array(part.space.counts))
-        for part in parts
-        if isinstance(part.space, CategoriesSpace)
-    ]
+def _float_columns(space: Any, box: Any) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
+    """Of each part of floats: its name, and a function that picks them `[N, 2, size]` out of PufferLib's buffer."""
+    if isinstance(space, StructSpace):
+        return [(spaces.called(part.name), _columns(part)) for part in space.parts if part.dtype.startswith("float")]
+    is_float = np.issubdtype(box.dtype, np.floating)
+    return [("the observation", lambda obs: obs.reshape(*obs.shape[:2], -1))] if is_float else []
 
 
 def _columns(part: Part) -> Callable[[np.ndarray], np.ndarray]:

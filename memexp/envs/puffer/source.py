@@ -58,13 +58,10 @@ def step_limit(config: ThirdParty, env: Any) -> int:
 
 
 def ceiling(config: ThirdParty, env: Any) -> float | None:
-    """Return of a perfect policy, None if unknown: `ceiling_return` of the config, else the upper end of `reward_range`
-    (in POPGym and MiniGrid that of a whole episode), else the reward threshold in Gymnasium's registry."""
+    """Return of a perfect policy, None if unknown: `ceiling_return` of the config, else the reward threshold in
+    Gymnasium's registry. Never `reward_range`, which is the range of one step's reward."""
     if config.ceiling_return is not None:
         return config.ceiling_return
-    _, high = getattr(getattr(env, "unwrapped", env), "reward_range", None) or (None, None)
-    if high is not None and abs(high) < float("inf"):
-        return float(high)
     return getattr(getattr(env, "spec", None), "reward_threshold", None)
 
 
@@ -103,18 +100,18 @@ def _import_suites(id: str) -> None:
         needs = [re.match(r"[-\w]+", one) for one in package.requires or ()]
         if id not in gymnasium.registry and any(need and need[0].lower() == "gymnasium" for need in needs):
             for name in (package.read_text("top_level.txt") or package.name.replace("-", "_")).split():
-                with suppress(Exception):  # a broken package may have nothing to do with this id
+                with suppress(Exception, SystemExit):  # a broken package may have nothing to do with this id
                     importlib.import_module(name)
 
 
 def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
     try:
         return make(**options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}{_place(error)}") from error
 
 
-def _place(error: Exception) -> str:
+def _place(error: BaseException) -> str:
     """The line of the environment's own code that raised the error; empty if other code did."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     others = (__file__, str(Path(str(gymnasium.__file__)).parent))
@@ -165,12 +162,12 @@ def _import(name: str, what: str, prefix: str = "") -> ModuleType:
             missing = error.name or candidate
             if not f"{candidate}.".startswith(f"{missing}."):  # the module imports something that is missing
                 raise UsageError(f"{what}: {candidate} needs '{missing}', which is not installed") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
             ) from error
     raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     return " ".join(str(error).split())

@@ -1,16 +1,19 @@
 """Gymnasium's spaces as those of `memexp.spaces`, and observations of several parts as bytes.
 
-PufferLib's emulation turns any observation into one Box, but it takes a lone Discrete space for eight bytes instead of
-four. So this module turns every space that is not a Box into a Box of bytes, with PufferLib's own layout.
+PufferLib's own encoding writes whatever it gets: a part that is missing keeps the value of the step before, and a float
+becomes a whole number. So every space that is not a Box becomes a Box of bytes here, and every part is checked.
 """
 
-from collections.abc import Iterator
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from hashlib import blake2b
 from typing import Any
 
-import gymnasium
 import numpy as np
 from gymnasium import spaces
-from pufferlib.emulation import dtype_from_space, emulate
 
 from memexp.config import UsageError
 from memexp.spaces import (
@@ -24,24 +27,29 @@ from memexp.spaces import (
     ObservationSpace,
     Part,
     StructSpace,
+    TextSpace,
     VectorSpace,
 )
 
 SMALL_MAP = 16
 """Bytes on a map of at most this many cells a side are categories of objects, not pixels."""
+TEXT = TextSpace(words=96, numbers=1024)
+"""Longest text, and numbers of its words."""
 _ALL = "the observation"
+
+
+class NotInSpaceError(ValueError):
+    """An observation is not in its space. The message names the part, its value and what is wrong with it."""
 
 
 def observation_space(space: spaces.Space, name: str) -> ObservationSpace:
     """The space for the encoder. Raises UsageError, which starts with `name`, for a part that no encoder reads."""
     if isinstance(space, spaces.Box):
         return _box(space)
-    return StructSpace(tuple(_parts(space, name)), layout(space).itemsize)
-
-
-def layout(space: spaces.Space) -> np.dtype:
-    """The memory layout of an observation that is not a Box."""
-    return np.dtype([("all", dtype_from_space(space))], align=True)
+    parts = tuple(_parts(space, name))
+    if not parts:
+        raise UsageError(f"{name}: the observation is always the same text: there is nothing to learn from")
+    return StructSpace(parts, _layout(space).itemsize)
 
 
 def action_space(space: spaces.Space, name: str) -> ActionSpace:
@@ -70,17 +78,22 @@ def _box(space: spaces.Box) -> VectorSpace | ImageSpace | CellsSpace:
 
 
 def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
-    for path, leaf, offset in _leaves(space, layout(space)["all"], 0, ""):
-        if isinstance(leaf, spaces.Box):
+    layout = _layout(space)
+    for (path, leaf), field in zip(_leaves(space), layout.names or (), strict=True):
+        dtype, shape = _storage(leaf)
+        if _is_text(leaf):
+            kind: Any = TEXT
+        elif isinstance(leaf, spaces.Box):
             kind = _box(leaf)
-            shape = kind.shape if isinstance(kind, ImageSpace | CellsSpace) else (int(np.prod(leaf.shape)),)
-            yield Part(path or _ALL, kind, offset, shape, str(leaf.dtype))
+            shape = kind.shape if isinstance(kind, ImageSpace | CellsSpace) else (math.prod(shape),)
         elif isinstance(leaf, spaces.MultiBinary):
-            size = int(np.prod(leaf.shape))
-            yield Part(path or _ALL, VectorSpace(size), offset, (size,), str(leaf.dtype))
+            shape = (math.prod(shape),)
+            kind = VectorSpace(*shape)
         else:
-            counts = _counts(leaf, name, path)
-            yield Part(path or _ALL, CategoriesSpace(counts), offset, (len(counts),), "int32")
+            kind = CategoriesSpace(_counts(leaf, name, path))
+            shape = (len(kind.counts),)
+        assert layout.fields
+        yield Part(path or _ALL, kind, layout.fields[field][1], shape, str(dtype))
 
 
 def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
@@ -94,7 +107,7 @@ def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
     fix = f"{leave if path else ''}encodes it"
     raise UsageError(
         f"{name}: {part} is {type(leaf).__name__}, which no encoder reads (Box, Discrete, MultiDiscrete, "
-        f"MultiBinary, Dict and Tuple can be read): add a wrapper that {fix} (env.wrappers)"
+        f"MultiBinary, texts, Dict and Tuple can be read): add a wrapper that {fix} (env.wrappers)"
     )
 
 
@@ -103,35 +116,181 @@ def called(part: str) -> str:
     return part if part == _ALL else f"'{part}' of the observation"
 
 
-def _leaves(space: Any, dtype: np.dtype, offset: int, path: str) -> Iterator[tuple[str, spaces.Space, int]]:
-    """(path, space, offset in bytes) of each part that is neither Dict nor Tuple."""
+def _leaves(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Space]]:
+    """(path, space) of each part that is neither Dict nor Tuple and that can vary."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
-        yield path, space, offset
+        if _only_text(space) is None:
+            yield path, space
         return
-    named = space.items() if isinstance(space, spaces.Dict) else ((f"f{i}", part) for i, part in enumerate(space))
-    for key, part in named:
-        below, at = dict(dtype.fields or {})[key][:2]  # type: ignore[index]
-        yield from _leaves(part, below, offset + at, f"{path}.{key}" if path else key)
+    for key, part in _named(space):
+        yield from _leaves(part, _below(path, space, key))
+
+
+def _named(space: spaces.Dict | spaces.Tuple) -> Iterator[tuple[Any, spaces.Space]]:
+    """(key or index, space) of each part."""
+    yield from space.items() if isinstance(space, spaces.Dict) else enumerate(space)
+
+
+def _below(path: str, space: spaces.Space, key: Any) -> str:
+    name = str(key) if isinstance(space, spaces.Dict) else f"f{key}"
+    return f"{path}.{name}" if path else name
+
+
+def _is_text(space: spaces.Space) -> bool:
+    return space.dtype is not None and space.dtype.kind == "U"
+
+
+def _only_text(space: spaces.Space) -> str | None:
+    """The one text that the space contains, such as the mission of many MiniGrid environments; None: it can vary."""
+    if not _is_text(space) or isinstance(space, spaces.Text) or getattr(space, "ordered_placeholders", None):
+        return None
+    text = str(space.sample())
+    return None if space.contains(f"{text}.") else text
+
+
+def _storage(leaf: spaces.Space) -> tuple[np.dtype, tuple[int, ...]]:
+    """The type and shape that hold a part."""
+    if _is_text(leaf):
+        return np.dtype(np.int16), (TEXT.words, 2)
+    whole = isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete)
+    return np.dtype(np.int32 if whole else leaf.dtype), leaf.shape or ()
+
+
+def _layout(space: spaces.Space) -> np.dtype:
+    """The memory layout of an observation that is not a Box: its parts one after the other, aligned."""
+    return np.dtype([(str(i), *_storage(leaf)) for i, (_, leaf) in enumerate(_leaves(space))], align=True)
 
 
 class AsBytes:
-    """Encodes observations of `space` as uint8 `[num_bytes]`. The next call overwrites the returned array."""
+    """Encodes observations of `space` as uint8 `[num_bytes]`. The next call overwrites the returned array.
+
+    Each part of each observation is checked: a call raises NotInSpaceError, or it has written every part.
+    """
 
     def __init__(self, space: spaces.Space):
-        self._struct = np.zeros(1, layout(space))
-        self._bytes = self._struct.view(np.uint8)
+        struct = np.zeros((), _layout(space))
+        self._write = _writer(space, "", iter([struct[name] for name in struct.dtype.names or ()]))
+        self._bytes = struct.reshape(1).view(np.uint8)
         self.space = spaces.Box(0, 255, self._bytes.shape, np.uint8)
 
     def __call__(self, obs: Any) -> np.ndarray:
-        emulate(self._struct["all"], obs)
+        self._write(obs)
         return self._bytes
 
 
-def without_constants(env: gymnasium.Env) -> gymnasium.Env:
-    """The environment without constant parts of its observation, such as MiniGrid's mission where it has only one."""
-    space = env.observation_space
-    if isinstance(space, spaces.Dict):
-        varying = [key for key, part in space.items() if getattr(part, "ordered_placeholders", part) is not None]
-        if len(varying) < len(space):
-            return gymnasium.wrappers.FilterObservation(env, varying)
-    return env
+def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Callable[[Any], None]:
+    """A function that checks an observation of `space` and writes its parts into the next ones of `fields`."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        parts = [(key, _writer(part, _below(path, space, key), fields)) for key, part in _named(space)]
+        keys = dict(parts).keys()
+        kind = Mapping if isinstance(space, spaces.Dict) else (tuple, list)
+
+        def write(obs: Any) -> None:
+            if not isinstance(obs, kind) or (obs.keys() != keys if kind is Mapping else len(obs) != len(parts)):
+                raise _not_in(obs, space, path)
+            for key, write_part in parts:
+                write_part(obs[key])
+
+        return write
+    if (only := _only_text(space)) is not None:
+
+        def compare(obs: Any) -> None:
+            if obs != only:
+                raise _not_in(obs, space, path)
+
+        return compare
+    field, read = next(fields), reader(space)
+
+    def write_leaf(obs: Any) -> None:
+        value = read(obs)
+        if value is None:
+            raise _not_in(obs, space, path)
+        field[...] = value
+
+    return write_leaf
+
+
+def _not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
+    why = f"is not in its observation_space, {short(space)}"
+    if isinstance(space, spaces.Dict) and isinstance(obs, Mapping):
+        differences = ("lacks", space.keys() - obs.keys()), ("has an unknown", obs.keys() - space.keys())
+        why = " and ".join(f"{how} {', '.join(sorted(map(repr, keys)))}" for how, keys in differences if keys)
+    elif isinstance(space, spaces.Tuple) and isinstance(obs, tuple | list):
+        why = f"has {len(obs)} parts, not {len(space)}"
+    elif _is_text(space) and _only_text(space) is None and isinstance(obs, str):
+        why = f"has more than {TEXT.words} words"
+    return NotInSpaceError(f"{called(path or _ALL)} {short(obs)}, which {why}")
+
+
+def reader(space: spaces.Space) -> Callable[[Any], Any]:
+    """A function that gives an observation of a space without parts as numbers; None: it is not in the space.
+
+    Bounds of a Box are not checked: they are often guesses, and nothing here uses them.
+    """
+    dtype, shape = _storage(space)
+    if _is_text(space):
+        return lambda obs: _numbers_of_words(obs) if isinstance(obs, str) else None
+    if isinstance(space, spaces.Discrete):
+        first, last = int(space.start), int(space.start + space.n) - 1
+
+        def category(obs: Any) -> int | None:
+            try:
+                number = operator.index(obs)
+            except TypeError:
+                return None
+            return number if first <= number <= last else None
+
+        return category
+    if isinstance(space, spaces.MultiDiscrete):
+        low, high = space.start, space.start + space.nvec
+        return lambda obs: _unless(_array(obs, shape, "biu"), lambda numbers: (numbers < low) | (numbers >= high))
+    if isinstance(space, spaces.MultiBinary):  # it contains floats, too
+        return lambda obs: _unless(_array(obs, shape, "biuf"), lambda bits: (bits != 0) & (bits != 1))
+    return lambda obs: _numbers(obs, dtype, shape)
+
+
+def _unless(numbers: np.ndarray | None, wrong: Callable[[np.ndarray], np.ndarray]) -> np.ndarray | None:
+    return None if numbers is None or np.count_nonzero(wrong(numbers)) else numbers
+
+
+def _array(obs: Any, shape: tuple[int, ...], kinds: str) -> np.ndarray | None:
+    """`obs` as an array; None if its shape or its kind of number is wrong."""
+    try:
+        array = np.asarray(obs)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return array if array.shape == shape and array.dtype.kind in kinds else None
+
+
+def _numbers(obs: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | None:
+    """`obs` as an array of this type; None for another shape, and if the type cannot hold one of the numbers."""
+    array = _array(obs, shape, "biuf" if dtype.kind == "f" else "biu")
+    if array is None or array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype)
+    is_lost = np.isinf(cast) & np.isfinite(array) if dtype.kind == "f" else cast != array
+    return None if np.count_nonzero(is_lost) else cast
+
+
+@lru_cache(maxsize=4096)
+def _numbers_of_words(text: str) -> np.ndarray | None:
+    """Two numbers in 1 .. TEXT.numbers for each word or sign, `[TEXT.words, 2]`, 0 after the last; None: too many.
+
+    They are hashes of the word, so that no list of words must be known or kept. Two words share both numbers once in a
+    million pairs (Svenstrup et al. 2017, arXiv:1709.03933).
+    """
+    words = re.findall(r"\w+|[^\w\s]", text)
+    if len(words) > TEXT.words:
+        return None
+    numbers = np.zeros((TEXT.words, 2), np.int16)
+    for i, word in enumerate(words):
+        numbers[i] = np.frombuffer(blake2b(word.encode(), digest_size=4).digest(), "<u2") % TEXT.numbers + 1
+    return numbers
+
+
+def short(value: Any) -> str:
+    """A value in at most 80 characters; of an array also dtype and shape."""
+    kind = f" ({value.dtype}, shape {value.shape})" if isinstance(value, np.ndarray) else ""
+    text = " ".join(str(value).split())
+    return (text if len(text) <= 80 else f"{text[:77]}...") + kind
