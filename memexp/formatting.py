@@ -1,9 +1,19 @@
-"""Numbers as text, the same in every table, page and message. What is not known (None, NaN) is a dash."""
+"""Numbers and foreign text for tables, pages and messages. What is not known (None, NaN) is a dash."""
 
 import math
+import re
 from collections.abc import Iterable
 
 DASH = "–"
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
+)
+"""Characters that a terminal or browser obeys or cannot encode: escapes, changes of direction, halves of pairs."""
+
+
+def printable(text: str) -> str:
+    """`text` with one visible character for each control character: ESC -> '␛'. Tabs and line ends stay."""
+    return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
 
 
 def duration(seconds: float | None) -> str:

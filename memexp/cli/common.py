@@ -1,17 +1,21 @@
 """What the commands share: exit codes, common arguments, and how an error ends a command."""
 
+import select
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from memexp.config import EnvError, UsageError, did_you_mean, exit_text
+from memexp.console import accept_all_characters, drop_output, say
 from memexp.launch import LaunchError
 from memexp.runs import home
 
-DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, WRONG_USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 128 + signal.SIGPIPE
 
 Recipe = Annotated[list[str], typer.Argument(metavar="RECIPE [KEY=VALUE]...")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
@@ -23,32 +27,71 @@ _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 class Group(TyperGroup):
     """Turns every error into one clear line on stderr and an exit code, without a traceback or a box."""
 
+    def make_context(self, *given: Any, **settings: Any) -> Any:
+        with system_errors():  # else Typer ends with 1, or in a traceback
+            return super().make_context(*given, **settings)
+
+    def invoke(self, context: Any) -> Any:
+        with system_errors():
+            try:
+                return super().invoke(context)
+            except SystemExit as stop:  # of an environment or a recipe
+                return fail(exit_text(stop), FAILED)
+
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
+        accept_all_characters()
         home()  # before anything of somebody else runs
         try:
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
-            sys.exit(fail(str(error), WRONG_USAGE))
+            code = fail(str(error), WRONG_USAGE)
         except (LaunchError, EnvError) as error:
-            sys.exit(fail(str(error), FAILED))
-        except SystemExit as stop:  # of an environment or a recipe
-            sys.exit(fail(exit_text(stop), FAILED))
+            code = fail(str(error), FAILED)
         except _TyperError as error:
-            sys.exit(fail(explain(error), WRONG_USAGE))
+            code = fail(explain(error), WRONG_USAGE)
         except (typer.Abort, KeyboardInterrupt):
-            sys.exit(fail("stopped", FAILED))
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader of our output has ended, as in `memexp ... | head`
-            sys.exit(FAILED)
-        if code == INTERRUPTED:  # what Typer returns after Ctrl-C
-            sys.exit(fail("stopped", FAILED))
+            code = INTERRUPTED
+        if code == INTERRUPTED:  # also what Typer returns after Ctrl-C
+            code = fail("stopped", FAILED)
+        with system_errors():
+            if sys.stdout:
+                sys.stdout.flush()
         sys.exit(code or DONE)
+
+
+@contextmanager
+def system_errors() -> Generator[None]:
+    """End the process where the system refuses something: with the file and the reason, or silently without a reader.
+
+    The reader of the output has left in `memexp ... | head`. Then the exit code is that of Unix tools.
+    """
+    try:
+        yield
+    except OSError as error:
+        silent = isinstance(error, BrokenPipeError) and _output_is_broken()
+        try:
+            sys.stdout.flush()
+        except OSError:
+            drop_output()  # what is left would fail again when Python ends
+        if silent:
+            sys.exit(NO_READER)
+        reason = error.strerror or str(error)
+        sys.exit(fail(f"{error.filename}: {reason}" if error.filename else reason, FAILED))
+
+
+def _output_is_broken() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    with suppress(OSError, ValueError, AttributeError):
+        poll.register(sys.stdout, 0)
+    return bool(poll.poll(0))
 
 
 def fail(message: str, code: int) -> int:
     """Print why a command failed, to stderr; returns the exit code."""
-    for line in message.splitlines():
-        print(f"memexp: {line}", file=sys.stderr)
+    with suppress(OSError):  # stderr is full or closed
+        for line in message.split("\n"):
+            say(f"memexp: {line}", error=True)
     return code
 
 

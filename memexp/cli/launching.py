@@ -1,15 +1,14 @@
 """Commands for many runs: launch them, show how they stand, cancel them, read their logs."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from memexp.cli.common import AsJson
 from memexp.config import UsageError
+from memexp.console import Console, Printable, say
 from memexp.formatting import counted
 
 
@@ -104,7 +103,7 @@ def status(
     reader = StatusReader()
     statuses = reader.read(targets or [])
     if reader.problem:
-        print(f"memexp: SkyPilot's queue is not known: {reader.problem}", file=sys.stderr)
+        say(f"memexp: SkyPilot's queue is not known: {reader.problem}", error=True)
     todo: dict[str, str] | None = None
     if plan:
         from memexp.cli.report_watch import plans
@@ -135,7 +134,7 @@ def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...")
     """Cancel runs after a checkpoint, here and in the cloud. To resume them, launch them again."""
     from memexp.launch.status.control import cancel as cancel_runs
 
-    print(f"{counted(cancel_runs(targets, print), 'run')} cancelled")
+    print(f"{counted(cancel_runs(targets, say), 'run')} cancelled")
 
 
 def logs(
@@ -145,4 +144,4 @@ def logs(
     """Print what a run printed, here or in the cloud."""
     from memexp.launch.status.control import print_logs
 
-    print_logs(run, follow, lambda line: print(line, end="", flush=True))
+    print_logs(run, follow, Printable())

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from memexp.cli.common import AsJson
 from memexp.config import UsageError
+from memexp.console import Console, say
 
 if TYPE_CHECKING:
     from memexp.analysis.answer import Answer
@@ -48,7 +48,7 @@ def report(
     if not as_json:
         Console().print(verdict_table(found))
         for path in written:
-            print(path)
+            say(path)
     return None
 
 

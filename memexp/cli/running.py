@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
+from memexp.console import Console, say
 from memexp.runs import RESTART
 
 
@@ -25,7 +25,7 @@ def exit_of(config: Any, argv: list[str]) -> int:
 
     try:
         outcome = run(config, argv=argv)
-    except (CheckpointError, OSError) as error:
+    except CheckpointError as error:
         return fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
         return DONE
@@ -64,7 +64,7 @@ def bench(
     from memexp.ppo.train import measure
 
     notes = Console(stderr=True)
-    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s", highlight=False))
+    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"))
     figure = figure_of(config, found.device, found.gpus, found.sps)
     where = add_figure(figure, table)
     if as_json:
@@ -144,4 +144,4 @@ def show(
     else:
         for row in rows:
             first, *others = row.values()
-            print(f"{first}  {'  '.join(str(other) for other in others)}".rstrip())
+            say(f"{first}  {'  '.join(str(other) for other in others)}".rstrip())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.console import Console
+from memexp.console import Console
 
 
 class LaunchError(Exception):
@@ -29,11 +29,11 @@ class Terminal:
     """Messages that are not part of the output."""
 
     def say(self, line: str) -> None:
-        """Print a line as it is: text in square brackets is no markup."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        """Print a line, however long."""
+        self.console.print(line, soft_wrap=True)
 
     def note(self, line: str) -> None:
-        self.notes.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.notes.print(line, soft_wrap=True)
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.config import CORES, cores_left
+from memexp.console import Console
 from memexp.formatting import duration
 from memexp.launch import handled_by
 from memexp.launch.plan.run_spec import RunSpec
@@ -200,7 +200,7 @@ class _Launch:
             self.say(f"{self.finished} of {self.count} runs, {note}")
 
     def say(self, text: str) -> None:
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(text, soft_wrap=True)
 
     def stop(self) -> None:
         """Pass signals on: at the first the runs write a checkpoint and stop, at the second they are killed."""

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
+from memexp.console import Console
 from memexp.envs.base import VecEnv, random_actions
 from memexp.policy.actions import AppendLogStd
 from memexp.policy.model import Policy
@@ -58,7 +58,7 @@ class DoctorReport:
 
     def print(self) -> None:
         """Print a line for each finding, the verdict last."""
-        out = Console(soft_wrap=True, highlight=False)
+        out = Console(soft_wrap=True)
         out.print(f"device                 {self.device}, {self.precision}")
         out.print(f"replayed               {self.samples:,} agent steps")
         out.print(f"episode starts inside  {self.resets_inside:,}")

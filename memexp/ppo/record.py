@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from memexp.config import count_name
+from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
 from memexp.formatting import duration
@@ -215,8 +215,11 @@ class Display:
         self._bar.stop()
 
     def print_line(self, text: str) -> None:
-        """Print a line that stays, also above the bar."""
-        self._console.print(self._prefix + text, highlight=False, markup=False)
+        """Print a line that stays, also above the bar. Where the output is full or closed, training goes on without."""
+        try:
+            self._console.print(self._prefix + text)
+        except OSError:
+            drop_output()
 
     def show(self, metrics: dict[str, Any]) -> None:
         """Show the metrics of an update."""

@@ -5,7 +5,6 @@ saver writes checkpoints (saver.py), and signals and lost ranks end it (shutdown
 """
 
 import os
-import sys
 import time
 import traceback
 from collections import deque
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from memexp.config import UsageError
+from memexp.console import say
 from memexp.envs.base import EnvError
 from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
@@ -203,7 +203,7 @@ class Session:
         if writes_exit:
             with suppress(RuntimeError):  # the writer has ended: the process must end all the same
                 write_exit(self.run, self.writer, self._exit(status, reason))
-        print(f"memexp: {self.run.name} {status}: {reason}", file=sys.stderr, flush=True)
+        say(f"memexp: {self.run.name} {status}: {reason}", error=True)
         os._exit(RESTART if status == "preempted" else 1)
 
     def _exit(self, status: ExitStatus, reason: str) -> Exit:

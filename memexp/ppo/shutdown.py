@@ -4,12 +4,12 @@ SIGTERM comes from spot machines some seconds before they are taken away, and fr
 """
 
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from memexp.console import say
 from memexp.ppo.distributed import Ranks, report_failure
 from memexp.runs import Exit, Run
 from memexp.runs.status import last_metrics
@@ -83,7 +83,7 @@ def write_exit(run: Run, writer: Writer, outcome: Exit) -> None:
     run.finish(outcome)
     for answer in writer.finish(WRITE_EXIT_S):
         if answer.error and not answer.retried:
-            print(f"memexp: exit.json was not written: {answer.error}", file=sys.stderr)
+            say(f"memexp: exit.json was not written: {answer.error}", error=True)
 
 
 def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int) -> None:

@@ -8,9 +8,8 @@ from errno import EISDIR, ENOTDIR
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from memexp.config import UsageError
+from memexp.console import Console
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import CheckpointError
 from memexp.replay.page import write_page
@@ -39,7 +38,7 @@ def play(
     except CheckpointError as error:
         raise ReplayError(f"the run cannot be played: {error}") from None
     if remark:
-        remarks.print(remark, highlight=False, markup=False)
+        remarks.print(remark)
     if not isinstance(subject.env, GridEnv):
         _print_steps(subject, max_steps, out, ascii, console)
         return
@@ -53,20 +52,20 @@ def play(
     title = subject.facts | subject.task()
     if ascii:
         show_episode(recording, console, title_text(title))
-    console.print(summary(recording), highlight=False, markup=False, soft_wrap=True)
+    console.print(summary(recording), soft_wrap=True)
     if out is not None:
         with _writing(out):
             write_page(recording, title, out)
-        console.print(out, highlight=False, markup=False, soft_wrap=True)
+        console.print(out, soft_wrap=True)
 
 
 def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
     """Print an episode of an environment without a map."""
     if out is not None or not ascii:
         raise UsageError(f"{subject.facts['environment']} has no map; --ascii prints its steps")
-    console.print(title_text(subject.facts), highlight=False, markup=False)
+    console.print(title_text(subject.facts))
     for line in episode_lines(subject.env, subject.actor, max_steps):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def title_text(title: dict[str, Any]) -> str:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import numpy as np
-from rich.console import Console
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from memexp.console import Console
 from memexp.replay.record import NO_ACTION, Frame, Recording
 
 STEPS_PER_S = 20
@@ -50,12 +50,12 @@ def recording_bar(console: Console, what: str) -> Iterator[Callable[[int, int], 
 
 def show_episode(recording: Recording, console: Console, title: str) -> None:
     """Show the episode: as an animation in a terminal (Ctrl-C ends it), else as about FRAMES printed frames."""
-    console.print(title, highlight=False, markup=False)
-    console.print(legend(recording), highlight=False, markup=False)
+    console.print(title)
+    console.print(legend(recording))
     if not console.is_terminal:
         every = max(1, recording.last // FRAMES)
         for step in sorted({*range(0, recording.last, every), recording.last}):
-            console.print(picture(recording, step, console.width), highlight=False)
+            console.print(picture(recording, step, console.width))
             console.print()
         return
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:

@@ -16,12 +16,13 @@ import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from memexp.config import check_run_name
+from memexp.formatting import printable
 from memexp.runs import scribe
 from memexp.runs.metrics import columns_of_text, records_of
 
@@ -39,10 +40,21 @@ MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
 """Precision -> largest |difference of log-probability| between acting and learning that a consistent run may have."""
 
 
-class RunInfo(BaseModel):
-    """run.json: what the run is. None where not known."""
+class _Record(BaseModel):
+    """What a file of the run says. The control characters in its texts are made visible."""
 
     model_config = ConfigDict(extra="ignore")
+
+    @field_validator("*")
+    @classmethod
+    def _show_control_characters(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {printable(key): number for key, number in cast("dict[str, float]", value).items()}
+        return printable(value) if isinstance(value, str) else value
+
+
+class RunInfo(_Record):
+    """run.json: what the run is. None where not known."""
 
     run: str
     matrix: str | None = None
@@ -72,7 +84,7 @@ class RunInfo(BaseModel):
     num_actions: int | None = None
 
 
-class Exit(BaseModel):
+class Exit(_Record):
     """exit.json: how the run ended."""
 
     status: ExitStatus

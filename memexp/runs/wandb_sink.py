@@ -1,11 +1,11 @@
 """Copies a run's metrics to Weights & Biases. The run directory remains the record that counts."""
 
 import os
-import sys
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
+from memexp.console import say
 from memexp.runs.directory import Run
 
 INFO = "memexp"
@@ -71,5 +71,5 @@ class WandbSink:
         try:
             return call()
         except Exception as error:
-            print(f"going on without W&B: {type(error).__name__}: {' '.join(str(error).split())}", file=sys.stderr)
+            say(f"going on without W&B: {type(error).__name__}: {' '.join(str(error).split())}", error=True)
             self._wandb = None

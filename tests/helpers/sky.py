@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 
 class FakeSky:
@@ -63,6 +63,7 @@ class FakeSky:
         self.cancelled += job_ids
         return lambda: None
 
-    def _logs(self, job_id: int, follow: bool) -> int:
+    def _logs(self, job_id: int, follow: bool, output_stream: TextIO) -> int:
         self.tails.append((job_id, follow))
+        print(f"what job {job_id} said \x1b[2J", file=output_stream)
         return 0

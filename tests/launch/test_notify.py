@@ -75,7 +75,13 @@ def test_nothing_is_sent_or_said_unless_a_webhook_is_set(monkeypatch):
     ],
 )
 def test_slack_and_discord_are_each_written_in_their_own_format(url: str, key: str):
-    assert json.loads(payload(url, "hello")) == {key: "hello"}
+    assert json.loads(payload(url, "hello"))[key] == "hello"
+
+
+def test_a_message_has_no_control_characters_and_calls_nobody(channel):
+    assert notify("failed", "a", "\x1b]52;c;ZXZpbA==\x1b\\ \u202e<!channel> & z")
+    assert channel.received[0]["text"] == "a failed: ␛]52;c;ZXZpbA==␛\\ \ufffd&lt;!channel&gt; &amp; z"
+    assert json.loads(payload("https://discord.com/api/webhooks/1/x", "@everyone"))["allowed_mentions"] == {"parse": []}
 
 
 def test_a_server_that_stumbles_is_asked_once_more(channel):

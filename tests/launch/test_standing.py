@@ -344,7 +344,7 @@ def test_logs_come_from_the_directory_where_it_has_them_and_else_from_skypilot(s
     submitted("a", "b")
     sky.add("a", "RUNNING")
     sky.add("b", "SUCCEEDED")
-    assert type_command(capsys, "logs", "a", "--follow").code == 0
+    assert type_command(capsys, "logs", "a", "--follow").out == "what job 1 said ␛[2J\n"
     assert sky.tails == [(1, True)]
     (home / "runs" / "b").mkdir(parents=True)
     (home / "runs" / "b" / "log.txt").write_text("what it said\n")

@@ -170,7 +170,7 @@ def test_skypilot_has_every_function_that_the_stand_in_has_with_the_same_words()
         sky.jobs.launch: {"name"},
         sky.jobs.queue_v2: {"refresh", "fields"},
         sky.jobs.cancel: {"job_ids"},
-        sky.jobs.tail_logs: {"job_id", "follow"},
+        sky.jobs.tail_logs: {"job_id", "follow", "output_stream"},
         sky.api_status: {"all_status"},
         sky.api_info: set(),
         sky.get: set(),

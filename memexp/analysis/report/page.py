@@ -16,6 +16,7 @@ from memexp.analysis.figures.style import svg_of
 from memexp.analysis.formatting import SYMBOLS, file_name
 from memexp.analysis.report.provenance import provenance
 from memexp.analysis.report.sections import section, spent_text
+from memexp.formatting import printable
 from memexp.runs import MAX_GAP, home
 from memexp.runs.directory import write_atomically
 
@@ -64,17 +65,30 @@ def _ticks(text: str) -> Markup:
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
+_MARKDOWN = re.compile(r"<(?=[a-zA-Z/!?])|(?<=[\]!])[\[(]")
+"""What begins a tag, an image, or the address of a link."""
+
+
+def _as_text(value: Any) -> str:
+    """A value as text of one line in Markdown: no HTML, link or image comes from the runs."""
+    text = " ".join(str(value).split("\n"))
+    return _MARKDOWN.sub(lambda found: "&lt;" if found[0] == "<" else f"\\{found[0]}", text)
+
+
 def _cell(text: str) -> str:
     """Text that can stand in a table of Markdown."""
-    return str(text).replace("|", "\\|").replace("\n", " ")
+    return str(text).replace("|", "\\|")
 
 
 def _write(template: str, content: dict[str, Any], out: Path) -> Path:
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    is_html = template.endswith(".html.j2")
+    finalize = None if is_html else _as_text
     environment = jinja2.Environment(
-        loader=loader, autoescape=template.endswith(".html.j2"), trim_blocks=True, lstrip_blocks=True
+        loader=loader, autoescape=is_html, finalize=finalize, trim_blocks=True, lstrip_blocks=True
     )
     names = {"symbols": SYMBOLS, "cell": _cell, "ticks": _ticks}
     out = Path(out)
-    write_atomically(out, environment.get_template(template, globals=names).render(content).encode())
+    text = environment.get_template(template, globals=names).render(content)
+    write_atomically(out, printable(text).encode())
     return out

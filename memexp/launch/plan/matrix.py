@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from memexp.config import Config, Count, UsageError, count_name, did_you_mean, read_yaml
+from memexp.formatting import printable
 from memexp.launch.plan.resources import Resources
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
@@ -152,6 +153,13 @@ class Matrix(Config):
         except (ValueError, IndexError, TypeError, AttributeError) as error:
             raise ValueError(f"run: the template '{self.run}' is broken: {error}") from None
         return self
+
+    @field_validator("name")
+    @classmethod
+    def _name_can_be_shown(cls, name: str) -> str:
+        if (shown := printable(name)) != name or "\n" in name:
+            raise ValueError(f"the name {shown!r} has control characters")
+        return name
 
     @field_validator("vars")
     @classmethod

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from memexp.config import UsageError, count_name
+from memexp.console import Console
 from memexp.formatting import counted, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
@@ -127,7 +127,7 @@ def print_plan(plan: Plan, console: Console, as_json: bool = False) -> None:
         table.add_row(*row)
     console.print(table)
     for line in _summary(plan):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, soft_wrap=True)
 
 
 def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:

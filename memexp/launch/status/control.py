@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from io import TextIOBase
 from pathlib import Path
 
 from memexp.config import UsageError
@@ -99,8 +100,8 @@ def _has_open(pid: int, file: Path) -> bool:
     return False
 
 
-def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> None:
-    """Write what a run printed, from its directory or from SkyPilot; with `follow`, until the run ends.
+def print_logs(target: str, follow: bool, out: TextIOBase) -> None:
+    """Write what a run printed to `out`, from its directory or from SkyPilot; with `follow`, until the run ends.
 
     Raises UsageError if `target` is not a run, or has no log.
     """
@@ -112,10 +113,11 @@ def print_logs(target: str, follow: bool, write: Callable[[str], object]) -> Non
         sky = connect()
         job = read_queue(sky).get(target)
         if job is not None and not (job.ended and (run.path / "log.txt").exists()):
-            sky.jobs.tail_logs(job_id=job.number, follow=follow)
+            sky.jobs.tail_logs(job_id=job.number, follow=follow, output_stream=out)
             return
     for line in _log(run, follow):
-        write(line)
+        out.write(line)
+        out.flush()
 
 
 def _log(run: Run, follow: bool) -> Iterator[str]:

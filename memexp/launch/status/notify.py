@@ -4,6 +4,7 @@ The address in $MEMEXP_WEBHOOK_URL is a secret: everybody who knows it can write
 or stored, and error messages show only its host.
 """
 
+import html
 import http.client
 import json
 import os
@@ -13,6 +14,8 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from typing import Literal
+
+from memexp.formatting import printable
 
 WEBHOOK = "MEMEXP_WEBHOOK_URL"
 TIMEOUT_S = 10.0
@@ -25,7 +28,7 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
     url = os.environ.get(WEBHOOK, "").strip()
     if not url:
         return False
-    text = f"{run} {event}" + (f": {details}" if details else "")
+    text = printable(f"{run} {event}" + (f": {details}" if details else ""))
     why = "the address is not http(s)"
     for _ in range(TRIES if re.match(r"https?://", url) else 0):
         try:
@@ -43,10 +46,15 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
 
 
 def payload(url: str, text: str) -> bytes:
-    """The message in the form of Discord's webhooks (`content`), or of Slack's and compatible ones (`text`)."""
+    """The message in the form of Discord's webhooks (`content`), or of Slack's and compatible ones (`text`).
+
+    No name or reason in it calls people (@everyone, <!channel>).
+    """
     host = urllib.parse.urlsplit(url).hostname or ""
     discord = re.search(r"(^|\.)discord(app)?\.com$", host) and not url.rstrip("/").endswith("/slack")
-    return json.dumps({"content": text[:2000]} if discord else {"text": text}).encode()
+    if discord:
+        return json.dumps({"content": text[:2000], "allowed_mentions": {"parse": []}}).encode()
+    return json.dumps({"text": html.escape(text, quote=False)}).encode()
 
 
 def redacted(url: str) -> str:

@@ -35,8 +35,9 @@ def monitor(name: str, once: bool, as_json: bool, console: Console, notes: Conso
     """
     target = Target(name)
     snapshots, count = Snapshots(target), len(target.runs())
+    silent = count < 2 or not notes.is_terminal
     runs = list(  # the first snapshots read all metrics, which may take long
-        track(snapshots.read(), "reading runs", count, console=notes, transient=True, disable=count < 2)
+        track(snapshots.read(), "reading runs", count, console=notes, transient=True, disable=silent)
     )
     if as_json:
         print(json.dumps(as_dict(target, runs), indent=2))
