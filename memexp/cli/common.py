@@ -41,10 +41,17 @@ class Group(TyperGroup):
         sys.exit(code or DONE)
 
 
+MOST_LINES, MOST_CHARACTERS = 20, 1000
+"""Of an error message: it does not flood the terminal if a value has many pages, or if there are many mistakes."""
+
+
 def fail(message: str, code: int) -> int:
     """Print why a command failed, to stderr; returns the exit code."""
-    for line in message.splitlines():
-        print(f"memexp: {line}", file=sys.stderr)
+    lines = message.splitlines()
+    more = [f"and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
+    for line in lines[:MOST_LINES] + more:
+        half = MOST_CHARACTERS // 2
+        print(f"memexp: {line if len(line) <= 2 * half else f'{line[:half]} ... {line[-half:]}'}", file=sys.stderr)
     return code
 
 
