@@ -12,8 +12,9 @@ import re
 import traceback
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
@@ -26,6 +27,8 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+
+from memexp import strict_yaml
 
 
 class EnvError(RuntimeError):
@@ -75,7 +78,12 @@ _MAGNITUDE = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
 
 
 def parse_count(value: Any) -> Any:
-    """2_000_000, '2b', '500m', '64k', '1.5m' or '2e9' as an int; anything else unchanged, for pydantic to check."""
+    """2_000_000, '2b', '500m', '64k', '1.5m' or '2e9' as an int; anything else unchanged, for pydantic to check.
+
+    Raises ValueError for a boolean, which pydantic would take for 0 or 1.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{str(value).lower()} is not a number")
     if isinstance(value, str) and (match := _COUNT.match(value.strip())):
         number, magnitude = match.groups()
         exact = Decimal(number.replace("_", ""))
@@ -132,12 +140,13 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
+    def _keys_are_known_and_numbers_no_booleans(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            known = set(cls.model_fields) | {f.alias for f in cls.model_fields.values() if f.alias}
-            for key in data:
-                if key not in known:
-                    raise ValueError(f"unknown key '{key}'{did_you_mean(str(key), known)}")
+            for key, value in data.items():
+                if key not in cls.model_fields:
+                    raise ValueError(f"unknown key '{key}'{did_you_mean(str(key), cls.model_fields)}")
+                if isinstance(value, bool) and _is_number(cls.model_fields[key].annotation):
+                    raise ValueError(f"{key}: {str(value).lower()} is not a number")  # pydantic takes it for 0 or 1
         return data
 
     @classmethod
@@ -166,7 +175,7 @@ def error_lines(error: ValidationError, where: str = "") -> str:
     return "\n".join(lines)
 
 
-_TYPE = re.compile(r"(str|int|float|bool|none|constrained-\w+|(list|dict)\[.*\])")
+_TYPE = re.compile(r"(str|int|float|bool|none|constrained-\w+|(list|dict|function-\w+)\[.*\])")
 """The last part of an error's location where pydantic names one type of a union."""
 
 
@@ -199,14 +208,18 @@ def _from_text(text: Any, annotation: Any) -> Any:
     kinds = _kinds(annotation)
     if type(None) in kinds and text.lower() in ("none", "null"):
         return None
-    if text[:1] in ("[", "{") or kinds & {list, tuple, dict, set}:
-        value = yaml.safe_load(text)
-        if isinstance(value, str) and kinds & {list, tuple, set} and str not in kinds:
-            value = [part.strip() for part in text.split(",")]
-        elif not isinstance(value, (list, dict, str, type(None))) and kinds & {list, tuple, set}:
-            value = [value]
-        return [parse_count(v) for v in value] if isinstance(value, list) else value
-    return parse_count(text) if kinds & {int, float} else text
+    numbers, lists = kinds & {int, float}, kinds & {list, tuple, set}
+    if text[:1] not in ("[", "{"):
+        if str in kinds or not (numbers or lists or dict in kinds):
+            return parse_count(text) if numbers else text
+        if lists and "," in text:
+            text = f"[{text}]"
+    value = strict_yaml.read(text)
+    if lists and not numbers and not isinstance(value, (list, dict, type(None))):
+        value = [value]
+    if isinstance(value, list):
+        return [parse_count(one) if isinstance(one, str) else one for one in value]
+    return parse_count(value) if numbers else value
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -219,17 +232,27 @@ def _kinds(annotation: Any) -> set[Any]:
     return {origin or annotation}
 
 
+def _is_number(annotation: Any) -> bool:
+    kinds = _kinds(annotation)
+    return bool(kinds & {int, float}) and bool not in kinds
+
+
+_adapter = cache(TypeAdapter[Any])
+"""Making one takes a hundred times as long as using it."""
+
+
 def parse_value(text: Any, annotation: Any, name: str) -> Any:
     """`text` as a value of type `annotation`: '2b' -> int, 'true' -> bool, '1,2' -> list; UsageError names `name`."""
     try:
         if annotation is inspect.Parameter.empty or annotation is Any:
-            return yaml.safe_load(text) if isinstance(text, str) else text
-        return TypeAdapter(annotation).validate_python(_from_text(text, annotation))
+            return strict_yaml.read(text) if isinstance(text, str) else text
+        return _adapter(annotation).validate_python(_from_text(text, annotation))
     except ValidationError as error:
         raise UsageError(error_lines(error, name)) from None
     except yaml.YAMLError as error:
-        problem = getattr(error, "problem", None) or "it is not valid YAML"
-        raise UsageError(f"{name}: '{text}' cannot be read: {problem}") from None
+        raise UsageError(f"{name}: '{text}' cannot be read: {strict_yaml.problem(error)}") from None
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}") from None
 
 
 def bind_arguments(function: Callable[..., Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,29 +301,17 @@ def _check_field(node: Config, part: str, key: str) -> None:
         raise UsageError(f"unknown key '{part}'{place}{did_you_mean(part, type(node).model_fields)}")
 
 
-def read_yaml(path: Any) -> Any:
+def read_yaml(path: Any, read: Callable[[str], Any] = strict_yaml.read) -> Any:
     """The YAML document in `path`. Raises UsageError, which names the file and line, if it is missing or malformed."""
     try:
         with open(path, encoding="utf-8") as file:
-            return yaml.load(file, Loader=_UniqueKeys)
+            text = file.read(strict_yaml.MAX_CHARACTERS + 1)
+        if len(text) > strict_yaml.MAX_CHARACTERS:
+            raise UsageError(f"{path}: there are more than {strict_yaml.MAX_CHARACTERS:,} characters")
+        return read(text)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-class _UniqueKeys(yaml.SafeLoader):
-    """A SafeLoader that refuses duplicate keys instead of silently keeping the last one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":  # `<<: *anchor` does not count as a key
-                continue
-            key = self.construct_object(key_node, deep=True)
-            hashable = isinstance(key, Hashable)
-            if not hashable or key in seen:
-                problem = f"the key '{key}' stands twice" if hashable else f"{key} cannot be a key"
-                raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not valid YAML: {error}") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path}: {strict_yaml.problem(error)}") from None

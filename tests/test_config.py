@@ -205,7 +205,7 @@ def test_far_off_words_get_the_list_instead_of_a_guess():
     ("text", "named"),
     [
         ("a: 1\na: 2\n", "'a' stands twice"),
-        ("a: [1\n", "not valid YAML"),
+        ("a: [1\n", "line 2: expected"),
         ("a: 1\n b: 2\n", "line 2"),
         ("? [a, b]\n: 1\n", "cannot be a key"),
     ],

@@ -59,6 +59,10 @@ class Group(TyperGroup):
         sys.exit(code or DONE)
 
 
+MOST_LINES, MOST_CHARACTERS = 20, 1000
+"""Of an error message: it does not flood the terminal if a value has many pages, or if there are many mistakes."""
+
+
 @contextmanager
 def system_errors() -> Generator[None]:
     """End the process where the system refuses something: with the file and the reason, or silently without a reader.
@@ -89,9 +93,11 @@ def _output_is_broken() -> bool:
 
 def fail(message: str, code: int) -> int:
     """Print why a command failed, to stderr; returns the exit code."""
+    lines, half = message.split("\n"), MOST_CHARACTERS // 2
+    more = [f"and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
     with suppress(OSError):  # stderr is full or closed
-        for line in message.split("\n"):
-            say(f"memexp: {line}", error=True)
+        for line in lines[:MOST_LINES] + more:
+            say(f"memexp: {line if len(line) <= 2 * half else f'{line[:half]} ... {line[-half:]}'}", error=True)
     return code
 
 

@@ -22,7 +22,9 @@ def launch(
         bool | None,
         typer.Option("--spot/--no-spot", help="Only spot machines, or none. Default: spot machines if there are any."),
     ] = None,
-    copies: Annotated[int | None, typer.Option(min=1, help="Number of runs, which differ only in their seed.")] = None,
+    copies: Annotated[
+        int | None, typer.Option(min=1, max=10_000, help="Number of runs, which differ only in their seed.")
+    ] = None,
     git_ref: Annotated[str | None, typer.Option(help="Commit, tag or branch that the nodes run.")] = None,
     max_runtime_hours: Annotated[
         float | None,
@@ -49,7 +51,7 @@ def launch(
     select: Annotated[
         list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2 or [7].")] = None,
     steps: Annotated[str | None, typer.Option(help="Agent steps of each run: 2b, 500m.")] = None,
     scale: Annotated[str | None, typer.Option(help="Name of one of the matrix file's scales.")] = None,
     as_json: AsJson = False,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memexp.config import UsageError, check_run_name, parse_count, parse_overrides
+from memexp.config import UsageError, check_run_name, parse_count, parse_overrides, parse_value
 from memexp.launch import Terminal
 from memexp.launch.cloud.dispatch import to_cloud
 from memexp.launch.local import default_jobs, run_here
@@ -15,6 +15,7 @@ from memexp.launch.plan.plan import make_plan, print_plan
 from memexp.launch.plan.recipe import all_recipes, split_target
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec, recipe_specs
+from memexp.ppo.config import Steps
 
 
 def launch(arguments: Sequence[str], options: Options, terminal: Terminal) -> int:
@@ -51,9 +52,9 @@ def read_matrix(arguments: Sequence[str], options: Options) -> Matrix:
         matrix = matrix.at_scale(options.scale)
     changes: dict[str, Any] = {"resources": {**matrix.resources.model_dump(), **options.machines}}
     if options.seeds is not None:
-        changes["seeds"] = parse_seeds(options.seeds)
+        changes["seeds"] = parse_value(options.seeds, Seeds, "--seeds")
     if options.steps is not None:
-        changes["steps"] = [parse_steps(options.steps)]
+        changes["steps"] = [parse_value(options.steps, Steps, "--steps")]
     if overrides:
         changes["overrides"] = {**matrix.overrides, **parse_overrides(overrides)}
     return matrix.but(changes)
@@ -67,7 +68,7 @@ def _read_recipe(arguments: Sequence[str], options: Options) -> list[RunSpec]:
     if options.run is not None:
         _set(overrides, "run", check_run_name(options.run), "--run")
     if options.steps is not None:
-        _set(overrides, "trainer.total_timesteps", str(parse_steps(options.steps)), "--steps")
+        _set(overrides, "trainer.total_timesteps", str(parse_value(options.steps, Steps, "--steps")), "--steps")
     return recipe_specs(recipe, overrides, options.copies or 1)
 
 
@@ -75,23 +76,6 @@ def _set(overrides: dict[str, str], key: str, value: str, option: str) -> None:
     if parse_count(overrides.get(key, value)) != parse_count(value):
         raise UsageError(f"{option} {value} and {key}={overrides[key]} contradict each other")
     overrides[key] = value
-
-
-def parse_seeds(text: str) -> Seeds:
-    """'5' -> 5 (seeds 0 to 4); '0,3,7' or '[0, 3, 7]' -> those. Raises UsageError."""
-    parts = [part.strip() for part in text.strip("[]").split(",") if part.strip()]
-    if not parts or not all(part.isdecimal() for part in parts):
-        raise UsageError(f"--seeds {text}: a number of seeds (5) or a list (0,1,2)")
-    numbers = [int(part) for part in parts]
-    return numbers if "," in text or text.startswith("[") else numbers[0]
-
-
-def parse_steps(text: str) -> int:
-    """'2b' -> 2_000_000_000. Raises UsageError."""
-    count = parse_count(text)
-    if not isinstance(count, int) or count <= 0:
-        raise UsageError(f"--steps {text}: a number of agent steps above 0, such as 2b, 500m or 100_000")
-    return count
 
 
 def send(name: str, specs: list[RunSpec], resources: Resources, options: Options, terminal: Terminal) -> int:

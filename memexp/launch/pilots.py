@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from memexp.config import UsageError, count_name, did_you_mean
+from memexp.config import UsageError, count_name, did_you_mean, parse_value
 from memexp.launch import LaunchError, Terminal
-from memexp.launch.launch import parse_seeds, parse_steps, read_matrix, send
+from memexp.launch.launch import read_matrix, send
 from memexp.launch.plan.expand import expand, naming
-from memexp.launch.plan.matrix import Matrix, as_list
+from memexp.launch.plan.matrix import Matrix, Seeds, as_list
 from memexp.launch.plan.options import Options
 from memexp.launch.plan.run_spec import RunSpec, override_text
+from memexp.ppo.config import Steps
 from memexp.runs import Run
 from memexp.runs.status import State, state_of
 
@@ -103,8 +104,8 @@ def _pilot_matrix(arguments: Sequence[str], options: Options) -> Matrix:
         "environments": {name: env for name, env in matrix.environments.items() if _is_selected(name, options)},
         "twins": False,
         "exclude": [],
-        "seeds": parse_seeds(options.seeds) if options.seeds else plan.seeds,
-        "steps": [parse_steps(options.steps) if options.steps else steps],
+        "seeds": parse_value(options.seeds, Seeds, "--seeds") if options.seeds else plan.seeds,
+        "steps": [parse_value(options.steps, Steps, "--steps") if options.steps else steps],
         "run": type(matrix).model_fields["run"].default,
         "vars": {},
     }

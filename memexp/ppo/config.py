@@ -1,6 +1,6 @@
 """The config of a training run. Imports neither torch nor numba."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,11 +11,14 @@ from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
 from memexp.envs.suites import suite
 from memexp.policy.config import PolicyConfig
 
+Steps = Annotated[Count, Field(gt=0, le=10**15)]
+"""Agent steps of a run."""
+
 
 class TrainerConfig(Config):
     """Recurrent PPO (Schulman et al. 2017, arXiv:1707.06347) on whole segments."""
 
-    total_timesteps: Count = Field(default=1_000_000, gt=0)
+    total_timesteps: Steps = 1_000_000
     """Agent steps over all ranks. The run ends after the update that reaches them."""
     num_envs: Count = Field(default=64, gt=0)
     """Environments over all ranks."""

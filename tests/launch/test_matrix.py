@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memexp.config import UsageError, count_name
+from memexp import strict_yaml
+from memexp.config import UsageError, count_name, parse_value
 from memexp.launch.plan.expand import expand
-from memexp.launch.plan.matrix import Matrix, load_matrix
+from memexp.launch.plan.matrix import Matrix, Seeds, load_matrix
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import resolve
 from memexp.pattern import remembers
@@ -156,9 +157,24 @@ WRONG = {
     ),
     "unknown pattern": ({"architectures": {"Z": {"pattern": "AgZA"}}}, "run env=maze arch=Z .*: .*no token at 'Z'"),
     "no environment": ({"environments": {}}, "environments: .*at least 1"),
-    "no seed": ({"seeds": 0}, "seeds: seeds must be above 0"),
+    "no seed": ({"seeds": 0}, "seeds: 0 seeds give no run; 1 is seed 0 alone"),
     "a seed twice": ({"seeds": [1, 1]}, "names one twice"),
-    "negative steps": ({"steps": [-5]}, "steps: steps must be above 0"),
+    "a thousand million seeds": ({"seeds": 10**9}, "seeds: .*less than or equal to 10000"),
+    "many runs": ({"seeds": 5000}, "the matrix has up to 40,000 runs; 10,000 is the most"),
+    "too many seeds of a scale": ({"scales": {"s": {"seeds": 10**9}}}, "scales.s.seeds: .*less than or equal to 10000"),
+    "too many seeds of pilots": ({"pilots": {"seeds": 10**9}}, "pilots.seeds: .*less than or equal to 10000"),
+    "a boolean for a number": ({"resources": {"gpus": True}}, "resources: gpus: true is not a number"),
+    "a boolean for seeds": ({"seeds": True}, "seeds: true is not a number"),
+    "a boolean for steps": ({"steps": [True]}, r"steps\.0: true is not a number"),
+    "more steps than can be": ({"steps": [10**24]}, r"steps\.0: .*less than or equal to 1000000000000000"),
+    "a format in a format": ({"run": "a{seed:{name}}"}, "the format '{name}' is nested or too wide"),
+    "a wide format": ({"run": "a{seed:>99999999}"}, "the format '>99999999' is nested or too wide"),
+    "a precise format": ({"run": "a{seed:.99999999f}"}, "the format '.99999999f' is nested or too wide"),
+    "a format with a long width": ({"run": "a{seed:" + "9" * 5000 + "}"}, "run: .*at most 120 characters"),
+    "a long name": ({"name": "x" * 90_000}, "name: .*at most 120 characters"),
+    "a long file": ({"name": "x" * 10**7}, "there are more than 100,000 characters"),
+    "a long variable": ({"vars": {"v": "x" * 90_000}}, "vars.v: .*at most 120 characters"),
+    "negative steps": ({"steps": [-5]}, r"steps\.0: .*greater than 0"),
     "steps that are none": ({"steps": ["many"]}, "steps.0: .*integer"),
     "unknown template key": ({"run": "{name}.{envv}"}, "run: unknown key 'envv' in the template; did you mean 'env'"),
     "broken template": ({"run": "{name"}, "run: the template '{name' is broken"),
@@ -191,6 +207,36 @@ def test_a_mistake_in_a_matrix_is_one_line_that_names_file_and_place(tmp_path, c
         expand(load_matrix(file), str(file))
     assert str(caught.value).startswith(f"{file}: ")
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_sections_without_a_value_count_as_left_out(tmp_path):
+    file = tmp_path / "commented.yaml"
+    file.write_text(
+        "name: small\nenvironments:\n  maze:\n    recipe: tmaze\n    args:\n      # length: 4\n"
+        "architectures:\n  S:\nsteps: [1k]\nseeds:\nvars:\noverrides:\nexclude:\nscales:\npilots:\n"
+        "resources:\n  gpus:\n"
+    )
+    assert load_matrix(file) == Matrix.parse(
+        {"name": "small", "environments": {"maze": {"recipe": "tmaze"}}, "architectures": {"S": {}}, "steps": 1000}
+    )
+
+
+@pytest.mark.parametrize(
+    "place", ["overrides: {}", "architectures: {{S: {}}}", "environments: {{m: {{recipe: tmaze, args: {}}}}}"]
+)
+def test_memory_off_needs_no_quotes(tmp_path, place: str):
+    changed = {key: value for key, value in matrix(seeds=1).items() if key != place.partition(":")[0]}
+    file = tmp_path / "off.yaml"
+    file.write_text(yaml.safe_dump(changed) + place.format("{cortex.memory: off}"))
+    assert {spec.config.cortex.memory for spec in expand(load_matrix(file))} == {"off"}
+
+
+@pytest.mark.parametrize(
+    ("seeds", "listed"), [("1", [0]), ("[0]", [0]), ("[7]", [7]), ("3", [0, 1, 2]), ("2e0", [0, 1])]
+)
+def test_seeds_are_a_number_of_seeds_or_a_list_even_of_one(seeds: str, listed: list[int]):
+    assert Matrix.parse(matrix(seeds=strict_yaml.read(seeds))).seed_list == listed
+    assert Matrix.parse(matrix(seeds=parse_value(seeds, Seeds, "--seeds"))).seed_list == listed
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,20 @@
 
 import re
 from collections.abc import Collection, Mapping
+from math import prod
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from memexp.config import Config, Count, UsageError, count_name, did_you_mean, read_yaml
+from memexp.config import MAX_NAME, Config, Count, UsageError, count_name, did_you_mean, read_yaml
 from memexp.formatting import printable
-from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.resources import Resources, Section
+from memexp.ppo.config import Steps
+
+MAX_RUNS = 10_000
+"""Most runs of a matrix."""
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
 OWN_KEYS = {
@@ -30,13 +36,26 @@ def as_list(value: Any) -> list[Any]:
 
 
 Counts = Annotated[list[Count], BeforeValidator(as_list)]
+ListOfSteps = Annotated[list[Steps], BeforeValidator(as_list)]
 Names = Annotated[list[str], BeforeValidator(as_list)]
-Seeds = int | list[int]
+Arguments = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+"""Recipe arguments (pattern, mem_len, ...) and dotted keys; an empty section has none."""
+Name = Annotated[str, Field(max_length=MAX_NAME)]
 
 
-def _on_or_off(value: Any) -> list[Any]:
-    """`memory: off` is False in YAML."""
-    return [{True: "on", False: "off"}.get(one, one) if isinstance(one, bool) else one for one in as_list(value)]
+def _can_be_counted(seeds: int | list[int]) -> int | list[int]:
+    if isinstance(seeds, list):
+        if not seeds:
+            raise ValueError("the list of seeds is empty")
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"the list of seeds {seeds} names one twice")
+    elif seeds <= 0:
+        raise ValueError(f"{seeds} seeds give no run; 1 is seed 0 alone, and so is the list [0]")
+    return seeds
+
+
+Seeds = Annotated[Annotated[Count, Field(le=MAX_RUNS)] | list[Count], AfterValidator(_can_be_counted)]
+"""A number of seeds (3 stands for the seeds 0, 1 and 2), or a list of seeds."""
 
 
 class Filter(Config):
@@ -46,7 +65,7 @@ class Filter(Config):
     arch: Names | None = None
     arm: Names | None = None
     """Architecture, or its twin with a '~' at the end."""
-    memory: Annotated[list[str], BeforeValidator(_on_or_off)] | None = None
+    memory: Names | None = None
     """on, or off for twins."""
     steps: Counts | None = None
     seed: Counts | None = None
@@ -75,18 +94,17 @@ class Filter(Config):
         return ""
 
 
-class Environment(Config):
+class Environment(Section):
     """One environment of a matrix: a recipe and the arguments that make it this environment."""
 
     recipe: str
-    args: dict[str, Any] = Field(default={})
-    """Recipe arguments and dotted keys."""
+    args: Arguments = Field(default={})
 
 
-class Scale(Config):
+class Scale(Section):
     """Changes to the matrix under a name (`--scale NAME`). What a scale does not name stays as it is."""
 
-    steps: Counts | None = None
+    steps: ListOfSteps | None = None
     seeds: Seeds | None = None
     twins: bool | None = None
     resources: dict[str, Any] = Field(default={})
@@ -99,14 +117,14 @@ class Scale(Config):
         return resources
 
 
-class Pilots(Config):
+class Pilots(Section):
     """How `memexp launch pilots` searches for environment settings with which an agent learns (launch/pilots.py)."""
 
     arch: str | None = None
     """Architecture of the pilot runs; None: the first with memory."""
     settings: dict[str, list[dict[str, Any]]] = Field(default={})
     """Environment -> settings to try, in addition to those that memexp suggests."""
-    steps: Count | None = Field(default=None, gt=0)
+    steps: Steps | None = None
     """Agent steps of a run in the first rung; None: 1/27 of the matrix's steps."""
     rungs: int = Field(default=3, ge=1, le=6)
     """Largest number of rungs. Each has three times the steps of the rung before, and a third of its settings."""
@@ -114,22 +132,20 @@ class Pilots(Config):
     """Seeds of every setting."""
 
 
-class Matrix(Config):
+class Matrix(Section):
     """A matrix file. A run's overrides are merged in this order, later ones win: args, architecture, overrides, steps,
     seed."""
 
-    name: str
-    run: str = "{name}.{env}_{arch}_{steps}.s{seed}"
+    name: Name
+    run: Name = "{name}.{env}_{arch}_{steps}.s{seed}"
     """Template of the run names; any of name, env, arch, steps, seed and the keys of `vars`."""
-    vars: dict[str, str | int | float] = Field(default={})
+    vars: dict[str, Name | int | float] = Field(default={})
     """Further keys of the template, with their values."""
     environments: dict[str, Environment] = Field(min_length=1)
-    architectures: dict[str, dict[str, Any]] = Field(min_length=1)
-    """Name -> recipe arguments (pattern, mem_len, ...) and dotted keys."""
-    steps: Counts = Field(min_length=1)
+    architectures: dict[str, Arguments] = Field(min_length=1)
+    steps: ListOfSteps = Field(min_length=1)
     """Agent steps of a run; a list gives one run for each entry."""
     seeds: Seeds = 5
-    """Number of seeds (0, 1, ...), or a list of seeds."""
     twins: bool = True
     """True: every architecture with memory also runs with memory=off."""
     resources: Resources = Resources()
@@ -146,6 +162,9 @@ class Matrix(Config):
     def _template_is_whole(self) -> "Matrix":
         known = {**dict.fromkeys(TEMPLATE_KEYS, ""), "seed": 0, **self.vars}
         try:
+            for _, _, form, _ in Formatter().parse(self.run):
+                if re.search(r"{|\d{4}", form or ""):
+                    raise ValueError(f"the format '{form}' is nested or too wide")
             self.run.format(**known)
         except KeyError as error:
             key = error.args[0]
@@ -177,24 +196,13 @@ class Matrix(Config):
                 raise ValueError(f"the name '{key}' may have letters, digits and, inside, '-', '_' and '.' only")
         return table
 
-    @field_validator("steps")
-    @classmethod
-    def _steps_are_positive(cls, steps: list[int]) -> list[int]:
-        if min(steps) <= 0:
-            raise ValueError(f"steps must be above 0, not {min(steps)}")
-        return steps
-
-    @field_validator("seeds")
-    @classmethod
-    def _seeds_can_be_counted(cls, seeds: Seeds) -> Seeds:
-        if isinstance(seeds, int):
-            if seeds <= 0:
-                raise ValueError(f"seeds must be above 0, not {seeds}")
-        elif not seeds:
-            raise ValueError("the list of seeds is empty")
-        elif len(set(seeds)) < len(seeds):
-            raise ValueError(f"the list of seeds {seeds} names one twice")
-        return seeds
+    @model_validator(mode="after")
+    def _runs_can_be_listed(self) -> "Matrix":
+        seeds = self.seeds if isinstance(self.seeds, int) else len(self.seeds)
+        axes = (len(self.environments), len(self.architectures), len(self.steps), 1 + self.twins, seeds)
+        if (runs := prod(axes)) > MAX_RUNS:
+            raise ValueError(f"the matrix has up to {runs:,} runs; {MAX_RUNS:,} is the most")
+        return self
 
     @model_validator(mode="after")
     def _overrides_leave_the_matrix_its_keys(self) -> "Matrix":

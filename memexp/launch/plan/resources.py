@@ -1,6 +1,8 @@
 """The machines of a run: how many, of which kind, where, and for how long."""
 
 import re
+from collections.abc import Mapping
+from typing import Any, cast
 
 from pydantic import Field, field_validator, model_validator
 
@@ -19,7 +21,18 @@ TASK_VARIABLES = tuple(f"MEMEXP_{name}" for name in _NAMES)
 """Environment variables that every task sets itself."""
 
 
-class Resources(Config):
+class Section(Config):
+    """A part of a matrix file. A key without a value (its lines are comments, say) counts as left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _leave_out_what_is_empty(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return data
+        return {key: value for key, value in cast(Mapping[Any, Any], data).items() if value is not None}
+
+
+class Resources(Section):
     """The machines and the time that each run of a launch gets. Options of the same names replace these entries."""
 
     gpus: int = Field(default=1, ge=0, le=64)

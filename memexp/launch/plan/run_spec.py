@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from memexp import strict_yaml
 from memexp.config import (
     MAX_NAME,
     Config,
@@ -99,8 +100,11 @@ def default_name(recipe: Recipe, overrides: Mapping[str, str]) -> str:
 
 
 def override_text(value: Any) -> str:
-    """A YAML value as it is typed on the command line: 128, true, null, ["S", "X"]."""
-    return value if isinstance(value, str) else json.dumps(value, default=str)
+    """A YAML value as it is typed on the command line: 128, true, null, ["S", "X"]. Raises UsageError."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (dict, list)) and strict_yaml.read(text) != value:
+        raise UsageError(f"{text} cannot be passed on: keys are text, and numbers are finite")
+    return text
 
 
 def resolve(recipe: Recipe, overrides: Mapping[str, Any]) -> TrainConfig:

@@ -70,7 +70,7 @@ def _read(file: Path) -> list[Figure]:
 
 @cache
 def _parsed(file: Path, changed: int) -> list[Figure]:
-    rows: Any = read_yaml(file) or []
+    rows: Any = read_yaml(file, yaml.safe_load) or []  # it has dates, as yaml.safe_dump writes them
     if not isinstance(rows, list):
         raise UsageError(f"{file} is no list of figures")
     return [Figure.parse(row, str(file)) for row in cast(list[Any], rows)]
