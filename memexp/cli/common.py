@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
+from memexp.runs.reading import DamagedError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -27,6 +28,8 @@ class Group(TyperGroup):
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
             sys.exit(fail(str(error), WRONG_USAGE))
+        except DamagedError as error:
+            sys.exit(fail(f"{error.path.parent.name}: {error}", FAILED))
         except LaunchError as error:
             sys.exit(fail(str(error), FAILED))
         except _TyperError as error:

@@ -111,7 +111,7 @@ class Session:
             self.trainer.restore(checkpoint)
             self.evaluated_at = state["evaluated_at"]
             self.saver.resume_from(self.trainer.agent_steps)
-        self.record.resume(state, self.trainer.agent_steps)
+        self.record.resume(state, self.trainer.agent_steps, self.trainer.updates)
         if problems and self.ranks.is_first:
             for line in [*problems, f"going on from {self.trainer.agent_steps} agent steps"]:
                 self.record.display.print_line(line)
