@@ -23,7 +23,7 @@ from memexp.ppo.distributed import RankLostError, Ranks
 from memexp.ppo.evaluate import evaluate_all
 from memexp.ppo.rank_watchdog import RankWatchdog, explain, report_failure, report_leaving
 from memexp.ppo.record import RunRecord
-from memexp.ppo.saver import DiskFullError, Saver
+from memexp.ppo.saver import DiskFullError, Saver, UnwritableError
 from memexp.ppo.shutdown import Stopped, StopSignal, write_exit
 from memexp.ppo.timing import Profiler
 from memexp.ppo.trainer import Trainer
@@ -63,6 +63,8 @@ class Session:
         self.run = Run(path, self.writer)
         self.record = RunRecord(self.run, config, ranks)
         self.saver = Saver(self.run.checkpoints, ranks, self.writer, self.record.display.print_line)
+        if self.writer.has_lease:
+            self.record.display.print_line(f"the file system of {path} has no locks: a lease takes their place")
         self.stop = StopSignal()
         self.watchdog = RankWatchdog(ranks, config.trainer.rank_timeout_seconds, self.end_process)
         self.evaluated_at = 0  # agent steps
@@ -173,7 +175,7 @@ class Session:
 
     def fail(self, error: Exception) -> Exit:
         """End the run because of `error`, which the other ranks get to know."""
-        if not isinstance(error, FloatingPointError | DiskFullError | EnvError):
+        if not isinstance(error, FloatingPointError | UnwritableError | EnvError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)
@@ -188,8 +190,9 @@ class Session:
         """
         try:
             self.saver.wait(self._patience_s())
-        except DiskFullError as error:
-            status, reason = "failed", f"{reason}; {error}" if status == "failed" else str(error)
+        except UnwritableError as error:
+            also = f"{reason}; {error}" if str(error) not in reason else reason
+            status, reason = "failed", also if status == "failed" else str(error)
         if status != "failed" and self.saver.saved != self.trainer.agent_steps:
             status, reason = "preempted", f"{reason}; the newest checkpoint is of {self.saver.saved or 0} agent steps"
         outcome = self._exit(status, reason)

@@ -89,7 +89,7 @@ def _mapping(path: Path, language: str, load: Any) -> dict[str, Any]:
         where = " ".join(str(getattr(error, "problem", None) or error).split())
         raise DamagedError(path, f"it is not valid {language} ({where})") from None
     if not isinstance(value, dict):
-        raise DamagedError(path, f"it should hold fields, and holds {type(cast(object, value)).__name__}")
+        raise DamagedError(path, "it holds no fields")
     return cast(dict[str, Any], value)
 
 

@@ -1,12 +1,11 @@
 """How a run stands: one record and one vocabulary of states for launch, status, monitor, report and cancel."""
 
-import fcntl
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from memexp.runs import scribe
 from memexp.runs.directory import Exit, Run, RunInfo
 from memexp.runs.metrics import STEPS, last_records, latest, tail
 
@@ -120,17 +119,7 @@ def matrix_of(run: Run) -> str | None:
 
 def is_locked(run: Run) -> bool:
     """Whether a living process holds the run's lock."""
-    try:
-        descriptor = os.open(run.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return scribe.is_held(run.lock)
 
 
 def last_metrics(run: Run, problems: list[str] | None = None) -> list[dict[str, Any]]:
@@ -144,6 +133,6 @@ def reached(run: Run) -> int:
 
 
 def log_lines(run: Run, size: int = 4096) -> list[str]:
-    """The lines of the log's last `size` bytes that are not blank; none if it cannot be read."""
+    """The lines of the log's last `size` bytes, without blank ones and commands; none if it cannot be read."""
     text = known(lambda: tail(run.path / "log.txt", size).decode(errors="replace")) or ""
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("$ ")]
