@@ -33,7 +33,7 @@ def sparse(path):
 
 
 DAMAGE = {
-    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b'"{'),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] + b'\n{"'),
     "empty": lambda path: path.write_bytes(b""),
     "NUL": lambda path: path.write_bytes(b"\0" * path.stat().st_size),
     "not text": lambda path: path.write_bytes(b"\xff\xfe{"),
@@ -66,82 +66,95 @@ def test_a_few_aliases_cannot_become_gigabytes(tmp_path):
         read_yaml(tmp_path / "config.yaml")
 
 
+def ask_all(capsys):
+    """What status, monitor and report say about the matrix 'test', as JSON."""
+    shown = []
+    for words in (["status"], ["monitor", "test"], ["report", "test"]):
+        typed = type_command(capsys, *words, "--json")
+        assert (typed.code, typed.err.strip()) == (0, ""), words
+        shown.append(json.loads(typed.out))
+    status, monitor, report = shown
+    return status, monitor["runs"], report
+
+
+def change(file, **fields):
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+FILES = ["run.json", "exit.json", "config.yaml", "provenance.json", "metrics.jsonl", "lock"]
+
+
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-@pytest.mark.parametrize("name", ["run.json", "exit.json", "config.yaml", "provenance.json", "metrics.jsonl", "lock"])
-def test_one_damaged_file_hides_no_other_run_and_is_named(capsys, home, name, damage):
-    run, *_ = write_matrix(home / "runs", {"S": [0.9, 0.8], "S~": [0.1, 0.2]})
-    run.write_provenance({"commit": "x" * 40})
-    run.lock.touch()
-    damage(run.path / name)
-    shown = {}
-    for words in (["status", "--json"], ["monitor", "test", "--json"], ["report", "test", "--json"]):
-        typed = type_command(capsys, *words)
-        assert (typed.code, typed.err) == (0, ""), words
-        shown[words[0]] = json.loads(typed.out)
-    assert {row["run"] for row in shown["status"] if row["state"] == "completed"} >= {
-        "world_S.s1",
-        "world_S_off.s0",
-        "world_S_off.s1",
-    }
-    seeds = {arm: one["seeds"] for arm, one in shown["report"]["environments"]["world"]["arms"].items()}
-    assert (seeds["S"] >= 1, seeds["S~"]) == (True, 2)
-    named = [note for note in shown["report"]["notes"] if note.startswith(f"{run.name}: {name} cannot be read: ")]
-    rows = [*shown["status"], *shown["monitor"]]
-    alarms = [line for row in rows if row["run"] == run.name for line in row["problems"]]
-    if name in ("run.json", "exit.json", "config.yaml", "provenance.json"):
-        assert len(named) == 1
-        assert name == "provenance.json" or any(line.startswith(f"{name} cannot be read: ") for line in alarms)
+def test_a_damaged_file_of_one_run_hides_no_other_run_and_is_named(capsys, home, damage):
+    runs = write_matrix(home / "runs", {"S": [0.9] * len(FILES), "S~": [0.1, 0.2]})
+    for run, name in zip(runs, FILES, strict=False):
+        run.write_provenance({"commit": "x" * 40})
+        run.lock.touch()
+        damage(run.path / name)
+    status, monitor, report = ask_all(capsys)
+    names = {run.name for run in runs}
+    assert ({row["run"] for row in status}, {row["run"] for row in monitor}) == (names, names)
+    assert [row["state"] for row in status if row["run"] in (runs[-1].name, runs[-2].name)] == ["completed"] * 2
+    assert report["environments"]["world"]["arms"]["S~"]["seeds"] == 2
+    for run, name in zip(runs, FILES[:4], strict=False):
+        start = f"{name} cannot be read: "
+        assert [note for note in report["notes"] if note.startswith(f"{run.name}: {start}")]
+        if name != "provenance.json":
+            (row,) = [row for row in monitor if row["run"] == run.name]
+            assert [line for line in row["problems"] if line.startswith(start)]
 
 
-FIELDS = ["matrix", "pattern", "mem_len", "memory", "recipe", "hardware", "price_per_hour", "random_return"]
-FIELDS += ["ceiling_return", "num_actions", "random_funnel", "memory_span"]
+OPTIONAL = ["matrix", "pattern", "mem_len", "memory", "recipe", "hardware", "price_per_hour", "random_return"]
+OPTIONAL += ["ceiling_return", "num_actions", "random_funnel", "memory_span"]
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_a_field_of_run_json_that_is_null_is_not_known_and_the_run_counts(capsys, home, field):
-    for run in write_matrix(home / "runs", {"X": [0.9, 0.8], "X~": [0.1, 0.2]}, pattern="X"):
-        fields = json.loads((run.path / "run.json").read_text())
-        (run.path / "run.json").write_text(json.dumps({**fields, field: None}))
-    report = json.loads(type_command(capsys, "report", str(home), "--json").out)
-    assert {arm: one["seeds"] for arm, one in report["environments"]["world"]["arms"].items()} == {"X": 2, "X~": 2}
-    rows = json.loads(type_command(capsys, "monitor", str(home), "--json").out)
-    assert [row["problems"] for row in rows] == [[]] * 4
+def test_a_field_of_run_json_that_is_null_is_not_known_and_the_run_counts(capsys, home):
+    runs = write_matrix(home / "runs", {"X": [0.9] * len(OPTIONAL), "X~": [0.1] * len(OPTIONAL)}, pattern="X")
+    for number, run in enumerate(runs):
+        change(run.path / "run.json", **{OPTIONAL[number % len(OPTIONAL)]: None})
+    status, monitor, report = ask_all(capsys)
+    counted = len(OPTIONAL) - 1  # a run without a matrix is in none
+    arms = report["environments"]["world"]["arms"]
+    assert {arm: one["seeds"] for arm, one in arms.items()} == {"X": counted, "X~": counted}
+    assert [row["problems"] for row in [*status, *monitor]] == [[]] * 2 * (len(status) - 1)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("env", None),
-        ("seed", None),
-        ("total_timesteps", None),
-        ("num_actions", -5),
-        ("random_return", 1e308),
-        ("mem_len", "x"),
-        ("seed", 10**30),
-        ("total_timesteps", 0),
-        ("price_per_hour", -1),
-        ("random_funnel", {"a": "b"}),
-    ],
-)
-def test_a_wrong_field_of_run_json_is_named(capsys, home, field, value):
-    run, *_ = write_matrix(home / "runs", {"S": [0.9, 0.8]})
-    fields = json.loads((run.path / "run.json").read_text())
-    (run.path / "run.json").write_text(json.dumps({**fields, field: value}))
-    (note,) = [n for n in json.loads(type_command(capsys, "report", "test", "--json").out)["notes"] if run.name in n]
-    assert note.startswith(f"{run.name}: run.json cannot be read: {field}")
+WRONG = [
+    {"env": None},
+    {"seed": None},
+    {"total_timesteps": None},
+    {"num_actions": -5},
+    {"random_return": 1e308},
+    {"mem_len": "x"},
+    {"seed": 10**30},
+    {"total_timesteps": 0},
+    {"price_per_hour": -1},
+    {"random_funnel": {"a": "b"}},
+]
+
+
+def test_a_wrong_field_of_run_json_is_named(capsys, home):
+    runs = write_matrix(home / "runs", {"S": [0.9] * len(WRONG), "S~": [0.1]})
+    for run, fields in zip(runs, WRONG, strict=False):
+        change(run.path / "run.json", **fields)
+    notes = ask_all(capsys)[2]["notes"]
+    for run, fields in zip(runs, WRONG, strict=False):
+        assert [note for note in notes if note.startswith(f"{run.name}: run.json cannot be read: {next(iter(fields))}")]
 
 
 ODD = ["text", None, [1], {"a": 1}, True, -3, 1e999, 10**400, float("nan")]
+METRICS = ["agent_steps", "wall_s", "sps", "episode/return", "episode/count", "policy/entropy", "env/x"]
 
 
-@pytest.mark.parametrize("value", ODD, ids=str)
-def test_numbers_of_metrics_that_are_none_hide_no_run(capsys, home, value):
-    run, *_ = write_matrix(home / "runs", {"S": [0.9, 0.8], "S~": [0.1, 0.2]})
-    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
-    for name in ("agent_steps", "wall_s", "sps", "episode/return", "episode/count", "policy/entropy", "env/x"):
-        text = "".join(json.dumps(line | ({name: value} if n > 30 else {})) + "\n" for n, line in enumerate(lines))
-        (run.path / "metrics.jsonl").write_text(text)
-        for words in (["status"], ["monitor", "test", "--once"], ["report", "test", "--json"]):
-            typed = type_command(capsys, *words)
-            assert (typed.code, typed.err) == (0, ""), (words, name)
-            assert "S" in typed.out
+@pytest.mark.parametrize("value", ODD, ids=lambda value: str(value)[:9])
+@pytest.mark.filterwarnings("error")
+def test_metrics_that_are_no_numbers_hide_no_run(capsys, home, value):
+    for run, name in zip(write_matrix(home / "runs", {"S": [0.9] * 7, "S~": [0.1]}), METRICS, strict=False):
+        lines = run.metrics()
+        text = [json.dumps(line | ({name: value} if number > 30 else {})) for number, line in enumerate(lines)]
+        (run.path / "metrics.jsonl").write_text("\n".join(text) + "\n")
+    status, monitor, report = ask_all(capsys)
+    assert len(status) == len(monitor) == 8
+    assert report["environments"]["world"]["arms"]["S~"]["seeds"] == 1
+    for words in (["status"], ["monitor", "test", "--once"]):  # as text, too
+        assert type_command(capsys, *words).code == 0
