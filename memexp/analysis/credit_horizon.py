@@ -54,9 +54,8 @@ def credit_horizon(arm: Arm) -> int | None:
         return 0
     if not arm.attends_only:
         return horizon
-    if layers is None:
+    if layers is None or (window := arm.info.mem_len) is None:
         return None
-    window = arm.info.mem_len
     return window * layers if horizon is None else min(window * layers, window + horizon)
 
 

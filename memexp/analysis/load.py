@@ -3,10 +3,10 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-import yaml
 
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
@@ -14,6 +14,7 @@ from memexp.analysis.statistics import iqm
 from memexp.config import UsageError
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run
+from memexp.runs.status import known
 from memexp.runs.wandb_source import WandbRun
 
 REACHED = 0.95  # A run counts from this share of the budget on
@@ -31,10 +32,10 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
     """
     seeds, notes = list[Seed](), list[str]()
     for run in runs:
-        try:
-            seeds.append(read_seed(run))
-        except (OSError, ValueError) as error:
-            notes.append(f"{run.name}: run.json cannot be read ({type(error).__name__})")
+        problems: list[str] = []
+        seed = known(partial(read_seed, run, problems), problems)
+        seeds += [seed] if seed else []
+        notes += [f"{run.name}: {problem}" for problem in problems]
     if not seeds:
         raise UsageError(f"no runs of '{matrix}' to report on" + (f": {notes[0]}" if notes else ""))
     matrices = {seed.info.matrix for seed in seeds}
@@ -53,17 +54,21 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
     return found, notes
 
 
-def read_seed(run: Run | WandbRun) -> Seed:
-    """One run as columns. A damaged file counts as missing, except run.json (raises)."""
+def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
+    """One run as columns. Raises OSError or ValueError if run.json or metrics.jsonl cannot be read.
+
+    Any other damaged file counts as missing and is named in `problems`.
+    """
     info = run.info
     columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
-    exit = _or(None, lambda: run.exit)
-    saved: dict[str, Any] = _or({}, lambda: dict(run.config))
+    exit = known(lambda: run.exit, problems)
+    saved: dict[str, Any] = known(lambda: run.config, problems) or {}
     config: dict[str, dict[str, Any]] = {key: value for key, value in saved.items() if isinstance(value, dict)}
     precision = str(config.get("trainer", {}).get("precision"))
     # An entry of the wrong type counts as missing.
-    record, kinds = _or({}, lambda: dict(run.provenance)), {"commit": str, "argv": list, "packages": dict}
+    record = known(lambda: run.provenance, problems) or {}
+    kinds = {"commit": str, "argv": list, "packages": dict}
     funnel = {name.removeprefix(FUNNEL): column for name, column in columns.items() if name.startswith(FUNNEL)}
     order = [name for name in info.random_funnel or {} if name in funnel]
     return Seed(
@@ -177,11 +182,3 @@ def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
         why = next((f": {seed.reason}" for seed in stopped if seed.reason), short if status == "completed" else "")
         notes.append(f"{name}: {count} {status} ({names}), not counted{why}")
     return arm
-
-
-def _or(default: Any, read: Any) -> Any:
-    """The result of `read`; `default` where the file is missing or damaged."""
-    try:
-        return read()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError):
-        return default

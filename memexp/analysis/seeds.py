@@ -102,7 +102,7 @@ class Arm:
     @property
     def remembers(self) -> bool:
         """False for a memory-ablated twin, and for attention alone with mem_len 0."""
-        return self.info.memory == "on" and (self.info.mem_len > 0 or not self.attends_only)
+        return self.info.memory == "on" and (self.info.mem_len != 0 or not self.attends_only)
 
     @property
     def config(self) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.launch import LaunchError
 from memexp.runs import home
+from memexp.runs.reading import DamagedError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 128 + signal.SIGPIPE
 
@@ -45,6 +46,8 @@ class Group(TyperGroup):
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
             code = fail(str(error), WRONG_USAGE)
+        except DamagedError as error:
+            code = fail(f"{error.path.parent.name}: {error}", FAILED)
         except (LaunchError, EnvError) as error:
             code = fail(str(error), FAILED)
         except _TyperError as error:

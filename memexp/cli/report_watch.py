@@ -21,7 +21,7 @@ from memexp.config import UsageError
 from memexp.formatting import ranges
 from memexp.launch.status.targets import find_matrix
 from memexp.runs import Run
-from memexp.runs.status import State, matrix_of, state_of
+from memexp.runs.status import State, info_of, matrix_of, state_of
 
 EVERY_S = 10.0
 """Seconds between two updates: computing the verdicts takes about a second."""
@@ -61,9 +61,7 @@ def stop_line(found: Answer, runs: Sequence[Run]) -> Text:
     waste = []
     for run in runs:
         if state_of(run) is State.RUNNING:
-            info = run.info
-            judged = found.environments.get(info.env)
-            plan = judged.plans.get(info.arm) if judged else None
+            plan = _plan_of(run, found)
             if plan and plan.action is Action.STOP:
                 waste.append(run.name)
     return Text(f"stop paying: memexp cancel {' '.join(waste)}" if waste else "")
@@ -75,10 +73,15 @@ def plans(runs: Sequence[Run]) -> dict[str, str]:
     for matrix in {matrix_of(run) for run in runs} - {None}:
         mine = [run for run in runs if matrix_of(run) == matrix]
         try:
-            found = answer(mine, str(matrix)).environments
+            found = answer(mine, str(matrix))
         except UsageError:
             continue
-        for run in mine:
-            info = run.info
-            texts[run.name] = plan_text(found[info.env].plans[info.arm])
+        texts |= {run.name: plan_text(plan) for run in mine if (plan := _plan_of(run, found))}
     return texts
+
+
+def _plan_of(run: Run, found: Answer) -> Plan | None:
+    """What to do about the run's arm; None if its run.json cannot be read."""
+    info = info_of(run)
+    judged = found.environments.get(info.env) if info else None
+    return judged.plans.get(info.arm) if info and judged else None

@@ -36,6 +36,14 @@ class Terminal:
         self.notes.print(line, soft_wrap=True)
 
 
+def killed_by(code: int) -> str | None:
+    """'killed by signal 9 (out of memory?)' for such an exit code of a process or a shell; None for any other code."""
+    number = -code if code < 0 else code - 128
+    if not 0 < number < signal.NSIG:
+        return None
+    return f"killed by signal {number}" + (" (out of memory?)" if number == signal.SIGKILL else "")
+
+
 @contextmanager
 def handled_by(handler: Callable[[int, Any], None], *numbers: int) -> Generator[None]:
     """Have `handler` called for the signals `numbers`; afterwards they are handled as before."""

@@ -16,6 +16,7 @@ from memexp.launch.plan.recipe import all_recipes, split_target
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec, recipe_specs
 from memexp.ppo.config import Steps
+from memexp.runs.status import State
 
 
 def launch(arguments: Sequence[str], options: Options, terminal: Terminal) -> int:
@@ -92,11 +93,12 @@ def send(name: str, specs: list[RunSpec], resources: Resources, options: Options
     print_plan(plan, terminal.console, options.as_json)
     if options.dry_run:
         return 0
-    if not plan.due:
+    due = [run.spec for run in plan.runs if run.state is not State.COMPLETED]
+    if not due:
         terminal.say("nothing to launch")
         return 0
     jobs = options.jobs or default_jobs(options.processes)
-    outcome = run_here(plan.due, jobs, options.processes, terminal.console)
+    outcome = run_here(due, jobs, options.processes, terminal.console)
     for line in outcome.lines:
         terminal.say(line)
     return 0 if outcome.ok else 1

@@ -5,6 +5,7 @@ checkpoint and stop as preempted, and the same command resumes them.
 """
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
@@ -21,11 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from memexp.config import CORES, cores_left
 from memexp.console import Console
 from memexp.formatting import duration
-from memexp.launch import handled_by
+from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
 from memexp.runs import Run
-from memexp.runs.status import end_of, is_locked, last_metrics, log_lines, reached
+from memexp.runs.scribe import Lock, end_with, take
+from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
 
 POLL_S = 0.1
 """Seconds between two looks at the processes."""
@@ -33,6 +36,8 @@ SHOW_S = 1.0
 """Seconds between two looks at the metrics."""
 SAY_S = 30.0
 """Seconds between two lines of progress where there is no terminal."""
+ORPHAN_S = 15.0
+"""Seconds that the trainers of a launch that was killed have to end, after the start of the next launch."""
 
 
 @dataclass
@@ -48,6 +53,8 @@ class Job:
     steps_before: int
     """Agent steps that the run had at the start of the process."""
     steps: int
+    lock: Lock
+    """Held by this launch until the process has ended."""
     started: float = field(default_factory=time.monotonic)
 
 
@@ -108,8 +115,11 @@ def run_here(specs: Sequence[RunSpec], jobs: int, processes: int, console: Conso
             for job in launch.jobs:
                 job.process.terminate()
         launch.progress.update(launch.overall, completed=launch.finished, note="")
-    launch.outcome.left += [spec.run for spec in waiting]
-    return launch.outcome
+    outcome = launch.outcome
+    elsewhere = [name for name in outcome.left if state_of(Run.named(name)) is State.COMPLETED]
+    outcome.done += elsewhere
+    outcome.left = [name for name in outcome.left if name not in elsewhere] + [spec.run for spec in waiting]
+    return outcome
 
 
 class _Launch:
@@ -131,12 +141,20 @@ class _Launch:
         self.overall = self.progress.add_task("runs", total=self.count, note="")
 
     def start(self, spec: RunSpec) -> None:
+        """Start the run's process, unless another one works on the run or has completed it."""
         run = Run.named(spec.run)
-        if is_locked(run):
+        if (lock := take(run.path / "launch.lock")) is None:
             self.outcome.left.append(spec.run)
-            return self.say(f"{spec.run}: another process trains it")
-        run.path.mkdir(parents=True, exist_ok=True)
-        (run.path / "exit.json").unlink(missing_ok=True)  # how an earlier start ended
+            return self.say(f"{spec.run}: another launch is running it")
+        while is_locked(run) and not self.asked and time.monotonic() < self.started + ORPHAN_S:
+            time.sleep(POLL_S)  # the trainer of a launch that was killed ends after a checkpoint
+        ended = end_of(run)
+        if is_locked(run) or (ended and ended.status == "completed"):
+            lock.release()
+            (self.outcome.done if ended else self.outcome.left).append(spec.run)
+            return self.say(f"{spec.run}: {'done by another launch' if ended else 'another process trains it'}")
+        if ended:  # how an earlier start ended
+            (run.path / "exit.json").unlink(missing_ok=True)
         command = _command(spec, self.processes)
         log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
         log.write(f"$ {shlex.join(command)}\n".encode())
@@ -149,10 +167,11 @@ class _Launch:
             stderr=subprocess.STDOUT,
             env=self.environments[slot],
             start_new_session=True,  # Ctrl-C reaches the run only through `stop`
+            preexec_fn=partial(end_with, os.getpid(), signal.SIGTERM),  # a launch that is killed leaves no run behind
         )
         task = self.progress.add_task(spec.run, total=spec.agent_steps, note="")
         steps = reached(run)
-        self.jobs.append(Job(spec, run, process, log, slot, task, steps_before=steps, steps=steps))
+        self.jobs.append(Job(spec, run, process, log, slot, task, steps_before=steps, steps=steps, lock=lock))
         return None
 
     def collect(self) -> None:
@@ -160,7 +179,10 @@ class _Launch:
         for job in [job for job in self.jobs if job.process.poll() is not None]:
             self.jobs.remove(job)
             self.slots.append(job.slot)
+            if how := killed_by(job.process.returncode):
+                job.log.write(f"{how}\n".encode())
             job.log.close()
+            job.lock.release()
             self.gained += min(reached(job.run), job.spec.agent_steps) - job.steps_before
             self.finished += 1
             self.progress.remove_task(job.task)
@@ -268,10 +290,14 @@ def _describe(line: dict[str, Any]) -> str:
 
 def last_line(run: Run) -> str:
     """The last line of the run's log; of several processes, the reason that the run itself recorded."""
+    if not run.path.exists():
+        return f"{run.path} was deleted or moved"
     lines = log_lines(run)
     if lines and set(lines[-1]) <= {"=", "\n"}:  # torchrun's summary, which knows no reason
         ended = end_of(run)
         if ended and ended.status == "failed":
             return ended.reason
         lines = [line for line in lines if any(map(str.isalpha, line))]
+        if lines and (number := re.search(r"Signal (\d+) \(SIG", lines[-1])):
+            return killed_by(-int(number[1])) or lines[-1].strip()
     return lines[-1].strip() if lines else "its log is empty"

@@ -17,15 +17,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, TypeVar
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from memexp.ppo.distributed import Ranks
+from memexp.runs.reading import read_bytes, read_json
 from memexp.runs.writer import Writer
 
 KEEP = 2
@@ -104,7 +105,7 @@ def load_latest(folder: Path, ranks: Ranks) -> tuple[Checkpoint | None, list[str
     for path, finished in reversed(ranks.gather(_with_retries(lambda: _existing(folder)))[0]):
         checkpoint, problem = None, f"checkpoint {path} was not finished"
         if finished:
-            checkpoint, problem = _load_or_problem(path, ranks)
+            checkpoint, problem = _or_problem(path, lambda path=path: _load(path, ranks))
         found = [other for other in ranks.gather(problem) if other]
         if not found:
             return checkpoint, problems
@@ -122,12 +123,10 @@ def load_weights(folder: Path) -> tuple[int, dict[str, Tensor]]:
     """
     problems = []
     for path, _ in reversed(_existing(folder)):
-        try:
-            manifest = json.loads((path / _MANIFEST).read_text())
-            weights = safetensors.torch.load(_verified(path, manifest, _WEIGHTS))
-            return manifest["agent_steps"], weights
-        except (OSError, ValueError, KeyError, SafetensorError) as error:
-            problems.append(f"checkpoint {path} cannot be used: {error}")
+        found, problem = _or_problem(path, lambda path=path: _load_weights(path, read_json(path / _MANIFEST)))
+        if found:
+            return int(path.name), found
+        problems.append(problem)
     raise CheckpointError("; ".join(problems) or f"there is no checkpoint in {folder}")
 
 
@@ -137,7 +136,7 @@ def _rank_file(rank: int) -> str:
 
 def _existing(folder: Path) -> list[tuple[Path, bool]]:
     """Directories of checkpoints, oldest first, and whether each was finished (it may be damaged since)."""
-    found = sorted(path for path in folder.glob("[0-9]*") if path.is_dir())
+    found = sorted(path for path in folder.glob("[0-9]" * 15) if path.is_dir())
     return [(path, _is_finished(path)) for path in found]
 
 
@@ -148,29 +147,33 @@ def _is_finished(path: Path) -> bool:
     return not (path / _UNFINISHED).exists() and any(path.glob("[!.]*"))
 
 
-def _load_or_problem(path: Path, ranks: Ranks) -> tuple[Checkpoint | None, str | None]:
+def _or_problem(path: Path, load: Callable[[], T]) -> tuple[T | None, str | None]:
+    """What `load` returns, or why not: a damaged file may raise anything."""
     try:
-        return _with_retries(lambda: _load(path, ranks)), None
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        return None, f"checkpoint {path} cannot be used: {error}"
+        return _with_retries(load), None
+    except Exception as error:
+        why = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+        return None, f"checkpoint {path} cannot be used: {shorten(why, 300)}"
 
 
 def _load(path: Path, ranks: Ranks) -> Checkpoint:
-    manifest = json.loads((path / _MANIFEST).read_text())
+    manifest = read_json(path / _MANIFEST)
     written_by = manifest["world_size"]
     shared = from_bytes(_verified(path, manifest, _SHARED), ranks.device)
     parts = overlapping(ranks.rank, ranks.world_size, written_by)
     mine = [from_bytes(_verified(path, manifest, _rank_file(part)), ranks.device) for part in parts]
     own = mine[0] if written_by == ranks.world_size else share(mine, ranks.rank, ranks.world_size, written_by)
-    weights = safetensors.torch.load(_verified(path, manifest, _WEIGHTS))
-    return Checkpoint(
-        manifest["agent_steps"], {name: weight.to(ranks.device) for name, weight in weights.items()}, shared, own
-    )
+    weights = {name: weight.to(ranks.device) for name, weight in _load_weights(path, manifest).items()}
+    return Checkpoint(int(path.name), weights, shared, own)
+
+
+def _load_weights(path: Path, manifest: dict[str, Any]) -> dict[str, Tensor]:
+    return safetensors.torch.load(_verified(path, manifest, _WEIGHTS))
 
 
 def _verified(path: Path, manifest: dict[str, Any], name: str) -> bytes:
     """The file's content. Raises ValueError if its hash is not the manifest's."""
-    data = (path / name).read_bytes()
+    data = read_bytes(path / name)
     if hashlib.sha256(data).hexdigest() != manifest["files"][name]:
         raise ValueError(f"{name} is damaged")
     return data

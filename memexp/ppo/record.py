@@ -65,16 +65,20 @@ class RunRecord:
         """What a checkpoint needs to continue the record."""
         return {"part": self._part, "wall_s": self.wall_s()}
 
-    def resume(self, state: dict[str, Any] | None, agent_steps: int) -> None:
-        """Continue after `agent_steps` from the `state` of a checkpoint, and delete what was recorded later.
+    def resume(self, state: dict[str, Any] | None, agent_steps: int, updates: int) -> None:
+        """Continue after `agent_steps`, in `updates`, from the `state` of a checkpoint; delete what was recorded later.
 
-        Without a state the record begins anew.
+        Without a state the record begins anew. Says which files are damaged, and how many lines of metrics are missing.
         """
         if state:
             self._part, self._earlier_s = state["part"], state["wall_s"]
             self._last = self.wall_s(), agent_steps
         if self.ranks.is_first:
-            self.run.rewind(agent_steps, self._part)
+            for line in self.run.set_aside_damaged():
+                self.display.print_line(line)
+            missing = updates - self.run.rewind(agent_steps, self._part)
+            if missing > 0:
+                self.display.print_line(f"metrics.jsonl lacks {missing} of the {updates} lines before this start")
 
     def begin(self, trainer: Trainer, argv: list[str]) -> None:
         """Write config.yaml, provenance.json and run.json. Takes minutes if reference levels are not known yet."""

@@ -14,8 +14,16 @@ STUCK_S = 60.0
 """Seconds without an answer from the disk before a warning is printed; the next ones come after twice as long each."""
 
 
-class DiskFullError(OSError):
+class UnwritableError(OSError):
+    """Nothing more can be written for the run."""
+
+
+class DiskFullError(UnwritableError):
     """No space is left for the run; the message names the file, the bytes that it needs and those that are free."""
+
+
+class GoneError(UnwritableError):
+    """The run's directory was deleted or moved, or another process writes it."""
 
 
 class Pending(NamedTuple):
@@ -62,11 +70,11 @@ class Saver:
         self._pending = Pending(checkpoint.agent_steps, group, last, began)
 
     def poll(self) -> None:
-        """Handle the answers that have come. Raises DiskFullError."""
+        """Handle the answers that have come. Raises UnwritableError."""
         self._handle(self._writer.poll())
 
     def wait(self, seconds: float) -> bool:
-        """Wait for all orders, at most `seconds`; returns whether none is left. Raises DiskFullError."""
+        """Wait for all orders, at most `seconds`; returns whether none is left. Raises UnwritableError."""
         self._handle(self._writer.finish(seconds))
         return self._writer.idle
 
@@ -85,8 +93,8 @@ class Saver:
         for answer in answers:
             if answer.error is None:
                 self._note_done(answer)
-            elif answer.full:
-                raise DiskFullError(answer.error)
+            elif answer.full or answer.gone:
+                raise (DiskFullError if answer.full else GoneError)(answer.error)
             else:
                 self._note_failure(answer)
         waiting = self._writer.waiting_s

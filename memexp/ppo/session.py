@@ -22,7 +22,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks, RankWatchdog, explain, report_failure, report_leaving
 from memexp.ppo.evaluate import evaluate_all
 from memexp.ppo.record import RunRecord
-from memexp.ppo.saver import DiskFullError, Saver
+from memexp.ppo.saver import DiskFullError, Saver, UnwritableError
 from memexp.ppo.shutdown import Stopped, StopSignal, write_exit
 from memexp.ppo.timing import Profiler
 from memexp.ppo.trainer import Trainer
@@ -62,6 +62,8 @@ class Session:
         self.run = Run(path, self.writer)
         self.record = RunRecord(self.run, config, ranks)
         self.saver = Saver(self.run.checkpoints, ranks, self.writer, self.record.display.print_line)
+        if self.writer.has_lease:
+            self.record.display.print_line(f"the file system of {path} has no locks: a lease takes their place")
         self.stop = StopSignal()
         self.watchdog = RankWatchdog(ranks, config.trainer.rank_timeout_seconds, self.end_process)
         self.evaluated_at = 0  # agent steps
@@ -110,7 +112,7 @@ class Session:
             self.trainer.restore(checkpoint)
             self.evaluated_at = state["evaluated_at"]
             self.saver.resume_from(self.trainer.agent_steps)
-        self.record.resume(state, self.trainer.agent_steps)
+        self.record.resume(state, self.trainer.agent_steps, self.trainer.updates)
         if problems and self.ranks.is_first:
             for line in [*problems, f"going on from {self.trainer.agent_steps} agent steps"]:
                 self.record.display.print_line(line)
@@ -172,7 +174,7 @@ class Session:
 
     def fail(self, error: Exception) -> Exit:
         """End the run because of `error`, which the other ranks get to know."""
-        if not isinstance(error, FloatingPointError | DiskFullError | EnvError):
+        if not isinstance(error, FloatingPointError | UnwritableError | EnvError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)
@@ -187,8 +189,9 @@ class Session:
         """
         try:
             self.saver.wait(self._patience_s())
-        except DiskFullError as error:
-            status, reason = "failed", f"{reason}; {error}" if status == "failed" else str(error)
+        except UnwritableError as error:
+            also = f"{reason}; {error}" if str(error) not in reason else reason
+            status, reason = "failed", also if status == "failed" else str(error)
         if status != "failed" and self.saver.saved != self.trainer.agent_steps:
             status, reason = "preempted", f"{reason}; the newest checkpoint is of {self.saver.saved or 0} agent steps"
         outcome = self._exit(status, reason)

@@ -18,6 +18,7 @@ from memexp.ppo.shutdown import record_failure
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run
 from memexp.runs.identity import refuse_another_experiment
+from memexp.runs.status import end_of
 from memexp.runs.wandb_sink import resolve_mode
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
@@ -36,7 +37,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     resolve_mode(config.wandb.mode)
     run = Run.named(config.run)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)
-    outcome = run.exit
+    outcome = end_of(run)
     if outcome and outcome.status == "completed":
         return outcome
     ranks = join(config.trainer.device, 2 * config.trainer.rank_timeout_seconds)

@@ -8,23 +8,27 @@
     checkpoints/     written by memexp.ppo.checkpoint
     exit.json        Exit: how the run ended (absent while it runs)
 
-Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last line of metrics.jsonl.
+Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last line of metrics.jsonl. A file that
+cannot be read raises DamagedError; a resumed run keeps it as FILE.damaged and writes another.
 """
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from io import BytesIO
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 
 import yaml
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from memexp.config import check_run_name
 from memexp.formatting import printable
 from memexp.runs import scribe
-from memexp.runs.metrics import columns_of_text, records_of
+from memexp.runs.metrics import STEPS, columns_of_text, read_metrics, record_of, records_of
+from memexp.runs.reading import DamagedError, read_bytes, read_json, read_model, read_yaml
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +39,10 @@ RESTART = 75
 """Exit code (EX_TEMPFAIL) of a trainer that was stopped and has a checkpoint: devops/skypilot/task.yaml restarts it."""
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Return = Annotated[float, Field(gt=-1e100, lt=1e100)]
+PART = "[0-9]" * 8 + ".parquet"
+"""Names of the parts of episodes.parquet. Other files there are somebody else's."""
 
 MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
 """Precision -> largest |difference of log-probability| between acting and learning that a consistent run may have."""
@@ -60,28 +68,35 @@ class RunInfo(_Record):
     matrix: str | None = None
     env: str
     arm: str
-    pattern: str | list[str]
-    mem_len: int
+    pattern: str | list[str] = []
+    mem_len: Count | None = None
     memory: Literal["on", "off"]
-    seed: int
+    seed: Count
     recipe: str | None = None
-    total_timesteps: int
+    total_timesteps: Annotated[Count, Field(ge=1)]
     hardware: str | None = None
-    price_per_hour: float | None = None
+    price_per_hour: Annotated[float, Field(ge=0, lt=1e9)] | None = None
     """Dollars per hour of the machine."""
-    random_return: float | None = None
+    random_return: Return | None = None
     """Mean episode return of the uniformly random policy, measured."""
     random_funnel: dict[str, float] | None = None
     """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
-    ceiling_return: float | None = None
+    ceiling_return: Return | None = None
     """Mean episode return of a good scripted policy with memory."""
-    memoryless_return: float | None = None
+    memoryless_return: Return | None = None
     """The same of a scripted policy that sees only the current observation."""
-    oracle_return: float | None = None
+    oracle_return: Return | None = None
     """The same of a scripted policy that sees the whole state."""
-    memory_span: int | None = None
+    memory_span: Count | None = None
     """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
-    num_actions: int | None = None
+    num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, fields: dict[str, Any]) -> dict[str, Any]:
+        """A field that is null counts as absent; the name of an arm tells a memory-ablated twin, too."""
+        known = {name: value for name, value in fields.items() if value is not None}
+        return {"memory": "off" if str(known.get("arm")).endswith("~") else "on", **known}
 
 
 class Exit(_Record):
@@ -89,7 +104,7 @@ class Exit(_Record):
 
     status: ExitStatus
     reason: str = ""
-    agent_steps: int = 0
+    agent_steps: Count = 0
     wall_s: float = 0.0
 
 
@@ -151,26 +166,33 @@ class Run:
 
     @property
     def info(self) -> RunInfo:
-        return RunInfo.model_validate_json((self.path / "run.json").read_text())
+        return read_model(RunInfo, self.path / "run.json")
 
     def write_config(self, config: dict[str, Any]) -> None:
         self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
 
     @property
     def config(self) -> dict[str, Any]:
-        return yaml.safe_load((self.path / "config.yaml").read_text())
+        return read_yaml(self.path / "config.yaml")
+
+    def setting(self, group: str, name: str) -> Any:
+        """One setting of config.yaml; None if it is not there."""
+        settings = self.config.get(group)
+        return cast(dict[str, Any], settings).get(name) if isinstance(settings, dict) else None
 
     def write_provenance(self, provenance: dict[str, Any]) -> None:
         """Record the first start; later starts (resumes) are appended under `resumes`."""
-        file = self.path / "provenance.json"
-        if file.exists():
-            first = json.loads(file.read_text())
+        if (self.path / "provenance.json").exists():
+            first = self.provenance
             provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
         self._write("provenance.json", json.dumps(provenance, indent=2))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        return json.loads((self.path / "provenance.json").read_text())
+        record = read_json(self.path / "provenance.json")
+        if not isinstance(record.get("resumes", []), list):
+            raise DamagedError(self.path / "provenance.json", "resumes: it should be a list")
+        return record
 
     # What it measured.
 
@@ -184,15 +206,11 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl in order; a line that a crash tore is left out."""
-        return records_of(self._metrics_text().splitlines())
+        return records_of(read_metrics(self.path / "metrics.jsonl").splitlines())
 
     def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, "Array"]:
         """Columns `names` of the metrics, and all whose name begins with `prefix`: see metrics.columns_of_text."""
-        return columns_of_text(self._metrics_text(), names, prefix)
-
-    def _metrics_text(self) -> bytes:
-        file = self.path / "metrics.jsonl"
-        return file.read_bytes() if file.exists() else b""
+        return columns_of_text(read_metrics(self.path / "metrics.jsonl"), names, prefix)
 
     def append_episodes(self, part: int, columns: dict[str, Any]) -> None:
         """Write finished episodes (columns of equal length) as part number `part` of episodes.parquet."""
@@ -206,19 +224,46 @@ class Run:
         """All finished episodes; empty if none was written."""
         import polars as pl
 
-        parts = sorted((self.path / "episodes.parquet").glob("*.parquet"))
+        parts = [BytesIO(read_bytes(part)) for part in sorted((self.path / "episodes.parquet").glob(PART))]
         return pl.concat([pl.read_parquet(part) for part in parts], how="diagonal_relaxed") if parts else pl.DataFrame()
 
-    def rewind(self, agent_steps: int, part: int) -> None:
-        """Remove metrics after `agent_steps` and episode parts from `part` on: a resumed run measures them again."""
+    def rewind(self, agent_steps: int, part: int) -> int:
+        """Remove metrics after `agent_steps` and episode parts from `part` on: a resumed run measures them again.
+
+        Returns how many lines of metrics are left. Raises DamagedError if metrics.jsonl cannot be read.
+        """
         file = self.path / "metrics.jsonl"
-        if file.exists():
-            kept = [line for line in self.metrics() if line.get("agent_steps", 0) <= agent_steps]
-            self._write("metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
-        for parquet in (self.path / "episodes.parquet").glob("*.parquet"):
+        lines = read_metrics(file).splitlines(keepends=True)
+        known = [(line, record) for line in lines if line.endswith(b"\n") and (record := record_of(line)) is not None]
+        kept = [line for line, record in known if record.get(STEPS, 0) <= agent_steps]
+        if sum(line.endswith(b"\n") for line in lines) > len(known):  # more than the end of the last line is damaged
+            shutil.copyfile(file, _free_name(file))
+        if lines:
+            scribe.replace(file, b"".join(kept))
+        for parquet in (self.path / "episodes.parquet").glob(PART):
             if int(parquet.stem) >= part:
                 parquet.unlink()
         (self.path / "exit.json").unlink(missing_ok=True)
+        return len(kept)
+
+    def set_aside_damaged(self) -> list[str]:
+        """Rename each file that cannot be read to FILE.damaged, so that it can be written anew; says which and why."""
+        reads: tuple[Callable[[], Any], ...] = (
+            lambda: self.info,
+            lambda: self.config,
+            lambda: self.provenance,
+            lambda: self.exit,
+            lambda: read_metrics(self.path / "metrics.jsonl"),
+        )
+        said: list[str] = []
+        for read in reads:
+            try:
+                read()
+            except FileNotFoundError:
+                continue
+            except DamagedError as error:
+                said.append(f"{error}; it is kept as {error.path.rename(_free_name(error.path)).name}")
+        return said
 
     # How it ended.
 
@@ -228,11 +273,19 @@ class Run:
     @property
     def exit(self) -> Exit | None:
         """How the run ended; None while it runs (or when it was killed)."""
-        file = self.path / "exit.json"
-        return Exit.model_validate_json(file.read_text()) if file.exists() else None
+        try:
+            return read_model(Exit, self.path / "exit.json")
+        except FileNotFoundError:
+            return None
 
     def _write(self, name: str, text: str) -> None:
         scribe.replace(self.path / name, text.encode())
+
+
+def _free_name(file: Path) -> Path:
+    """`file` with '.damaged' behind its name, and a number if that exists."""
+    names = (file.with_name(f"{file.name}.damaged{number or ''}") for number in count())
+    return next(name for name in names if not name.exists())
 
 
 write_atomically = scribe.replace

@@ -4,21 +4,36 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from memexp.config import UsageError
-from memexp.runs.directory import Run
+from memexp.runs.directory import Run, RunInfo
+from memexp.runs.status import info_of, known
 
 
 def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iterable[str]) -> None:
-    """Raises UsageError if `run` exists with another config, apart from keys or groups in `may_change`."""
+    """Raises UsageError if `run` exists with another config, apart from keys or groups in `may_change`.
+
+    Where config.yaml cannot be read, run.json tells what the run is; where neither can, nothing is refused.
+    """
     if not run.exists():
         return
     free = tuple(f"{key}." for key in may_change)
-    old, new = _flat(run.config), _flat(config)
+    old, new = _flat(known(lambda: run.config) or {}), _flat(config)
+    if not old:
+        old = _of_info(info_of(run))
+        new = {key: value for key, value in new.items() if key in old}
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not f"{key}.".startswith(free):
             raise UsageError(
                 f"run '{run.name}' exists with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "
                 "or give the new run another name"
             )
+
+
+def _of_info(info: RunInfo | None) -> dict[str, Any]:
+    """The keys of a config that run.json holds, too."""
+    if info is None:
+        return {}
+    cortex = {f"cortex.{key}": getattr(info, key) for key in ("pattern", "mem_len", "memory")}
+    return {**cortex, "seed": info.seed, "trainer.total_timesteps": info.total_timesteps}
 
 
 def _flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:

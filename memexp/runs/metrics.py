@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
+from memexp.runs.reading import open_file, read_bytes
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -15,20 +17,46 @@ if TYPE_CHECKING:
 
 STEPS, WALL, RETURN, COUNT, EVAL = "agent_steps", "wall_s", "episode/return", "episode/count", "eval/return"
 GAP = "consistency/max_logprob_gap"
+MAX_BYTES = 1 << 30
+"""Largest metrics.jsonl that is read whole: about a million updates."""
 TAIL_BYTES = 1 << 16
 """Bytes that `last_records` reads from the end of the file."""
 RECENT = 20
 """Number of last lines that describe a run as it is now."""
 OVERLAP_BYTES = 256
 """Bytes before the place that was read last. If they have changed, the file was rewritten."""
+LARGEST = 2**63
+"""No run makes so many agent steps."""
+MOST = 1e300
+"""Larger numbers count as damage: their sums would be infinite."""
 FAST_LINES = 50
 """From this many lines on, polars is faster than the standard library, although it starts slowly."""
 
 
 def records_of(lines: Iterable[bytes]) -> list[dict[str, Any]]:
     """The lines that are JSON objects, in order. A line that a crash tore is left out."""
-    parsed = (_parsed(line) for line in lines)
+    parsed = (record_of(line) for line in lines)
     return [record for record in parsed if record is not None]
+
+
+def record_of(line: bytes) -> dict[str, Any] | None:
+    """The numbers of a line; None if the line is no JSON object. What is no number, or a wrong one, is left out."""
+    try:
+        record = json.loads(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict):
+        return None
+    fields = cast(dict[str, Any], record).items()
+    return {name: value for name, value in fields if _is_number(value) and (name != STEPS or 0 <= value < LARGEST)}
+
+
+def read_metrics(file: Path) -> bytes:
+    """The whole file; nothing if it does not exist. Raises DamagedError."""
+    try:
+        return read_bytes(file, MAX_BYTES)
+    except FileNotFoundError:
+        return b""
 
 
 def last_records(file: Path) -> list[dict[str, Any]]:
@@ -37,11 +65,11 @@ def last_records(file: Path) -> list[dict[str, Any]]:
 
 
 def tail(file: Path, size: int) -> bytes:
-    """The last `size` bytes of a file; nothing if it does not exist."""
+    """The last `size` bytes of a file; nothing if it does not exist. Raises DamagedError."""
     try:
-        with open(file, "rb") as opened:
+        with open_file(file) as opened:
             opened.seek(max(0, file.stat().st_size - size))
-            return opened.read()
+            return opened.read(2 * size)
     except FileNotFoundError:
         return b""
 
@@ -53,7 +81,7 @@ def columns_of_text(text: bytes, names: Sequence[str], prefix: str | None = None
     agent_steps are left out. A value that is not a finite number is NaN.
     """
     whole = text.rfind(b"\n") + 1
-    if _parsed(text[whole:]) is None:
+    if record_of(text[whole:]) is None:
         text = text[:whole]
     found = re.findall(rb'"(' + re.escape(prefix).encode() + rb'[^"\\]*)"\s*:', text) if prefix else []
     names = _with_prefix(names, prefix, {name.decode(errors="replace") for name in found})
@@ -120,10 +148,11 @@ class MetricsTail:
     def update(self) -> bool:
         """Read what was appended, and return whether anything changed.
 
-        A file that a resumed run has cut is read anew. An unfinished last line is left for the next call.
+        A file that a resumed run has cut is read anew. An unfinished last line is left for the next call. Raises
+        DamagedError.
         """
         try:
-            with open(self.file, "rb") as file:
+            with open_file(self.file, MAX_BYTES) as file:
                 self.changed = self.file.stat().st_mtime
                 file.seek(self._offset - len(self._overlap))
                 data = file.read()
@@ -167,16 +196,9 @@ class MetricsTail:
         return self._blocks[0][:, self.columns.index(name)] if self._blocks else np.zeros(0)
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line.decode(errors="replace"))
-    except ValueError:
-        return None
-    return cast(dict[str, Any], record) if isinstance(record, dict) else None
-
-
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """True for a number, which may be NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and not abs(value) > MOST
 
 
 def _with_prefix(names: Sequence[str], prefix: str | None, known: set[str]) -> list[str]:
@@ -186,12 +208,16 @@ def _with_prefix(names: Sequence[str], prefix: str | None, known: set[str]) -> l
 
 def _fast_table(data: bytes, names: Sequence[str]) -> "Array | None":
     """[lines, names]; None if there is a damaged line or a value that polars does not take (NaN, text)."""
+    import numpy as np
     import polars as pl
 
     try:
-        return pl.read_ndjson(data, schema=dict.fromkeys(names, pl.Float64)).to_numpy()
+        table = pl.read_ndjson(data, schema=dict.fromkeys(names, pl.Float64)).to_numpy()
     except pl.exceptions.PolarsError:
         return None
+    numbers = abs(table) <= MOST
+    numbers[:, 0] &= (table[:, 0] >= 0) & (table[:, 0] < LARGEST)  # agent_steps
+    return np.where(numbers, table, math.nan)
 
 
 def _table(records: Sequence[dict[str, Any]], names: Sequence[str]) -> "Array":

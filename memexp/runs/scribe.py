@@ -5,7 +5,8 @@ JSON, then `size` bytes of data. It carries them out one by one, retries what fa
 
     {"done": ID, "at": SECONDS}                              finished at this time (monotonic clock)
     {"retry": ID, "error": TEXT}                             failed, will be tried again
-    {"failed": ID, "error": TEXT, "full": true or false}     given up; full: no space is left on the disk
+    {"failed": ID, "error": TEXT, "full": true or false, "gone": true or false}     given up
+                                                         full: no space is left on the disk; gone: the directory is gone
 
 It ends when the trainer ends, however that happens. So no order of a killed trainer is carried out later, while a
 resumed run already writes the same files.
@@ -20,6 +21,7 @@ import queue
 import re
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
@@ -39,6 +41,133 @@ CHECKPOINT = re.compile(r"\d{15}")
 """Name of a checkpoint's directory."""
 PARTS_POLL_S = 0.05
 """Seconds between two checks for the files that other processes write into a checkpoint."""
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.EBADF)
+"""Errors of file systems that cannot lock a file."""
+LOCK_TRIES, LOCK_WAIT_S = 4, 0.05
+"""Attempts to lock a file, and seconds between two: a process that looks whether it is locked holds it for a moment."""
+BEAT_S, LEASE_S, SETTLE_S = 10.0, 60.0, 1.0
+"""A lease is renewed after BEAT_S seconds and ends LEASE_S seconds after the last time. SETTLE_S seconds after taking
+it, a process looks whether another one has taken it at the same moment."""
+_libc = ctypes.CDLL(None)
+
+
+class GoneError(OSError):
+    """The directory of the lock was deleted or moved, or another process has taken the lease."""
+
+
+class Lock:
+    """The right to be the only process that works on something. It ends with `release` or with the process.
+
+    It is a flock on the file `path`, or a lease where the file system has no locks: the file `path`.lease, whose time
+    is renewed again and again. Get one from `take`.
+    """
+
+    def __init__(self, path: Path, descriptor: int, token: str | None):
+        self.path, self._descriptor, self._token = path, descriptor, token
+        self._links = os.fstat(descriptor).st_nlink  # becomes 0 when the file is deleted
+        self._released = threading.Event()
+        if self.is_lease:
+            threading.Thread(target=self._renew, daemon=True, name="lease").start()
+
+    @property
+    def is_lease(self) -> bool:
+        return self._token is not None
+
+    def check(self) -> None:
+        """Raises GoneError if the file was deleted or moved, or the lease lost."""
+        if not self.path.exists():
+            time.sleep(SETTLE_S)  # a bucket may miss a file for a moment
+        if not self.path.exists() or os.fstat(self._descriptor).st_nlink < self._links:
+            raise GoneError(f"{self.path.parent} was deleted or moved")
+        if self.is_lease and _token_in(_lease(self.path)) not in (self._token, None):
+            raise GoneError(f"another process has taken {self.path.parent}")
+
+    def release(self) -> None:
+        self._released.set()
+        if self.is_lease:
+            with suppress(OSError):
+                _lease(self.path).unlink()
+        os.close(self._descriptor)
+
+    def _renew(self) -> None:
+        while not self._released.wait(BEAT_S):
+            with suppress(OSError):
+                if _token_in(_lease(self.path)) == self._token:
+                    os.utime(_lease(self.path))
+
+
+def take(path: Path) -> Lock | None:
+    """Lock `path`, which is created; None if another process holds the lock."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_WAIT_S)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            if token := _take_lease(_lease(path)):
+                return Lock(path, descriptor, token)
+            break
+        else:
+            if _is_alive(_lease(path)):  # of a machine that cannot lock
+                break
+            return Lock(path, descriptor, None)
+    os.close(descriptor)
+    return None
+
+
+def is_held(path: Path) -> bool:
+    """Whether a living process holds the lock of `path`. Changes nothing, and needs no right to write."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # an exclusive lock needs the right to write on NFS
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return _is_alive(_lease(path))
+
+
+def _lease(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lease")
+
+
+def _take_lease(file: Path) -> str | None:
+    """Take the lease, and return the token that is written into it; None if another process has it."""
+    if _is_alive(file):
+        return None
+    token = f"{socket.gethostname()} {os.getpid()} {os.urandom(8).hex()}"
+    replace(file, token.encode())
+    time.sleep(SETTLE_S)
+    return token if _token_in(file) == token else None
+
+
+def _token_in(file: Path) -> str | None:
+    try:
+        return file.read_text()
+    except (OSError, ValueError):
+        return None
+
+
+def _is_alive(file: Path) -> bool:
+    """Whether a lease was renewed lately, by a process that has not ended as far as this machine knows."""
+    try:
+        age, (host, pid, _) = time.time() - file.stat().st_mtime, file.read_text().split()
+        if host == socket.gethostname():
+            os.kill(int(pid), 0)
+    except PermissionError:  # a process of another user
+        return True
+    except (OSError, ValueError):
+        return False
+    return age < LEASE_S
 
 
 def append(path: Path | str, data: bytes) -> None:
@@ -131,10 +260,13 @@ OPERATIONS: dict[str, Callable[..., None]] = {one.__name__: one for one in (appe
 
 
 class Scribe:
-    """Carries out orders. Each is tried until it succeeds, the disk is full, or `patience` seconds have passed."""
+    """Carries out orders. Each is tried until it succeeds, the disk is full, or `patience` seconds have passed.
 
-    def __init__(self, patience: float, report: Callable[[dict[str, Any]], None]):
-        self._patience, self._report = patience, report
+    After the `lock` is gone, nothing is written.
+    """
+
+    def __init__(self, patience: float, report: Callable[[dict[str, Any]], None], lock: Lock | None = None):
+        self._patience, self._report, self._lock = patience, report, lock
         self._given_up: set[str] = set()  # groups with a failed order: their other orders fail, too
         self._unwritten: dict[str, bytes] = {}  # path -> lines that could not be appended: they precede the next ones
         self.commits: list[tuple[dict[str, Any], bytes, float]] = []
@@ -182,10 +314,12 @@ class Scribe:
         end, wait = time.monotonic() + self._patience, FIRST_WAIT_S
         while True:
             try:
+                if self._lock:
+                    self._lock.check()
                 act()
                 return None
             except OSError as error:
-                if error.errno in FULL or time.monotonic() + wait > end:
+                if isinstance(error, GoneError) or error.errno in FULL or time.monotonic() + wait > end:
                     return error
                 self._report({"retry": number, "error": str(error)})
             time.sleep(wait)
@@ -194,7 +328,7 @@ class Scribe:
 
 def _describe(error: OSError, path: str, size: int) -> dict[str, Any]:
     if error.errno not in FULL:
-        return {"error": str(error), "full": False}
+        return {"error": str(error), "full": False, "gone": isinstance(error, GoneError)}
     free = "?"
     with suppress(OSError):
         disk = os.statvfs(Path(path).parent)
@@ -202,33 +336,20 @@ def _describe(error: OSError, path: str, size: int) -> dict[str, Any]:
     return {"error": f"no space is left for {path}: it needs {size:,} bytes, {free} are free", "full": True}
 
 
-def _die_with(parent: int) -> None:
-    """Have the system kill this process when the trainer ends (Linux only; elsewhere it ends with its stdin)."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the trainer handles them and still writes
-        signal.signal(number, signal.SIG_IGN)
+def end_with(parent: int, number: int) -> None:
+    """Have the system send the signal `number` to this process when its parent ends, however it ends (Linux only)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        _libc.prctl(pr_set_pdeathsig, number)
         if os.getppid() != parent:
             os._exit(1)
-
-
-def _lock(path: str) -> int | None:
-    """Lock `path` until this process ends; None if another process holds the lock."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    return descriptor
 
 
 def main(orders: BinaryIO, answers: BinaryIO) -> None:
     """Serve one trainer until it closes `orders`.
 
-    The first line of `orders` is {"parent", "lock", "patience"}. The first answer is {"locked": true or false}, with an
-    "error" if there can be no lock.
+    The first line of `orders` is {"parent", "lock", "patience"}. The first answer is {"locked", "lease"}: whether this
+    process has the lock, and whether it is a lease; with an "error" if there can be no lock.
     """
 
     def report(message: dict[str, Any]) -> None:
@@ -236,15 +357,27 @@ def main(orders: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     terms = json.loads(orders.readline())
-    _die_with(terms["parent"])
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the trainer handles them and still writes
+        signal.signal(number, signal.SIG_IGN)
+    end_with(terms["parent"], signal.SIGKILL)
+    lock = None
     try:
-        answer = {"locked": not terms["lock"] or _lock(terms["lock"]) is not None}
+        lock = take(Path(terms["lock"])) if terms["lock"] else None
+        answer = {"locked": bool(lock or not terms["lock"]), "lease": bool(lock and lock.is_lease)}
     except OSError as error:
         answer = {"locked": False, "error": str(error)}
     report(answer)
     if not answer["locked"]:
         return
-    scribe = Scribe(terms["patience"], report)
+    try:
+        _serve(orders, Scribe(terms["patience"], report, lock))
+    finally:
+        if lock:
+            lock.release()
+
+
+def _serve(orders: BinaryIO, scribe: Scribe) -> None:
+    """Carry out orders until there are no more."""
     received: queue.SimpleQueue[tuple[dict[str, Any], bytes] | None] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(orders, received), daemon=True).start()
     while True:

@@ -1,13 +1,15 @@
 """How a run stands: one record and one vocabulary of states for launch, status, monitor, report and cancel."""
 
-import fcntl
-import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
+from memexp.runs import scribe
 from memexp.runs.directory import Exit, Run, RunInfo
-from memexp.runs.metrics import STEPS, last_records, tail
+from memexp.runs.metrics import STEPS, last_records, latest, tail
+
+T = TypeVar("T")
 
 
 class State(StrEnum):
@@ -63,6 +65,8 @@ class RunStatus:
     """Dollars so far, over all starts; None if one of the prices is not known."""
     projected: float | None = None
     """Dollars when it is completed: those spent, and the steps left at the measured rate and the present price."""
+    problems: tuple[str, ...] = ()
+    """Files of the run that cannot be read, and why."""
 
     @property
     def share(self) -> float:
@@ -84,58 +88,51 @@ def state_of(run: Run) -> State:
     return State(outcome.status)
 
 
-def end_of(run: Run) -> Exit | None:
+def known(read: Callable[[], T], problems: list[str] | None = None) -> T | None:
+    """What `read` returns; None if its file is missing or cannot be read. Adds to `problems` why it cannot."""
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        if problems is not None:
+            problems.append(str(error))
+        return None
+
+
+def end_of(run: Run, problems: list[str] | None = None) -> Exit | None:
     """How the run ended; None while it runs, and if exit.json is damaged."""
-    try:
-        return run.exit
-    except (OSError, ValueError):
-        return None
+    return known(lambda: run.exit, problems)
 
 
-def info_of(run: Run) -> RunInfo | None:
+def info_of(run: Run, problems: list[str] | None = None) -> RunInfo | None:
     """What the run is; None if run.json is missing or damaged."""
-    try:
-        return run.info
-    except (OSError, ValueError):
-        return None
+    return known(lambda: run.info, problems)
 
 
 def matrix_of(run: Run) -> str | None:
-    """The run's matrix; None if it has none, or if run.json is missing or damaged."""
-    info = info_of(run)
-    return info.matrix if info else None
+    """The run's matrix, from run.json or, if that is damaged, from config.yaml; None if it has none, or unknown."""
+    if (info := info_of(run)) or not run.exists():
+        return info.matrix if info else None
+    return known(lambda: run.setting("labels", "matrix"))
 
 
 def is_locked(run: Run) -> bool:
     """Whether a living process holds the run's lock."""
-    try:
-        descriptor = os.open(run.lock, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    return scribe.is_held(run.lock)
 
 
-def last_metrics(run: Run) -> list[dict[str, Any]]:
-    """The last lines of the run's metrics, oldest first."""
-    return last_records(run.path / "metrics.jsonl")
+def last_metrics(run: Run, problems: list[str] | None = None) -> list[dict[str, Any]]:
+    """The last lines of the run's metrics, oldest first; none if they cannot be read."""
+    return known(lambda: last_records(run.path / "metrics.jsonl"), problems) or []
 
 
 def reached(run: Run) -> int:
     """Agent steps that the run has completed, by its last line of metrics."""
-    lines = last_metrics(run)
-    return lines[-1].get(STEPS, 0) if lines else 0
+    return int(latest(last_metrics(run), STEPS) or 0)
 
 
 def log_lines(run: Run, size: int = 4096) -> list[str]:
-    """The lines of the log's last `size` bytes that are not blank; none if it cannot be read."""
-    try:
-        text = tail(run.path / "log.txt", size).decode(errors="replace")
-    except OSError:
-        return []
-    return [line for line in text.splitlines() if line.strip()]
+    """The lines of the log's last `size` bytes, without blank ones and commands; none if it cannot be read."""
+    text = known(lambda: tail(run.path / "log.txt", size).decode(errors="replace")) or ""
+    return [line for line in text.splitlines() if line.strip() and not line.startswith("$ ")]

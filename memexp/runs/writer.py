@@ -37,6 +37,8 @@ class Answer:
     error: str | None = None
     full: bool = False
     """No space is left on the disk."""
+    gone: bool = False
+    """The run's directory was deleted or moved."""
     retried: bool = False
     """It failed and will be tried again."""
     at: float = 0.0
@@ -72,6 +74,8 @@ class Writer:
         if "error" in answer or not answer["locked"]:
             self.leave()
             raise OSError(answer["error"]) if "error" in answer else LockedError(f"{lock} is held by another process")
+        self.has_lease = bool(answer["lease"])
+        """The file system has no locks: the lock is a lease, which is renewed again and again."""
 
     def append(self, path: Path, data: bytes) -> None:
         """Add `data` to the end of a file."""
@@ -149,7 +153,8 @@ class Writer:
         number = next(message[key] for key in ("done", "retry", "failed") if key in message)
         retried = "retry" in message
         group, _ = self._open[number] if retried else self._open.pop(number)
-        return Answer(number, group, message.get("error"), message.get("full", False), retried, message.get("at", 0.0))
+        full, gone = message.get("full", False), message.get("gone", False)
+        return Answer(number, group, message.get("error"), full, gone, retried, message.get("at", 0.0))
 
     def _send(self) -> None:
         """Pass orders to the process (in a thread of its own, because it blocks while the process does not read)."""

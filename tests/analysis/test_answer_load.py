@@ -136,6 +136,7 @@ def test_no_runs_a_wrong_name_and_damaged_directories_are_one_line_each(tmp_path
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     _, notes = load(find_runs(tmp_path), "test")
-    assert notes == ["broken: run.json cannot be read (ValidationError)"]
+    (note,) = notes
+    assert note.startswith("broken: run.json cannot be read: it is not valid JSON (")
     with pytest.raises(UsageError, match="broken"):
         load([Run(tmp_path / "broken")], "test")

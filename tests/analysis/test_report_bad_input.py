@@ -113,7 +113,8 @@ def test_a_damaged_run_json_is_named_beside_the_answer_about_the_others(tmp_path
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     typed = type_command(capsys, "report", str(tmp_path), "--json")
-    assert json.loads(typed.out)["notes"] == ["broken: run.json cannot be read (ValidationError)"]
+    (note,) = json.loads(typed.out)["notes"]
+    assert note.startswith("broken: run.json cannot be read: it is not valid JSON (")
 
 
 def test_a_run_without_metrics_is_named_with_how_far_it_got(tmp_path, ask):

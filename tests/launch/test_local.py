@@ -1,6 +1,7 @@
 """Runs on this machine are real processes: they finish, resume, fail and stop as the run directory says."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from memexp.launch import local
 from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
-from memexp.runs import Run
-from memexp.runs.status import state_of
+from memexp.runs import Exit, Run
+from memexp.runs.status import log_lines, state_of
 
 FAST = {"trainer.num_envs": "16", "trainer.horizon": "8", "evaluation.random_episodes": "4"}
 CONSOLE = Console(file=sys.stdout)
@@ -104,7 +105,7 @@ def test_the_last_words_of_several_processes_are_the_runs_own_reason_or_what_kil
     (run.path / "log.txt").write_text(f"memexp FAILED\n  traceback : Signal 9 (SIGKILL)\n{'=' * 60}\n")
     if reason:
         (run.path / "exit.json").write_text(json.dumps({"status": "failed", "reason": reason}))
-    assert last_line(run) == (reason or "traceback : Signal 9 (SIGKILL)")
+    assert last_line(run) == (reason or "killed by signal 9 (out of memory?)")
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
@@ -116,11 +117,61 @@ def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
     monkeypatch.setattr(local.subprocess, "Popen", refuse)
     run = Run.named("busy")
     run.path.mkdir(parents=True)
-    with open(run.path / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        outcome = run_here([spec("busy")], jobs=1, processes=1, console=CONSOLE)
-    assert (outcome.left, outcome.ok) == (["busy"], False)
+    monkeypatch.setattr(local, "ORPHAN_S", 0.0)
+    for name, who in (("lock", "another process trains it"), ("launch.lock", "another launch is running it")):
+        with open(run.path / name, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            outcome = run_here([spec("busy")], jobs=1, processes=1, console=Console(file=sys.stdout))
+        assert (outcome.left, outcome.ok) == (["busy"], False)
+        assert f"busy: {who}" in capsys.readouterr().out
     assert not (run.path / "log.txt").exists()
+
+
+def test_a_run_that_another_launch_has_completed_is_done_and_told_once(monkeypatch, capsys):
+    told = []
+    monkeypatch.setattr(local, "notify", lambda *words, **_: told.append(words))
+    run = Run.named("theirs")
+    run.finish(Exit(status="completed"))
+    outcome = run_here([spec("theirs")], jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.done, outcome.ok, told) == (["theirs"], True, [])
+    assert run.exit == Exit(status="completed")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"{", b"\0\0"])
+def test_a_damaged_exit_json_is_left_to_the_trainer(monkeypatch, damaged):
+    run = Run.named("a")
+    run.path.mkdir(parents=True)
+    (run.path / "exit.json").write_bytes(damaged)
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["true"])
+    assert run_here([spec("a")], jobs=1, processes=1, console=CONSOLE).ok
+    assert (run.path / "exit.json").read_bytes() == damaged
+
+
+@pytest.mark.parametrize(("number", "words"), [(9, "killed by signal 9 (out of memory?)"), (11, "killed by signal 11")])
+def test_a_run_that_was_killed_says_so_in_plain_words(monkeypatch, capsys, number, words):
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["sh", "-c", f"kill -{number} $$"])
+    outcome = run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
+    assert outcome.failed == [("a", words)]
+    assert log_lines(Run.named("a")) == [words]
+
+
+def test_a_launch_that_is_killed_leaves_no_run_behind(tmp_path):
+    program = (
+        "import sys; from memexp.launch import local; from memexp.launch.plan.recipe import find_recipe;"
+        "from memexp.launch.plan.run_spec import recipe_specs; from rich.console import Console;"
+        "real = local.subprocess.Popen;"
+        "local.subprocess.Popen = lambda *a, **k: real(*a, **k, pass_fds=[int(sys.argv[1])]);"
+        "local._command = lambda *_: ['sh', '-c', f'echo begun > /dev/fd/{sys.argv[1]}; exec sleep 600'];"
+        "local.run_here(recipe_specs(find_recipe('tmaze'), {'run': 'a'}), 1, 1, Console())"
+    )
+    reader, writer = os.pipe()
+    launch = subprocess.Popen([sys.executable, "-c", program, str(writer)], pass_fds=[writer])
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.readline() == "begun\n"
+        launch.kill()
+        launch.wait()
+        assert pipe.read() == ""  # ends when the run's process has ended
 
 
 @pytest.mark.parametrize("status", ["preempted", "cancelled"])

@@ -1,7 +1,10 @@
 """Disks and buckets that stall, fail, fill up or lose bits: real file systems, real processes."""
 
+import hashlib
 import itertools
+import json
 import os
+import pickle
 import re
 import shutil
 import signal
@@ -200,12 +203,24 @@ def barely_begin(folder):
     (folder / ".unfinished.17.tmp").touch()
 
 
+def pickled(folder):
+    data = pickle.dumps(os.system)
+    (folder / "shared.pt").write_bytes(data)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["shared.pt"] = hashlib.sha256(data).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 DAMAGE = {
     "weights cut": (lambda c: cut(c / "weights.safetensors"), "weights.safetensors is damaged"),
     "a bit flipped": (lambda c: flip(c / "rank-00000.pt"), "rank-00000.pt is damaged"),
     "a file gone": (lambda c: (c / "shared.pt").unlink(), "No such file"),
     "the manifest gone": (lambda c: (c / "manifest.json").unlink(), "No such file"),
     "the manifest torn": (lambda c: cut(c / "manifest.json"), "cannot be used"),
+    "the manifest null": (lambda c: (c / "manifest.json").write_text("null"), "manifest.json cannot be read"),
+    "the manifest of other types": (lambda c: (c / "manifest.json").write_text('{"files": 3}'), "cannot be used"),
+    "a pickle of code": (pickled, "cannot be used"),
+    "a pipe": (lambda c: ((c / "shared.pt").unlink(), os.mkfifo(c / "shared.pt")), "shared.pt cannot be read"),
     "an empty directory": (empty, "was not finished"),
     "a crash while it was written": (unfinish, "was not finished"),
 }
@@ -229,6 +244,46 @@ def test_a_checkpoint_that_is_not_whole_is_named_and_the_one_before_is_used(dama
     assert said in output
     assert f"going on from {int(older.name)} agent steps" in output
     assert [line["agent_steps"] for line in Run.named("damaged").metrics()] == [128 * (i + 1) for i in range(6)]
+
+
+def test_a_run_resumes_beside_damaged_files_and_keeps_them(two_checkpoints, capsys):
+    config, _ = two_checkpoints
+    run = Run.named("damaged")
+    lines = (run.path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    damaged = {"exit.json": b'{"sta', "config.yaml": b"\0" * 9, "run.json": b"", "provenance.json": b"[1]"}
+    damaged["metrics.jsonl"] = b"".join([lines[0], b"\0\0\0\n", *lines[3:]])
+    strays = [run.path / "episodes.parquet" / "notes.parquet", run.checkpoints / "9notes"]
+    for name, data in damaged.items():
+        (run.path / name).write_bytes(data)
+    for stray in strays:
+        stray.write_bytes(b"x")
+    assert train(config).status == "completed"
+    said = capsys.readouterr().out
+    for name, data in damaged.items():
+        assert (run.path / f"{name}.damaged").read_bytes() == data
+        assert name == "metrics.jsonl" or f"{name} cannot be read: " in said
+    assert "metrics.jsonl lacks 2 of the 6 lines before this start" in said
+    assert all(path.read_bytes() == b"x" for path in strays)
+    assert (run.info.arm, run.config["run"], run.exit.status) == ("S", "damaged", "completed")
+    assert run.provenance["commit"]
+    assert len(run.metrics()) == 4
+    assert run.episodes().height > 0
+
+
+def test_a_run_whose_directory_is_deleted_stops_with_one_line_and_writes_nothing_more(monkeypatch, capsys):
+    real, run = Session.update_and_measure, Run.named("deleted")
+
+    def delete_the_directory(self: Session):
+        if self.trainer.updates == 2:
+            shutil.rmtree(run.path)
+        return real(self)
+
+    monkeypatch.setattr(Session, "update_and_measure", delete_the_directory)
+    outcome = train(tiny(run="deleted", trainer__total_timesteps=128 * 10_000))
+    assert outcome.status == "failed"
+    assert f"{run.path} was deleted or moved" in outcome.reason
+    assert "Traceback" not in capsys.readouterr().err
+    assert not run.path.exists()
 
 
 def test_a_run_whose_writer_was_killed_has_failed_and_says_so(monkeypatch):

@@ -42,7 +42,9 @@ def test_a_file_gives_the_columns_of_its_records_and_a_torn_last_line_is_left_ou
     text = b"".join(json.dumps(line).encode() + b"\n" for line in lines) + torn
     (run.path / "metrics.jsonl").write_bytes(text)
     records = [*lines, {"agent_steps": 60, "x": 6.0}] if torn.endswith(b"}") else lines
-    assert run.metrics() == records
+    others = ("text", 1e999)
+    numbers = [{n: v for n, v in line.items() if v not in others and v is not True} for line in records]
+    assert run.metrics() == numbers
     found = run.columns(["x"], "env/")
     assert as_lists(found) == as_lists(columns_of_records(records, ["x"], "env/"))
     assert found["agent_steps"][-1] == (60 if torn.endswith(b"}") else 30 if plain else 50)

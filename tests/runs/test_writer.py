@@ -1,11 +1,14 @@
 """Files written by another process: in order, whole or not at all, tried again, never waited for."""
 
 import errno
+import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -56,6 +59,101 @@ def test_one_process_holds_the_lock_until_it_leaves(writer, tmp_path):
         Writer(tmp_path / "lock")
     writer.leave()
     Writer(tmp_path / "lock").leave()
+
+
+@pytest.mark.parametrize("how", ["deleted", "moved", "deleted and made again"])
+def test_nothing_is_written_after_the_directory_is_gone(tmp_path, how):
+    folder = tmp_path / "run"
+    writer = Writer(folder / "lock", patience=0.6)
+    writer.append(folder / "lines", b"1\n")
+    assert [answer.error for answer in answers(writer)] == [None]
+    shutil.move(folder, tmp_path / "other") if how == "moved" else shutil.rmtree(folder)
+    if how == "deleted and made again":
+        folder.mkdir()
+        (folder / "lock").touch()
+    writer.append(folder / "lines", b"2\n")
+    writer.replace(folder / "deep" / "latest", b"2")
+    assert [(answer.gone, answer.error) for answer in answers(writer)] == [(True, f"{folder} was deleted or moved")] * 2
+    writer.leave()
+    assert not (folder / "lines").exists()
+    assert not (folder / "deep").exists()
+
+
+def refuse_locks(monkeypatch, code):
+    def flock(descriptor, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(scribe.fcntl, "flock", flock)
+    monkeypatch.setattr(scribe, "SETTLE_S", 0.0)
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_where_there_are_no_locks_a_lease_takes_their_place(tmp_path, monkeypatch, code):
+    refuse_locks(monkeypatch, code)
+    path = tmp_path / "lock"
+    assert not scribe.is_held(path)
+    lock = scribe.take(path)
+    assert lock is not None
+    assert lock.is_lease
+    assert scribe.is_held(path)
+    assert scribe.take(path) is None
+    lock.check()
+    (tmp_path / "lock.lease").write_text("elsewhere 1 x")
+    with pytest.raises(scribe.GoneError, match="another process has taken"):
+        lock.check()
+    lock.release()
+    assert not scribe.is_held(path)
+
+
+@pytest.mark.parametrize(
+    ("holder", "age", "held"),
+    [
+        ("elsewhere 1 x", 0, True),
+        ("elsewhere 1 x", 100, False),
+        ("here PID x", 0, True),
+        ("here 99999999 x", 0, False),
+        ("", 0, False),
+        ("torn", 0, False),
+    ],
+)
+def test_a_lease_ends_when_it_is_not_renewed_or_its_process_has_ended(tmp_path, monkeypatch, holder, age, held):
+    refuse_locks(monkeypatch, errno.ENOLCK)
+    monkeypatch.setattr(scribe.socket, "gethostname", lambda: "here")
+    path, lease = tmp_path / "lock", tmp_path / "lock.lease"
+    path.touch()
+    lease.write_text(holder.replace("PID", str(os.getpid())))
+    os.utime(lease, (time.time() - age, time.time() - age))
+    assert scribe.is_held(path) == held
+    lock = scribe.take(path)
+    assert (lock is None) == held
+    if lock:
+        lock.release()
+
+
+def test_a_lease_is_renewed(tmp_path, monkeypatch):
+    refuse_locks(monkeypatch, errno.ENOLCK)
+    monkeypatch.setattr(scribe, "BEAT_S", 0.01)
+    lock, lease = scribe.take(tmp_path / "lock"), tmp_path / "lock.lease"
+    os.utime(lease, (1, 1))
+    while lease.stat().st_mtime == 1:
+        time.sleep(0.01)
+    lock.release()
+
+
+def test_to_see_a_lock_needs_no_right_to_write_even_where_an_exclusive_one_does(writer, tmp_path, monkeypatch):
+    real = fcntl.flock
+
+    def flock(descriptor, operation):  # as on NFS
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        real(descriptor, operation)
+
+    monkeypatch.setattr(scribe.fcntl, "flock", flock)
+    assert scribe.is_held(tmp_path / "lock")
+    assert scribe.take(tmp_path / "lock") is None
+    writer.leave()
+    assert not scribe.is_held(tmp_path / "lock")
+    scribe.take(tmp_path / "lock").release()
 
 
 def test_a_lock_that_cannot_be_had_is_not_said_to_be_held_by_another_process(tmp_path):

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Sequence
 
 from memexp.config import UsageError, parse_overrides
 from memexp.formatting import dollars
+from memexp.launch import killed_by
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.status.attempts import (
     End,
@@ -143,7 +144,7 @@ def judge(run: Run, number: int, code: int, stopped: bool) -> End:
         return ended(RESTART, "preempted", reason)
     # Nobody stopped it, and yet it asks for another start: a rank waited for another in vain.
     hung = silent or code == RESTART or status == "preempted"
-    reason = reason or last_error(run) or f"exit code {code}"
+    reason = reason or last_error(run) or killed_by(code) or f"exit code {code}"
     if code == UNFIT or "FloatingPointError" in reason or _in_vain(run, number, steps) >= MAX_RESTARTS:
         return ended(FAILED, "failed", reason)
     return ended(RESTART, "hung" if hung else "error", reason)

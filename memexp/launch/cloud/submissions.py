@@ -12,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from memexp.runs import home
 from memexp.runs.provenance import utc_now
+from memexp.runs.reading import read_bytes
+from memexp.runs.status import known
 
 
 class Submission(BaseModel):
@@ -48,12 +50,8 @@ def record(submissions: Iterable[Submission]) -> None:
 
 def read() -> dict[str, Submission]:
     """Run -> its newest submission; a damaged line is left out."""
-    try:
-        lines = path().read_text(encoding="utf-8", errors="replace").splitlines()
-    except FileNotFoundError:
-        return {}
     found: dict[str, Submission] = {}
-    for line in lines:
+    for line in (known(lambda: read_bytes(path())) or b"").decode(errors="replace").splitlines():
         try:
             one = Submission.model_validate_json(line)
         except ValidationError:

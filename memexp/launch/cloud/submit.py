@@ -4,7 +4,6 @@ SkyPilot's queue decides what was submitted. A launch first waits for submission
 interrupted launch leaves them behind), then submits the runs for which there is no job.
 """
 
-import fcntl
 import os
 import signal
 from collections import deque
@@ -17,7 +16,7 @@ from memexp.launch import LaunchError, handled_by
 from memexp.launch.cloud.job_queue import read_queue, reason_of, settle
 from memexp.launch.cloud.sky_task import Task, to_sky
 from memexp.launch.plan.resources import SECRETS
-from memexp.runs import home
+from memexp.runs import home, scribe
 
 AT_ONCE = 8
 """Submissions that the server works on at a time."""
@@ -143,10 +142,9 @@ def _interrupts() -> Generator[list[int]]:
 @contextmanager
 def _alone() -> Generator[None]:
     """One submission at a time: two that read the queue together would submit the same runs."""
-    home().mkdir(parents=True, exist_ok=True)
-    with open(home() / "launch.lock", "a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LaunchError("another `memexp launch` is submitting from here: wait until it has ended") from None
+    if (lock := scribe.take(home() / "launch.lock")) is None:
+        raise LaunchError("another `memexp launch` is submitting from here: wait until it has ended")
+    try:
         yield
+    finally:
+        lock.release()

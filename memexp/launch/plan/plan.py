@@ -6,11 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import yaml
 from rich import box
 from rich.table import Table
 
-from memexp.config import UsageError, count_name
+from memexp.config import count_name
 from memexp.console import Console
 from memexp.formatting import counted, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
@@ -103,11 +102,7 @@ def make_plan(name: str, specs: Sequence[RunSpec], resources: Resources | None) 
     estimator = Estimator(resources)
     for spec in specs:
         run = Run.named(spec.run)
-        try:
-            refuse_another_experiment(run, spec.config.model_dump(), RESUMABLE)
-        except (OSError, UnicodeDecodeError, AttributeError, yaml.YAMLError) as error:
-            why = f"its config.yaml cannot be read ({type(error).__name__})"
-            raise UsageError(f"run '{run.name}' exists but {why}: give the new run another name") from None
+        refuse_another_experiment(run, spec.config.model_dump(), RESUMABLE)
         runs.append(PlannedRun(spec, state_of(run), estimator.estimate(spec)))
     return Plan(name, runs, resources, estimator.prices)
 

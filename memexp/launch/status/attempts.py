@@ -7,18 +7,19 @@
 A recovery is another start. The cost of a run is the sum over its starts.
 """
 
+import math
 import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from memexp.runs import Run
 from memexp.runs.directory import write_atomically
 from memexp.runs.provenance import utc_now
-from memexp.runs.status import log_lines
+from memexp.runs.reading import MAX_BYTES, read_bytes, read_model
+from memexp.runs.status import known, log_lines
 
-Record = TypeVar("Record", bound=BaseModel)
 Market = Literal["spot", "on_demand"]
 Word = Literal["done", "time is up", "wrong usage", "preempted", "cancelled", "hung", "error", "failed"]
 """How a start ended. After an 'error' another start may succeed; 'failed' is final."""
@@ -56,11 +57,12 @@ def folder(run: Run) -> Path:
 
 def starts_of(run: Run) -> list[Start]:
     """All starts in order. A damaged record is left out."""
-    return [one for file in sorted(folder(run).glob("[0-9]*.json")) if (one := _read(Start, file))]
+    files = sorted(folder(run).glob("[0-9][0-9][0-9].json"))
+    return [one for file in files if (one := known(lambda file=file: read_model(Start, file)))]
 
 
 def end_of_start(run: Run, number: int) -> End | None:
-    return _read(End, folder(run) / f"{number:03d}.end.json")
+    return known(lambda: read_model(End, folder(run) / f"{number:03d}.end.json"))
 
 
 def add_start(run: Run, agent_steps: int, **known: Any) -> Start:
@@ -78,9 +80,10 @@ def add_end(run: Run, number: int, end: End) -> None:
 def seconds_of(run: Run, number: int) -> float:
     """Seconds that a start has lasted; 0 if watch.sh wrote nothing."""
     try:
-        return float((folder(run) / f"{number:03d}.seconds").read_text())
+        seconds = float(read_bytes(folder(run) / f"{number:03d}.seconds", MAX_BYTES))
     except (OSError, ValueError):
         return 0.0
+    return seconds if math.isfinite(seconds) else 0.0
 
 
 def spent(run: Run) -> tuple[float, float | None]:
@@ -98,10 +101,3 @@ def last_error(run: Run) -> str:
     """The last line of the run's log that names an error; '' if there is none."""
     named = [line.strip() for line in log_lines(run, 65536) if re.match(_ERROR, line)]
     return named[-1][:500] if named else ""
-
-
-def _read(kind: type[Record], file: Path) -> Record | None:
-    try:
-        return kind.model_validate_json(file.read_text())
-    except (OSError, ValidationError, UnicodeDecodeError):
-        return None

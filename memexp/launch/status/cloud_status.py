@@ -44,7 +44,7 @@ class StatusReader:
     def read(self, targets: Sequence[str]) -> list[RunStatus]:
         """The status of the runs of `targets`. Raises UsageError for a target that does not exist."""
         submitted = submissions.read()
-        found = [status_of(run) for run in find_targets(targets)]
+        found = [status_of(run) for run in find_targets(targets, unknown=True)]
         if any(one.run in submitted and one.state is not State.COMPLETED for one in found):
             self._ask()
         return [merged(one, self._queue.get(one.run), submitted.get(one.run)) for one in found]

@@ -5,7 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from io import TextIOBase
+from io import TextIOBase, TextIOWrapper
 from pathlib import Path
 
 from memexp.config import UsageError
@@ -14,7 +14,8 @@ from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import ask, connect, read_queue, settle
 from memexp.launch.status.targets import find_targets
 from memexp.runs import Run, scribe
-from memexp.runs.status import is_locked
+from memexp.runs.reading import open_file
+from memexp.runs.status import end_of, is_locked
 
 LOCKS = Path("/proc/locks")
 """Linux lists here the locks that processes of this machine hold."""
@@ -66,7 +67,7 @@ def _cancel_here(run: Run) -> None:
         if time.monotonic() > end:
             raise LaunchError(f"{run.name}: process {trainer} was told to stop and has not ended within {END_S:.0f} s")
         time.sleep(POLL_S)
-    outcome = run.exit
+    outcome = end_of(run)
     if outcome and outcome.status == "preempted":
         run.finish(outcome.model_copy(update={"status": "cancelled", "reason": "cancelled by `memexp cancel`"}))
 
@@ -125,10 +126,11 @@ def _log(run: Run, follow: bool) -> Iterator[str]:
 
     Raises UsageError if there is no log.
     """
-    path = run.path / "log.txt"
-    if not path.exists():
-        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`")
-    with open(path, encoding="utf-8", errors="replace") as file:
+    try:
+        log = open_file(run.path / "log.txt")
+    except FileNotFoundError:
+        raise UsageError(f"run '{run.name}' has no log: it was not started by `memexp launch --local`") from None
+    with TextIOWrapper(log, encoding="utf-8", errors="replace") as file:
         while True:
             running = is_locked(run)  # before reading, so that the last lines are read
             yield from file

@@ -12,18 +12,23 @@ from memexp.config import count_name
 from memexp.formatting import dollars, duration
 from memexp.launch.status.attempts import last_error, spent, starts_of
 from memexp.runs import Run
-from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, rate_over
+from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, latest, rate_over
 from memexp.runs.status import RunStatus, State, end_of, info_of, last_metrics, state_of
 
 
 def status_of(run: Run) -> RunStatus:
     """The status of a run from its directory alone. Changes nothing."""
-    state, outcome, info = state_of(run), end_of(run), info_of(run)
+    problems: list[str] = []
+    state, outcome, info, lines = (
+        state_of(run),
+        end_of(run, problems),
+        info_of(run, problems),
+        last_metrics(run, problems),
+    )
     reason = (outcome.reason if outcome else None) or (last_error(run) if state is State.FAILED else None)
-    if info is None:  # it has not begun, or failed before it could write run.json
-        return RunStatus(run=run.name, state=state, reason="run.json is damaged" if run.exists() else reason)
-    lines = last_metrics(run)
-    steps = lines[-1].get(STEPS, 0) if lines else outcome.agent_steps if outcome else 0
+    if info is None:  # it has not begun, or failed before it could write run.json, or run.json is damaged
+        return RunStatus(run=run.name, state=state, reason=reason, problems=tuple(problems))
+    steps = int(latest(lines, STEPS) or (outcome.agent_steps if outcome else 0))
     left = 0 if state is State.COMPLETED else max(0, info.total_timesteps - steps)
     rate = rate_over(lines[-RECENT:])
     left_s = left / rate if rate else None
@@ -44,6 +49,7 @@ def status_of(run: Run) -> RunStatus:
         hours=hours,
         spent=paid,
         projected=_projected(paid, left, left_s, info.price_per_hour),
+        problems=tuple(problems),
     )
 
 
@@ -55,7 +61,7 @@ def _projected(paid: float | None, left: int, left_s: float | None, price: float
 
 
 def status_view(statuses: Sequence[RunStatus], todo: Mapping[str, str] | None = None) -> Group:
-    """The statuses as a table with one row a run. Below it: which runs failed and why, and the totals.
+    """The statuses as a table with one row a run. Below it: what failed or cannot be read and why, and the totals.
 
     `todo` (run -> what to do about its arm) is shown in a last column.
     """
@@ -80,6 +86,7 @@ def status_view(statuses: Sequence[RunStatus], todo: Mapping[str, str] | None = 
             *([todo.get(s.run, "")] if todo is not None else []),
         )
     failed = [Text(f"failed: {s.run}: {s.reason}") for s in statuses if s.state is State.FAILED and s.reason]
+    failed += [Text(f"{s.run}: {problem}") for s in statuses for problem in s.problems]
     return Group(table, *failed, *([Text(totals(statuses))] if paid else []))
 
 

@@ -56,8 +56,11 @@ class Target:
                 raise UsageError(f"there are no runs in {name}")
             raise self._unknown()
 
-    def runs(self) -> list[Run]:
-        """The runs that exist or are planned now: those of the matrix file in its order, then by name."""
+    def runs(self, unknown: bool = False) -> list[Run]:
+        """The runs that exist or are planned now: those of the matrix file in its order, then by name.
+
+        `unknown`: also runs that may belong to any matrix, because their run.json is damaged.
+        """
         if self.is_run:
             return [Run.named(self.name)]
         found, submitted = find_runs(self.folder), {}
@@ -70,7 +73,8 @@ class Target:
                 sent = submitted.get(run.name)
                 self._matrices[run.name] = matrix_of(run) or (sent.matrix if sent else None)
         if self.matrix is not None:
-            found = [run for run in found if self._matrices[run.name] == self.matrix]
+            wanted = {self.matrix, None} if unknown else {self.matrix}
+            found = [run for run in found if (matrix := self._matrices[run.name]) in wanted and (matrix or lost(run))]
         return [Run.named(name) for name in self.planned] + [run for run in found if run.name not in self.planned]
 
     def _unknown(self) -> UsageError:
@@ -83,13 +87,13 @@ class Target:
         return UsageError(f"no run and no matrix is called '{name}'{where}{hint}")
 
 
-def find_targets(names: Sequence[str]) -> list[Run]:
+def find_targets(names: Sequence[str], unknown: bool = False) -> list[Run]:
     """The runs of all `names`; without names all runs that exist or were submitted from here.
 
-    Raises UsageError for a name without runs.
+    `unknown`: see Target.runs. Raises UsageError for a name without runs.
     """
     if names:
-        return list({run.name: run for name in names for run in Target(name).runs()}.values())
+        return list({run.name: run for name in names for run in Target(name).runs(unknown)}.values())
     known = find_runs()
     there = {run.name for run in known}
     return known + [Run.named(name) for name in submissions.read() if name not in there]
@@ -101,13 +105,16 @@ def find_matrix(name: str) -> tuple[str, list[Run]]:
     A run whose run.json is damaged may belong to any matrix, so it is returned, too: the report then names it.
     """
     target = Target(name, to_report=True)
-    runs = target.runs()
+    runs = target.runs(unknown=True)
     if target.matrix is None:
         matrices = {matrix_of(run) for run in runs if info_of(run)}
         return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs
-    if not target.is_run and not target.folder:
-        runs += [run for run in find_runs() if info_of(run) is None]
     return target.matrix, runs
+
+
+def lost(run: Run) -> bool:
+    """Whether the run has a run.json that cannot be read."""
+    return run.exists() and info_of(run) is None
 
 
 def _begun(name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from memexp.launch.status.targets import Target
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, MetricsTail, episode_means, latest, rate_over
-from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, log_lines
+from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, known, log_lines
 
 SPLIT = ("rollout", "engine", "update", "logging")
 """Parts of an update's time: the metrics time/<part>, in seconds."""
@@ -79,7 +79,7 @@ class RunSnapshot(RunStatus):
             )
         if self.checkpoint_failed:
             found.append(f"{self.checkpoint_failed:.0f} attempts to write a checkpoint failed since the newest one")
-        return found
+        return [*found, *self.problems]
 
     def smoothed(self, points: int, until: int | None = None) -> list[float | None]:
         """The mean return at `points` equal steps up to the agent steps done so far, or up to `until`.
@@ -126,10 +126,14 @@ class SnapshotReader:
     def read(self) -> RunSnapshot:
         """The run as it is now."""
         run, planned, metrics = self.run, self.planned, self.metrics
-        if metrics.update() or not self._measured:
-            self._info = info_of(run)
+        problems: list[str] = []
+        changed = known(metrics.update, problems)
+        if changed or not self._info:
+            self._info = info_of(run, problems)
+        if changed or not self._measured:
             self._measured = self._measure(self._info)
-        info, outcome = self._info, end_of(run)
+        info, outcome = self._info, end_of(run, problems)
+        limit = known(self._limit, problems) or MAX_GAP["float32"]
         steps = metrics.column(STEPS)
         silent = time.time() - metrics.changed if len(steps) else None
         state = State(outcome.status) if outcome else self._state(silent)
@@ -154,6 +158,8 @@ class SnapshotReader:
             sps=rate,
             eta_s=max(0, total - done) / rate if live and rate and total else None,
             silent_s=silent if live else None,
+            problems=tuple(problems),
+            gap_limit=limit,
             **self._measured,
         )
 
@@ -196,7 +202,6 @@ class SnapshotReader:
             "stats": {k: mean for k, mean in env.items() if not k.startswith("funnel/")},
             "entropy_share": entropy / uniform if entropy is not None and uniform else None,
             "max_gap": float(gaps.max()) if len(gaps) else None,
-            "gap_limit": self._limit(),
             "gpu_utilization": latest(recent, "gpu/utilization"),
             "gpu_memory_gb": latest(recent, "gpu/memory_gb"),
             "time_split": self._time_split() or None,
@@ -216,10 +221,7 @@ class SnapshotReader:
     def _limit(self) -> float:
         """The largest gap that the run's precision allows."""
         if self._gap_limit is None:
-            try:
-                self._gap_limit = MAX_GAP[self.run.config["trainer"]["precision"]]
-            except (OSError, ValueError, KeyError, TypeError):
-                return MAX_GAP["float32"]
+            self._gap_limit = MAX_GAP.get(str(self.run.setting("trainer", "precision")), MAX_GAP["float32"])
         return self._gap_limit
 
 
@@ -232,7 +234,7 @@ class Snapshots:
 
     def read(self) -> Iterator[RunSnapshot]:
         """The runs as they are now."""
-        for run in self.target.runs():
+        for run in self.target.runs(unknown=True):
             if run.name not in self._readers:
                 self._readers[run.name] = SnapshotReader(run, self.target.planned.get(run.name))
             yield self._readers[run.name].read()
