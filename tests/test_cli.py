@@ -364,3 +364,13 @@ def test_doctor_says_what_an_environment_did_wrong_without_a_traceback_of_its_ow
     typed = type_command(capsys, "doctor", "any", *words)
     assert (typed.code, typed.out) == (1, "")
     assert re.fullmatch("memexp: .*step\\(\\) returned 4 values, .*\n", typed.err)
+
+
+@pytest.mark.parametrize("command", [("train", "tmaze"), ("doctor", "tmaze"), ("launch", "tmaze", "--dry-run")])
+@pytest.mark.parametrize("code", [0, None, "no licence"])
+def test_a_recipe_that_ends_the_interpreter_is_a_failure_with_its_words(capsys, monkeypatch, command, code):
+    monkeypatch.setattr("memexp.launch.plan.recipe.Recipe.load", lambda self: sys.exit(code))
+    typed = type_command(capsys, *command)
+    assert typed.code == 1
+    assert typed.err.startswith(f"memexp: sys.exit({code!r}) was called (")
+    assert typed.err.count("\n") == 1

@@ -195,7 +195,7 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
     if (only := _only_text(space)) is not None:
 
         def compare(obs: Any) -> None:
-            if obs != only:
+            if not isinstance(obs, str) or obs != only:
                 raise _not_in(obs, space, path)
 
         return compare
@@ -285,7 +285,10 @@ def _numbers_of_words(text: str) -> np.ndarray | None:
         return None
     numbers = np.zeros((TEXT.words, 2), np.int16)
     for i, word in enumerate(words):
-        numbers[i] = np.frombuffer(blake2b(word.encode(), digest_size=4).digest(), "<u2") % TEXT.numbers + 1
+        numbers[i] = (
+            np.frombuffer(blake2b(word.encode(errors="surrogatepass"), digest_size=4).digest(), "<u2") % TEXT.numbers
+            + 1
+        )
     return numbers
 
 
