@@ -18,10 +18,10 @@ from rich.table import Table
 from rich.text import Text
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
+from memexp.config import Config, parse_overrides
 from memexp.curriculum.uniform import training_tasks
 from memexp.envs.base import Episodes, concatenated, episode_means, mix64
-from memexp.envs.config import ENVIRONMENTS, ThirdParty
+from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.source import fingerprint
 from memexp.envs.scripted import make_scripted_policy
 from memexp.jit import digest_of
@@ -116,9 +116,7 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     an unknown environment, knob or policy.
     """
     name, *pairs = words
-    if name not in ENVIRONMENTS:
-        raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    env_config: Config = override(ENVIRONMENTS[name](), parse_overrides(pairs))
+    env_config = envs.typed_config(name, parse_overrides(pairs))
     with closing(envs.build(env_config, 1)) as sample:
         for player in players:
             make_scripted_policy(sample, player, seed)  # a wrong name is an error before anything is measured

@@ -12,7 +12,6 @@ Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last 
 """
 
 import json
-import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from memexp.config import check_run_name
+from memexp.config import check_run_name, path_in
 from memexp.runs import scribe
 from memexp.runs.metrics import columns_of_text, records_of
 
@@ -82,8 +81,8 @@ class Exit(BaseModel):
 
 
 def home() -> Path:
-    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home."""
-    return Path(os.environ.get("MEMEXP_HOME") or "memexp_home")
+    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home. Raises UsageError."""
+    return path_in("MEMEXP_HOME", "memexp_home")
 
 
 def runs_dir() -> Path:
