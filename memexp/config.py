@@ -15,6 +15,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
 import yaml
@@ -55,6 +56,18 @@ def cores_left(most: int) -> int:
     if not given.isdecimal() or int(given) < 1:
         raise UsageError(f"{CORES}={given} is not a number of cores")
     return min(most, int(given))
+
+
+def path_in(variable: str, default: str | Path) -> Path:
+    """The path in an environment variable with `~` and $VARIABLES expanded; `default` if it is empty or not set.
+
+    Raises UsageError for a user or a variable that is not known here.
+    """
+    given = os.environ.get(variable) or str(default)
+    path = os.path.expandvars(os.path.expanduser(given))
+    if unknown := re.search(r"^~[^/]*|\$\w+|\$\{\w+\}", path):
+        raise UsageError(f"{variable}={given}: {unknown[0]} is not known on this machine")
+    return Path(path)
 
 
 MAX_LISTED = 30

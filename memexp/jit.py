@@ -5,13 +5,14 @@ name therefore contains a hash of all sources in the caller's folder.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 import numba.core.config
+
+from memexp.config import path_in
 
 Function = Callable[..., Any]
 njit: Any = numba.njit
@@ -20,8 +21,8 @@ config: Any = numba.core.config
 
 def cache_directory(sources: Path) -> str:
     """The directory of compiled code: named after the sources, in NUMBA_CACHE_DIR or the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return str(Path(os.environ.get("NUMBA_CACHE_DIR") or cache / "memexp" / "numba") / digest_of(sources))
+    cache = path_in("XDG_CACHE_HOME", Path.home() / ".cache")
+    return str(path_in("NUMBA_CACHE_DIR", cache / "memexp" / "numba") / digest_of(sources))
 
 
 def digest_of(sources: Path) -> str:

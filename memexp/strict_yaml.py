@@ -57,7 +57,7 @@ class _Reader(yaml.SafeLoader):
     def __init__(self, text: str):
         super().__init__(text)
         self._level = self._values = 0
-        self._sizes: dict[yaml.Node, int] = {}
+        self._sizes: dict[yaml.Node | None, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """The next node. Refuses one that is too deep, and one whose aliases would expand without end."""

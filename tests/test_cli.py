@@ -62,7 +62,25 @@ WRONG = {
     "two run names": ("launch tmaze --run=a run=b", "--run a and run=b contradict"),
     "negative steps": ("launch tmaze trainer.total_timesteps=-5", "trainer.total_timesteps: .*greater than 0"),
     "negative --steps": ("launch good.yaml --steps -5", "--steps: .*greater than 0.*-5"),
-    "no gpus": ("launch tmaze --gpus=0", "'--gpus'.*greater than or equal to 1"),
+    "negative gpus": ("launch tmaze --gpus=-1", "'--gpus'.*greater than or equal to 0"),
+    "seeds as a setting": ("launch good.yaml seeds=3", "'seeds=3' is no setting of a matrix's runs; type --seeds 3"),
+    "seed as a setting": ("launch good.yaml seed=3", "'seed=3' is no setting .* type --seeds 3,"),
+    "steps as a setting": ("launch good.yaml steps=3k", "'steps=3k' is no setting .* type --steps 3k"),
+    "total steps as a setting": ("launch good.yaml trainer.total_timesteps=3k", "is no setting .* type --steps 3k"),
+    "gpus as a setting": ("launch good.yaml gpus=0", "'gpus=0' is no setting .* type --gpus 0"),
+    "hours as a setting": ("launch good.yaml max_runtime_hours=2", "type --max-runtime-hours 2"),
+    "a key of the matrix as a setting": ("launch good.yaml twins=false", "'twins' cannot be typed: it stands in the"),
+    "steps of a recipe": ("launch tmaze steps=3k", "did you mean 'trainer.total_timesteps'"),
+    "a setting as an option": (
+        "launch good.yaml --pattern=S",
+        "option '--pattern'; a setting is typed .*: pattern=VALUE",
+    ),
+    "a setting as an option of train": ("train tmaze --length 4", "option '--length'; a setting .*: length=VALUE"),
+    "an option for a folder": ("launch good.yaml --render --skip-git-check", "--render needs a value, but '--skip-git"),
+    "an option for a number": ("launch good.yaml --seeds --dry-run", "--seeds needs a value, but '--dry-run' follows"),
+    "an option for hours": ("launch good.yaml -t --hb=5", "-t needs a value, but '--hb=5' follows"),
+    "an option for a file": ("play tmaze --out --greedy", "--out needs a value, but '--greedy' follows"),
+    "an environment of any that is unknown": ("play any env=gim:X", "did you mean 'gym'"),
     "gpus that are no number": ("launch tmaze --gpus eight", "'--gpus'.*integer"),
     "option": ("launch tmaze --gpu=8", "unknown option '--gpu'; did you mean '--gpus'"),
     "option without value": ("launch tmaze --gpus", "'--gpus' requires an argument"),
@@ -374,3 +392,18 @@ def test_a_recipe_that_ends_the_interpreter_is_a_failure_with_its_words(capsys, 
     assert typed.code == 1
     assert typed.err.startswith(f"memexp: sys.exit({code!r}) was called (")
     assert typed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["any env=gym:CartPole-v1", "any id=gym:CartPole-v1", "gym:CartPole-v1"])
+def test_play_and_funnel_name_any_environment_as_launch_does(capsys, words: str):
+    played = type_command(capsys, "play", *words.split(), "--ascii", "--max-steps", "2")
+    assert (played.code, played.err) == (0, "")
+    assert "after 2 steps" in played.out
+    assert type_command(capsys, "funnel", *words.split(), "--episodes", "2").code == 0
+
+
+def test_no_gpus_are_cpu_machines(folder, capsys):
+    for target in ("tmaze", "good.yaml"):
+        typed = type_command(capsys, "launch", target, "--gpus", "0", "--dry-run")
+        assert typed.code == 0
+        assert "each on CPUs" in typed.out

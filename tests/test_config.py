@@ -22,6 +22,7 @@ from memexp.config import (
     parse_count,
     parse_overrides,
     parse_value,
+    path_in,
     read_yaml,
 )
 from memexp.ppo.config import TrainConfig
@@ -238,3 +239,17 @@ def test_an_installed_copy_has_every_file_that_the_package_reads():
     others = {file for file in package.rglob("*.*") if file.suffix not in (".py", ".pyc", ".nbi", ".nbc")}
     assert others - taken == set()
     assert others
+
+
+def test_paths_in_environment_variables_are_expanded(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PLACE", str(tmp_path / "x"))
+    for typed, path in {"~/a": "a", "$PLACE/a": "x/a", "${PLACE}": "x"}.items():
+        monkeypatch.setenv("SOME_FOLDER", typed)
+        assert path_in("SOME_FOLDER", "b") == tmp_path / path
+    monkeypatch.setenv("SOME_FOLDER", "")
+    assert path_in("SOME_FOLDER", "~/b") == tmp_path / "b"
+    for typed in ("$NOT_SET/a", "~nobody-of-this-name/a"):
+        monkeypatch.setenv("SOME_FOLDER", typed)
+        with pytest.raises(UsageError, match=r"SOME_FOLDER=.* is not known on this machine"):
+            path_in("SOME_FOLDER", "b")

@@ -7,8 +7,9 @@ cd "$(dirname "$0")/../.." || exit 1
 here=devops/skypilot
 
 export MEMEXP_HOME="${MEMEXP_HOME:-$HOME/memexp_home}"
-run_dir="$MEMEXP_HOME/runs/${MEMEXP_RUN:?the run has no name}"
 python="${MEMEXP_PYTHON:-.venv/bin/python}"
+MEMEXP_HOME="$("$python" -m memexp.launch.cloud.node home)" || exit 2 # with this node's ~ and $VARIABLES
+run_dir="$MEMEXP_HOME/runs/${MEMEXP_RUN:?the run has no name}"
 nodes="${SKYPILOT_NUM_NODES:-1}"
 rank="${SKYPILOT_NODE_RANK:-0}"
 gpus="${SKYPILOT_NUM_GPUS_PER_NODE:-0}"

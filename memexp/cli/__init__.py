@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from memexp.cli import launching, report, running
-from memexp.cli.common import DONE, FAILED, Group
+from memexp.cli.common import DONE, FAILED, Command, Group
 
 app = typer.Typer(
     cls=Group,
@@ -48,8 +48,8 @@ for command in (
     running.play,
     running.funnel,
 ):
-    app.command()(command)
-app.command("list")(running.show)
+    app.command(cls=Command)(command)
+app.command("list", cls=Command)(running.show)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

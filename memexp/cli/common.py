@@ -1,14 +1,16 @@
 """What the commands share: exit codes, common arguments, and how an error ends a command."""
 
+import difflib
 import select
 import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise, takewhile
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
@@ -23,6 +25,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing els
 
 _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of the errors that Typer raises for wrong usage."""
+
+
+class Command(TyperCommand):
+    """Refuses an option in the place of another option's value: `--render --skip-git-check`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
+        for name, value in pairwise(takewhile(lambda word: word != "--", args)):
+            takes_a_value = name in known and name.startswith("-") and not known[name].is_flag  # type: ignore[union-attr]
+            if takes_a_value and value.startswith("-") and value.partition("=")[0] in known:
+                raise UsageError(f"{name} needs a value, but '{value}' follows")
+        return super().parse_args(ctx, args)
 
 
 class Group(TyperGroup):
@@ -41,8 +55,8 @@ class Group(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
         accept_all_characters()
-        home()  # before anything of somebody else runs
         try:
+            home()  # before anything of somebody else runs
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
             code = fail(str(error), WRONG_USAGE)
@@ -109,6 +123,9 @@ def explain(error: Any) -> str:
     context = getattr(error, "ctx", None)
     option = getattr(error, "option_name", None)
     if option and context and option not in (known := _options(context)):
+        settings = any("KEY=VALUE" in (one.metavar or "") for one in context.command.params)
+        if settings and not difflib.get_close_matches(option, known, cutoff=0.7):
+            return f"unknown option '{option}'; a setting is typed without dashes: {option.lstrip('-')}=VALUE"
         return f"unknown option '{option}'{did_you_mean(option, known)}"
     message = " ".join(error.format_message().split()).rstrip(".")
     if context and message.startswith("No such command"):

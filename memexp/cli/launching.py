@@ -15,7 +15,9 @@ from memexp.formatting import counted
 def launch(
     arguments: Annotated[list[str] | None, typer.Argument(metavar="TARGET [KEY=VALUE]...")] = None,
     run: Annotated[str | None, typer.Option(help="Name of the run. A run that exists is resumed.")] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, help="GPUs of each node; with --local, processes.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="GPUs of each node (0: none); with --local, processes.")
+    ] = None,
     nodes: Annotated[int | None, typer.Option(min=1, help="Nodes of each run.")] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="CPUs that each node has at least.")] = None,
     spot: Annotated[
@@ -51,7 +53,7 @@ def launch(
     select: Annotated[
         list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2 or [7].")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2 or 7,.")] = None,
     steps: Annotated[str | None, typer.Option(help="Agent steps of each run: 2b, 500m.")] = None,
     scale: Annotated[str | None, typer.Option(help="Name of one of the matrix file's scales.")] = None,
     as_json: AsJson = False,

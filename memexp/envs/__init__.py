@@ -11,10 +11,11 @@
 Importing this package loads neither torch nor numba; making an environment does.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from memexp.config import Config, UsageError, did_you_mean
+from memexp.config import Config, UsageError, did_you_mean, override
 from memexp.envs.config import ENVIRONMENTS, KINDS
 
 if TYPE_CHECKING:
@@ -46,11 +47,23 @@ def make(
     environment depend on (seed, global index) alone. `tasks` gives the task of each episode; None draws them uniformly.
     Raises UsageError for an unknown name or knob.
     """
+    name, knobs = _by_id(name, knobs)
+    return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_env, tasks)
+
+
+def typed_config(name: str, knobs: Mapping[str, str]) -> Config:
+    """The config of the environment `name` (also gym:ID and the like) with the knobs as typed. Raises UsageError."""
+    name, values = _by_id(name, knobs)
+    return override(ENVIRONMENTS[name](), values)
+
+
+def _by_id(name: str, knobs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Name and knobs of the table: 'gym:X' is 'any' with this id. `env` is also the id, as in the recipe of 'any'."""
     if name.partition(":")[0] in KINDS:
         name, knobs = "any", {"id": name, **knobs}
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    return build(ENVIRONMENTS[name].parse({"name": name, **knobs}, name), num_envs, device, seed, first_env, tasks)
+    return name, {"id" if (name, key) == ("any", "env") else key: value for key, value in knobs.items()}
 
 
 def build(

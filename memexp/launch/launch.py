@@ -57,8 +57,22 @@ def read_matrix(arguments: Sequence[str], options: Options) -> Matrix:
     if options.steps is not None:
         changes["steps"] = [parse_value(options.steps, Steps, "--steps")]
     if overrides:
-        changes["overrides"] = {**matrix.overrides, **parse_overrides(overrides)}
+        changes["overrides"] = {**matrix.overrides, **_settings(overrides)}
     return matrix.but(changes)
+
+
+def _settings(words: Sequence[str]) -> dict[str, str]:
+    """KEY=VALUE words of a matrix. Raises UsageError for a key that is an option, or that only the file has."""
+    pairs = parse_overrides(words)
+    for key, value in pairs.items():
+        option = {"seed": f"--seeds {value},", "trainer.total_timesteps": f"--steps {value}"}.get(key)
+        if key in Options.__dataclass_fields__ and key != "run":
+            option = f"--{key.replace('_', '-')} {value}"
+        if option:
+            raise UsageError(f"'{key}={value}' is no setting of a matrix's runs; type {option}")
+        if key in Matrix.model_fields or key in Resources.model_fields:
+            raise UsageError(f"'{key}' cannot be typed: it stands in the matrix file")
+    return pairs
 
 
 def _read_recipe(arguments: Sequence[str], options: Options) -> list[RunSpec]:

@@ -21,10 +21,10 @@ from rich.text import Text
 from torch import Tensor
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
+from memexp.config import Config, parse_overrides
 from memexp.curriculum.uniform import held_out_tasks, training_tasks
 from memexp.envs.base import Episodes, TaskSource, VecEnv, concatenated, episode_means, mix64
-from memexp.envs.config import ENVIRONMENTS, ThirdParty
+from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.source import fingerprint
 from memexp.envs.scripted import make_scripted_policy
 from memexp.envs.suites import suite
@@ -203,9 +203,7 @@ def funnels(words: Sequence[str], players: Sequence[str], episodes: int, seed: i
     an unknown environment, knob or policy.
     """
     name, *pairs = words
-    if name not in ENVIRONMENTS:
-        raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
-    env_config: Config = override(ENVIRONMENTS[name](), parse_overrides(pairs))
+    env_config: Config = envs.typed_config(name, parse_overrides(pairs))
     with closing(envs.build(env_config, 1)) as sample:
         for player in players:
             make_scripted_policy(sample, player, seed)  # a wrong name is an error before anything is measured

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexp import envs
-from memexp.config import Config, UsageError, did_you_mean, override, parse_overrides
+from memexp.config import Config, UsageError, did_you_mean, parse_overrides
 from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
-from memexp.envs.config import ENVIRONMENTS
+from memexp.envs.config import ENVIRONMENTS, KINDS
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
@@ -61,12 +61,12 @@ def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
     if len(names) != 1:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}
-    if name not in runs and name not in ENVIRONMENTS:
+    if name not in runs and name not in ENVIRONMENTS and name.partition(":")[0] not in KINDS:
         raise UsageError(f"no run and no environment is called '{name}'{did_you_mean(name, [*runs, *ENVIRONMENTS])}")
     both = name in runs and name in ENVIRONMENTS
     if name not in runs or (both and (pairs or options.player)):
         remark = f"'{name}' is a run and an environment: this is the environment" if both else ""
-        return of_environment(name, override(ENVIRONMENTS[name](), pairs), options), remark
+        return of_environment(name, envs.typed_config(name, pairs), options), remark
     remark = f"'{name}' is a run and an environment: this is the run, --player random plays the environment"
     return of_run(runs[name], pairs, options), remark if both else ""
 

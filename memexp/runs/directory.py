@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from memexp.config import check_run_name
+from memexp.config import check_run_name, path_in
 from memexp.formatting import printable
 from memexp.runs import scribe
 from memexp.runs.metrics import STEPS, columns_of_text, read_metrics, record_of, records_of
@@ -109,11 +109,11 @@ class Exit(_Record):
 
 
 def home() -> Path:
-    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home.
+    """The directory that holds all runs of this user: $MEMEXP_HOME, by default ./memexp_home. Raises UsageError.
 
     The first call makes $MEMEXP_HOME absolute, as an environment may change the working directory.
     """
-    path = Path(os.environ.get("MEMEXP_HOME") or "memexp_home").absolute()
+    path = path_in("MEMEXP_HOME", "memexp_home").absolute()
     os.environ["MEMEXP_HOME"] = str(path)
     return path
 

@@ -10,7 +10,9 @@ from memexp.runs.directory import Run
 
 INFO = "memexp"
 """Key of a W&B config that holds run.json, so that a report can be made from W&B alone."""
-Mode: TypeAlias = Literal["online", "offline", "disabled"]
+Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
+_OLD_NAMES = {"run": "online", "dryrun": "offline"}
+"""Values of WANDB_MODE that W&B still reads -> their names today."""
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -20,6 +22,7 @@ def resolve_mode(mode: str) -> Mode:
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if os.environ.get("WANDB_API_KEY") else "offline")
+        mode = _OLD_NAMES.get(mode, mode)
     if mode not in get_args(Mode):
         raise UsageError(f"unknown WANDB_MODE '{mode}'{did_you_mean(mode, get_args(Mode))}")
     return cast(Mode, mode)
@@ -45,7 +48,8 @@ class WandbSink:
 
     def log(self, metrics: dict[str, Any]) -> None:
         if self._wandb is not None:
-            self._try(lambda: self._wandb.log(metrics, step=metrics["agent_steps"]))
+            step = None if self._mode == "shared" else metrics["agent_steps"]  # W&B counts the steps of a shared run
+            self._try(lambda: self._wandb.log(metrics, step=step))
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._wandb is not None:
@@ -62,7 +66,7 @@ class WandbSink:
             dir=str(self._run.path),
             config={**self._config, INFO: self._run.info.model_dump()},
             mode=self._mode,
-            resume="allow" if self._mode == "online" else None,
+            resume="allow" if self._mode in ("online", "shared") else None,
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )
 

@@ -678,6 +678,8 @@ def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
         ("gym:CartPole-v1", {"workers": 3, "backend": "multiprocessing"}, "env.workers=3 does not divide the 2 envs"),
         (CARELESS, {"options": {"raising": "init"}}, r"RuntimeError: no licence found \(.*third_party.py, line \d+\)"),
         ("pettingzoo:no_such_v1", {}, "there is no module 'no_such_v1'"),
+        ("pettingzoo:classic.tictactoe_v3", {}, r"turn-based \(AEC\)"),
+        ("module:pettingzoo.classic.tictactoe_v3:env", {}, r"turn-based \(AEC\)"),
     ],
 )
 def test_what_cannot_be_made_is_told_in_one_line(name, knobs, message):

@@ -97,6 +97,19 @@ def test_one_process_needs_no_torchrun(node):
     assert (code, words) == (0, ["-m", "memexp", "train", *WORDS]), said
 
 
+@pytest.mark.parametrize("typed", ["~/home", "$PLACE/home", "${PLACE}/home"])
+def test_the_home_may_be_named_with_the_nodes_own_variables(node, typed: str):
+    code, _, said = node.type(MEMEXP_HOME=typed, PLACE=str(node.folder))
+    assert code == 0, said
+    assert (node.run.path / "log.txt").exists()
+
+
+def test_a_home_of_an_unknown_variable_is_one_line(node):
+    code, words, said = node.type(MEMEXP_HOME="$NOT_SET_HERE/home")
+    assert (code, words) == (2, [])
+    assert said.strip() == "memexp: MEMEXP_HOME=$NOT_SET_HERE/home: $NOT_SET_HERE is not known on this machine"
+
+
 def test_torchrun_spans_the_nodes_and_gpus_that_skypilot_names(node):
     _, words, _ = node.type(
         SKYPILOT_NUM_GPUS_PER_NODE="8",

@@ -23,6 +23,15 @@ def test_without_a_key_w_and_b_is_offline(monkeypatch):
         resolve_mode("auto")
 
 
+@pytest.mark.parametrize(
+    ("word", "mode"),
+    [("run", "online"), ("dryrun", "offline"), ("shared", "shared"), ("offline", "offline"), ("disabled", "disabled")],
+)
+def test_wandb_mode_means_what_w_and_b_means_by_it(monkeypatch, word: str, mode: str):
+    monkeypatch.setenv("WANDB_MODE", word)
+    assert resolve_mode("auto") == mode
+
+
 @pytest.mark.slow
 def test_an_offline_run_is_kept_beside_the_metrics(monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")  # in a process of its own: W&B keeps the mode it first saw

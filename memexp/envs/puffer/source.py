@@ -20,6 +20,10 @@ import gymnasium
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import ThirdParty
 
+TURN_BASED = (
+    "{} is turn-based (AEC), and only environments in which all agents act at once are supported; make a function that "
+    "converts it with PettingZoo's turn_based_aec_to_parallel, and name it as module:MODULE:FUNCTION"
+)
 LIMIT = 10_000
 """Steps after which an episode is cut by default."""
 
@@ -36,9 +40,13 @@ def make_one(config: ThirdParty) -> Any:
         env = _call(_find(rest, config.id), config.options, config.id)
     else:
         module = _import(rest, config.id, "pettingzoo.")
+        if hasattr(module, "env") and not hasattr(module, "parallel_env"):
+            raise UsageError(TURN_BASED.format(config.id))
         env = _call(_member(module, "parallel_env", config.id), config.options, config.id)
     for wrapper in config.wrappers:
         env = _wrap(env, wrapper)
+    if hasattr(env, "agent_iter"):
+        raise UsageError(TURN_BASED.format(config.id))
     if not isinstance(env, gymnasium.Env) and not is_parallel(env):
         raise UsageError(
             f"{config.id} is a {type(env).__name__}, neither a Gymnasium nor a PettingZoo parallel environment"

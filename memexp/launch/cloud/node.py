@@ -30,7 +30,7 @@ from memexp.launch.status.attempts import (
     starts_of,
 )
 from memexp.launch.status.notify import notify
-from memexp.runs import RESTART, Run
+from memexp.runs import RESTART, Run, home
 from memexp.runs.status import end_of, reached
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -183,6 +183,13 @@ def main(arguments: Sequence[str]) -> int:
     what, *rest = arguments
     if what == "check":
         return check(rest)
+    if what == "home":
+        try:
+            print(home())
+        except UsageError as error:
+            _say(f"memexp: {error}")
+            return WRONG_USAGE
+        return DONE
     run = Run.named(os.environ["MEMEXP_RUN"])
     if what == "start":
         print("\n".join(start(run)))

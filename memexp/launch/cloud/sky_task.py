@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import itertools
 import json
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from memexp.config import UsageError, read_yaml
+from memexp.config import UsageError, path_in, read_yaml
 from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.job_queue import reason_of
@@ -84,7 +83,7 @@ def validate(tasks: Sequence[Task]) -> str | None:
         version = importlib.metadata.version("skypilot")
     except importlib.metadata.PackageNotFoundError:
         return "not validated: SkyPilot is not installed (pip install 'memexp[cloud]')"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "memexp" / "tasks"
+    folder = path_in("XDG_CACHE_HOME", Path.home() / ".cache") / "memexp" / "tasks"
     shapes = {json.dumps({**task, "name": "", "envs": "", "run": ""}): task for task in tasks}
     marks = {
         folder / hashlib.sha256(f"{version} {shape}".encode()).hexdigest()[:32]: task for shape, task in shapes.items()

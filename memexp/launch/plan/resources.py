@@ -14,6 +14,64 @@ _LARGE = ("aws", "azure", "gcp", "ibm", "oci", "lambda", "scp", "runpod", "vast"
 _SMALL = ("paperspace", "primeintellect", "nebius", "hyperbolic", "seeweb", "shadeform", "yotta", "mithril", "verda")
 INFRA = ("*", *OWN, *_LARGE, *_SMALL)
 """What SkyPilot 0.14.1 accepts before the first '/' of `infra`."""
+GPUS = (
+    *[
+        "T4",
+        "T4g",
+        "L4",
+        "L40",
+        "L40S",
+        "A10",
+        "A10G",
+        "A16",
+        "A30",
+        "A40",
+        "A100",
+        "A100-80GB",
+        "A100-80GB-SXM",
+        "H100",
+        "H100-SXM",
+        "H100-NVL",
+        "H100-MEGA-80GB",
+    ],
+    *[
+        "H200",
+        "H200-SXM",
+        "GH200",
+        "B200",
+        "B300",
+        "GB200",
+        "GB300",
+        "V100",
+        "V100-32GB",
+        "P4",
+        "P40",
+        "P100",
+        "K80",
+        "M60",
+        "MI300X",
+        "MI325X",
+        "RTXPRO6000",
+    ],
+    *[
+        "A2000",
+        "A4000",
+        "A4500",
+        "A5000",
+        "A6000",
+        "RTX3060",
+        "RTX3070",
+        "RTX3080",
+        "RTX3090",
+        "RTX4000",
+        "RTX4080",
+        "RTX4090",
+        "RTX5080",
+        "RTX5090",
+    ],
+    *["RTX5000", "RTX6000", "RTX2000-Ada", "RTX4000-Ada", "RTX5000-Ada", "RTX6000-Ada"],
+)
+"""SkyPilot's names of the GPUs that clouds rent. The user's own machines may have others."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
 """Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""
 _NAMES = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
@@ -56,8 +114,9 @@ class Resources(Section):
     bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/@?]+(/[^\s/?]+)*$")
     """Bucket that keeps the run directories ("s3://mybucket/memexp"). None: the node's own disk, so that a run that is
     recovered on another node starts anew."""
-    home: str | None = Field(default=None, pattern=r"^[/~]")
-    """Instead of a bucket: folder of run directories on a file system that all nodes share."""
+    home: str | None = Field(default=None, pattern=r"^(/|~|\$)")
+    """Instead of a bucket: folder of run directories on a file system that all nodes share. `~` and $VARIABLES are
+    those of the node."""
     envs: dict[str, str] = Field(default={})
     """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}), no secrets."""
 
@@ -81,6 +140,19 @@ class Resources(Section):
                 hint = "set it where you type memexp launch" if name in SECRETS else "give it to SkyPilot as a secret"
                 raise ValueError(f"'{name}' looks like a secret, and this file is copied into tasks and logs: {hint}")
         return envs
+
+    @model_validator(mode="after")
+    def _gpus_are_known(self) -> "Resources":
+        for kind in self.accelerators:
+            name, colon, count = kind.partition(":")
+            if colon:
+                raise ValueError(f"accelerators: '{kind}' is a kind and a number: write {name}, and gpus: {count or 8}")
+            if not re.fullmatch(r"[A-Za-z0-9][-\w.]*", kind) or (
+                not self.is_own and kind.lower() not in map(str.lower, GPUS)
+            ):
+                near = did_you_mean(re.sub("(?i)nvidia| ", "", kind), GPUS)
+                raise ValueError(f"accelerators: unknown kind of GPU '{kind}'{near}")
+        return self
 
     @model_validator(mode="after")
     def _entries_agree(self) -> "Resources":

@@ -134,6 +134,8 @@ def resolve(recipe: Recipe, overrides: Mapping[str, Any]) -> TrainConfig:
 
 
 def _nearest_key(key: str, known: Sequence[str]) -> str:
+    if key == "steps":
+        return "; did you mean 'trainer.total_timesteps'?"
     dotted = [name for name in _leaves(TrainConfig()) if name.endswith(f".{key}")]
     if dotted:
         return f"; did you mean '{dotted[0]}'?"
