@@ -9,6 +9,7 @@ from rich.console import Console
 
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
+from memexp.credentials import masked_output, remember
 from memexp.runs import RESTART
 
 
@@ -19,13 +20,16 @@ def train(recipe: Recipe) -> int:
 
 
 def exit_of(config: Any, argv: list[str]) -> int:
-    """Train `config`; returns the exit code."""
+    """Train `config`; returns the exit code. A log that gets the output gets no credentials."""
+    remember(config.model_dump())
+    remember(argv)
     from memexp.envs.base import EnvError
     from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
-        outcome = run(config, argv=argv)
+        with masked_output():
+            outcome = run(config, argv=argv)
     except EnvError as error:
         return fail(str(error), FAILED)
     except (CheckpointError, OSError) as error:
@@ -90,6 +94,9 @@ def play(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this number of steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Show the episode in the terminal.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
+    ] = False,
 ) -> int:
     """Show one episode of a run's policy, a scripted policy or the random policy, as a page or in the terminal."""
     from memexp.replay.play import ReplayError
@@ -97,7 +104,15 @@ def play(
     from memexp.replay.target import Options
 
     try:
-        watch(arguments, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+        watch(
+            arguments,
+            Options(player, greedy, seed, task, trust),
+            max_steps,
+            out,
+            ascii,
+            Console(),
+            Console(stderr=True),
+        )
     except ReplayError as error:
         return fail(str(error), FAILED)
     return DONE
