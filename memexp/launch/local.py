@@ -20,11 +20,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from memexp.config import CORES, cores_left
+from memexp.credentials import mask
 from memexp.formatting import duration
 from memexp.launch import handled_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
 from memexp.runs import Run
+from memexp.runs.scribe import private
 from memexp.runs.status import end_of, is_locked, last_metrics, log_lines, reached
 
 POLL_S = 0.1
@@ -138,8 +140,8 @@ class _Launch:
         run.path.mkdir(parents=True, exist_ok=True)
         (run.path / "exit.json").unlink(missing_ok=True)  # how an earlier start ended
         command = _command(spec, self.processes)
-        log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
-        log.write(f"$ {shlex.join(command)}\n".encode())
+        log = open(run.path / "log.txt", "ab", opener=private)  # noqa: SIM115 (closed in `collect`)
+        log.write(f"$ {mask(shlex.join(command))}\n".encode())
         log.flush()
         slot = self.slots.pop(0)
         process = subprocess.Popen(
@@ -245,8 +247,9 @@ def _signals(launch: _Launch) -> AbstractContextManager[None]:
 
 
 def _command(spec: RunSpec, processes: int) -> list[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *(torchrun if processes > 1 else []), "-m", "memexp", "train", *spec.arguments]
+    python = [sys.executable, "-P"]  # without the current folder: a file there would take the place of a package
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
+    return [*([*python, *torchrun] if processes > 1 else []), *python, "-m", "memexp", "train", *spec.arguments]
 
 
 def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
