@@ -11,6 +11,7 @@ import yaml
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import UsageError
+from memexp.credentials import mask
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run
 from memexp.runs.wandb_source import WandbRun
@@ -67,7 +68,7 @@ def read_seed(run: Run | WandbRun) -> Seed:
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
-        reason=exit.reason if exit else "",
+        reason=mask(exit.reason) if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
         provenance={key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))},
         agent_steps=columns["agent_steps"],

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from memexp.config import UsageError, did_you_mean
+from memexp.credentials import mask
 from memexp.launch import LaunchError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -42,8 +43,8 @@ class Group(TyperGroup):
 
 
 def fail(message: str, code: int) -> int:
-    """Print why a command failed, to stderr; returns the exit code."""
-    for line in message.splitlines():
+    """Print why a command failed, to stderr and without credentials; returns the exit code."""
+    for line in mask(message).splitlines():
         print(f"memexp: {line}", file=sys.stderr)
     return code
 

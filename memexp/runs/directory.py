@@ -13,7 +13,7 @@ Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last 
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -22,6 +22,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from memexp.config import check_run_name
+from memexp.credentials import mask, mask_data
 from memexp.runs import scribe
 from memexp.runs.metrics import columns_of_text, records_of
 
@@ -137,7 +138,8 @@ class Run:
         return RunInfo.model_validate_json((self.path / "run.json").read_text())
 
     def write_config(self, config: dict[str, Any]) -> None:
-        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+        """Write config.yaml, its credentials masked."""
+        self._write("config.yaml", yaml.safe_dump(mask_data(config), sort_keys=False), scribe.private)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -149,7 +151,7 @@ class Run:
         if file.exists():
             first = json.loads(file.read_text())
             provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
-        self._write("provenance.json", json.dumps(provenance, indent=2))
+        self._write("provenance.json", json.dumps(provenance, indent=2), scribe.private)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -206,6 +208,8 @@ class Run:
     # How it ended.
 
     def finish(self, outcome: Exit) -> None:
+        """Write exit.json. The reason may be the text of an error of somebody's environment."""
+        outcome = outcome.model_copy(update={"reason": mask(outcome.reason)})
         self.files.replace(self.path / "exit.json", outcome.model_dump_json(indent=2).encode())
 
     @property
@@ -214,8 +218,8 @@ class Run:
         file = self.path / "exit.json"
         return Exit.model_validate_json(file.read_text()) if file.exists() else None
 
-    def _write(self, name: str, text: str) -> None:
-        scribe.replace(self.path / name, text.encode())
+    def _write(self, name: str, text: str, opener: Callable[[str, int], int] | None = None) -> None:
+        scribe.replace(self.path / name, text.encode(), opener)
 
 
 write_atomically = scribe.replace

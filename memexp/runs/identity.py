@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from memexp.config import UsageError
+from memexp.credentials import mask_data
 from memexp.runs.directory import Run
 
 
@@ -12,7 +13,7 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
     if not run.exists():
         return
     free = tuple(f"{key}." for key in may_change)
-    old, new = _flat(run.config), _flat(config)
+    old, new = _flat(run.config), _flat(mask_data(config))
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key) and not f"{key}.".startswith(free):
             raise UsageError(

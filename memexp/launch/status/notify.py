@@ -14,6 +14,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import Literal
 
+from memexp.credentials import mask
+
 WEBHOOK = "MEMEXP_WEBHOOK_URL"
 TIMEOUT_S = 10.0
 TRIES = 2
@@ -25,7 +27,7 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
     url = os.environ.get(WEBHOOK, "").strip()
     if not url:
         return False
-    text = f"{run} {event}" + (f": {details}" if details else "")
+    text = mask(f"{run} {event}" + (f": {details}" if details else ""))
     why = "the address is not http(s)"
     for _ in range(TRIES if re.match(r"https?://", url) else 0):
         try:
