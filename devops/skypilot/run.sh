@@ -27,6 +27,7 @@ since="$(cat "${HOME:-/tmp}/.memexp_node_since" 2>/dev/null || date +%s)"
 rm -f "${HOME:-/tmp}/.memexp_node_since"
 
 mkdir -p "$run_dir/starts" || exit 1
+[ -e "$run_dir/log.txt" ] || (umask 077 && : >"$run_dir/log.txt") # it holds the command line
 if [ "$rank" -eq 0 ]; then
   exec > >(
     trap '' TERM INT # a signal to the whole group must not cut off the trainer's last lines

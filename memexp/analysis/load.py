@@ -12,6 +12,7 @@ from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.analysis.statistics import iqm
 from memexp.config import UsageError
+from memexp.credentials import mask
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run
 from memexp.runs.status import known
@@ -75,7 +76,7 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
-        reason=exit.reason if exit else "",
+        reason=mask(exit.reason) if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
         provenance={key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))},
         agent_steps=columns["agent_steps"],

@@ -14,6 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
+from memexp.credentials import mask
 from memexp.launch import LaunchError
 from memexp.runs import home
 from memexp.runs.reading import DamagedError
@@ -109,8 +110,8 @@ def _output_is_broken() -> bool:
 
 
 def fail(message: str, code: int) -> int:
-    """Print why a command failed, to stderr; returns the exit code."""
-    lines, half = message.split("\n"), MOST_CHARACTERS // 2
+    """Print why a command failed, to stderr and without credentials; returns the exit code."""
+    lines, half = mask(message).split("\n"), MOST_CHARACTERS // 2
     more = [f"and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
     with suppress(OSError):  # stderr is full or closed
         for line in lines[:MOST_LINES] + more:

@@ -9,6 +9,7 @@ import typer
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
 from memexp.console import Console, say
+from memexp.credentials import masked_output, remember
 from memexp.runs import RESTART
 
 
@@ -19,12 +20,15 @@ def train(recipe: Recipe) -> int:
 
 
 def exit_of(config: Any, argv: list[str]) -> int:
-    """Train `config`; returns the exit code."""
+    """Train `config`; returns the exit code. A log that gets the output gets no credentials."""
+    remember(config.model_dump())
+    remember(argv)
     from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
     try:
-        outcome = run(config, argv=argv)
+        with masked_output():
+            outcome = run(config, argv=argv)
     except CheckpointError as error:
         return fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
@@ -85,6 +89,9 @@ def play(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this number of steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Show the episode in the terminal.")] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
+    ] = False,
 ) -> int:
     """Show one episode of a run's policy, a scripted policy or the random policy, as a page or in the terminal."""
     from memexp.replay.play import ReplayError
@@ -92,7 +99,15 @@ def play(
     from memexp.replay.target import Options
 
     try:
-        watch(arguments, Options(player, greedy, seed, task), max_steps, out, ascii, Console(), Console(stderr=True))
+        watch(
+            arguments,
+            Options(player, greedy, seed, task, trust),
+            max_steps,
+            out,
+            ascii,
+            Console(),
+            Console(stderr=True),
+        )
     except ReplayError as error:
         return fail(str(error), FAILED)
     return DONE

@@ -3,6 +3,8 @@
 The text under a knob gives its unit and effect. This module imports neither torch nor numba.
 """
 
+import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -242,6 +244,29 @@ class ThirdParty(Config):
             near = did_you_mean(kind, KINDS) if colon else f"; did you mean 'gym:{value}'?"
             raise ValueError(f"'{value}' is not gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE{near}")
         return value
+
+    @model_validator(mode="after")
+    def _nothing_of_python_itself(self) -> "ThirdParty":
+        for module, _ in self.imports:
+            refuse_standard_library(module)
+        return self
+
+    @property
+    def imports(self) -> list[tuple[str, str]]:
+        """(module, name in it) of all that is imported by name: MODULE of `id` ('' as the name), and each wrapper."""
+        kind, _, rest = self.id.partition(":")
+        module, _, name = rest.partition(":") if kind == "module" else (rest, "", "parallel_env")
+        named = [(rest.rpartition(":")[0], "") if kind == "gym" else (module, name)]
+        named += [(module, name) for module, _, name in (one.partition("(")[0].partition(":") for one in self.wrappers)]
+        return [(module, name) for module, name in named if module]
+
+
+def refuse_standard_library(module: str) -> None:
+    """Raises ValueError for a module of Python's own, or of the program that runs: they are no environments."""
+    top = module.partition(".")[0]
+    if top in (*sys.stdlib_module_names, "__main__", "test"):
+        own = f"; rename your {top}.py, which Python's own hides" if Path(f"{top}.py").exists() else ""
+        raise ValueError(f"'{module}' belongs to Python itself, which has no environments{own}")
 
 
 KINDS = ("gym", "module", "pettingzoo")

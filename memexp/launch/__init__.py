@@ -4,6 +4,7 @@
 `status` shows how the runs stand. Imports neither torch nor numba, and sky only where it is called.
 """
 
+import os
 import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memexp.console import Console
+
+os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")  # set it to 0 to let SkyPilot report its usage
 
 
 class LaunchError(Exception):

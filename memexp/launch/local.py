@@ -22,12 +22,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from memexp.config import CORES, cores_left
 from memexp.console import Console
+from memexp.credentials import mask
 from memexp.formatting import duration
 from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
 from memexp.runs import Run
-from memexp.runs.scribe import Lock, end_with, take
+from memexp.runs.scribe import Lock, end_with, private, take
 from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
 
 POLL_S = 0.1
@@ -156,8 +157,8 @@ class _Launch:
         if ended:  # how an earlier start ended
             (run.path / "exit.json").unlink(missing_ok=True)
         command = _command(spec, self.processes)
-        log = open(run.path / "log.txt", "ab")  # noqa: SIM115 (the process writes into it; closed in `collect`)
-        log.write(f"$ {shlex.join(command)}\n".encode())
+        log = open(run.path / "log.txt", "ab", opener=private)  # noqa: SIM115 (closed in `collect`)
+        log.write(f"$ {mask(shlex.join(command))}\n".encode())
         log.flush()
         slot = self.slots.pop(0)
         process = subprocess.Popen(
@@ -267,8 +268,9 @@ def _signals(launch: _Launch) -> AbstractContextManager[None]:
 
 
 def _command(spec: RunSpec, processes: int) -> list[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [sys.executable, *(torchrun if processes > 1 else []), "-m", "memexp", "train", *spec.arguments]
+    python = [sys.executable, "-P"]  # without the current folder: a file there would take the place of a package
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
+    return [*([*python, *torchrun] if processes > 1 else []), *python, "-m", "memexp", "train", *spec.arguments]
 
 
 def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from memexp import envs
 from memexp.config import Config, parse_overrides
+from memexp.credentials import mask_data
 from memexp.curriculum.uniform import held_out_tasks, training_tasks
 from memexp.envs.base import Episodes, TaskSource, VecEnv, concatenated, episode_means, mix64
 from memexp.envs.config import ThirdParty
@@ -35,6 +36,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.rollout import ActionNoise
 from memexp.runs import home
 from memexp.runs.directory import write_atomically
+from memexp.runs.scribe import private
 
 FUNNEL = "env/funnel/"
 MOST_ENVS = 64
@@ -151,7 +153,8 @@ def reference(
     `on_progress` gets the number of finished episodes. Raises UsageError if the environment has no such policy.
     """
     name: str = env_config.name  # type: ignore[attr-defined]
-    asked = {"env": name, "knobs": env_config.model_dump(exclude={"name", "backend", "workers"}), "player": player}
+    knobs = mask_data(env_config.model_dump(exclude={"name", "backend", "workers"}))
+    asked = {"env": name, "knobs": knobs, "player": player}
     asked |= {"episodes": episodes, "seed": seed}
     source = digest_of(Path(envs.__file__).parent)
     source += fingerprint(env_config) if isinstance(env_config, ThirdParty) else ""
@@ -160,7 +163,7 @@ def reference(
     with suppress(OSError, ValidationError):  # not there, or not readable
         return Reference.model_validate_json(file.read_bytes())
     found = Reference.model_validate(asked | _summary(_play(env_config, player, episodes, seed, on_progress)))
-    write_atomically(file, found.model_dump_json(indent=2).encode())
+    write_atomically(file, found.model_dump_json(indent=2).encode(), private)
     return found
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memexp.config import Config
+from memexp.credentials import mask_data
 from memexp.envs import assembly_tasks, cvc_tasks
 from memexp.envs.assembly_lines import AssemblyLinesEnv
 from memexp.envs.config import CVC_OBJECTS
@@ -105,7 +106,10 @@ def task_facts(env: GridEnv) -> dict[str, str]:
 
 
 def knobs_of(config: Config) -> dict[str, Any]:
-    """The knobs that differ from the defaults. A list of one value becomes that value."""
+    """The knobs that differ from the defaults, without credentials. A list of one value becomes that value."""
     fields = type(config).model_fields
-    changed = {key: value for key, value in config if key != "name" and value != fields[key].default}
-    return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in changed.items()}
+    changed = mask_data({key: value for key, value in config if key != "name" and value != fields[key].default})
+    return {
+        key: value[0] if isinstance(value, list) and len(value) == 1 else value
+        for key, value in mask_data(changed).items()
+    }

@@ -13,6 +13,7 @@ from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_worlds
+from memexp.ppo.received import check_received
 from memexp.replay.appearance import knobs_of, task_facts
 from memexp.replay.policies import Actor, run_actor, scripted_actor
 from memexp.runs import Run, find_runs
@@ -29,6 +30,7 @@ class Options:
     greedy: bool = False  # for a run: the most probable action instead of a sample
     seed: int | None = None
     task: int | None = None
+    trust: bool = False  # for a run: import whatever its config names
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,9 @@ def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
         raise UsageError(f"'{next(iter(pairs))}' cannot be set: run '{run.name}' is played with its own knobs")
     if options.player:
         raise UsageError(f"--player is for an environment: run '{run.name}' is played by its own policy")
-    steps, weights = load_weights(run.checkpoints)
     config = TrainConfig.parse(run.config, run.name)
+    check_received(run.name, config, options.trust)
+    steps, weights = load_weights(run.checkpoints)
     seed = config.seed if options.seed is None else options.seed
     env = held_out_worlds(config.env, 1, seed, tasks=_only(options.task))
     _refuse_a_task(options.task, env, config.env.name)

@@ -25,6 +25,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from memexp.config import check_run_name, path_in
+from memexp.credentials import mask, mask_data
 from memexp.formatting import printable
 from memexp.runs import scribe
 from memexp.runs.metrics import STEPS, columns_of_text, read_metrics, record_of, records_of
@@ -169,7 +170,8 @@ class Run:
         return read_model(RunInfo, self.path / "run.json")
 
     def write_config(self, config: dict[str, Any]) -> None:
-        self._write("config.yaml", yaml.safe_dump(config, sort_keys=False))
+        """Write config.yaml, its credentials masked."""
+        self._write("config.yaml", yaml.safe_dump(mask_data(config), sort_keys=False), scribe.private)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -185,7 +187,7 @@ class Run:
         if (self.path / "provenance.json").exists():
             first = self.provenance
             provenance = {**first, "resumes": [*first.get("resumes", []), provenance]}
-        self._write("provenance.json", json.dumps(provenance, indent=2))
+        self._write("provenance.json", json.dumps(provenance, indent=2), scribe.private)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -268,6 +270,8 @@ class Run:
     # How it ended.
 
     def finish(self, outcome: Exit) -> None:
+        """Write exit.json. The reason may be the text of an error of somebody's environment."""
+        outcome = outcome.model_copy(update={"reason": mask(outcome.reason)})
         self.files.replace(self.path / "exit.json", outcome.model_dump_json(indent=2).encode())
 
     @property
@@ -278,8 +282,8 @@ class Run:
         except FileNotFoundError:
             return None
 
-    def _write(self, name: str, text: str) -> None:
-        scribe.replace(self.path / name, text.encode())
+    def _write(self, name: str, text: str, opener: Callable[[str, int], int] | None = None) -> None:
+        scribe.replace(self.path / name, text.encode(), opener)
 
 
 def _free_name(file: Path) -> Path:

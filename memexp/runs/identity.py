@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 from memexp.config import UsageError
+from memexp.credentials import mask_data
 from memexp.runs.directory import Run, RunInfo
 from memexp.runs.status import info_of, known
 
@@ -16,7 +17,7 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
     if not run.exists():
         return
     free = tuple(f"{key}." for key in may_change)
-    old, new = _flat(known(lambda: run.config) or {}), _flat(config)
+    old, new = _flat(known(lambda: run.config) or {}), _flat(mask_data(config))
     if not old:
         old = _of_info(info_of(run))
         new = {key: value for key, value in new.items() if key in old}

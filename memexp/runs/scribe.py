@@ -182,13 +182,18 @@ def append(path: Path | str, data: bytes) -> None:
             raise
 
 
-def replace(path: Path | str, data: bytes) -> None:
+def private(path: str, flags: int) -> int:
+    """An opener for `open`: the owner alone may read and write the file that it makes."""
+    return os.open(path, flags, 0o600)
+
+
+def replace(path: Path | str, data: bytes, opener: Callable[[str, int], int] | None = None) -> None:
     """Replace a file by `data` atomically: readers, and a crash at any moment, find the old content or the new."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb", buffering=0) as file:
+        with open(temporary, "wb", buffering=0, opener=opener) as file:
             _write(file, data)
             os.fsync(file.fileno())
         os.replace(temporary, path)

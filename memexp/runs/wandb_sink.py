@@ -6,10 +6,11 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
 from memexp.console import say
+from memexp.credentials import mask_data
 from memexp.runs.directory import Run
 
-INFO = "memexp"
-"""Key of a W&B config that holds run.json, so that a report can be made from W&B alone."""
+INFO, PROVENANCE = "memexp", "memexp_provenance"
+"""Keys of a W&B config: run.json and a part of provenance.json, so that a report can be made from W&B alone."""
 Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 _OLD_NAMES = {"run": "online", "dryrun": "offline"}
 """Values of WANDB_MODE that W&B still reads -> their names today."""
@@ -56,19 +57,28 @@ class WandbSink:
             self._try(lambda: self._wandb.finish(exit_code=self.exit_code if kind is None else 1))
 
     def _init(self) -> Any:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else W&B sends its own errors, offline too
         import wandb
 
+        (self._run.path / "wandb").mkdir(mode=0o700, exist_ok=True)  # it holds the config, too
         return wandb.init(
             project=self._options["project"] or "memexp",
             entity=self._options["entity"],
             id=self._run.name,
             name=self._run.name,
             dir=str(self._run.path),
-            config={**self._config, INFO: self._run.info.model_dump()},
+            config={**mask_data(self._config), INFO: self._run.info.model_dump(), PROVENANCE: self._provenance()},
             mode=self._mode,
             resume="allow" if self._mode in ("online", "shared") else None,
-            settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
+            # W&B's own record of git and of the command line holds what is in them, credentials too.
+            settings=wandb.Settings(
+                silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True
+            ),
         )
+
+    def _provenance(self) -> dict[str, Any]:
+        record = self._run.provenance
+        return {key: record.get(key) for key in ("commit", "dirty", "host", "platform", "python", "device")}
 
     def _try(self, call: Callable[[], Any]) -> Any:
         """What `call` returns. If it fails, print why, and do not use W&B any more."""

@@ -9,7 +9,7 @@ import numpy as np
 from memexp.config import UsageError
 from memexp.runs.directory import Exit, ExitStatus, RunInfo
 from memexp.runs.metrics import columns_of_records
-from memexp.runs.wandb_sink import INFO
+from memexp.runs.wandb_sink import INFO, PROVENANCE
 
 ROWS = 1000
 """About how many rows of history to ask for at once."""
@@ -30,10 +30,10 @@ class WandbRun:
     def __init__(self, run: Any):
         self.name: str = run.name
         full = dict(run.config)
-        known = full.pop(INFO, None)
+        known, provenance = full.pop(INFO, None), full.pop(PROVENANCE, None)
         self.config: dict[str, Any] = full
         self.info = RunInfo.model_validate(known) if known else _info(self.name, full)
-        self.provenance = {"commit": run.commit, **_machine(run.metadata or {})}
+        self.provenance = provenance or {"commit": run.commit, **_machine(run.metadata or {})}
         self._state: str = run.state
         self._rows = list(run.scan_history(page_size=_page(run)))
 

@@ -62,6 +62,24 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_no_file_of_the_current_folder_takes_the_place_of_a_package(processes, tmp_path, monkeypatch):
+    """What a user calls queue.py, typer.py or recipes/ is not imported; an environment of that folder is."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("queue", "typer", "yaml", "torch/__init__", "recipes/__init__", "memexp/__init__", "gymnasium"):
+        (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.py").write_text("open('CANARY', 'w')\n")
+    wrapper = "def same(env):\n    open('IMPORTED', 'w')\n    return env\n"
+    (tmp_path / "mine.py").write_text(wrapper)
+    words = {"env": "gym:CartPole-v1", "wrappers": "['mine:same']", "trainer.total_timesteps": "256"}
+    (asked,) = recipe_specs(find_recipe("any"), {"run": "shadowed", **FAST, **words})
+    outcome = run_here([asked], jobs=1, processes=processes, console=CONSOLE)
+    assert outcome.done == ["shadowed"], outcome.lines
+    assert (tmp_path / "IMPORTED").exists()
+    assert not (tmp_path / "CANARY").exists()
+
+
+@pytest.mark.slow
 def test_a_run_that_is_told_to_stop_writes_a_checkpoint_and_the_same_command_carries_on(monkeypatch, capsys):
     long = spec("long", **{"trainer.total_timesteps": "20k", "trainer.num_envs": "64"})
     show = local._Launch.show

@@ -3,6 +3,7 @@
 import fcntl
 
 import pytest
+from helpers.commands import type_command
 
 from memexp.config import UsageError
 from memexp.launch.plan.plan import make_plan
@@ -76,3 +77,16 @@ def test_a_run_without_a_name_is_called_after_its_words_whatever_their_order():
     names = {default_name(TMAZE, dict(pairs)) for pairs in ([("a", "1"), ("b.c", "x/y")], [("b.c", "x/y"), ("a", "1")])}
     assert names == {"tmaze.a-1.c-x-y"}
     assert default_name(find_recipe("cvc_random_maps_train.train"), {}) == "cvc-random-maps"
+
+
+def test_a_plan_names_the_modules_that_its_runs_import_and_imports_none(tmp_path, monkeypatch, capsys):
+    (tmp_path / "maze.py").write_text("open('CANARY', 'w')\n")
+    (tmp_path / "m.yaml").write_text(
+        "name: m\narchitectures: {S: {pattern: S}}\nsteps: [1k]\nseeds: 1\nenvironments:\n"
+        "  a: {recipe: any, args: {env: 'module:maze:Maze', wrappers: ['minigrid.wrappers:FullyObsWrapper']}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    typed = type_command(capsys, "launch", "m.yaml", "--local", "--dry-run")
+    assert typed.code == 0
+    assert "they import maze, minigrid.wrappers\n" in typed.out
+    assert not (tmp_path / "CANARY").exists()

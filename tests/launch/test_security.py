@@ -155,6 +155,22 @@ def test_a_secret_among_the_variables_of_a_matrix_file_is_refused(name: str):
         Resources.parse({"envs": {name: "x"}})
 
 
+def test_a_secret_among_the_values_of_variables_is_refused():
+    with pytest.raises(UsageError, match="'PROXY' looks like a secret"):
+        Resources.parse({"envs": {"PROXY": "http://me:s3cr3t@proxy:80"}})
+
+
+def test_a_secret_among_the_arguments_of_a_run_gets_into_no_task():
+    (spec,) = recipe_specs(find_recipe("any"), {"run": "a", "options": "{token: s3cr3t}"})
+    with pytest.raises(UsageError, match=r"token: \*\*\*.* looks like a secret"):
+        make_task(spec, Resources(gpus=0), CODE)
+
+
+def test_a_run_that_is_named_after_its_overrides_is_not_named_after_a_secret():
+    (spec,) = recipe_specs(find_recipe("any"), {"options": "{token: s3cr3t, size: 3}"})
+    assert spec.run == "any.options-token-size-3"
+
+
 def test_a_variable_that_the_task_sets_itself_is_refused():
     with pytest.raises(UsageError, match="'MEMEXP_RUN' is set by the launcher itself"):
         Resources.parse({"envs": {"MEMEXP_RUN": "another"}})

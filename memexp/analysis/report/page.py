@@ -16,6 +16,7 @@ from memexp.analysis.figures.style import svg_of
 from memexp.analysis.formatting import SYMBOLS, file_name
 from memexp.analysis.report.provenance import provenance
 from memexp.analysis.report.sections import section, spent_text
+from memexp.credentials import mask
 from memexp.formatting import printable
 from memexp.runs import MAX_GAP, home
 from memexp.runs.directory import write_atomically
@@ -53,7 +54,7 @@ def _content(answer: Answer) -> dict[str, Any]:
         "sections": [section(one) for one in answers],
         "spent": spent_text([arm for one in answers for arm in one.environment.arms.values()]),
         "provenance": provenance(seeds),
-        "command": next((shlex.join(map(str, one["argv"])) for one in records if one.get("argv")), None),
+        "command": next((mask(shlex.join(map(str, one["argv"]))) for one in records if one.get("argv")), None),
         "commit": next((one["commit"] for one in records if one.get("commit")), None),
         "limits": MAX_GAP,
         "written": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),

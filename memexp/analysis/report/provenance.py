@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
@@ -21,11 +21,9 @@ class Row(NamedTuple):
 def provenance(seeds: Sequence[Seed]) -> list[Row]:
     """One row a fact about the runs; where runs differ, each value with its runs."""
     records = [seed.provenance for seed in seeds]
-    dirty = " with uncommitted changes"
     facts = {
-        "commit": [
-            one["commit"][:10] + (dirty if one.get("dirty") else "") if one.get("commit") else None for one in records
-        ],
+        "commit": [_commit(one) for one in records],
+        "project": [_commit(one.get("project")) for one in records],
         "hardware": [seed.info.hardware for seed in seeds],
         "device": [record.get("device") for record in records],
         "host": [record.get("host") for record in records],
@@ -47,6 +45,14 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
         Row("packages", ", ".join(f"{name} {known[0][name]}" for name in PACKAGES if len(versions.get(name, ())) == 1)),
     ]
     return [row for row in rows if row.value]
+
+
+def _commit(record: Any) -> str | None:
+    """'my-mazes 0123456789 with uncommitted changes'; None if no commit is known."""
+    if not isinstance(record, dict) or not isinstance(commit := record.get("commit"), str):
+        return None
+    dirty = " with uncommitted changes" if record.get("dirty") else ""
+    return f"{record.get('name', '')} {commit[:10]}{dirty}".strip()
 
 
 def _row(name: str, values: Sequence[str | None], seeds: Sequence[Seed]) -> Row:

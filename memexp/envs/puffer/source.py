@@ -10,6 +10,8 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +20,7 @@ from typing import Any
 import gymnasium
 
 from memexp.config import UsageError, did_you_mean
-from memexp.envs.config import ThirdParty
+from memexp.envs.config import ThirdParty, refuse_standard_library
 
 TURN_BASED = (
     "{} is turn-based (AEC), and only environments in which all agents act at once are supported; make a function that "
@@ -39,7 +41,7 @@ def make_one(config: ThirdParty) -> Any:
     elif kind == "module":
         env = _call(_find(rest, config.id), config.options, config.id)
     else:
-        module = _import(rest, config.id, "pettingzoo.")
+        module = import_named(rest, config.id, "pettingzoo.")
         if hasattr(module, "env") and not hasattr(module, "parallel_env"):
             raise UsageError(TURN_BASED.format(config.id))
         env = _call(_member(module, "parallel_env", config.id), config.options, config.id)
@@ -89,7 +91,7 @@ def fingerprint(config: ThirdParty) -> str:
 def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
     module, colon, plain = name.rpartition(":")
     if colon:
-        _import(module, f"gym:{name}")
+        import_named(module, f"gym:{name}")
     if plain not in gymnasium.registry:
         try:
             _import_suites(plain)
@@ -99,7 +101,8 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
             near = near if near.startswith("; did") else ""  # do not list hundreds of ids
             why = f"{_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
-    return _call(gymnasium.make, {"id": plain, "disable_env_checker": True, **options}, f"gym:{name}")
+    make = partial(gymnasium.make, plain)  # an option named `id` would name another environment: it is an error
+    return _call(make, {"disable_env_checker": True, **options}, f"gym:{name}")
 
 
 def _import_suites(id: str) -> None:
@@ -148,7 +151,7 @@ def _find(place: str, what: str) -> Callable[..., Any]:
     module, colon, name = place.partition(":")
     if not colon or not name:
         raise UsageError(f"{what} is not MODULE:CALLABLE")
-    return _member(_import(module, what), name, what)
+    return _member(import_named(module, what), name, what)
 
 
 def _member(module: ModuleType, name: str, what: str) -> Callable[..., Any]:
@@ -156,13 +159,23 @@ def _member(module: ModuleType, name: str, what: str) -> Callable[..., Any]:
     if not callable(found):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         raise UsageError(f"{what}: {module.__name__} has no '{name}'{did_you_mean(name, known)}")
+    try:
+        refuse_standard_library(home_of(found, module.__name__))
+    except ValueError as error:
+        raise UsageError(f"{what}: {error}") from None
     return found
 
 
-def _import(name: str, what: str, prefix: str = "") -> ModuleType:
-    """The module of this name, or with `prefix` before it. The working directory is searched too."""
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
+def home_of(found: Any, named: str) -> str:
+    """The module in which a class or function is defined, which may be another than the one that `named` it."""
+    defined = inspect.isclass(found) or inspect.isroutine(found)
+    return (getattr(found, "__module__", None) if defined else None) or named
+
+
+def import_named(name: str, what: str, prefix: str = "") -> ModuleType:
+    """The module of this name, or with `prefix` before it. The working directory is searched last."""
+    if ProjectFinder not in sys.meta_path:
+        sys.meta_path.append(ProjectFinder)
     for candidate in dict.fromkeys((name, prefix + name)):
         try:
             return importlib.import_module(candidate)
@@ -175,6 +188,19 @@ def _import(name: str, what: str, prefix: str = "") -> ModuleType:
                 f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
             ) from error
     raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
+
+
+class ProjectFinder:
+    """Finds modules in the working directory, if they are nowhere else: no file there takes a package's place.
+
+    The end of sys.path is too early for that: packages that are installed as editable are found after sys.path.
+    """
+
+    folder = os.getcwd()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [cls.folder]) if path is None else None
 
 
 def _line(error: BaseException) -> str:

@@ -20,7 +20,8 @@ from pathlib import Path
 from memexp.config import UsageError, did_you_mean
 from memexp.launch import LaunchError
 from memexp.runs import home
-from memexp.runs.provenance import CHECKOUT, CODE_FILE, ask_git, git
+from memexp.runs.provenance import CHECKOUT, CODE_FILE, ask_git, git, is_own, kept_diff
+from memexp.runs.scribe import private
 
 DIFF = ("diff", "--binary", "--no-color", "--no-ext-diff", "--no-textconv", "--src-prefix=a/", "--dst-prefix=b/")
 """A diff that `git apply` reads, whatever the user's own settings are."""
@@ -50,10 +51,10 @@ def find_code(ref: str | None = None, checkout: Path = CHECKOUT) -> Code:
 
     Raises UsageError for a ref that does not exist.
     """
-    if ask_git(checkout, "rev-parse", "--git-dir") is None:
+    if (checkout == CHECKOUT and not is_own(checkout)) or ask_git(checkout, "rev-parse", "--git-dir") is None:
         if ref:
-            raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout")
-        return Code("", "", ("memexp runs from no git checkout, so nodes cannot fetch its code",))
+            raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout of memexp")
+        return Code("", "", ("memexp runs from no git checkout of its own, so nodes cannot fetch its code",))
     commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
     if not commit:
         names = (ask_git(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
@@ -86,14 +87,14 @@ def with_snapshot(code: Code, ref: str | None, checkout: Path = CHECKOUT) -> Cod
     The same code has the same snapshot. Raises LaunchError where none can be taken.
     """
     if not code.commit:
-        raise LaunchError("nodes cannot get the code: memexp runs from no git checkout")
+        raise LaunchError("nodes cannot get the code: memexp runs from no git checkout of its own")
     try:
         diff = b"" if ref else git(checkout, *DIFF, "HEAD")
         name = f"{code.commit[:10]}-{hashlib.sha256(diff).hexdigest()[:10]}"
         folder = (home() / "snapshots" / name).resolve()
         if not folder.exists():
             _take(folder, code.commit, diff, checkout)
-    except (OSError, subprocess.CalledProcessError, tarfile.TarError) as error:
+    except (OSError, subprocess.SubprocessError, tarfile.TarError) as error:
         raise LaunchError(f"cannot take a snapshot of {checkout}: {error}") from None
     return replace(code, workdir=str(folder))
 
@@ -110,9 +111,8 @@ def _take(folder: Path, commit: str, diff: bytes, checkout: Path) -> None:
             command = ["git", "apply", "--whitespace=nowarn"]
             subprocess.run(command, input=diff, cwd=beside, env=alone, check=True, capture_output=True)
         (beside / ".skyignore").touch()  # everything is sent, whatever a .gitignore above says
-        record = {"commit": commit, "dirty": bool(diff), "diff": diff.decode(errors="replace") or None}
-        descriptor = os.open(beside / CODE_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with open(descriptor, "w", encoding="utf-8") as file:
+        record = {"commit": commit, "dirty": bool(diff), **kept_diff(diff.decode(errors="replace"))}
+        with open(beside / CODE_FILE, "x", encoding="utf-8", opener=private) as file:
             json.dump(record, file)
         try:
             beside.rename(folder)

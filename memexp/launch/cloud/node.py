@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Iterable, Sequence
 
 from memexp.config import UsageError, parse_overrides
+from memexp.credentials import mask
 from memexp.formatting import dollars
 from memexp.launch import killed_by
 from memexp.launch.plan.resources import is_kind
@@ -56,7 +57,7 @@ def check(arguments: Sequence[str]) -> int:
         (spec,) = recipe_specs(recipe, parse_overrides(overrides))
         refuse_another_experiment(Run.named(spec.run), spec.config.model_dump(), RESUMABLE)
     except UsageError as error:
-        print(f"memexp: {error}", file=sys.stderr)
+        _say(f"memexp: {error}")
         if os.environ.get("SKYPILOT_NODE_RANK", "0") == "0":
             notify("failed", os.environ["MEMEXP_RUN"], str(error), _say)
         return WRONG_USAGE
@@ -176,7 +177,7 @@ def end(run: Run, number: int, code: int, stopped: bool) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(mask(line), file=sys.stderr)
 
 
 def main(arguments: Sequence[str]) -> int:

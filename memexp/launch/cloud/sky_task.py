@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from memexp.config import UsageError, path_in, read_yaml
+from memexp.credentials import mask
 from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.job_queue import reason_of
@@ -22,6 +23,7 @@ from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.runs.provenance import CHECKOUT
+from memexp.runs.scribe import private
 
 TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
 MOUNT = "/mnt/memexp"
@@ -31,7 +33,15 @@ Task = dict[str, Any]
 
 
 def make_task(spec: RunSpec, resources: Resources, code: Code, prices: Mapping[str, Price] | None = None) -> Task:
-    """The task that trains a run; contains no secret. `prices`: kind of GPU -> price of one node."""
+    """The task that trains a run; contains no secret. `prices`: kind of GPU -> price of one node.
+
+    Raises UsageError for an override that looks like a secret.
+    """
+    if secret := next((word for word in spec.arguments if mask(word) != word), None):
+        raise UsageError(
+            f"'{mask(secret)}' looks like a secret, and tasks and SkyPilot's queue keep the arguments of a run: "
+            "let the environment read it from an environment variable"
+        )
     task = copy.deepcopy(_template())
     task["name"] = spec.run
     task["num_nodes"] = resources.nodes
@@ -123,7 +133,8 @@ def render(tasks: Sequence[Task], folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         paths = [folder / f"{task['name']}.yaml" for task in tasks]
         for path, task in zip(paths, tasks, strict=True):
-            path.write_text(dump([task], "yaml"), encoding="utf-8")
+            with open(path, "w", encoding="utf-8", opener=private) as file:
+                file.write(dump([task], "yaml"))
     except OSError as error:
         raise LaunchError(f"cannot write into {folder}: {error.strerror}") from None
     return paths

@@ -4,7 +4,6 @@ The line is written before SkyPilot is asked. It names runs that have no directo
 dollars. Whether a run was really submitted is known only from SkyPilot's queue.
 """
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from memexp.runs import home
 from memexp.runs.provenance import utc_now
 from memexp.runs.reading import read_bytes
+from memexp.runs.scribe import private
 from memexp.runs.status import known
 
 
@@ -43,8 +43,7 @@ def record(submissions: Iterable[Submission]) -> None:
     time = utc_now()
     lines = "".join(one.model_copy(update={"time": time}).model_dump_json() + "\n" for one in submissions)
     path().parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    with open(descriptor, "a", encoding="utf-8") as file:
+    with open(path(), "a", encoding="utf-8", opener=private) as file:
         file.write(lines)
 
 

@@ -11,6 +11,8 @@ from rich.table import Table
 
 from memexp.config import count_name
 from memexp.console import Console
+from memexp.credentials import mask
+from memexp.envs.config import ThirdParty
 from memexp.formatting import counted, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
@@ -46,7 +48,7 @@ class PlannedRun:
             "memory": config.cortex.memory,
             "agent_steps": self.spec.agent_steps,
             "seed": config.seed,
-            "arguments": self.spec.arguments,
+            "arguments": [mask(word) for word in self.spec.arguments],
             "estimate": self.estimate and asdict(self.estimate),
         }
 
@@ -140,6 +142,10 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
 def _summary(plan: Plan) -> Iterator[str]:
     """States, machines, hours and dollars, and where the figures come from."""
     yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch"
+    environments = [run.spec.config.env for run in plan.runs]
+    modules = {module for env in environments if isinstance(env, ThirdParty) for module, _ in env.imports}
+    if modules:
+        yield f"they import {', '.join(sorted(modules))}"
     if plan.resources:
         yield f"each on {plan.resources}"
     if cost := plan.cost:

@@ -7,6 +7,7 @@ from typing import Any, cast
 from pydantic import Field, field_validator, model_validator
 
 from memexp.config import Config, did_you_mean
+from memexp.credentials import is_secret_variable, mask
 
 OWN = ("slurm", "k8s", "kubernetes", "ssh")
 """Infrastructures that belong to the user: they have no spot instances, and their hours have no price."""
@@ -131,12 +132,12 @@ class Resources(Section):
     @field_validator("envs")
     @classmethod
     def _no_secret_is_written(cls, envs: dict[str, str]) -> dict[str, str]:
-        for name in envs:
+        for name, value in envs.items():
             if not name.isidentifier():
                 raise ValueError(f"'{name}' is no name of an environment variable: use letters, digits and '_'")
             if name in TASK_VARIABLES:
                 raise ValueError(f"'{name}' is set by the launcher itself: leave it out")
-            if name in SECRETS or any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSW", "WEBHOOK")):
+            if is_secret_variable(name) or mask(value) != value:
                 hint = "set it where you type memexp launch" if name in SECRETS else "give it to SkyPilot as a secret"
                 raise ValueError(f"'{name}' looks like a secret, and this file is copied into tasks and logs: {hint}")
         return envs

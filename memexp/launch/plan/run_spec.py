@@ -20,6 +20,7 @@ from memexp.config import (
     error_lines,
     override,
 )
+from memexp.credentials import mask_data
 from memexp.launch.plan.recipe import Recipe
 from memexp.pattern import remembers
 from memexp.ppo.config import TrainConfig
@@ -91,7 +92,8 @@ def default_name(recipe: Recipe, overrides: Mapping[str, str]) -> str:
     """A name that the same overrides always give: 'tmaze.length-4.pattern-S'."""
     module, _, function = recipe.name.rpartition(".")
     stem = module.rpartition(".")[2].removesuffix("_train") if function == "train" else function
-    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in sorted(overrides.items())]
+    masked = mask_data(dict(sorted(overrides.items())))
+    parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in masked.items()]
     name = re.sub(r"[^A-Za-z0-9]*\.[^A-Za-z0-9]*", ".", re.sub(r"[^A-Za-z0-9.]+", "-", ".".join([stem, *parts])))
     name = name.strip("-.")
     if len(name) > MAX_NAME - 8:

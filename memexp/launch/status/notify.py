@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Literal
 
+from memexp.credentials import mask
 from memexp.formatting import printable
 
 WEBHOOK = "MEMEXP_WEBHOOK_URL"
@@ -28,7 +29,7 @@ def notify(event: Event, run: str, details: str = "", tell: Callable[[str], None
     url = os.environ.get(WEBHOOK, "").strip()
     if not url:
         return False
-    text = printable(f"{run} {event}" + (f": {details}" if details else ""))
+    text = printable(mask(f"{run} {event}" + (f": {details}" if details else "")))
     why = "the address is not http(s)"
     for _ in range(TRIES if re.match(r"https?://", url) else 0):
         try:

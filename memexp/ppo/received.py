@@ -1,0 +1,96 @@
+"""A run directory is data, whoever wrote it: what its config names is imported only if it is known on this machine."""
+
+import importlib.util
+import inspect
+import re
+from functools import cache
+from importlib.machinery import PathFinder
+from importlib.metadata import distribution, packages_distributions
+from pathlib import Path
+
+import gymnasium
+
+from memexp.config import UsageError
+from memexp.credentials import MASK
+from memexp.envs.config import ThirdParty
+from memexp.envs.puffer.source import ProjectFinder, home_of, import_named
+from memexp.ppo.config import TrainConfig
+from memexp.runs import home
+
+OWN = ("memexp", "recipes", "pufferlib")
+"""Packages of which a run may name nothing but OWN_WRAPPERS: their functions write files and start programs."""
+OWN_WRAPPERS = "memexp.envs.wrappers"
+
+
+def check_received(run: str, config: TrainConfig, trust: bool = False) -> None:
+    """Raises UsageError unless the environment in the config.yaml of `run` can be made, and is known here or trusted.
+
+    Known are environment and wrapper classes of installed packages, functions of packages that need Gymnasium or
+    PettingZoo, and files of this project.
+    """
+    env = config.env
+    if not isinstance(env, ThirdParty):
+        return
+    if MASK in str(env.model_dump()):
+        raise UsageError(
+            f"run '{run}' was made with a secret in env.options, which memexp does not keep: "
+            "let the environment read it from an environment variable"
+        )
+    for module, name in env.imports:
+        if not (trust or _is_known(module, name)):
+            what = f"{module}:{name}" if name else module
+            raise UsageError(
+                f"run '{run}' wants to import {what!r}, which is neither an environment of an installed package "
+                "nor a file of this project: read it, then add --trust"
+            )
+
+
+_packages = cache(packages_distributions)  # package -> the distributions that install it
+
+
+def _is_known(module: str, name: str) -> bool:
+    """Whether importing `module`, and calling `name` in it, runs nothing but environments that this machine has."""
+    top = module.partition(".")[0]
+    if top in OWN:
+        return module == OWN_WRAPPERS
+    if _file(top) is None:
+        return True  # the import will fail and say why
+    if not _is_of_project(module) and (_is_below(_file(module), home()) or top not in _packages()):
+        return False
+    found = getattr(import_named(module, module), name, None) if name else gymnasium.Env
+    if inspect.isclass(found) and (issubclass(found, gymnasium.Env) or hasattr(found, "observation_space")):
+        return True
+    owner = home_of(found, module)
+    return _is_of_project(owner) or _is_of_environments(owner.partition(".")[0])
+
+
+def _is_of_environments(package: str) -> bool:
+    """Whether a package is installed that needs Gymnasium or PettingZoo, and is not memexp's own."""
+    needs = [need for one in _packages().get(package, ()) for need in distribution(one).requires or ()]
+    return package not in OWN and any(
+        re.match(r"(gymnasium|pettingzoo)\b(?!.*\bextra\b)", need, re.I) for need in needs
+    )
+
+
+def _is_of_project(module: str) -> bool:
+    """Whether a module's file is below the current folder, and neither installed nor below $MEMEXP_HOME."""
+    file = _file(module)
+    return _is_below(file, ProjectFinder.folder) and not _is_below(file, home()) and "site-packages" not in str(file)
+
+
+def _is_below(file: Path | None, folder: Path | str) -> bool:
+    return file is not None and file.is_relative_to(Path(folder).resolve())
+
+
+def _file(module: str) -> Path | None:
+    """Where a module would be imported from, without importing anything; None if it is nowhere."""
+    top, *parts = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:
+        return None
+    spec = spec or ProjectFinder.find_spec(top)
+    for part in parts:
+        spec = spec and PathFinder.find_spec(part, list(spec.submodule_search_locations or ()))
+    place = spec and (spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None))
+    return Path(place).resolve() if place else None

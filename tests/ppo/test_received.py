@@ -1,0 +1,136 @@
+"""A run directory from somebody else is data: playing it imports nothing that is not known on this machine."""
+
+import json
+import sys
+
+import pytest
+import yaml
+from helpers.commands import type_command
+
+from memexp.config import UsageError
+from memexp.envs.puffer.source import ProjectFinder
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.received import check_received
+from memexp.runs import Run
+from recipes.any import train as any_recipe
+
+ENV = "import gymnasium\nopen('CANARY', 'w')\nclass Maze(gymnasium.Env): ...\ndef make(**options): return Maze()\n"
+PROJECT = {
+    "maze.py": ENV,
+    "parts/maze.py": ENV,
+    "helped.py": "from minigrid.envs import MemoryEnv\nfrom setuptools import setup\nfrom os import system\n",
+}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """The working directory: a project with some modules; its $MEMEXP_HOME, and a folder beside it, have one each."""
+    folder = tmp_path / "project"
+    here = {**PROJECT, "home/runs/r/inside.py": ENV, "../beside/foreign.py": ENV}
+    for name, text in here.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MEMEXP_HOME", str(folder / "home"))
+    monkeypatch.setattr(ProjectFinder, "folder", str(folder))
+    monkeypatch.syspath_prepend(tmp_path / "beside")
+    yield folder
+    for name in ("maze", "parts", "parts.maze", "helped", "foreign", "home"):
+        sys.modules.pop(name, None)
+
+
+def received(env: str, wrappers: tuple[str, ...] = ()) -> TrainConfig:
+    config = any_recipe().model_dump() | {"run": "r"}
+    return TrainConfig.parse(config | {"env": {"name": "any", "id": env, "wrappers": list(wrappers)}})
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "gym:CartPole-v1",
+        "gym:minigrid:MiniGrid-MemoryS7-v0",
+        "gym:maze:Maze-v0",
+        "module:minigrid.envs:MemoryEnv",
+        "module:maze:Maze",
+        "module:maze:make",
+        "module:parts.maze:make",
+        "module:helped:MemoryEnv",
+        "pettingzoo:mpe.simple_tag_v3",
+        "module:nowhere:Env",
+    ],
+)
+@pytest.mark.parametrize(
+    "wrapper",
+    [
+        "gymnasium.wrappers:FlattenObservation",
+        "minigrid.wrappers:FullyObsWrapper",
+        "memexp.envs.wrappers:hide(columns=[1])",
+    ],
+)
+def test_what_is_installed_or_of_this_project_is_known(env, wrapper):
+    check_received("r", received(env, (wrapper,)))
+
+
+FOREIGN = [
+    "foreign:Maze",  # on the import path, but neither installed nor of this project
+    "home.runs.r.inside:Maze",  # came with the run
+    "home:Maze",
+    "setuptools:setup",  # installed, but no environment
+    "numpy:save",
+    "torch:load",
+    "gymnasium:make",  # imports what its options name
+    "gymnasium.utils.env_checker:check_env",
+    "memexp.runs.scribe:replace",
+    "memexp.cli:main",
+    "memexp.envs.puffer.source:import_named",
+    "recipes.any:train",
+    "pufferlib.pufferl:main",
+    "helped:setup",  # of this project, but defined elsewhere
+]
+
+
+@pytest.mark.parametrize("place", FOREIGN)
+@pytest.mark.parametrize("where", ["environment", "wrapper"])
+def test_anything_else_is_imported_only_if_it_is_trusted(place, where, project):
+    config = received(f"module:{place}") if where == "environment" else received("gym:CartPole-v1", (f"{place}(a=1)",))
+    with pytest.raises(UsageError, match=rf"run 'r' wants to import '{place}'.*--trust"):
+        check_received("r", config)
+    assert not (project / "CANARY").exists()
+    check_received("r", config, trust=True)
+
+
+@pytest.mark.parametrize("env", ["gym:foreign:Maze-v0", "pettingzoo:foreign", "module:foreign", "module:foreign:a:b"])
+def test_a_module_that_registers_or_makes_environments_is_no_exception(env, project):
+    with pytest.raises(UsageError, match="run 'r' wants to import 'foreign"):
+        check_received("r", received(env))
+    assert not (project / "CANARY").exists()
+
+
+STANDARD = ["os:system", "subprocess:run", "shutil:rmtree", "os.path:join", "__main__:main", "test:x", "builtins:exec"]
+
+
+@pytest.mark.parametrize("place", STANDARD)
+def test_the_standard_library_is_no_source_of_environments_or_wrappers_trusted_or_not(place):
+    for env, wrappers in ((f"module:{place}", ()), ("gym:CartPole-v1", (place, f"{place}(a=1)"))):
+        with pytest.raises(UsageError, match="belongs to Python itself"):
+            received(env, wrappers)
+    with pytest.raises(UsageError, match="belongs to Python itself"):
+        received(f"gym:{place.partition(':')[0]}:Maze-v0")
+
+
+def test_playing_a_run_that_names_a_command_runs_nothing(capsys, project):
+    run, config = Run.named("received"), received("gym:CartPole-v1").model_dump()
+    run.write_config(config)
+    (run.path / "run.json").write_text(json.dumps({}))
+    for id, options, told in (
+        ("module:os:system", {"command": "touch CANARY"}, "'os' belongs to Python itself"),
+        ("module:setuptools._distutils.spawn:spawn", {"cmd": ["touch", "CANARY"]}, "add --trust"),
+        ("module:helped:system", {"command": "touch CANARY"}, "run 'received' wants to import 'helped:system'"),
+    ):
+        config["env"] = {"name": "any", "id": id, "options": options, "wrappers": []}
+        (run.path / "config.yaml").write_text(yaml.safe_dump(config))
+        typed = type_command(capsys, "play", "received", "--ascii")
+        assert typed.code == 2
+        assert told in typed.err
+        assert len(typed.err.splitlines()) == 1
+        assert not (project / "CANARY").exists()
