@@ -15,62 +15,12 @@ _SMALL = ("paperspace", "primeintellect", "nebius", "hyperbolic", "seeweb", "sha
 INFRA = ("*", *OWN, *_LARGE, *_SMALL)
 """What SkyPilot 0.14.1 accepts before the first '/' of `infra`."""
 GPUS = (
-    *[
-        "T4",
-        "T4g",
-        "L4",
-        "L40",
-        "L40S",
-        "A10",
-        "A10G",
-        "A16",
-        "A30",
-        "A40",
-        "A100",
-        "A100-80GB",
-        "A100-80GB-SXM",
-        "H100",
-        "H100-SXM",
-        "H100-NVL",
-        "H100-MEGA-80GB",
-    ],
-    *[
-        "H200",
-        "H200-SXM",
-        "GH200",
-        "B200",
-        "B300",
-        "GB200",
-        "GB300",
-        "V100",
-        "V100-32GB",
-        "P4",
-        "P40",
-        "P100",
-        "K80",
-        "M60",
-        "MI300X",
-        "MI325X",
-        "RTXPRO6000",
-    ],
-    *[
-        "A2000",
-        "A4000",
-        "A4500",
-        "A5000",
-        "A6000",
-        "RTX3060",
-        "RTX3070",
-        "RTX3080",
-        "RTX3090",
-        "RTX4000",
-        "RTX4080",
-        "RTX4090",
-        "RTX5080",
-        "RTX5090",
-    ],
-    *["RTX5000", "RTX6000", "RTX2000-Ada", "RTX4000-Ada", "RTX5000-Ada", "RTX6000-Ada"],
-)
+    "T4", "T4g", "L4", "L40", "L40S", "A10", "A10G", "A16", "A30", "A40", "A100", "A100-80GB", "A100-80GB-SXM", "H100",
+    "H100-SXM", "H100-NVL", "H100-MEGA-80GB", "H200", "H200-SXM", "GH200", "B200", "B300", "GB200", "GB300", "V100",
+    "V100-32GB", "P4", "P40", "P100", "K80", "M60", "MI300X", "MI325X", "RTXPRO6000", "A2000", "A4000", "A4500",
+    "A5000", "A6000", "RTX3060", "RTX3070", "RTX3080", "RTX3090", "RTX4000", "RTX4080", "RTX4090", "RTX5080", "RTX5090",
+    "RTX5000", "RTX6000", "RTX2000-Ada", "RTX4000-Ada", "RTX5000-Ada", "RTX6000-Ada",
+)  # fmt: skip
 """SkyPilot's names of the GPUs that clouds rent. The user's own machines may have others."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
 """Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""
@@ -115,8 +65,8 @@ class Resources(Section):
     """Bucket that keeps the run directories ("s3://mybucket/memexp"). None: the node's own disk, so that a run that is
     recovered on another node starts anew."""
     home: str | None = Field(default=None, pattern=r"^(/|~|\$)")
-    """Instead of a bucket: folder of run directories on a file system that all nodes share. `~` and $VARIABLES are those
-    of the node."""
+    """Instead of a bucket: folder of run directories on a file system that all nodes share. `~` and $VARIABLES are the
+    node's."""
     envs: dict[str, str] = Field(default={})
     """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}), no secrets."""
 
