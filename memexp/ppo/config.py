@@ -115,7 +115,8 @@ class WandbConfig(Config):
     """Weights & Biases as a second place for metrics."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: online if WANDB_API_KEY is set, else offline (`wandb sync` uploads it later)."""
+    """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline. `wandb sync` uploads an offline run, and
+    `wandb sync --append` the later folders of a resumed one."""
     project: str | None = None
     entity: str | None = None
 
