@@ -2,7 +2,9 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
@@ -10,6 +12,8 @@ from memexp.runs.directory import Run
 
 INFO = "memexp"
 """Key of a W&B config that holds run.json, so that a report can be made from W&B alone."""
+FINISH_S = 30.0
+"""Seconds that W&B may take at the end of a run. Then its process is killed; what it wrote can still be synced."""
 Mode: TypeAlias = Literal["online", "offline", "disabled"]
 
 
@@ -23,6 +27,16 @@ def resolve_mode(mode: str) -> Mode:
     if mode not in get_args(Mode):
         raise UsageError(f"unknown WANDB_MODE '{mode}'{did_you_mean(mode, get_args(Mode))}")
     return cast(Mode, mode)
+
+
+def _kill_service() -> None:
+    """Kill W&B's own process: whatever waits for it, also at the end of this process, goes on."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "wandb" in child.name():
+                child.kill()
 
 
 class WandbSink:
@@ -49,7 +63,22 @@ class WandbSink:
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._wandb is not None:
-            self._try(lambda: self._wandb.finish(exit_code=self.exit_code if kind is None else 1))
+            ending = threading.Thread(target=self._end, args=(self.exit_code if kind is None else 1,), daemon=True)
+            ending.start()
+            ending.join(FINISH_S)
+            if ending.is_alive():
+                print(f"going on without W&B: it has not ended within {FINISH_S:.0f} s", file=sys.stderr)
+                _kill_service()
+                ending.join(FINISH_S)
+
+    def _end(self, code: int) -> None:
+        """End the run at W&B, and W&B's own process: else this process would wait for it at its end."""
+        import wandb
+
+        run = self._wandb
+        self._try(lambda: run.finish(exit_code=code))
+        with suppress(Exception):
+            wandb.teardown(code)
 
     def _init(self) -> Any:
         import wandb
