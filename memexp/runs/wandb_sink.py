@@ -1,7 +1,9 @@
 """Copies a run's metrics to Weights & Biases. The run directory remains the record that counts."""
 
 import os
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
@@ -14,6 +16,8 @@ INFO, PROVENANCE = "memexp", "memexp_provenance"
 Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 _OLD_NAMES = {"run": "online", "dryrun": "offline"}
 """Values of WANDB_MODE that W&B still reads -> their names today."""
+FINISH_S = 30.0
+"""Seconds that W&B may take at the end of a run. Then its process is killed; what it wrote can still be synced."""
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -27,6 +31,16 @@ def resolve_mode(mode: str) -> Mode:
     if mode not in get_args(Mode):
         raise UsageError(f"unknown WANDB_MODE '{mode}'{did_you_mean(mode, get_args(Mode))}")
     return cast(Mode, mode)
+
+
+def _kill_service() -> None:
+    """Kill W&B's own process: whatever waits for it, also at the end of this process, goes on."""
+    import psutil
+
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):
+            if "wandb" in child.name():
+                child.kill()
 
 
 class WandbSink:
@@ -54,7 +68,22 @@ class WandbSink:
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         if self._wandb is not None:
-            self._try(lambda: self._wandb.finish(exit_code=self.exit_code if kind is None else 1))
+            ending = threading.Thread(target=self._end, args=(self.exit_code if kind is None else 1,), daemon=True)
+            ending.start()
+            ending.join(FINISH_S)
+            if ending.is_alive():
+                say(f"going on without W&B: it has not ended within {FINISH_S:.0f} s", error=True)
+                _kill_service()
+                ending.join(FINISH_S)
+
+    def _end(self, code: int) -> None:
+        """End the run at W&B, and W&B's own process: else this process would wait for it at its end."""
+        import wandb
+
+        run = self._wandb
+        self._try(lambda: run.finish(exit_code=code))
+        with suppress(Exception):
+            wandb.teardown(code)
 
     def _init(self) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else W&B sends its own errors, offline too

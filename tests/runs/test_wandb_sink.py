@@ -1,5 +1,6 @@
 """Weights & Biases as a second sink: offline it writes beside the run, and never decides how a run goes."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -8,7 +9,7 @@ from helpers.training import start_process, tiny
 from memexp.config import UsageError
 from memexp.ppo.train import train
 from memexp.ppo.trainer import Trainer
-from memexp.runs import Run
+from memexp.runs import Run, wandb_sink
 from memexp.runs.wandb_sink import resolve_mode
 
 
@@ -66,6 +67,18 @@ def test_a_run_goes_on_without_w_and_b_where_it_fails(broken, monkeypatch, capsy
     assert outcome.status == "completed"
     assert len(Run.named("alone").metrics()) == 6
     assert capsys.readouterr().err.count("going on without W&B: Error: no network") == 1
+
+
+def test_a_run_ends_though_wandb_never_does(monkeypatch, capsys):
+    import wandb
+
+    killed = threading.Event()
+    mirror = SimpleNamespace(log=lambda *_, **__: None, finish=lambda exit_code: killed.wait())
+    monkeypatch.setattr(wandb, "init", lambda **_: mirror)
+    monkeypatch.setattr(wandb_sink, "FINISH_S", 0.1)
+    monkeypatch.setattr(wandb_sink, "_kill_service", killed.set)
+    assert train(tiny(run="silent", wandb__mode="offline")).status == "completed"
+    assert "going on without W&B: it has not ended within" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("failed", [False, True])
