@@ -179,6 +179,8 @@ WRONG = {
     "a wide format": ({"run": "a{seed:>99999999}"}, "the format '>99999999' is nested or too wide"),
     "a precise format": ({"run": "a{seed:.99999999f}"}, "the format '.99999999f' is nested or too wide"),
     "a format with a long width": ({"run": "a{seed:" + "9" * 5000 + "}"}, "run: .*at most 120 characters"),
+    "a name of control characters": ({"name": "a\x1b[2J", "run": "a.s{seed}"}, "name: .*cannot be printed"),
+    "a name with NUL": ({"name": "a\0b"}, "name: .*cannot be printed"),
     "a long name": ({"name": "x" * 90_000}, "name: .*at most 120 characters"),
     "a long file": ({"name": "x" * 10**7}, "there are more than 100,000 characters"),
     "a long variable": ({"vars": {"v": "x" * 90_000}}, "vars.v: .*at most 120 characters"),

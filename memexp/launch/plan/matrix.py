@@ -40,7 +40,15 @@ ListOfSteps = Annotated[list[Steps], BeforeValidator(as_list)]
 Names = Annotated[list[str], BeforeValidator(as_list)]
 Arguments = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
 """Recipe arguments (pattern, mem_len, ...) and dotted keys; an empty section has none."""
-Name = Annotated[str, Field(max_length=MAX_NAME)]
+
+
+def _can_be_printed(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError(f"{name!r} has characters that cannot be printed")
+    return name
+
+
+Name = Annotated[str, Field(max_length=MAX_NAME), AfterValidator(_can_be_printed)]
 
 
 def _can_be_counted(seeds: int | list[int]) -> int | list[int]:
