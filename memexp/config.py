@@ -70,6 +70,12 @@ def path_in(variable: str, default: str | Path) -> Path:
     return Path(path)
 
 
+RANK_VARIABLES = re.compile(
+    r"(GROUP_|LOCAL_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)|(TORCHELASTIC|PET)_\w+"
+)
+"""Environment variables that torchrun gives to the ranks of a run, or reads."""
+
+
 MAX_LISTED = 30
 """Most options that `did_you_mean` lists if none is near."""
 

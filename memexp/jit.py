@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from memexp.machine import cores
+
+os.environ.setdefault("NUMBA_NUM_THREADS", str(cores()))  # Numba itself does not know quotas
 import numba
 import numba.core.config
 

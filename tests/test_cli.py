@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 
 import memexp
 from memexp.cli import app, main
+from memexp.cortex.cost import TOKEN_COSTS
 from memexp.envs import BUILDERS
 from memexp.pattern import TOKENS
+from memexp.ppo.distributed import join
 from memexp.runs import Exit, Run, RunInfo
 
 ROOT = Path(__file__).parents[1]
@@ -370,7 +372,42 @@ def test_the_costs_of_patterns_are_plain_numbers_for_scripts(capsys):
     assert costs["Ag"] == (None, None, None)
     assert [row["reason"] for row in rows if "reason" in row] == ["the 8 heads of Ag do not divide d_hidden=12"]
     assert (asked["token"], asked["state_bytes"]) == ("[S, CX]", 4 * 8 * 12 + 4 * 4 * 12)
-    assert "cannot be built: the 8 heads" in " ".join(type_command(capsys, "list", "patterns", *words).out.split())
+    assert "cost unknown: the 8 heads" in " ".join(type_command(capsys, "list", "patterns", *words).out.split())
+
+
+def test_a_token_without_a_formula_for_its_cost_is_listed_without_one(capsys, monkeypatch):
+    monkeypatch.delitem(TOKEN_COSTS, "C")
+    typed = type_command(capsys, "list", "patterns")
+    assert (typed.code, typed.err) == (0, "")
+    assert "cost unknown: there is no formula for C" in " ".join(typed.out.split())
+    assert type_command(capsys, "list", "patterns", "pattern=SC").code == 2
+
+
+STALE = [
+    {"WORLD_SIZE": "2"}, {"RANK": "1"}, {"LOCAL_WORLD_SIZE": "4"}, {"LOCAL_RANK": "3"}, {"RANK": "one"},
+    {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"},
+    {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"}, {"WORLD_SIZE": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("variables", STALE, ids=str)
+@pytest.mark.parametrize("command", ["train tmaze run=a", "doctor tmaze", "bench tmaze"])
+def test_variables_of_ranks_that_are_left_in_the_shell_are_named_in_one_line(
+    capsys, home, monkeypatch, command, variables
+):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    typed = type_command(capsys, *command.split())
+    assert (typed.code, typed.out, len(typed.err.splitlines())) == (2, "", 1)
+    assert re.search(r"^memexp: (\w+=\S*, )*\w+=\S*: this shell .* `unset [A-Z_ ]+`", typed.err)
+    assert not (home / "runs" / "a").exists()
+
+
+@pytest.mark.parametrize("harmless", [{"RANK": "0", "WORLD_SIZE": "1"}, {"MASTER_ADDR": "node-0"}], ids=str)
+def test_variables_of_a_single_rank_do_no_harm(capsys, monkeypatch, harmless):
+    for name, value in harmless.items():
+        monkeypatch.setenv(name, value)
+    assert join("cpu").world_size == 1
 
 
 def test_main_returns_the_exit_code():

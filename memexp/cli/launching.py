@@ -48,7 +48,7 @@ def launch(
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks as yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task file a run to this folder.")] = None,
     local: Annotated[bool, typer.Option(help="Run on this machine.")] = False,
-    jobs: Annotated[int | None, typer.Option(min=1, help="With --local: runs at the same time.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="With --local: runs at a time. Default: as fit.")] = None,
     nproc: Annotated[int | None, typer.Option(min=1, help="With --local: processes of each run (torchrun).")] = None,
     select: Annotated[
         list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")

@@ -49,7 +49,7 @@ def _environments() -> Rows:
 def _patterns(overrides: Sequence[str] = ()) -> Rows:
     """One row for a stack of each single token, and one for `pattern=` if it is among the overrides.
 
-    A token that cannot be built at these sizes has None as its cost, and a `reason`.
+    A token that cannot be built at these sizes, or has no formula, has None as its cost, and a `reason`.
     """
     given = bind_arguments(cost, parse_overrides(overrides))
     asked = CortexConfig.parse(given)
@@ -103,7 +103,7 @@ def pattern_table(rows: Rows) -> Table:
 
 def _cells(row: dict[str, Any]) -> list[Text]:
     if reason := row.get("reason"):
-        return [Text(f"{row['summary']}\ncannot be built: {reason}"), *[Text("-")] * len(COSTS)]
+        return [Text(f"{row['summary']}\ncost unknown: {reason}"), *[Text("-")] * len(COSTS)]
     figures = f"{row['parameters']:,}", with_prefix(row["state_bytes"]) + "B", with_prefix(row["step_flops"])
     return [Text(row["summary"]), *(Text(figure.rstrip()) for figure in figures)]
 

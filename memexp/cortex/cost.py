@@ -13,6 +13,7 @@ position codes of X (2 (M + 1) H^2), and the products in router, refiner and mix
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
+from memexp.config import UsageError
 from memexp.cortex.config import AGALITE_HEADS, CortexConfig
 from memexp.pattern import Pattern, parse_pattern
 
@@ -45,7 +46,7 @@ class Cost:
 def cost(pattern: Pattern, d_hidden: int, num_layers: int, n_heads: int, mem_len: int) -> Cost:
     """The cost of the stack that `build_stack` makes of the same arguments, with its last layer norm.
 
-    Raises UsageError for an unknown token, or for sizes that do not fit.
+    Raises UsageError for a token that is unknown or has no formula here, or for sizes that do not fit.
     """
     sizes = CortexConfig.parse(
         {"pattern": pattern, "d_hidden": d_hidden, "num_layers": num_layers, "n_heads": n_heads, "mem_len": mem_len}
@@ -66,6 +67,9 @@ def column(tokens: list[str], sizes: CortexConfig) -> Cost:
     and these multiply-adds per row: 2 H^2 for u times the mixer's W_k' W_q and the mixed row times W_out W_v, E^2 H for
     the E contributions times the E query biases, E H for the refiner, 4 H^2 for the head.
     """
+    for token in tokens:
+        if token not in TOKEN_COSTS:
+            raise UsageError(f"there is no formula for {token} in memexp/cortex/cost.py")
     experts = sum((TOKEN_COSTS[token](sizes) for token in tokens), Cost())
     if len(tokens) == 1:
         return experts

@@ -20,13 +20,14 @@ from typing import IO, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
-from memexp.config import CORES, cores_left
+from memexp.config import CORES, RANK_VARIABLES, cores_left
 from memexp.console import Console
 from memexp.credentials import mask
 from memexp.formatting import duration
 from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
+from memexp.machine import cores, free_memory
 from memexp.runs import Run
 from memexp.runs.scribe import Lock, end_with, private, take
 from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
@@ -39,6 +40,8 @@ SAY_S = 30.0
 """Seconds between two lines of progress where there is no terminal."""
 ORPHAN_S = 15.0
 """Seconds that the trainers of a launch that was killed have to end, after the start of the next launch."""
+MEMORY = 1 << 30
+"""Bytes that a process of a run takes at least; small runs were measured to take 0.6 GB."""
 
 
 @dataclass
@@ -84,9 +87,9 @@ class Outcome:
 
 
 def default_jobs(processes: int) -> int:
-    """Number of runs at a time: as many as the GPUs, or without GPUs half the cores, have room for; at least one."""
-    gpus = len(visible_gpus())
-    return max(1, (gpus or (os.cpu_count() or 1) // 2) // processes)
+    """Number of runs at a time: as many as the GPUs (without GPUs half the cores) and the memory have room for."""
+    room = min(len(visible_gpus()) or cores() // 2, free_memory() // MEMORY)
+    return max(1, room // processes)
 
 
 def visible_gpus() -> list[str]:
@@ -275,10 +278,11 @@ def _command(spec: RunSpec, processes: int) -> list[str]:
 
 def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
     """The environment variables of the job in `slot`: its share of the cores and of the GPUs."""
-    cores = max(1, (os.cpu_count() or 1) // jobs)
-    threads = str(max(1, cores // processes))
+    share = max(1, cores() // jobs)
+    threads = str(max(1, share // processes))
     environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
-    environment[CORES] = str(cores_left(cores))
+    environment = {name: value for name, value in environment.items() if not RANK_VARIABLES.fullmatch(name)}
+    environment[CORES] = str(cores_left(share))
     if gpus := visible_gpus():
         own = [gpus[(slot * processes + rank) % len(gpus)] for rank in range(processes)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))

@@ -108,8 +108,10 @@ def join(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
     """Join the ranks that torchrun started (RANK, WORLD_SIZE, LOCAL_RANK); alone without torchrun.
 
     NCCL reduces on GPUs, gloo on CPUs. device: "auto" takes a GPU if there is one. timeout_s: seconds after which what
-    ranks do together fails, if a rank does not take part. Raises UsageError for a device that is not here.
+    ranks do together fails, if a rank does not take part. Raises UsageError for a device that is not here, and for
+    variables that torchrun did not set.
     """
+    _refuse_stale_ranks()
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     target = _device(device)
     if target.type == "cuda":
@@ -125,6 +127,19 @@ def join(device: str = "auto", timeout_s: float = 600.0) -> Ranks:
         own = PrefixStore("torch", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=timeout)
     return Ranks(rank, world_size, target, PrefixStore("memexp", store))
+
+
+def _refuse_stale_ranks() -> None:
+    """Raise UsageError if the shell still has the variables of ranks that torchrun started earlier."""
+    alone = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
+    stale = [name for name, value in alone.items() if os.environ.get(name, value) != value]
+    started = {"TORCHELASTIC_RUN_ID", "MASTER_ADDR", "MASTER_PORT", *alone} <= os.environ.keys()
+    if stale and not started:
+        given = ", ".join(f"{name}={os.environ[name]}" for name in stale)
+        raise UsageError(
+            f"{given}: this shell has variables of torchrun, but torchrun did not start this process; go on with "
+            f"`unset {' '.join(stale)}`, or start it with torchrun"
+        )
 
 
 def _device(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from memexp.config import UsageError
+from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import join, leave
 from memexp.ppo.session import Session
@@ -101,8 +102,7 @@ def _rate_of_update(trainer: Trainer) -> float:
 
 
 def _set_up_process(config: TrainConfig) -> None:
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    torch.set_num_threads(config.trainer.threads or min(torch.get_num_threads(), cores()))
     keep_freed_memory()
 
 

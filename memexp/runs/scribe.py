@@ -334,11 +334,13 @@ class Scribe:
 def _describe(error: OSError, path: str, size: int) -> dict[str, Any]:
     if error.errno not in FULL:
         return {"error": str(error), "full": False, "gone": isinstance(error, GoneError)}
-    free = "?"
+    lack = f"it needs {size:,} bytes"
     with suppress(OSError):
         disk = os.statvfs(Path(path).parent)
+        no_files = disk.f_files and not disk.f_favail
         free = f"{disk.f_bavail * disk.f_frsize:,}"
-    return {"error": f"no space is left for {path}: it needs {size:,} bytes, {free} are free", "full": True}
+        lack = "the disk can hold no more files (no inode is free)" if no_files else f"{lack}, {free} are free"
+    return {"error": f"no space is left for {path}: {lack}", "full": True}
 
 
 def end_with(parent: int, number: int) -> None:

@@ -260,7 +260,8 @@ def test_nohup_outlives_the_terminal():
 
 
 def test_jobs_share_cores_and_gpus(monkeypatch):
-    monkeypatch.setattr(local.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(local, "cores", lambda: 8)
+    monkeypatch.setattr(local, "free_memory", lambda: 1 << 40)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
@@ -269,6 +270,17 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
     assert (environment["OMP_NUM_THREADS"], environment[CORES]) == ("2", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "3"
+
+
+@pytest.mark.parametrize(
+    "name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID", "PET_NNODES"]
+)
+def test_variables_of_ranks_are_not_handed_to_runs(monkeypatch, name):
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("MY_RANK", "3")
+    environment = local._environment(slot=0, jobs=1, processes=1)
+    assert name not in environment
+    assert environment["MY_RANK"] == "3"
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert default_jobs(2) == 2

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -374,6 +375,13 @@ def test_a_full_disk_is_not_waited_for(monkeypatch):
     assert waits == []
     assert (told[0]["failed"], told[0]["full"]) == (1, True)
     assert "no space is left for /lines: it needs 5 bytes" in told[0]["error"]
+
+
+def test_a_disk_without_inodes_is_not_said_to_have_bytes_left(monkeypatch):
+    disk = SimpleNamespace(f_files=5, f_favail=0, f_bavail=1000, f_frsize=4096)
+    monkeypatch.setattr(scribe.os, "statvfs", lambda path: disk)
+    told, _ = failing(monkeypatch, errno.ENOSPC, patience=25)
+    assert told[0]["error"] == "no space is left for /lines: the disk can hold no more files (no inode is free)"
 
 
 def test_the_oldest_order_without_an_answer_says_how_long_it_waits(tmp_path):

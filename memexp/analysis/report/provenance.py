@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
@@ -49,7 +49,10 @@ def provenance(seeds: Sequence[Seed]) -> list[Row]:
 
 def _commit(record: Any) -> str | None:
     """'my-mazes 0123456789 with uncommitted changes'; None if no commit is known."""
-    if not isinstance(record, dict) or not isinstance(commit := record.get("commit"), str):
+    if not isinstance(record, dict):
+        return None
+    record = cast("dict[str, Any]", record)
+    if not isinstance(commit := record.get("commit"), str):
         return None
     dirty = " with uncommitted changes" if record.get("dirty") else ""
     return f"{record.get('name', '')} {commit[:10]}{dirty}".strip()

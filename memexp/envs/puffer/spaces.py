@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from gymnasium import spaces
@@ -79,7 +79,7 @@ def _box(space: spaces.Box) -> VectorSpace | ImageSpace | CellsSpace:
 
 def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
     layout = _layout(space)
-    for (path, leaf), field in zip(_leaves(space), layout.names or (), strict=True):
+    for (path, leaf), field in zip(_leaves(space), cast("tuple[Any, ...]", layout.names or ()), strict=True):
         dtype, shape = _storage(leaf)
         if _is_text(leaf):
             kind: Any = TEXT
@@ -183,10 +183,14 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = [(key, _writer(part, _below(path, space, key), fields)) for key, part in _named(space)]
         keys = dict(parts).keys()
-        kind = Mapping if isinstance(space, spaces.Dict) else (tuple, list)
+
+        def fits(obs: Any) -> bool:
+            if isinstance(space, spaces.Dict):
+                return isinstance(obs, Mapping) and obs.keys() == keys
+            return isinstance(obs, tuple | list) and len(obs) == len(parts)
 
         def write(obs: Any) -> None:
-            if not isinstance(obs, kind) or (obs.keys() != keys if kind is Mapping else len(obs) != len(parts)):
+            if not fits(obs):
                 raise _not_in(obs, space, path)
             for key, write_part in parts:
                 write_part(obs[key])

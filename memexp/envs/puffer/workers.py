@@ -19,6 +19,7 @@ from memexp.config import UsageError, cores_left
 from memexp.envs.base import EnvError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.emulated import Board, EmulatedEnv
+from memexp.machine import cores
 
 CHECK_INTERVAL = 0.2
 """Seconds between two checks that the workers are alive."""
@@ -54,9 +55,9 @@ def number_of_workers(config: ThirdParty, num_envs: int) -> int:
         if num_envs % config.workers:
             raise UsageError(f"env.workers={config.workers} does not divide the {num_envs} envs of this process")
         return config.workers
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores = cores_left(min(psutil.cpu_count(logical=False) or usable, usable))
-    spare = max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
+    usable = cores()
+    own = cores_left(min(psutil.cpu_count(logical=False) or usable, usable))
+    spare = max(1, own // int(os.environ.get("LOCAL_WORLD_SIZE", 1)) - 1)
     workers = max(count for count in range(1, spare + 1) if num_envs % count == 0)
     return workers if workers > 1 or config.backend == "multiprocessing" else 0
 

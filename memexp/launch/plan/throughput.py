@@ -4,7 +4,6 @@ Figures come from three places, in this order: runs of the same arm (their metri
 machine ($MEMEXP_HOME/throughput.yaml), and the package's table (throughput.yaml beside this file).
 """
 
-import os
 import re
 import statistics
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from memexp.config import Config, UsageError, read_yaml
 from memexp.envs.config import ThirdParty
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.machine import cores
 from memexp.ppo.config import TrainConfig
 from memexp.runs import Run, find_runs, home
 from memexp.runs.directory import write_atomically
@@ -119,7 +119,7 @@ def _env_of(config: TrainConfig) -> str:
 
 def cpu_name() -> str:
     """This machine without its GPUs, as run.json names it."""
-    return f"{os.cpu_count()}-core CPU"
+    return f"{cores()}-core CPU"
 
 
 def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:

@@ -1,0 +1,51 @@
+"""What this process may use of its machine: cores and memory, as the scheduler or container that started it allows."""
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+"""Where Linux shows control groups (version 2)."""
+
+
+def cores() -> int:
+    """Number of cores: those of the CPU affinity, but not more than the quota (cpu.max) of any control group."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for group in _groups():
+        quota, *period = _words(group / "cpu.max")
+        if quota.isdecimal():
+            usable = min(usable, math.ceil(int(quota) / int(period[0])))
+    return max(1, usable)
+
+
+def free_memory() -> int:
+    """Bytes that processes can still take: of the machine, but not more than any control group leaves (memory.max)."""
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for group in _groups():
+        (limit,), (used,) = _words(group / "memory.max"), _words(group / "memory.current")
+        if limit.isdecimal() and used.isdecimal():
+            counts = iter(_words(group / "memory.stat"))
+            cached = int(dict(zip(counts, counts, strict=False)).get("inactive_file", 0))  # given up when needed
+            free = min(free, int(limit) - int(used) + cached)
+    return max(0, free)
+
+
+def _groups() -> Iterator[Path]:
+    """The control group of this process and those that contain it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # no Linux
+        return
+    own = [CGROUPS / line[3:].strip("/") for line in lines if line.startswith("0::")]
+    yield from (group for one in own for group in (one, *one.parents) if group.is_relative_to(CGROUPS))
+
+
+def _words(file: Path) -> list[str]:
+    """The words of a file; one empty word if it cannot be read."""
+    try:
+        return file.read_text().split() or [""]
+    except OSError:
+        return [""]
