@@ -5,6 +5,7 @@ name therefore contains a hash of all sources in the caller's folder.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

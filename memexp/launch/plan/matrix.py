@@ -14,7 +14,7 @@ from memexp.formatting import printable
 from memexp.launch.plan.resources import Resources, Section
 from memexp.ppo.config import Steps
 
-MAX_RUNS = 10_000
+MAX_RUNS = 2_000
 """Most runs of a matrix."""
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
