@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from gymnasium import spaces
@@ -78,8 +78,8 @@ def _box(space: spaces.Box) -> VectorSpace | ImageSpace | CellsSpace:
 
 
 def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
-    layout = _layout(space)
-    for (path, leaf), field in zip(_leaves(space), cast("tuple[Any, ...]", layout.names or ()), strict=True):
+    fields = dict(_layout(space).fields or {})
+    for (path, leaf), field in zip(_leaves(space), fields.values(), strict=True):
         dtype, shape = _storage(leaf)
         if _is_text(leaf):
             kind: Any = TEXT
@@ -92,8 +92,7 @@ def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
         else:
             kind = CategoriesSpace(_counts(leaf, name, path))
             shape = (len(kind.counts),)
-        assert layout.fields
-        yield Part(path or _ALL, kind, layout.fields[field][1], shape, str(dtype))
+        yield Part(path or _ALL, kind, field[1], shape, str(dtype))
 
 
 def _counts(leaf: spaces.Space, name: str, path: str) -> tuple[int, ...]:
@@ -183,14 +182,14 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
     if isinstance(space, spaces.Dict | spaces.Tuple):
         parts = [(key, _writer(part, _below(path, space, key), fields)) for key, part in _named(space)]
         keys = dict(parts).keys()
-
-        def fits(obs: Any) -> bool:
-            if isinstance(space, spaces.Dict):
-                return isinstance(obs, Mapping) and obs.keys() == keys
-            return isinstance(obs, tuple | list) and len(obs) == len(parts)
+        named = isinstance(space, spaces.Dict)
 
         def write(obs: Any) -> None:
-            if not fits(obs):
+            if named:
+                whole = isinstance(obs, Mapping) and obs.keys() == keys
+            else:
+                whole = isinstance(obs, tuple | list) and len(obs) == len(parts)
+            if not whole:
                 raise _not_in(obs, space, path)
             for key, write_part in parts:
                 write_part(obs[key])
