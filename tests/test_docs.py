@@ -9,7 +9,11 @@ import pytest
 import typer
 
 from memexp.analysis.verdicts import MemoryCause
-from memexp.cli import app
+from memexp.cli import app, main
+from memexp.cli.common import config_of
+from memexp.cli.listing import list_rows
+from memexp.config import override, parse_overrides
+from memexp.envs.config import ENVIRONMENTS
 from memexp.launch.status.monitor.draw import MARKS
 from memexp.ppo.config import TrainConfig
 
@@ -99,6 +103,54 @@ def test_commands_and_options_that_do_not_exist_are_found():
     assert wrong_words("make demonstration") == ["make demonstration"]
     assert wrong_words("python benchmarks/train.py --clok cpu") == ["benchmarks/train.py --clok"]
     assert wrong_words("memexp launch experiments.yaml --dry-run") == []
+
+
+def misunderstood(line: str) -> str:
+    """What memexp says against a command line of a page; '' if it understands it. Nothing is trained or launched."""
+    program, *words = shlex.split(line)
+    words = [word.strip("[]") for word in words]
+    if program != "memexp" or len(words) < 2 or words == ["launch", "pilots"]:  # a name, no command line
+        return ""
+    name, *given = words
+    try:
+        arguments = typer.main.get_command(app).commands[name].make_context(name, list(given)).params  # type: ignore[attr-defined]
+        meant = [word for words in arguments.values() if isinstance(words, list) for word in words]
+        if any(re.search(r"\b[A-Z]{3,}\b", word.partition("=")[2] or word) for word in meant):  # RECIPE, pattern=TOKEN
+            return ""
+        if name in ("train", "doctor", "bench"):
+            config_of(arguments["recipe"])
+        elif name in ("play", "funnel") and (env := meant[0]) in ENVIRONMENTS:
+            override(ENVIRONMENTS[env](), parse_overrides(word for word in meant if "=" in word))
+        elif name == "list":
+            list_rows(arguments["what"], arguments["overrides"] or [])
+    except Exception as error:
+        return f"{line}: {error}"
+    if name != "launch" or (meant[-1].endswith(".yaml") and not Path(meant[-1]).exists()):
+        return ""
+    return "" if main([name, *given, *([] if "--dump-config" in given else ["--dry-run"])]) == 0 else line
+
+
+@each(CURRENT)
+def test_every_command_line_is_understood_when_it_is_typed(page, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert [why for line in command_lines(page) if (why := misunderstood(line))] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "memexp launch experiments.yaml --budget much",
+        "memexp launch experiments.yaml --select arch=none",
+        "memexp train tmaze patern=S",
+        "memexp train tmaze trainer.num_env=8",
+        "memexp list patterns d_hiden=3",
+        "memexp play tmaze lenght=5",
+        "memexp monitor a b",
+    ],
+)
+def test_command_lines_that_memexp_does_not_understand_are_found(line, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert misunderstood(line) != ""
 
 
 @each(CURRENT)
