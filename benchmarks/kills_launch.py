@@ -20,7 +20,7 @@ from pathlib import Path
 import psutil
 from kills import apart
 
-LONGEST_S = 15.0
+LONGEST_S = 30.0
 """Longest time between two kills."""
 ORPHAN_S = 10.0
 MATRIX = """
