@@ -1,7 +1,6 @@
 """Secrets are nowhere but in the environment of the trainer, and no text that a user gives becomes a command."""
 
 import os
-import re
 import shutil
 import stat
 import string
