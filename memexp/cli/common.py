@@ -16,7 +16,7 @@ from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.credentials import mask
 from memexp.launch import LaunchError
-from memexp.runs import home
+from memexp.runs.directory import check_home
 from memexp.runs.reading import DamagedError
 
 DONE, FAILED, WRONG_USAGE, INTERRUPTED, NO_READER = 0, 1, 2, 130, 128 + signal.SIGPIPE
@@ -49,6 +49,7 @@ class Group(TyperGroup):
 
     def invoke(self, context: Any) -> Any:
         with system_errors():
+            check_home()  # also fixes a relative home, before anything of somebody else runs
             try:
                 return super().invoke(context)
             except SystemExit as stop:  # of an environment or a recipe
@@ -57,7 +58,6 @@ class Group(TyperGroup):
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
         accept_all_characters()
         try:
-            home()  # before anything of somebody else runs
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
             code = fail(str(error), WRONG_USAGE)

@@ -12,10 +12,13 @@ Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last 
 cannot be read raises DamagedError; a resumed run keeps it as FILE.damaged and writes another.
 """
 
+import errno
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
@@ -117,6 +120,13 @@ def home() -> Path:
     path = path_in("MEMEXP_HOME", "memexp_home").absolute()
     os.environ["MEMEXP_HOME"] = str(path)
     return path
+
+
+def check_home() -> None:
+    """Raise OSError with the file's name if a file stands where the home directory is to be."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.stat(home()).st_mode):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(home()))
 
 
 def runs_dir() -> Path:

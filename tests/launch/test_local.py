@@ -161,7 +161,8 @@ def test_a_damaged_exit_json_is_left_to_the_trainer(monkeypatch, damaged):
     run.path.mkdir(parents=True)
     (run.path / "exit.json").write_bytes(damaged)
     monkeypatch.setattr(local, "_command", lambda spec, processes: ["true"])
-    assert run_here([spec("a")], jobs=1, processes=1, console=CONSOLE).ok
+    outcome = run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
+    assert outcome.failed == [("a", "its log is empty")]  # only exit.json can say that it is done
     assert (run.path / "exit.json").read_bytes() == damaged
 
 
@@ -290,6 +291,7 @@ def test_variables_of_ranks_are_not_handed_to_runs(monkeypatch, name):
 
 def test_several_processes_run_under_torchrun():
     command = local._command(spec("a"), processes=2)
-    assert command[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    assert command[5:8] == ["-m", "memexp", "train"]
+    torchrun = ["-P", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    assert command[1:7] == torchrun
+    assert command[7:12] == [sys.executable, "-P", "-m", "memexp", "train"]
     assert "torch.distributed.run" not in local._command(spec("a"), processes=1)

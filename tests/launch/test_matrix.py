@@ -168,7 +168,7 @@ WRONG = {
     "no seed": ({"seeds": 0}, "seeds: 0 seeds give no run; 1 is seed 0 alone"),
     "a seed twice": ({"seeds": [1, 1]}, "names one twice"),
     "a thousand million seeds": ({"seeds": 10**9}, "seeds: .*less than or equal to 2000"),
-    "many runs": ({"seeds": 5000}, "the matrix has up to 40,000 runs; 2,000 is the most"),
+    "many runs": ({"seeds": 1000}, "the matrix has up to 8,000 runs; 2,000 is the most"),
     "too many seeds of a scale": ({"scales": {"s": {"seeds": 10**9}}}, "scales.s.seeds: .*less than or equal to 2000"),
     "too many seeds of pilots": ({"pilots": {"seeds": 10**9}}, "pilots.seeds: .*less than or equal to 2000"),
     "a boolean for a number": ({"resources": {"gpus": True}}, "resources: gpus: true is not a number"),

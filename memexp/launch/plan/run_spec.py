@@ -72,7 +72,10 @@ def make_spec(recipe: Recipe, overrides: Mapping[str, Any]) -> RunSpec:
     if re.search(r"[-_.]{3}", typed["run"]):  # SkyPilot refuses it as the name of a job
         near = re.sub(r"([-_.])[-_.]{2,}", r"\1", typed["run"])
         raise UsageError(f"run name '{typed['run']}' has three separators in a row; did you mean '{near}'?")
-    return RunSpec(recipe.name, typed, resolve(recipe, typed))
+    config = resolve(recipe, typed)
+    if config.run is None:  # `null` and `none` stand for no value
+        raise UsageError(f"run={typed['run']} is no name: leave it out, or name the run")
+    return RunSpec(recipe.name, typed, config)
 
 
 def recipe_specs(recipe: Recipe, overrides: Mapping[str, str], copies: int = 1) -> list[RunSpec]:
