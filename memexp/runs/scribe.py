@@ -140,6 +140,14 @@ def _lease(path: Path) -> Path:
     return path.with_name(f"{path.name}.lease")
 
 
+def lease_holders(path: Path) -> list[int]:
+    """Process ID on this machine that has the lease of the lock `path`; [] if there is no lease, or elsewhere."""
+    if not _is_alive(_lease(path)):
+        return []
+    host, pid, *_ = (_token_in(_lease(path)) or "? 0").split()
+    return [int(pid)] if host == socket.gethostname() else []
+
+
 def _take_lease(file: Path) -> str | None:
     """Take the lease, and return the token that is written into it; None if another process has it."""
     if _is_alive(file):

@@ -1,5 +1,6 @@
 """Where runs stand: SkyPilot's queue and the run directories as one table, with dollars; cancelling and logs."""
 
+import errno
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from memexp.launch.status import control
 from memexp.launch.status.attempts import End, add_end, add_start, end_of_start, last_error, spent, starts_of
 from memexp.launch.status.cloud_status import price_of
 from memexp.launch.status.status import status_of, totals
-from memexp.runs import RESTART, Exit, Run
+from memexp.runs import RESTART, Exit, Run, scribe
 from memexp.runs.status import RunStatus, State
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
@@ -322,6 +323,22 @@ def test_a_lock_of_another_file_with_the_same_number_is_nobodys(home, monkeypatc
     assert control.trainer_of(run) is None
     with open(run.lock):
         assert control.trainer_of(run) == os.getpid()
+
+
+def test_a_trainer_that_holds_a_lease_is_found(home, monkeypatch):
+    def no_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(scribe.fcntl, "flock", no_locks)
+    monkeypatch.setattr(scribe, "SETTLE_S", 0.0)
+    run = write_run(home / "runs", "S", 0, [0.1], name="a", status=None)
+    assert control.trainer_of(run) is None
+    lock = scribe.take(run.lock)
+    assert lock
+    assert lock.is_lease
+    assert control.trainer_of(run) == os.getpid()
+    lock.release()
+    assert control.trainer_of(run) is None
 
 
 def test_a_managed_job_is_cancelled_by_skypilot_even_where_its_trainer_runs_on_this_machine(sky, capsys, home):

@@ -75,7 +75,7 @@ def _cancel_here(run: Run) -> None:
 def trainer_of(run: Run) -> int | None:
     """Process ID of this machine's trainer of the run; None if there is none, or if it is another user's (Linux only).
 
-    Either the trainer holds the run's lock, or its child process that writes files does.
+    Either the trainer holds the run's lock or its lease, or its child process that writes files does.
     """
     import psutil
 
@@ -86,6 +86,7 @@ def trainer_of(run: Run) -> int | None:
         return None
     # 1: FLOCK  ADVISORY  WRITE 4242 fe:00:131 0 EOF
     pids = [int(fields[4]) for fields in lines if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
+    pids += scribe.lease_holders(run.lock)
     with suppress(psutil.Error):
         for holder in [psutil.Process(pid) for pid in pids if pid > 0 and _has_open(pid, run.lock)]:
             return holder.ppid() if str(scribe.__file__) in holder.cmdline() else holder.pid
