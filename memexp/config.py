@@ -225,7 +225,8 @@ def _from_text(text: Any, annotation: Any) -> Any:
     if not isinstance(text, str):
         return text
     kinds = _kinds(annotation)
-    if type(None) in kinds and text.lower() in ("none", "null"):
+    # `none` may well be the name of an arm, say.
+    if type(None) in kinds and text.lower() in (("null",) if str in kinds else ("none", "null")):
         return None
     numbers, lists = kinds & {int, float}, kinds & {list, tuple, set}
     if text[:1] not in ("[", "{"):

@@ -90,25 +90,14 @@ class RunRecord:
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(argv, str(device), self.ranks.world_size))
-        self.run.write_info(
-            RunInfo(
-                run=self.run.name,
-                matrix=config.labels.matrix,
-                env=config.labels.env or config.env.name,
-                arm=config.arm,
-                pattern=config.cortex.pattern,
-                mem_len=config.cortex.mem_len,
-                memory=config.cortex.memory,
-                seed=config.seed,
-                recipe=config.recipe,
-                total_timesteps=config.trainer.total_timesteps,
-                hardware=config.labels.hardware or hardware,
-                price_per_hour=config.labels.price_per_hour,
-                memory_span=trainer.env.memory_span,
-                num_actions=trainer.env.num_actions or None,
-                **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
-            )
-        )
+        info = described(config)
+        measured = {
+            "hardware": info.hardware or hardware,
+            "memory_span": trainer.env.memory_span,
+            "num_actions": trainer.env.num_actions or None,
+            **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
+        }
+        self.run.write_info(RunInfo(**info.model_dump() | measured))
 
     def open_wandb(self) -> None:
         """Begin to mirror the metrics at W&B, after run.json is written."""
@@ -172,6 +161,24 @@ def reference_levels(
         levels |= {"memoryless_return": memoryless, "oracle_return": oracle}
         levels["ceiling_return"] = levels["ceiling_return"] or memory
     return levels
+
+
+def described(config: TrainConfig) -> RunInfo:
+    """run.json as far as the config alone tells it. The config has a run name."""
+    return RunInfo(
+        run=config.run or "",
+        matrix=config.labels.matrix,
+        env=config.labels.env or config.env.name,
+        arm=config.arm,
+        pattern=config.cortex.pattern,
+        mem_len=config.cortex.mem_len,
+        memory=config.cortex.memory,
+        seed=config.seed,
+        recipe=config.recipe,
+        total_timesteps=config.trainer.total_timesteps,
+        hardware=config.labels.hardware,
+        price_per_hour=config.labels.price_per_hour,
+    )
 
 
 def counting(print_line: Callable[[str], None], what: str, total: int, unit: str) -> Callable[[float], None]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from memexp.console import say
 from memexp.ppo.distributed import Ranks, report_failure
-from memexp.runs import Exit, Run
+from memexp.runs import Exit, Run, RunInfo
 from memexp.runs.status import last_metrics
 from memexp.runs.writer import Writer
 
@@ -86,10 +86,11 @@ def write_exit(run: Run, writer: Writer, outcome: Exit) -> None:
             say(f"memexp: exit.json was not written: {answer.error}", error=True)
 
 
-def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int) -> None:
+def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int, info: RunInfo) -> None:
     """Write exit.json for a run that failed with `error` outside its updates, after `updates` of them.
 
-    Tells the other ranks. Writes nothing if another process works on the run.
+    `info` becomes run.json if there is none, so that the run is found. Tells the other ranks. Writes nothing if another
+    process works on the run.
     """
     reason = f"{f'after update {updates}' if updates else 'before the first update'}: {type(error).__name__}: {error}"
     report_failure(ranks, reason)
@@ -100,5 +101,8 @@ def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int) -
         outcome = Exit(status="failed", reason=reason)
         outcome.agent_steps, outcome.wall_s = last.get("agent_steps", 0), last.get("wall_s", 0.0)
         writer = Writer(run.lock)
-        write_exit(Run(run.path, writer), writer, outcome)
+        run = Run(run.path, writer)
+        if not run.exists():
+            run.write_info(info)
+        write_exit(run, writer, outcome)
         writer.leave()

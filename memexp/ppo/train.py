@@ -14,6 +14,7 @@ from memexp.config import UsageError
 from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import join, leave
+from memexp.ppo.record import described
 from memexp.ppo.session import Session
 from memexp.ppo.shutdown import record_failure
 from memexp.ppo.trainer import Trainer
@@ -48,7 +49,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         outcome = session.train()
     except (Exception, SystemExit) as error:
         if session or not isinstance(error, UsageError):  # a wrong config leaves no run directory
-            record_failure(run, ranks, error, session.trainer.updates if session else 0)
+            record_failure(run, ranks, error, session.trainer.updates if session else 0, described(config))
         raise
     if session.together:  # else `leave` would wait for lost ranks
         leave()

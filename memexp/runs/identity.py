@@ -6,15 +6,16 @@ from typing import Any, cast
 from memexp.config import UsageError
 from memexp.credentials import mask_data
 from memexp.runs.directory import Run, RunInfo
-from memexp.runs.status import info_of, known
+from memexp.runs.status import info_of, known, reached
 
 
 def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iterable[str]) -> None:
     """Raises UsageError if `run` exists with another config, apart from keys or groups in `may_change`.
 
-    Where config.yaml cannot be read, run.json tells what the run is; where neither can, nothing is refused.
+    Where config.yaml cannot be read, run.json tells what the run is; where neither can, nothing is refused. Nor is it
+    for a run that failed before its first update.
     """
-    if not run.exists():
+    if not run.exists() or not ((run.path / "config.yaml").exists() or reached(run)):
         return
     free = tuple(f"{key}." for key in may_change)
     old, new = _flat(known(lambda: run.config) or {}), _flat(mask_data(config))

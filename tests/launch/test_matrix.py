@@ -100,6 +100,19 @@ def test_a_run_carries_its_place_in_its_labels():
     assert (config.seed, config.cortex.memory, config.env.length) == (1, "off", 4)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("name", ["none", "None", "off", "true", "nan", "5", "1e3", "auto"])
+def test_any_word_may_name_an_environment_an_architecture_or_a_matrix(name: str):
+    specs = specs_of(
+        name=name,
+        environments={name: {"recipe": "tmaze"}},
+        architectures={name: {"pattern": "S"}},
+        seeds=1,
+        twins=False,
+    )
+    labels = resolve(find_recipe(specs[0].recipe), dict(specs[0].overrides)).labels
+    assert (labels.matrix, labels.env, labels.arm) == (name, name, name)
+
+
 def test_overrides_reach_all_runs_and_scales_change_the_matrix_under_another_name():
     changes = {"seeds": 1, "steps": "1k", "overrides": {"trainer.horizon": 8}, "resources": {"gpus": 2}}
     small = Matrix.parse(matrix(scales={"tiny": changes}, overrides={"d_hidden": 16})).at_scale("tiny")
@@ -156,6 +169,8 @@ WRONG = {
         {"resources": {"accelerators": ["my gpu"], "infra": "slurm/a"}},
         "unknown kind of GPU 'my gpu'",
     ),
+    "an arm called null": ({"architectures": {"Null": {"pattern": "S"}}}, "the name 'Null' stands for no name"),
+    "a matrix called null": ({"name": "null"}, "the name 'null' stands for no name"),
     "negative gpus": ({"resources": {"gpus": -1}}, "resources.gpus: .*greater than or equal to 0"),
     "spot where none is": ({"resources": {"infra": "slurm/a", "spot": True}}, "slurm/a has no spot"),
     "unknown recipe": ({"environments": {"maze": {"recipe": "tmase"}}}, r"environments.maze.recipe: .*controls.tmaze'"),

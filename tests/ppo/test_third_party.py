@@ -103,6 +103,19 @@ def test_a_run_whose_environment_ends_the_interpreter_has_failed(capsys, code):
         assert f"sys.exit({said}) was called" in told
 
 
+def test_a_run_that_failed_before_its_first_update_is_found_and_may_begin_anew(capsys):
+    labels = {"labels.matrix": "m", "labels.env": "wheel"}
+    typed = train(capsys, f"{THINGS}:Closed", options="{code: 1}", seed=3, **labels)
+    assert typed.code == 1
+    info = Run.named("small").info
+    assert (info.matrix, info.env, info.seed, info.random_return) == ("m", "wheel", 3, None)
+    assert "failed" in type_command(capsys, "status", "m").out
+    typed = train(capsys, "gym:CartPole-v1", seed=4, **labels)
+    assert typed.code == 0, typed.err
+    info = Run.named("small").info
+    assert (info.seed, info.random_return is None) == (4, False)
+
+
 def test_a_run_that_foreign_code_ends_outside_an_environment_has_failed(capsys, monkeypatch):
     monkeypatch.setattr("memexp.ppo.trainer.Trainer.train_step", lambda self: sys.exit("no licence"))
     typed = train(capsys, "gym:CartPole-v1")

@@ -184,6 +184,8 @@ class Matrix(Section):
     @field_validator("name")
     @classmethod
     def _name_can_be_shown(cls, name: str) -> str:
+        if name.lower() == "null":
+            raise ValueError(f"the name '{name}' stands for no name; take another")
         if (shown := printable(name)) != name or "\n" in name:
             raise ValueError(f"the name {shown!r} has control characters")
         return name
@@ -200,6 +202,8 @@ class Matrix(Section):
     @classmethod
     def _names_can_stand_in_a_run_name(cls, table: dict[str, Any]) -> dict[str, Any]:
         for key in table:
+            if key.lower() == "null":
+                raise ValueError(f"the name '{key}' stands for no name; take another")
             if not _KEY.fullmatch(key):
                 raise ValueError(f"the name '{key}' may have letters, digits and, inside, '-', '_' and '.' only")
         return table
