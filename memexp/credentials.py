@@ -15,8 +15,9 @@ SHORTEST = 8
 """Fewest characters of a value that is masked wherever it occurs: a shorter one may be an ordinary word."""
 
 _SUFFIX = r"(?:[_-]?(?:value|id|hash|base64|b64|url|\d+))*"
-_STRONG = rf"""(?:token|secret|passw(?:or)?d|passphrase|pwd|(?<![a-z])pass|(?:api|access|private|account)[_-]?key
-    |credentials?|webhook|oauth|(?<![a-z])auth|authorization|cookie|(?<![a-z])(?:jwt|dsn|sig)|signature){_SUFFIX}"""
+_STRONG = rf"""(?:token|secret|passw(?:or)?d|passphrase|pwd|(?<![a-z])(?:pass|pw|pat|sas|jwt|dsn|sig|auth)
+    |(?:api|access|private|account|secret|signing|encryption|ssh)[_-]?key|credentials?|webhook|oauth|authorization|cookie
+    |signature){_SUFFIX}"""
 _KEY = rf"(?<![a-z])key{_SUFFIX}"
 _VALUE = r"""(?:(?:bearer|basic)\s+\S+|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|\\"(?:[^"\\]|\\(?!"))*\\"|[^\s"',;&)\]}]+)"""
 _NAME = re.compile(rf"(?:(?P<strong>{_STRONG})|(?P<key>{_KEY}))$", re.I | re.X)
@@ -99,12 +100,12 @@ def masked_output() -> Iterator[None]:
             if not stream.isatty():
                 masked = _Masked(stream)
                 stack.enter_context(redirect(cast(Any, masked)))
-                stack.callback(masked.flush)
+                stack.callback(masked.end)
         yield
 
 
 class _Masked:
-    """A text stream that masks whole lines, and the rest when it is flushed."""
+    """A text stream that masks whole lines. What follows the last line is kept back until `end`."""
 
     def __init__(self, stream: IO[str]):
         self._stream, self._rest = stream, ""
@@ -120,6 +121,9 @@ class _Masked:
             self.write(line)
 
     def flush(self) -> None:
+        self._stream.flush()
+
+    def end(self) -> None:
         rest, self._rest = self._rest, ""
         self._stream.write(mask(rest))
         self._stream.flush()

@@ -18,6 +18,7 @@ SECRET = "CANARYx7Q2"
     [
         f"options={{token: {SECRET}, size: 3}}",
         f'PASSWORD="{SECRET}"',
+        f"pw: {SECRET}, secretkey: {SECRET}, signingKey={SECRET}, pat={SECRET}, sas: {SECRET} GH_PAT={SECRET}",
         f"db_password: {SECRET}",
         f'{{"api_key": "{SECRET} and more"}}',
         f'{{\\"api_key\\": \\"{SECRET}\\"}}',

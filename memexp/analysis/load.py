@@ -15,7 +15,7 @@ from memexp.config import UsageError
 from memexp.credentials import mask
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run
-from memexp.runs.status import known
+from memexp.runs.status import known, lost_metrics
 from memexp.runs.wandb_source import WandbRun
 
 REACHED = 0.95  # A run counts from this share of the budget on
@@ -64,6 +64,8 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
     columns = run.columns(COLUMNS, FUNNEL)
     counts = columns["episode/count"]
     exit = known(lambda: run.exit, problems)
+    if problems is not None:
+        problems += lost_metrics(exit, max(columns["agent_steps"], default=0))
     saved: dict[str, Any] = known(lambda: run.config, problems) or {}
     config: dict[str, dict[str, Any]] = {key: value for key, value in saved.items() if isinstance(value, dict)}
     precision = str(config.get("trainer", {}).get("precision"))

@@ -306,4 +306,4 @@ def last_line(run: Run) -> str:
         lines = [line for line in lines if any(map(str.isalpha, line))]
         if lines and (number := re.search(r"Signal (\d+) \(SIG", lines[-1])):
             return killed_by(-int(number[1])) or lines[-1].strip()
-    return lines[-1].strip() if lines else "its log is empty"
+    return lines[-1].strip() if lines else "its process ended without a word: its log is empty"

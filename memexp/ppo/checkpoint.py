@@ -13,6 +13,7 @@ The last two are kept, and loading verifies every hash. Another number of ranks 
 import hashlib
 import io
 import json
+import pickle
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -202,8 +203,11 @@ def to_bytes(value: Any) -> bytes:
 
 
 def from_bytes(data: bytes, device: torch.device) -> Any:
-    """The tree that `to_bytes` was given, its tensors on `device`."""
-    return unpack(torch.load(io.BytesIO(data), map_location=device, weights_only=True))
+    """The tree that `to_bytes` was given, its tensors on `device`. Raises ValueError for code in place of data."""
+    try:
+        return unpack(torch.load(io.BytesIO(data), map_location=device, weights_only=True))
+    except pickle.UnpicklingError:  # PyTorch's message advises to run the code
+        raise ValueError("it holds something other than tensors and plain values, perhaps code") from None
 
 
 def pack(value: Any) -> Any:

@@ -25,8 +25,8 @@ OWN_WRAPPERS = "memexp.envs.wrappers"
 def check_received(run: str, config: TrainConfig, trust: bool = False) -> None:
     """Raises UsageError unless the environment in the config.yaml of `run` can be made, and is known here or trusted.
 
-    Known are environment and wrapper classes of installed packages, functions of packages that need Gymnasium or
-    PettingZoo, and files of this project.
+    Known are environment and wrapper classes of installed packages, `parallel_env` of packages that need PettingZoo,
+    and files of this project. Other functions of such packages may import what their arguments name.
     """
     env = config.env
     if not isinstance(env, ThirdParty):
@@ -61,7 +61,7 @@ def _is_known(module: str, name: str) -> bool:
     if inspect.isclass(found) and (issubclass(found, gymnasium.Env) or hasattr(found, "observation_space")):
         return True
     owner = home_of(found, module)
-    return _is_of_project(owner) or _is_of_environments(owner.partition(".")[0])
+    return _is_of_project(owner) or (name == "parallel_env" and _is_of_environments(owner.partition(".")[0]))
 
 
 def _is_of_environments(package: str) -> bool:

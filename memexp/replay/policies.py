@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memexp.config import UsageError
 from memexp.envs.base import VecEnv
 from memexp.envs.scripted import make_scripted_policy
 from memexp.policy.model import Policy
@@ -41,7 +42,12 @@ def run_actor(config: TrainConfig, weights: dict[str, Tensor], env: VecEnv, seed
     """The policy of a run as it acts in evaluation; `greedy`: the most probable action instead of a sample."""
     cortex = config.cortex.model_copy(update={"compile": False})  # compiling would take longer than the episode
     policy = Policy(env.observation, env.actions, cortex, config.policy)
-    policy.load_state_dict(weights)
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError:
+        raise UsageError(
+            "the weights of the checkpoint do not fit the environment and architecture of config.yaml"
+        ) from None
     state = policy.init_state(env.num_agents, env.device)
     rows = max(1, config.evaluation.episodes) * env.num_agents
     noise = held_out_noise(seed, env, 0, rows)

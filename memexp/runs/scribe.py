@@ -196,9 +196,15 @@ def private(path: str, flags: int) -> int:
 
 
 def replace(path: Path | str, data: bytes, opener: Callable[[str, int], int] | None = None) -> None:
-    """Replace a file by `data` atomically: readers, and a crash at any moment, find the old content or the new."""
-    path = Path(path)
+    """Replace a file by `data` atomically: readers, and a crash at any moment, find the old content or the new.
+
+    A link stays, and its target is replaced. A device or a pipe is written to.
+    """
+    path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        with open(path, "wb", buffering=0) as file:
+            return _write(file, data)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb", buffering=0, opener=opener) as file:

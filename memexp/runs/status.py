@@ -132,6 +132,13 @@ def reached(run: Run) -> int:
     return int(latest(last_metrics(run), STEPS) or 0)
 
 
+def lost_metrics(outcome: Exit | None, steps: float) -> list[str]:
+    """What to say if metrics.jsonl ends at agent step `steps`, before the run did; [] if it does not."""
+    if outcome is None or steps >= outcome.agent_steps:
+        return []
+    return [f"metrics.jsonl ends at {steps:,.0f} of {outcome.agent_steps:,} agent steps"]
+
+
 def log_lines(run: Run, size: int = 4096) -> list[str]:
     """The lines of the log's last `size` bytes, without blank ones and commands; none if it cannot be read."""
     text = known(lambda: tail(run.path / "log.txt", size).decode(errors="replace")) or ""

@@ -162,7 +162,8 @@ def test_a_damaged_exit_json_is_left_to_the_trainer(monkeypatch, damaged):
     (run.path / "exit.json").write_bytes(damaged)
     monkeypatch.setattr(local, "_command", lambda spec, processes: ["true"])
     outcome = run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
-    assert outcome.failed == [("a", "its log is empty")]  # only exit.json can say that it is done
+    # Only exit.json can say that it is done.
+    assert outcome.failed == [("a", "its process ended without a word: its log is empty")]
     assert (run.path / "exit.json").read_bytes() == damaged
 
 

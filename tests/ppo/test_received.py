@@ -80,6 +80,8 @@ FOREIGN = [
     "torch:load",
     "gymnasium:make",  # imports what its options name
     "gymnasium.utils.env_checker:check_env",
+    "pettingzoo.utils.deprecated_module:deprecated_handler",  # imports what its arguments name
+    "pettingzoo.utils.conversions:parallel_to_aec",
     "memexp.runs.scribe:replace",
     "memexp.cli:main",
     "memexp.envs.puffer.source:import_named",

@@ -104,6 +104,19 @@ def test_a_damaged_file_of_one_run_hides_no_other_run_and_is_named(capsys, home,
             assert [line for line in row["problems"] if line.startswith(start)]
 
 
+def test_metrics_that_end_before_the_run_did_are_named(capsys, home):
+    runs = write_matrix(home / "runs", {"S": [0.9] * 4, "S~": [0.1]})
+    for run, share in zip(runs, (0.5, 0), strict=False):
+        text = (run.path / "metrics.jsonl").read_bytes()
+        (run.path / "metrics.jsonl").write_bytes(text[: int(share * len(text))])
+    (runs[2].path / "metrics.jsonl").write_bytes(b"\0" * 5000)
+    status, monitor, report = ask_all(capsys)
+    for rows in (status, monitor):
+        named = [row["run"] for row in rows if any("metrics.jsonl ends at" in line for line in row["problems"])]
+        assert named == [run.name for run in runs[:3]]
+    assert len([note for note in report["notes"] if "metrics.jsonl ends at" in note]) == 3
+
+
 OPTIONAL = ["matrix", "pattern", "mem_len", "memory", "recipe", "hardware", "price_per_hour", "random_return"]
 OPTIONAL += ["ceiling_return", "num_actions", "random_funnel", "memory_span"]
 

@@ -80,6 +80,19 @@ def test_nothing_is_written_after_the_directory_is_gone(tmp_path, how):
     assert not (folder / "deep").exists()
 
 
+def test_a_link_or_a_device_at_the_place_of_a_file_stays(tmp_path):
+    (tmp_path / "link").symlink_to("target")
+    for data in (b"one", b"two"):
+        scribe.replace(tmp_path / "link", data)
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"two"
+    os.mkfifo(tmp_path / "pipe")
+    with open(os.open(tmp_path / "pipe", os.O_RDWR), "rb", buffering=0) as pipe:
+        scribe.replace(tmp_path / "pipe", b"three")
+        assert pipe.read(9) == b"three"
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def refuse_locks(monkeypatch, code):
     def flock(descriptor, operation):
         raise OSError(code, os.strerror(code))

@@ -13,7 +13,7 @@ from memexp.formatting import dollars, duration
 from memexp.launch.status.attempts import last_error, spent, starts_of
 from memexp.runs import Run
 from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, latest, rate_over
-from memexp.runs.status import RunStatus, State, end_of, info_of, last_metrics, state_of
+from memexp.runs.status import RunStatus, State, end_of, info_of, last_metrics, lost_metrics, state_of
 
 
 def status_of(run: Run) -> RunStatus:
@@ -28,7 +28,9 @@ def status_of(run: Run) -> RunStatus:
     reason = (outcome.reason if outcome else None) or (last_error(run) if state is State.FAILED else None)
     if info is None:  # it has not begun, or failed before it could write run.json, or run.json is damaged
         return RunStatus(run=run.name, state=state, reason=reason, problems=tuple(problems))
-    steps = int(latest(lines, STEPS) or (outcome.agent_steps if outcome else 0))
+    steps = int(latest(lines, STEPS) or 0)
+    problems += lost_metrics(outcome, steps)
+    steps = steps or (outcome.agent_steps if outcome else 0)
     left = 0 if state is State.COMPLETED else max(0, info.total_timesteps - steps)
     rate = rate_over(lines[-RECENT:])
     left_s = left / rate if rate else None

@@ -12,7 +12,7 @@ import numpy as np
 from memexp.launch.status.targets import Target
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, MetricsTail, episode_means, latest, rate_over
-from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, known, log_lines
+from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, known, log_lines, lost_metrics
 
 SPLIT = ("rollout", "engine", "update", "logging")
 """Parts of an update's time: the metrics time/<part>, in seconds."""
@@ -135,6 +135,7 @@ class SnapshotReader:
         info, outcome = self._info, end_of(run, problems)
         limit = known(self._limit, problems) or MAX_GAP["float32"]
         steps = metrics.column(STEPS)
+        problems += lost_metrics(outcome, steps[-1] if len(steps) else 0)
         silent = time.time() - metrics.changed if len(steps) else None
         state = State(outcome.status) if outcome else self._state(silent)
         done = int(np.nanmax(steps, initial=0))
