@@ -325,6 +325,13 @@ def test_a_lock_of_another_file_with_the_same_number_is_nobodys(home, monkeypatc
         assert control.trainer_of(run) == os.getpid()
 
 
+def test_a_run_may_be_named_by_its_directory(capsys, home, tmp_path):
+    run = write_run(tmp_path / "elsewhere", "S", 0, [0.1], name="a")
+    write_run(tmp_path / "elsewhere", "S", 1, [0.1], name="b")
+    assert list(rows(capsys, str(run.path))) == ["a"]
+    assert type_command(capsys, "monitor", str(run.path), "--once").code == 0
+
+
 def test_a_trainer_that_holds_a_lease_is_found(home, monkeypatch):
     def no_locks(descriptor, operation):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))

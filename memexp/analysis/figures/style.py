@@ -8,6 +8,7 @@ The colours are those of Okabe and Ito, which work with any colour vision. In a 
 
 import io
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,6 +88,7 @@ def figure_of(picture: Picture, answer: EnvironmentAnswer, top: float = 0.0) -> 
 
 def svg_of(picture: Picture, answer: EnvironmentAnswer) -> str:
     """The picture as an inline SVG element in the page's own colours and font, on a transparent background."""
+    warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a name may have signs that the font lacks
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{picture.name}-{answer.environment.name}"}):
         figure = figure_of(picture, answer)
         figure.patch.set_alpha(0)

@@ -28,6 +28,7 @@ class Target:
         self.planned: dict[str, RunStatus] = {}
         """What a matrix file says about its runs."""
         self._matrices: dict[str, str | None] = {}
+        self._at: Run | None = None
         path, is_file = Path(name), name.endswith((".yaml", ".yml"))
         if is_file:
             matrix = load_matrix(name)
@@ -41,11 +42,13 @@ class Target:
                     seed=spec.config.seed,
                     total_timesteps=spec.agent_steps,
                 )
+        elif path.parent != Path() and Run(path).exists():
+            self._at = Run(path)
         elif path.is_dir() and not _begun(name) and find_runs(path):
             self.folder, self.matrix = path, None
         elif path.parent != Path() and find_runs(path.parent):
             self.folder, self.matrix = path.parent, path.name
-        self.is_run = False
+        self.is_run = self._at is not None
         is_run = not is_file and not self.folder and (_begun(name) or name in submissions.read())
         if is_run and not (to_report and self.runs()):
             self.is_run = True
@@ -62,7 +65,7 @@ class Target:
         `unknown`: also runs that may belong to any matrix, because their run.json is damaged.
         """
         if self.is_run:
-            return [Run.named(self.name)]
+            return [self._at or Run.named(self.name)]
         found, submitted = find_runs(self.folder), {}
         if not self.folder and not self._to_report:
             submitted = submissions.read()
