@@ -214,6 +214,16 @@ def test_planning_for_the_cloud_imports_skypilot_and_nothing_else_that_is_heavy(
     assert not HEAVY & set(done.stderr.partition("LOADED")[2].split())
 
 
+def test_a_checkout_that_is_not_installed_finds_its_recipes():
+    """As on a node. `-S` leaves out what is installed as editable."""
+    packages = str(Path(pytest.__file__).parents[1])
+    command = [sys.executable, "-S", "-m", "memexp", "list", "recipes"]
+    environment = os.environ | {"PYTHONPATH": packages}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "recipes.controls.tmaze" in done.stdout
+
+
 def test_python_m_memexp_and_the_launch_script_are_the_same_command():
     script = [str(ROOT / "devops" / "skypilot" / "launch.py"), "tmase"]
     for command in ([sys.executable, "-m", "memexp", "launch", "tmase"], [sys.executable, *script]):
