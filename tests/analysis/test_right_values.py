@@ -318,6 +318,16 @@ def test_entropy_is_of_the_first_and_the_last_tenth_and_its_share_of_the_least_r
     assert found.start == pytest.approx(np.mean([np.linspace(1.3, end, 10)[:2].mean() for end in (1.2, 0.7)]))
 
 
+@pytest.mark.parametrize(("share", "uniform"), [(0.995, True), (0.985, False)])
+def test_one_seed_decides_only_if_its_policy_is_still_random(share, uniform):
+    world = environment({"S": np.zeros((1, 10))}, random=[0.0], num_actions=4)
+    arm = world.arms["S"]
+    arm.seeds = [replace(arm.seeds[0], entropy=np.full(10, share * math.log(4)))]
+    found = judge_learning(arm, world, find_scale(world))
+    assert found.at_chance == uniform
+    assert (found.state is LearningState.NOT_LEARNED) == uniform
+
+
 # Consistency.
 
 
