@@ -232,7 +232,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="do not try survivors with the slow tests")
-    parser.add_argument("--only", default="", help="only modules whose path contains this")
+    parser.add_argument("--only", default="", help="only modules whose path this expression matches")
     parser.add_argument("--out", type=Path, default=Path("mutants.jsonl"), help="one JSON line a mutant; continued")
     given = parser.parse_args()
     out = given.out.resolve()
@@ -240,7 +240,7 @@ def main() -> int:
     lines = out.read_text().splitlines() if out.exists() else []
     done = {key(result): result for result in (Result(**json.loads(line)) for line in lines)}
     record_reached()
-    specs = [spec for spec in sample(given.sample, given.seed) if given.only in str(spec.module_path)]
+    specs = [spec for spec in sample(given.sample, given.seed) if re.search(given.only, str(spec.module_path))]
     for slow in (False,) if given.quick else (False, True):
         left = [s for s in specs if key(s) not in done or (slow and not (r := done[key(s)]).killed and not r.slow)]
         print(f"{len(specs)} mutants, {len(left)} to try with {'slow' if slow else 'quick'} tests", file=sys.stderr)
