@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from functools import cache
+from functools import cache, lru_cache
 from typing import IO, Any, cast
 from urllib.parse import quote
 
@@ -42,6 +42,7 @@ _typed: set[str] = set()
 """Credentials that this process was given as words."""
 
 
+@cache
 def is_secret_variable(name: str) -> bool:
     """Whether an environment variable of this name may hold a credential."""
     return any(word in name.upper() for word in ("KEY", "TOKEN", "SECRET", "PASSW", "WEBHOOK")) or bool(
@@ -55,8 +56,8 @@ def mask(text: str) -> str:
     That is: the value of a secret environment variable or typed word, what follows a name such as `token=`, and the
     forms of `_FORMS`.
     """
-    if known := _known():
-        text = re.sub("|".join(map(re.escape, known)), MASK, text)
+    if known := _known(frozenset(os.environ.items()), frozenset(_typed)):
+        text = known.sub(MASK, text)
     return _PAIR.sub(_mask_pair, _FORMS.sub(MASK, text))
 
 
@@ -150,16 +151,15 @@ def _mask_pair(pair: re.Match[str]) -> str:
     return f"{pair['name']}{pair['sign']}{quotes[0]}{MASK}{quotes[0]}"
 
 
-def _known() -> tuple[str, ...]:
-    """The secrets of the environment and the typed ones, the longest first."""
-    values = {value for name, value in os.environ.items() if is_secret_variable(name) and not value.startswith("/")}
-    for value in os.environ.values():
+@lru_cache(maxsize=4)
+def _known(environment: frozenset[tuple[str, str]], typed: frozenset[str]) -> re.Pattern[str] | None:
+    """What finds the secrets of the environment and the typed ones; None if there are none.
+
+    Each is found as it is, in an address, in JSON and in Python's repr, the longest first.
+    """
+    values = {value for name, value in environment if is_secret_variable(name) and not value.startswith("/")}
+    for _, value in environment:
         values |= set(re.findall(r"://[^\s/:@]*:([^\s/]+)@", value))
-    return _spellings(frozenset(one for one in values | _typed if len(one) >= SHORTEST))
-
-
-@cache
-def _spellings(values: frozenset[str]) -> tuple[str, ...]:
-    """Each value as it is, in an address, in JSON and in Python's repr."""
-    spelt = {form for one in values for form in (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])}
-    return tuple(sorted(spelt, key=len, reverse=True))
+    long = [one for one in values | typed if len(one) >= SHORTEST]
+    spelt = {form for one in long for form in (one, quote(one, safe=""), json.dumps(one)[1:-1], repr(one)[1:-1])}
+    return re.compile("|".join(map(re.escape, sorted(spelt, key=len, reverse=True)))) if spelt else None
