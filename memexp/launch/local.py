@@ -153,10 +153,11 @@ class _Launch:
         while is_locked(run) and not self.asked and time.monotonic() < self.started + ORPHAN_S:
             time.sleep(POLL_S)  # the trainer of a launch that was killed ends after a checkpoint
         ended = end_of(run)
-        if is_locked(run) or (ended and ended.status == "completed"):
+        is_done = ended is not None and ended.status == "completed"
+        if is_locked(run) or is_done:
             lock.release()
-            (self.outcome.done if ended else self.outcome.left).append(spec.run)
-            return self.say(f"{spec.run}: {'done by another launch' if ended else 'another process trains it'}")
+            (self.outcome.done if is_done else self.outcome.left).append(spec.run)
+            return self.say(f"{spec.run}: {'done by another launch' if is_done else 'another process trains it'}")
         if ended:  # how an earlier start ended
             (run.path / "exit.json").unlink(missing_ok=True)
         command = _command(spec, self.processes)
