@@ -126,6 +126,8 @@ Count = Annotated[int, BeforeValidator(parse_count)]
 
 
 _NAME = re.compile(r"[a-zA-Z](?:[-_.a-zA-Z0-9]*[a-zA-Z0-9])?")
+MAX_RUNS = 2_000
+"""Most runs that are planned at once."""
 MAX_NAME = 120
 """Longest run name, characters: SkyPilot derives cluster names and paths from it."""
 

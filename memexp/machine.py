@@ -19,6 +19,11 @@ def cores() -> int:
     return max(1, usable)
 
 
+def cpu_name() -> str:
+    """This machine without its GPUs, as run.json and throughput tables name it."""
+    return f"{cores()}-core CPU"
+
+
 def free_memory() -> int:
     """Bytes that processes can still take: of the machine, but not more than any control group leaves (memory.max)."""
     import psutil

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from memexp.cli.common import AsJson
-from memexp.config import UsageError
+from memexp.config import MAX_RUNS, UsageError
 from memexp.console import Console, Printable, say
 from memexp.formatting import counted
 
@@ -25,7 +25,7 @@ def launch(
         typer.Option("--spot/--no-spot", help="Only spot machines, or none. Default: spot machines if there are any."),
     ] = None,
     copies: Annotated[
-        int | None, typer.Option(min=1, max=2_000, help="Number of runs, which differ only in their seed.")
+        int | None, typer.Option(min=1, max=MAX_RUNS, help="Number of runs, which differ only in their seed.")
     ] = None,
     git_ref: Annotated[str | None, typer.Option(help="Commit, tag or branch that the nodes run.")] = None,
     max_runtime_hours: Annotated[

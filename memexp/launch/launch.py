@@ -107,6 +107,7 @@ def send(name: str, specs: list[RunSpec], resources: Resources, options: Options
     print_plan(plan, terminal.console, options.as_json)
     if options.dry_run:
         return 0
+    # Unlike plan.due, these include runs that another launch trains: run_here says so, and they may have been orphaned.
     due = [run.spec for run in plan.runs if run.state is not State.COMPLETED]
     if not due:
         terminal.say("nothing to launch")

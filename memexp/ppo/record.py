@@ -16,7 +16,7 @@ from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
 from memexp.formatting import duration
-from memexp.machine import cores
+from memexp.machine import cpu_name
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import Reference, reference
@@ -85,7 +85,7 @@ class RunRecord:
         if not self.ranks.is_first:
             return
         config, device = self.config, self.ranks.device
-        hardware = f"{cores()}-core CPU"
+        hardware = cpu_name()
         if device.type == "cuda":
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())

@@ -109,7 +109,4 @@ def knobs_of(config: Config) -> dict[str, Any]:
     """The knobs that differ from the defaults, without credentials. A list of one value becomes that value."""
     fields = type(config).model_fields
     changed = mask_data({key: value for key, value in config if key != "name" and value != fields[key].default})
-    return {
-        key: value[0] if isinstance(value, list) and len(value) == 1 else value
-        for key, value in mask_data(changed).items()
-    }
+    return {key: value[0] if isinstance(value, list) and len(value) == 1 else value for key, value in changed.items()}

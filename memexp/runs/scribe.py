@@ -142,10 +142,8 @@ def _lease(path: Path) -> Path:
 
 def lease_holders(path: Path) -> list[int]:
     """Process ID on this machine that has the lease of the lock `path`; [] if there is no lease, or elsewhere."""
-    if not _is_alive(_lease(path)):
-        return []
-    host, pid, *_ = (_token_in(_lease(path)) or "? 0").split()
-    return [int(pid)] if host == socket.gethostname() else []
+    host, pid = _holder(_lease(path)) or ("", 0)
+    return [pid] if host == socket.gethostname() else []
 
 
 def _take_lease(file: Path) -> str | None:
@@ -166,16 +164,21 @@ def _token_in(file: Path) -> str | None:
 
 
 def _is_alive(file: Path) -> bool:
-    """Whether a lease was renewed lately, by a process that has not ended as far as this machine knows."""
+    return _holder(file) is not None
+
+
+def _holder(file: Path) -> tuple[str, int] | None:
+    """Host and process ID in a lease that was renewed lately, by a process that, as far as is known here, lives."""
     try:
         age, (host, pid, _) = time.time() - file.stat().st_mtime, file.read_text().split()
         if host == socket.gethostname():
-            os.kill(int(pid), 0)
-    except PermissionError:  # a process of another user
-        return True
+            try:
+                os.kill(int(pid), 0)
+            except PermissionError:  # a process of another user: it lives
+                age = 0.0
+        return (host, int(pid)) if age < LEASE_S else None
     except (OSError, ValueError):
-        return False
-    return age < LEASE_S
+        return None
 
 
 def append(path: Path | str, data: bytes) -> None:

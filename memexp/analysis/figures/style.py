@@ -22,6 +22,7 @@ from scipy.optimize import isotonic_regression
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.seeds import Arm, Environment
 
+warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a name may have signs that the font lacks
 INK = "#010203"
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 STYLE: dict[Any, Any] = {
@@ -88,7 +89,6 @@ def figure_of(picture: Picture, answer: EnvironmentAnswer, top: float = 0.0) -> 
 
 def svg_of(picture: Picture, answer: EnvironmentAnswer) -> str:
     """The picture as an inline SVG element in the page's own colours and font, on a transparent background."""
-    warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a name may have signs that the font lacks
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"{picture.name}-{answer.environment.name}"}):
         figure = figure_of(picture, answer)
         figure.patch.set_alpha(0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from memexp.launch.plan.prices import Price, node_prices
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.launch.plan.throughput import Speed, cpu_name, expected_speed, measured_speed, measured_speeds
+from memexp.launch.plan.throughput import Speed, expected_speed, measured_speed, measured_speeds
+from memexp.machine import cpu_name
 from memexp.runs import Run
 from memexp.runs.status import reached
 

@@ -9,13 +9,9 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from memexp.config import MAX_NAME, Config, Count, UsageError, count_name, did_you_mean, read_yaml
-from memexp.formatting import printable
+from memexp.config import MAX_NAME, MAX_RUNS, Config, Count, UsageError, count_name, did_you_mean, read_yaml
 from memexp.launch.plan.resources import Resources, Section
 from memexp.ppo.config import Steps
-
-MAX_RUNS = 2_000
-"""Most runs of a matrix."""
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
 OWN_KEYS = {
@@ -45,6 +41,13 @@ Arguments = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value 
 def _can_be_printed(name: str) -> str:
     if not name.isprintable():
         raise ValueError(f"{name!r} has characters that cannot be printed")
+    return name
+
+
+def _refuse_null(name: str) -> str:
+    """The name. As a label it would be read as none at all if it were `null`."""
+    if name.lower() == "null":
+        raise ValueError(f"the name '{name}' stands for no name; take another")
     return name
 
 
@@ -183,12 +186,8 @@ class Matrix(Section):
 
     @field_validator("name")
     @classmethod
-    def _name_can_be_shown(cls, name: str) -> str:
-        if name.lower() == "null":
-            raise ValueError(f"the name '{name}' stands for no name; take another")
-        if (shown := printable(name)) != name or "\n" in name:
-            raise ValueError(f"the name {shown!r} has control characters")
-        return name
+    def _name_is_a_name(cls, name: str) -> str:
+        return _refuse_null(name)
 
     @field_validator("vars")
     @classmethod
@@ -202,8 +201,7 @@ class Matrix(Section):
     @classmethod
     def _names_can_stand_in_a_run_name(cls, table: dict[str, Any]) -> dict[str, Any]:
         for key in table:
-            if key.lower() == "null":
-                raise ValueError(f"the name '{key}' stands for no name; take another")
+            _refuse_null(key)
             if not _KEY.fullmatch(key):
                 raise ValueError(f"the name '{key}' may have letters, digits and, inside, '-', '_' and '.' only")
         return table

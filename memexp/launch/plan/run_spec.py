@@ -73,7 +73,7 @@ def make_spec(recipe: Recipe, overrides: Mapping[str, Any]) -> RunSpec:
         near = re.sub(r"([-_.])[-_.]{2,}", r"\1", typed["run"])
         raise UsageError(f"run name '{typed['run']}' has three separators in a row; did you mean '{near}'?")
     config = resolve(recipe, typed)
-    if config.run is None:  # `null` and `none` stand for no value
+    if config.run is None:  # `null` stands for no value
         raise UsageError(f"run={typed['run']} is no name: leave it out, or name the run")
     return RunSpec(recipe.name, typed, config)
 

@@ -18,7 +18,7 @@ from memexp.config import Config, UsageError, read_yaml
 from memexp.envs.config import ThirdParty
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.machine import cores
+from memexp.machine import cpu_name
 from memexp.ppo.config import TrainConfig
 from memexp.runs import Run, find_runs, home
 from memexp.runs.directory import write_atomically
@@ -115,11 +115,6 @@ def _pattern_of(config: TrainConfig) -> str:
 def _env_of(config: TrainConfig) -> str:
     """The environment in a figure. Third-party ones go by their id, because each has a speed of its own."""
     return config.env.id if isinstance(config.env, ThirdParty) else config.env.name
-
-
-def cpu_name() -> str:
-    """This machine without its GPUs, as run.json names it."""
-    return f"{cores()}-core CPU"
 
 
 def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:

@@ -19,12 +19,8 @@ from memexp.runs.status import RunStatus, State, end_of, info_of, last_metrics, 
 def status_of(run: Run) -> RunStatus:
     """The status of a run from its directory alone. Changes nothing."""
     problems: list[str] = []
-    state, outcome, info, lines = (
-        state_of(run),
-        end_of(run, problems),
-        info_of(run, problems),
-        last_metrics(run, problems),
-    )
+    state, outcome, info = state_of(run), end_of(run, problems), info_of(run, problems)
+    lines = last_metrics(run, problems)
     reason = (outcome.reason if outcome else None) or (last_error(run) if state is State.FAILED else None)
     if info is None:  # it has not begun, or failed before it could write run.json, or run.json is damaged
         return RunStatus(run=run.name, state=state, reason=reason, problems=tuple(problems))
