@@ -19,6 +19,8 @@ class FakeSky:
         self.records: list[SimpleNamespace] = []
         self.most_at_once = 0
         self.cancelled: list[int] = []
+        self.lost_cancels = 0
+        """Requests to cancel that are lost: the job goes on."""
         self.jobs = SimpleNamespace(
             launch=self._launch, queue_v2=self._queue, cancel=self._cancel, tail_logs=self._logs
         )
@@ -61,6 +63,12 @@ class FakeSky:
 
     def _cancel(self, job_ids: list[int]) -> Callable[[], None]:
         self.cancelled += job_ids
+        if self.lost_cancels:
+            self.lost_cancels -= 1
+        else:
+            for record in self.records:
+                if record.job_id in job_ids:
+                    record.status = SimpleNamespace(value="CANCELLING")
         return lambda: None
 
     def _logs(self, job_id: int, follow: bool, output_stream: TextIO) -> int:

@@ -271,6 +271,30 @@ def test_a_matrix_is_cancelled_by_the_names_of_its_runs(sky, capsys):
     assert typed.out.splitlines()[-1] == "2 runs cancelled"
 
 
+def test_a_job_is_asked_to_end_until_it_does(sky, capsys, monkeypatch):
+    """A request that arrives while SkyPilot recovers the job gets lost."""
+    monkeypatch.setattr(control, "QUEUE_POLL_S", 0.0)
+    monkeypatch.setattr(control, "AGAIN_S", 0.0)
+    submitted("a", "b")
+    sky.add("a", "RECOVERING")
+    sky.add("b", "RUNNING")
+    sky.lost_cancels = 2
+    typed = type_command(capsys, "cancel", "m")
+    assert (typed.code, sky.cancelled) == (0, [1, 2] * 3)
+    assert typed.out.splitlines() == ["a: cancelled (job 1)", "b: cancelled (job 2)", "2 runs cancelled"]
+
+
+def test_a_job_that_does_not_end_is_a_failure(sky, capsys, monkeypatch):
+    for name in ("QUEUE_POLL_S", "AGAIN_S", "GIVE_UP_S"):
+        monkeypatch.setattr(control, name, 0.0)
+    submitted("a")
+    sky.add("a", "RUNNING")
+    sky.lost_cancels = 9
+    typed = type_command(capsys, "cancel", "a")
+    assert typed.code == 1
+    assert typed.err == "memexp: SkyPilot was asked to cancel these jobs and goes on with them: a (job 1, RUNNING)\n"
+
+
 def test_cancelling_what_does_not_exist_is_wrong_usage(sky, capsys):
     submitted("a")
     assert type_command(capsys, "cancel", "b").code == 2

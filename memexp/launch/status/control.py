@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from io import TextIOBase, TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError
 from memexp.launch.cloud import submissions
-from memexp.launch.cloud.job_queue import ask, connect, read_queue, settle
+from memexp.launch.cloud.job_queue import Job, ask, connect, read_queue, settle
 from memexp.launch.status.targets import find_targets
 from memexp.runs import Run, scribe
 from memexp.runs.reading import open_file
@@ -23,6 +24,11 @@ POLL_S = 0.5
 """Seconds between two checks for new lines, or for the end of a run."""
 END_S = 120.0
 """Seconds that a run on this machine has to write its last checkpoint."""
+QUEUE_POLL_S = 3.0
+"""Seconds between two looks at SkyPilot's queue."""
+AGAIN_S, GIVE_UP_S = 60.0, 300.0
+"""Seconds after which SkyPilot is asked again to cancel a job, and after which it has failed. It looks for such
+requests every 15 seconds; one that arrives while it recovers a job can get lost (SkyPilot 0.14.1)."""
 
 
 def cancel(targets: Sequence[str], say: Callable[[str], None]) -> int:
@@ -43,17 +49,34 @@ def cancel(targets: Sequence[str], say: Callable[[str], None]) -> int:
 
 
 def _cancel_jobs(names: Sequence[str], say: Callable[[str], None]) -> list[str]:
-    """Cancel the managed jobs of these names that have not ended; returns their names."""
+    """Cancel the managed jobs of these names that have not ended, and wait until SkyPilot does; returns their names.
+
+    Raises LaunchError if SkyPilot refuses, or if a job is not cancelled GIVE_UP_S seconds after the first request.
+    """
     sky = connect()
     settle(sky, say)
-    queue = read_queue(sky)
-    jobs = [job for name in names if (job := queue.get(name)) and not job.ended]
-    if jobs:
-        numbers = [job.number for job in jobs]
-        ask(sky, "cancel the jobs", lambda: sky.jobs.cancel(job_ids=numbers))
-    for job in jobs:
-        say(f"{job.name}: cancelled (job {job.number})")
+    jobs = left = _going_on(sky, names)
+    end = time.monotonic() + GIVE_UP_S
+    while left:
+        numbers = [job.number for job in left]
+        ask(sky, "cancel the jobs", lambda numbers=numbers: sky.jobs.cancel(job_ids=numbers))
+        again = time.monotonic() + AGAIN_S
+        while (still := _going_on(sky, [job.name for job in left])) and time.monotonic() < again:
+            time.sleep(QUEUE_POLL_S)
+        for job in left:
+            if job.name not in {one.name for one in still}:
+                say(f"{job.name}: cancelled (job {job.number})")
+        left = still
+        if left and time.monotonic() > end:
+            named = ", ".join(f"{job.name} (job {job.number}, {job.status})" for job in left)
+            raise LaunchError(f"SkyPilot was asked to cancel these jobs and goes on with them: {named}")
     return [job.name for job in jobs]
+
+
+def _going_on(sky: Any, names: Sequence[str]) -> list[Job]:
+    """The newest jobs of these names, if they have not ended and are not being cancelled."""
+    queue = read_queue(sky)
+    return [job for name in names if (job := queue.get(name)) and not (job.ended or job.status == "CANCELLING")]
 
 
 def _cancel_here(run: Run) -> None:
