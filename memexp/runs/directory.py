@@ -302,7 +302,12 @@ def _free_name(file: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-write_atomically = scribe.replace
+def write_atomically(path: Path, data: bytes, opener: Callable[[str, int], int] | None = None) -> None:
+    """Replace a file that the user names. A device or a pipe (`--out /dev/stdout`) is written to."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        path.write_bytes(data)
+    else:
+        scribe.replace(path, data, opener)
 
 
 def find_runs(where: Path | str | None = None) -> list[Run]:

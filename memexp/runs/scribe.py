@@ -201,13 +201,10 @@ def private(path: str, flags: int) -> int:
 def replace(path: Path | str, data: bytes, opener: Callable[[str, int], int] | None = None) -> None:
     """Replace a file by `data` atomically: readers, and a crash at any moment, find the old content or the new.
 
-    A link stays, and its target is replaced. A device or a pipe is written to.
+    A link stays, and its target is replaced.
     """
     path = Path(os.path.realpath(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and not path.is_file() and not path.is_dir():
-        with open(path, "wb", buffering=0) as file:
-            return _write(file, data)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb", buffering=0, opener=opener) as file:
@@ -223,7 +220,7 @@ def replace(path: Path | str, data: bytes, opener: Callable[[str, int], int] | N
 def sync(path: Path | str, data: bytes = b"") -> None:
     """Wait until a file, or a directory's list of names, is on the disk. A path that does not exist is ignored."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
     except FileNotFoundError:
         return
     try:

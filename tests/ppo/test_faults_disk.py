@@ -270,6 +270,18 @@ def test_a_run_resumes_beside_damaged_files_and_keeps_them(two_checkpoints, caps
     assert run.episodes().height > 0
 
 
+def test_a_run_resumes_though_its_files_are_pipes(two_checkpoints):
+    config, _ = two_checkpoints
+    run = Run.named("damaged")
+    lost = ["exit.json", "config.yaml", "run.json", "provenance.json", "metrics.jsonl"]
+    last_part = max(run.path.glob("episodes.parquet/*"))
+    for path in [*(run.path / name for name in lost), last_part, *run.checkpoints.glob("*768/*")]:
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+    assert train(config).status == "completed"
+    assert (run.info.arm, run.exit.status, run.episodes().height > 0) == ("S", "completed", True)
+
+
 def test_a_run_whose_directory_is_deleted_stops_with_one_line_and_writes_nothing_more(monkeypatch, capsys):
     real, run = Session.update_and_measure, Run.named("deleted")
 

@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memexp.runs import RESTART, scribe
+from memexp.runs.directory import write_atomically
 from memexp.runs.writer import LockedError, Writer
 
 WHOLE: dict = {"needs": {"part": 4}, "marker": "unfinished", "keep": []}
@@ -83,14 +84,21 @@ def test_nothing_is_written_after_the_directory_is_gone(tmp_path, how):
 def test_a_link_or_a_device_at_the_place_of_a_file_stays(tmp_path):
     (tmp_path / "link").symlink_to("target")
     for data in (b"one", b"two"):
-        scribe.replace(tmp_path / "link", data)
+        write_atomically(tmp_path / "link", data)
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"two"
     os.mkfifo(tmp_path / "pipe")
     with open(os.open(tmp_path / "pipe", os.O_RDWR), "rb", buffering=0) as pipe:
-        scribe.replace(tmp_path / "pipe", b"three")
+        write_atomically(tmp_path / "pipe", b"three")
         assert pipe.read(9) == b"three"
     assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_pipe_at_the_place_of_a_runs_file_does_not_stop_the_writer(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    scribe.sync(tmp_path / "pipe")
+    scribe.replace(tmp_path / "pipe", b"data")
+    assert (tmp_path / "pipe").read_bytes() == b"data"
 
 
 def refuse_locks(monkeypatch, code):
