@@ -1,7 +1,7 @@
 """Control environments. It is known whether they require memory, so they test whether memexp answers correctly."""
 
 from memexp.cortex.config import CortexConfig
-from memexp.envs.config import ChainRecall, TMaze, TMazeCue
+from memexp.envs.config import ChainRecall, DelayedCue, TMaze, TMazeCue
 from memexp.ppo.config import TrainConfig, TrainerConfig
 
 
@@ -45,8 +45,21 @@ def chain_recall(
     return _control(env, pattern, mem_len, d_hidden, num_layers, n_heads)
 
 
+def delayed_cue(
+    delay: int = 16,
+    share: float = 0.15,
+    pattern: str | list[str] = "S",
+    mem_len: int = 16,
+    d_hidden: int = 32,
+    num_layers: int = 1,
+    n_heads: int = 4,
+) -> TrainConfig:
+    """Name each symbol, and in the end the cue of the start: only `share` of the return requires memory."""
+    return _control(DelayedCue(delay=delay, share=share), pattern, mem_len, d_hidden, num_layers, n_heads)
+
+
 def _control(
-    env: TMaze | TMazeCue | ChainRecall,
+    env: TMaze | TMazeCue | ChainRecall | DelayedCue,
     pattern: str | list[str],
     mem_len: int,
     d_hidden: int,

@@ -30,6 +30,7 @@ BUILDERS = {
     "tmaze": "memexp.envs.controls:TMazeEnv",
     "tmaze_cue": "memexp.envs.controls:TMazeEnv",
     "chain_recall": "memexp.envs.controls:ChainRecallEnv",
+    "delayed_cue": "memexp.envs.controls:DelayedCueEnv",
     "assembly_lines": "memexp.envs.assembly_lines:AssemblyLinesEnv",
     "cvc_random_maps": "memexp.envs.cvc_random_maps:CvcRandomMapsEnv",
     "any": "memexp.envs.puffer.env:ThirdPartyEnv",

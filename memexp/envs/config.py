@@ -94,6 +94,18 @@ Room = Literal["tiny", "small", "medium", "large", "xlarge"]
 Terrain = Literal["no-terrain", "sparse", "balanced", "dense"]
 
 
+class DelayedCue(Config):
+    """Most of the return is for naming what is shown; the rest for a cue of the start, asked for at the end."""
+
+    name: Literal["delayed_cue"] = "delayed_cue"
+    delay: int = Field(default=16, ge=1, le=10_000)
+    """Steps between the cue and the question."""
+    share: float = Field(default=0.15, gt=0, le=1)
+    """Share of the return that the right answer pays. The best memoryless return is 1 - share * (1 - 1 / symbols)."""
+    num_symbols: int = Field(default=4, ge=2, le=64)
+    """Number of symbols and of actions."""
+
+
 class AssemblyLines(Config):
     """One agent in a room of stations carries a resource along a chain of stations until it becomes a heart."""
 
@@ -284,6 +296,7 @@ ENVIRONMENTS: dict[str, type[Config]] = {
     "tmaze": TMaze,
     "tmaze_cue": TMazeCue,
     "chain_recall": ChainRecall,
+    "delayed_cue": DelayedCue,
     "assembly_lines": AssemblyLines,
     "cvc_random_maps": CvcRandomMaps,
     "any": ThirdParty,
@@ -296,5 +309,6 @@ GRID_GAMES = ("assembly_lines", "cvc_random_maps")
 """Environments that have tasks, which a curriculum can choose, and scripted policies."""
 
 EnvConfig = Annotated[
-    TMaze | TMazeCue | ChainRecall | AssemblyLines | CvcRandomMaps | ThirdParty, Field(discriminator="name")
+    TMaze | TMazeCue | ChainRecall | DelayedCue | AssemblyLines | CvcRandomMaps | ThirdParty,
+    Field(discriminator="name"),
 ]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from memexp.envs.base import Episodes, TaskSource, VecEnv, mix64
-from memexp.envs.config import ChainRecall, TMaze, TMazeCue
+from memexp.envs.config import ChainRecall, DelayedCue, TMaze, TMazeCue
 from memexp.envs.episodes import EpisodeLog
 from memexp.spaces import VectorSpace
 
 FORWARD, LEFT, RIGHT = 0, 1, 2
 """Actions of the T-mazes."""
 
-_SIDE, _SYMBOL, _RANDOM_PLAY = 0, 1, 2  # purposes of random numbers
+_SIDE, _SYMBOL, _RANDOM_PLAY, _CUE = 0, 1, 2, 3  # purposes of random numbers
 
 
 class ControlEnv(VecEnv):
@@ -171,6 +171,47 @@ class ChainRecallEnv(ControlEnv):
     def desync(self) -> Tensor:
         self.reset()
         self._t.copy_(self._draw(_RANDOM_PLAY, self._t, self._length))
+        self._log.clear(running_are_whole=False)
+        return self._observe()
+
+
+class DelayedCueEnv(ControlEnv):
+    """Each step shows a symbol, which the action must name. After `delay` steps it must name the cue of the first step.
+
+    Observation `[N, 2 * num_symbols + 1]`: symbol and cue, each one-hot or nothing, and whether the cue is asked for.
+    The symbols pay 1 - share in all, the cue pays `share`. Then the episode ends. So memory alone earns the last
+    share * (1 - 1 / num_symbols) of a perfect policy's return of 1.
+    """
+
+    def _configure(self, config: DelayedCue) -> None:
+        self.memory_span = self._delay = config.delay
+        self._share, self.num_actions = config.share, config.num_symbols
+        self.observation = VectorSpace(2 * config.num_symbols + 1)
+
+    def _shown(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The symbol of the step and the cue of the episode, and whether the cue is asked for, all `[N]`."""
+        cue = self._draw(_CUE, torch.zeros_like(self._t), self.num_actions)
+        return self._draw(_SYMBOL, self._t, self.num_actions), cue, self._t == self._delay
+
+    def _observe(self) -> Tensor:
+        symbol, cue, asked = self._shown()
+        one_hot = torch.nn.functional.one_hot(torch.stack((symbol, cue)), self.num_actions)
+        lit = torch.stack((~asked, self._t == 0)).unsqueeze(-1)
+        return torch.cat((*(one_hot * lit), asked.unsqueeze(-1)), dim=1).float()
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        symbol, cue, asked = self._shown()
+        right = (actions == torch.where(asked, cue, symbol)).float()
+        reward = right * torch.where(asked, self._share, (1 - self._share) / self._delay)
+        self._t += 1
+        self.final_obs = self._observe()
+        self._log.add(reward, asked, {"env/success": right * asked})
+        self._begin(asked)
+        return self._observe(), reward, asked, torch.zeros_like(asked)
+
+    def desync(self) -> Tensor:
+        self.reset()
+        self._t.copy_(self._draw(_RANDOM_PLAY, self._t, self._delay + 1))
         self._log.clear(running_are_whole=False)
         return self._observe()
 

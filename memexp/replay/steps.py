@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from memexp.envs.base import VecEnv
-from memexp.envs.controls import FORWARD, LEFT, RIGHT, ChainRecallEnv, TMazeEnv
+from memexp.envs.controls import FORWARD, LEFT, RIGHT, ChainRecallEnv, DelayedCueEnv, TMazeEnv
 from memexp.replay.policies import Actor
 from memexp.spaces import VectorSpace
 
@@ -37,6 +37,10 @@ def _obs_text(env: VecEnv, obs: torch.Tensor) -> str:
     """An observation in words. Of a third-party environment: its numbers, if there are at most eight."""
     if isinstance(env, ChainRecallEnv):
         return f"symbol {int(obs.argmax())}"
+    if isinstance(env, DelayedCueEnv):
+        symbol, cue = obs[:-1].reshape(2, -1)
+        shown = [f"{name} {int(one.argmax())}" for name, one in (("symbol", symbol), ("cue", cue)) if one.any()]
+        return ", ".join(shown) or "which cue?"
     if isinstance(env, TMazeEnv):
         return ", ".join(name for name, lit in zip(TMAZE_CELLS, obs.tolist(), strict=True) if lit)
     if isinstance(env.observation, VectorSpace) and env.observation.size <= 8:
@@ -45,7 +49,7 @@ def _obs_text(env: VecEnv, obs: torch.Tensor) -> str:
 
 
 def _action_text(env: VecEnv, action: torch.Tensor) -> str:
-    if isinstance(env, ChainRecallEnv):
+    if isinstance(env, ChainRecallEnv | DelayedCueEnv):
         return f"symbol {int(action)}"
     if isinstance(env, TMazeEnv):
         return TMAZE_ACTIONS[int(action)]

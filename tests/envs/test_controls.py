@@ -55,6 +55,7 @@ def test_with_memory_of_the_cue_the_tmaze_is_solved(length):
         (("tmaze_cue", {"length": 8}), 0),
         (("chain_recall", {"k": 4}), 4),
         (("chain_recall", {"k": 0}), 0),
+        (("delayed_cue", {"delay": 64}), 64),
     ],
 )
 def test_the_controls_state_how_far_back_one_must_remember(world, span):
@@ -110,6 +111,23 @@ def test_repeating_the_symbol_of_k_steps_ago_earns_one(k, length):
     assert stats["episode/length"] == length
 
 
+@pytest.mark.parametrize(("remember", "earned"), [(True, 1.0), (False, 0.85 + 0.15 / 4)])
+def test_only_a_share_of_the_return_needs_the_cue(remember, earned):
+    env = envs.make("delayed_cue", 4000, delay=3, share=0.15)
+    cue = torch.zeros(4000, dtype=torch.int64)
+
+    def name_what_is_shown(obs):
+        first, asked = obs[:, 4:8].sum(1) == 1, obs[:, 8] == 1
+        assert (obs[:, :4].sum(1) == (~asked).float()).all()
+        if remember:
+            cue[first] = obs[first, 4:8].argmax(1)
+        return torch.where(asked, cue, obs[:, :4].argmax(1))
+
+    stats = play(env, name_what_is_shown, 4)
+    assert stats["episode/length"] == 4
+    assert stats["episode/return"] == pytest.approx(earned, abs=0.01)
+
+
 def test_symbols_are_uniform_and_independent_from_step_to_step():
     env = envs.make("chain_recall", 2000, k=1, episode_length=50, num_symbols=4)
     obs = env.reset()
@@ -122,7 +140,7 @@ def test_symbols_are_uniform_and_independent_from_step_to_step():
     assert ((pairs - expected) ** 2 / expected).sum() < 37.7  # chi square, 15 degrees of freedom, p = 0.001
 
 
-@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
+@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall", "delayed_cue"])
 def test_an_env_depends_on_its_global_number_not_on_who_holds_it(name):
     whole, part = envs.make(name, 8, seed=9), envs.make(name, 4, seed=9, first_env=4)
     a, b = whole.desync(), part.desync()
@@ -134,7 +152,7 @@ def test_an_env_depends_on_its_global_number_not_on_who_holds_it(name):
         b, *_ = part.step(actions[4:])
 
 
-@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
+@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall", "delayed_cue"])
 def test_envs_are_out_of_phase_after_desync_and_only_whole_episodes_count(name):
     env = envs.make(name, 256)
     env.desync()
@@ -149,7 +167,7 @@ def test_envs_are_out_of_phase_after_desync_and_only_whole_episodes_count(name):
         assert (episodes["length"] == 64).all()
 
 
-@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall"])
+@pytest.mark.parametrize("name", ["tmaze", "tmaze_cue", "chain_recall", "delayed_cue"])
 def test_a_restored_env_continues_exactly(name):
     env, other = envs.make(name, 16, seed=2), envs.make(name, 16, seed=2)
     env.desync()

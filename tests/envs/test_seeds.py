@@ -15,6 +15,7 @@ GAMES = {
     "tmaze": {"length": 1},
     "tmaze_cue": {"length": 1},
     "chain_recall": {"episode_length": 6},
+    "delayed_cue": {"delay": 5},
     "assembly_lines": {"curriculum_style": "level_0"},
     "cvc_random_maps": SMALL | RICH | {"max_steps": [6]},
     "gym:CartPole-v1": {"max_steps": 6, "backend": "serial"},
@@ -56,7 +57,7 @@ def test_environments_of_one_batch_play_different_episodes(name):
     first, _ = episodes(name, 3)
     by_env = first.reshape(NUM_ENVS, -1)
     distinct = len(by_env.unique(dim=0))
-    fewest = {"tmaze": 2, "tmaze_cue": 2, "chain_recall": 4}.get(name, NUM_ENVS // 2)
+    fewest = {"tmaze": 2, "tmaze_cue": 2, "chain_recall": 4, "delayed_cue": 4}.get(name, NUM_ENVS // 2)
     assert distinct >= fewest
     shifted, _ = episodes(name, 3, first_env=1)
     assert torch.equal(shifted.reshape(NUM_ENVS, -1)[:-1], by_env[1:])
