@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from memexp.config import CORES, RANK_VARIABLES, cores_left
 from memexp.console import Console
 from memexp.credentials import mask
-from memexp.formatting import duration
+from memexp.formatting import duration, number
 from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
@@ -282,7 +282,7 @@ def environment_of(slot: int, jobs: int, processes: int) -> dict[str, str]:
 
 def _describe(line: dict[str, Any]) -> str:
     score = line.get("episode/return")
-    return f"{line.get('sps', 0):,.0f} steps/s" + ("" if score is None else f", return {score:.3f}")
+    return f"{line.get('sps', 0):,.0f} steps/s" + ("" if score is None else f", return {number(score)}")
 
 
 def last_line(run: Run) -> str:

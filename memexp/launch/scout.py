@@ -17,12 +17,12 @@ from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.plan.throughput import step_flops
 from memexp.runs.scribe import end_with
 
-SCOUT_S = 120.0
-"""Seconds of all timed updates together; starting and compiling come on top."""
+SCOUT_S = 90.0
+"""Seconds of all timed updates together; starting and compiling come on top: about 2 minutes in all."""
 LEAST_S = 10.0
 """Seconds that each environment has at least."""
 MOST_UPDATES = 1000
-PATIENCE = 5
+PATIENCE = 6
 """Times SCOUT_S that a process has until it is killed: to start, to compile, and for the first updates."""
 
 

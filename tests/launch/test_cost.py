@@ -69,7 +69,7 @@ MATRIX = {
     "name": "third",
     "environments": {
         "pendulum": {"recipe": "recipes.any.train", "args": {"env": "gym:Pendulum-v1"}},
-        "cue": {"recipe": "recipes.controls.tmaze_cue"},
+        "recall": {"recipe": "recipes.controls.tmaze_cue"},
     },
     "architectures": {"S": {"pattern": "S"}, "X": {"pattern": "X", "mem_len": 64}},
     "steps": ["500m"],
@@ -85,7 +85,7 @@ def plan_of(tmp_path, capsys):
     return lambda *words: type_command(capsys, "launch", str(tmp_path / "third.yaml"), *words)
 
 
-@pytest.mark.parametrize("words", [[], ["--gpus=1"], ["--gpus=0"], ["--nodes=2"], ["--local"]])
+@pytest.mark.parametrize("words", [[], ["--gpus=1"], ["--gpus=0"], ["--nodes=2", "--gpus=1"], ["--local"]])
 def test_a_figure_of_another_environment_is_none_and_the_plan_says_what_to_type(home, plan_of, words):
     add_figure(figure_of(spec(TMAZE, pattern="X").config, "cpu", 0, 9e9))  # of another environment
     typed = plan_of("--dry-run", *words)
@@ -93,7 +93,7 @@ def test_a_figure_of_another_environment_is_none_and_the_plan_says_what_to_type(
     assert typed.out.count("unknown") == 2 * 8 + 1
     assert "8 to launch (4b agent steps)" in typed.out
     assert "$0" not in typed.out
-    assert "pendulum, cue" in typed.out
+    assert "pendulum, recall" in typed.out
     assert "memexp bench recipes.any.train env=gym:Pendulum-v1 pattern=S`" in typed.out
     assert ("--scout" in typed.out) == ("--local" in words)
 
@@ -103,7 +103,7 @@ def test_a_budget_does_not_believe_a_cost_that_nobody_has_measured(plan_of, word
     typed = plan_of("--dry-run", "--budget=1000000", *words)
     assert typed.code == 2
     (line,) = [line for line in typed.err.splitlines() if "--budget" in line]
-    assert "the cost of pendulum, cue is unknown" in line
+    assert "the cost of pendulum, recall is unknown" in line
 
 
 def test_a_figure_never_changes_its_kind_of_machine_and_says_when_it_is_scaled(home):
@@ -125,12 +125,13 @@ def test_a_figure_never_changes_its_kind_of_machine_and_says_when_it_is_scaled(h
 
 
 def test_a_figure_of_a_cheaper_architecture_stands_for_no_costlier_one(home):
+    asked = spec(TMAZE, pattern="AgSA")
     add_figure(figure_of(spec(TMAZE, pattern="S").config, "NVIDIA L4", 1, 5000.0))
-    assert expected_speed(spec(TMAZE, pattern="M"), "L4", 1) is None
-    add_figure(figure_of(spec(TMAZE, pattern="AgSA").config, "NVIDIA L4", 1, 500.0))
-    found = expected_speed(spec(TMAZE, pattern="M"), "L4", 1)
+    assert expected_speed(asked, "L4", 1) is None
+    add_figure(figure_of(spec(TMAZE, pattern="AgSAM").config, "NVIDIA L4", 1, 500.0))
+    found = expected_speed(asked, "L4", 1)
     assert found is not None
-    assert (found.sps, found.stands_for) == (500.0, "M")
+    assert (found.sps, found.stands_for) == (500.0, "AgSA")
 
 
 def test_wrapped_and_plain_environments_have_figures_of_their_own(home):
@@ -147,8 +148,8 @@ def test_a_scout_run_is_the_costliest_architecture_of_each_environment_and_comes
     typed = plan_of("--local", "--scout", "--dry-run")
     assert typed.code == 0
     named = [line for line in typed.err.splitlines() if line.startswith("scout: ")]
-    assert [line.split(":")[1] for line in named] == [" pendulum, X", " cue, X"]
-    assert all("pattern=X mem_len=64 --updates=1000 --seconds=60" in line for line in named)
+    assert [line.split(":")[1] for line in named] == [" pendulum, X", " recall, X"]
+    assert all({"pattern=X", "mem_len=64", "--seconds=45"} <= set(line.split()) for line in named)
     assert "hours and dollars: unknown" in typed.out  # nothing was timed
 
 
@@ -167,7 +168,7 @@ def test_after_a_scout_run_the_plan_knows_its_hours_and_no_run_has_begun(home, p
     monkeypatch.setattr("memexp.launch.scout.SCOUT_S", 20.0)
     monkeypatch.setattr("memexp.launch.scout.MOST_UPDATES", 1)
     small = ["trainer.num_envs=8", "trainer.horizon=8", "trainer.minibatches=1"]
-    typed = plan_of("--local", "--scout", "--json", "--select", "env=cue", *small)
+    typed = plan_of("--local", "--scout", "--json", "--select", "env=recall", *small)
     assert typed.code == 0
     runs = json.loads(typed.out)["runs"]
     assert [one["estimate"]["stands_for"] for one in runs] == ["S", "S", "", ""]

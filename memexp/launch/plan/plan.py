@@ -14,7 +14,7 @@ from memexp.config import count_name
 from memexp.console import Console
 from memexp.credentials import mask
 from memexp.envs.config import ThirdParty
-from memexp.formatting import counted, ranges
+from memexp.formatting import counted, hours_text, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
@@ -143,7 +143,9 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
         seeds = ranges([run.spec.config.seed for run in runs])
         costs = [run.estimate for run in runs if run.estimate]
         cost = max(costs, key=lambda one: one.hours, default=None)  # that of a run that has not begun, if there is one
-        figures = (f"{cost.sps:,.0f}", f"{cost.hours:.2f}", _dollars(cost, 1)) if cost else ("unknown", "unknown", "")
+        figures = (
+            (f"{cost.sps:,.0f}", hours_text(cost.hours, 2), _dollars(cost, 1)) if cost else ("unknown", "unknown", "")
+        )
         yield env, arm, count_name(steps), seeds, *figures, _states(runs)
 
 
@@ -158,7 +160,7 @@ def _summary(plan: Plan) -> Iterator[str]:
     if plan.resources:
         yield f"each on {plan.resources}"
     if cost := plan.cost:
-        yield f"{cost.hours:,.1f} machine hours" + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+        yield hours_text(cost.hours, 1, " machine hours") + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
         yield f"  steps/s: {cost.speed_basis}"
         if cost.price_basis and plan.resources:
             yield f"  prices: {cost.price_basis}"
@@ -189,4 +191,6 @@ def _states(runs: Sequence[PlannedRun]) -> str:
 
 def _dollars(cost: Estimate, decimals: int) -> str:
     """'430-1,434'; nothing where not known, or free."""
-    return "-".join(dict.fromkeys(f"{one:,.{decimals}f}" for one in cost.dollars or [] if one))
+    known = [one for one in cost.dollars or [] if one]
+    decimals = decimals if min(known, default=1.0) >= 1 else 2
+    return "-".join(dict.fromkeys(f"{max(one, 0.01):,.{decimals}f}" for one in known))

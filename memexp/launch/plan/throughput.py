@@ -140,8 +140,8 @@ def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed
     """The tables' rate of the run on `nodes` nodes of `gpus` GPUs of a kind; None if they have no figure for it.
 
     Only figures of the same environment and kind of machine count. One for another number of GPUs or cores, if possible
-    the nearest smaller one, is scaled in proportion. Nodes add up. In place of a pattern without a figure, that of a
-    pattern counts which takes at least as many FLOPs.
+    the nearest smaller one, is scaled in proportion. Nodes add up. In place of a pattern without a figure, that of the
+    costliest pattern counts, if it takes at least as many FLOPs.
     """
     (machine, count), env, cortex = _machine(kind, gpus), _env_of(spec.config), spec.config.cortex
     pattern, flops = _pattern_of(spec.config), step_flops(cortex)
@@ -149,19 +149,18 @@ def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed
     known = [one for one in known if _machine(one.hardware, one.gpus)[0] == machine]
     same = [one for one in known if one.pattern == pattern and one.mem_len in (None, cortex.mem_len)]
 
-    def stands_in(figure: Figure) -> bool:
+    def flops_of(figure: Figure) -> int:
         sizes = cortex.model_copy(update={} if figure.mem_len is None else {"mem_len": figure.mem_len})
         layers = figure.pattern.split("-")
-        its = step_flops(sizes, layers if len(layers) > 1 else figure.pattern)
-        return flops is not None and its is not None and its >= flops
+        return step_flops(sizes, layers if len(layers) > 1 else figure.pattern) or 0
 
-    def likeness(figure: Figure) -> tuple[int, bool, int, float]:
-        alike = sum(getattr(figure, key) == getattr(cortex, key) for key in ("num_layers", "d_hidden")) if same else 0
+    def likeness(figure: Figure) -> tuple[int, int, bool, int]:
+        alike = sum(getattr(figure, key) == getattr(cortex, key) for key in ("num_layers", "d_hidden"))
         its = _machine(figure.hardware, figure.gpus)[1]
-        return alike, its <= count, -abs(its - count), -figure.sps / its
+        return 0 if same else flops_of(figure), alike, its <= count, -abs(its - count)
 
-    best = max(same or filter(stands_in, known), key=likeness, default=None)
-    if best is None:
+    best = max(same or known, key=likeness, default=None)
+    if best is None or not (same or (flops and flops_of(best) >= flops)):
         return None
     its = _machine(best.hardware, best.gpus)[1]
     size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
