@@ -167,7 +167,7 @@ def test_after_a_scout_run_the_plan_knows_its_hours_and_no_run_has_begun(home, p
     monkeypatch.setattr("memexp.launch.scout.LEAST_S", 0.0)
     monkeypatch.setattr("memexp.launch.scout.SCOUT_S", 20.0)
     monkeypatch.setattr("memexp.launch.scout.MOST_UPDATES", 1)
-    small = ["trainer.num_envs=8", "trainer.horizon=8", "trainer.minibatches=1"]
+    small = ["trainer.num_envs=8", "trainer.horizon=8", "trainer.num_minibatches=1"]
     typed = plan_of("--local", "--scout", "--json", "--select", "env=recall", *small)
     assert typed.code == 0
     runs = json.loads(typed.out)["runs"]

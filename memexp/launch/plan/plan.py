@@ -160,7 +160,7 @@ def _summary(plan: Plan) -> Iterator[str]:
     if plan.resources:
         yield f"each on {plan.resources}"
     if cost := plan.cost:
-        yield hours_text(cost.hours, 1, " machine hours") + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+        yield _hours_and_dollars(cost)
         yield f"  steps/s: {cost.speed_basis}"
         if cost.price_basis and plan.resources:
             yield f"  prices: {cost.price_basis}"
@@ -170,6 +170,10 @@ def _summary(plan: Plan) -> Iterator[str]:
         names = ", ".join(run.spec.env for run in unknown)
         yield f"hours and dollars: unknown; never timed on {_kinds(plan)}: {names}"
         yield f"  {how_to_measure(plan)}"
+        known = [run.estimate for run in plan.runs if run.is_due and run.estimate]
+        if rest := total(known) if known else None:
+            yield f"the other {counted(len(known), 'run')}: {_hours_and_dollars(rest)}"
+            yield f"  steps/s: {rest.speed_basis}"
 
 
 def how_to_measure(plan: Plan) -> str:
@@ -187,6 +191,10 @@ def _kinds(plan: Plan) -> str:
 def _states(runs: Sequence[PlannedRun]) -> str:
     """'3 done, 2 new'."""
     return ", ".join(f"{number} {state}" for state, number in Counter(run.state for run in runs).items())
+
+
+def _hours_and_dollars(cost: Estimate) -> str:
+    return hours_text(cost.hours, 1, " machine hours") + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
 
 
 def _dollars(cost: Estimate, decimals: int) -> str:
