@@ -27,6 +27,11 @@ def duration(seconds: float | None) -> str:
     return f"{hours}h{minutes:02}m" if hours else f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
 
 
+def hours_text(hours: float, decimals: int, unit: str = "") -> str:
+    """2.15 -> '2.15' and `unit`; below 0.1 a duration: 0.004 -> '14s'."""
+    return f"{hours:,.{decimals}f}{unit}" if hours >= 0.1 or not hours else duration(3600 * hours)
+
+
 def dollars(amount: float | None) -> str:
     """0.123 -> '$0.12', 11.5 -> '$11.50', 1234.5 -> '$1,234'."""
     if amount is None or not math.isfinite(amount):

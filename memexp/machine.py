@@ -2,6 +2,7 @@
 
 import math
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,22 @@ def cores() -> int:
 def cpu_name() -> str:
     """This machine without its GPUs, as run.json and throughput tables name it."""
     return f"{cores()}-core CPU"
+
+
+def gpu_names() -> list[str]:
+    """Names of this machine's GPUs, as their driver gives them."""
+    try:
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in chosen.split(",") if name and name != "-1"]
+    return [str(number) for number, _ in enumerate(gpu_names())]
 
 
 def free_memory() -> int:

@@ -4,7 +4,22 @@ import math
 
 import pytest
 
-from memexp.formatting import counted, dollars, duration, number, percent, ranges, short_count, with_prefix
+from memexp.formatting import counted, dollars, duration, hours_text, number, percent, ranges, short_count, with_prefix
+
+
+@pytest.mark.parametrize(
+    ("hours", "decimals", "text"),
+    [
+        (2.153, 2, "2.15"),
+        (0.0, 2, "0.00"),
+        (0.1, 2, "0.10"),
+        (0.004, 2, "14s"),
+        (0.05, 1, "3m00s"),
+        (1234.56, 1, "1,234.6"),
+    ],
+)
+def test_hours_are_minutes_where_they_would_be_nothing(hours, decimals, text):
+    assert hours_text(hours, decimals) == text
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_an_affinity_to_one_core_means_one_job_one_thread_and_no_workers(group, 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("NUMBA_NUM_THREADS", raising=False)
     assert local.default_jobs(1) == 1
-    environment = local._environment(0, 1, 1)
+    environment = local.environment_of(0, 1, 1)
     assert (environment["OMP_NUM_THREADS"], environment["NUMBA_NUM_THREADS"]) == ("1", "1")
     assert number_of_workers(ThirdParty(id="gym:CartPole-v1"), 64) == 0
 

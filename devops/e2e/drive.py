@@ -179,7 +179,7 @@ def main() -> None:
     (HOME / "runs").mkdir(mode=0o777)
     (HOME / "runs").chmod(0o777)
     (BASE / "e2e.yaml").write_text(yaml.safe_dump(MATRIX))
-    say(next(line for line in memexp("launch", "e2e.yaml", "--dry-run").splitlines() if "machine hours" in line))
+    say(next(line for line in memexp("launch", "e2e.yaml", "--dry-run").splitlines() if "hours" in line))
     launch_and_interrupt()
     first, second, third = RUNS
     memexp("cancel", third)

@@ -50,6 +50,9 @@ def launch(
     local: Annotated[bool, typer.Option(help="Run on this machine.")] = False,
     jobs: Annotated[int | None, typer.Option(min=1, help="With --local: runs at a time. Default: as fit.")] = None,
     nproc: Annotated[int | None, typer.Option(min=1, help="With --local: processes of each run (torchrun).")] = None,
+    scout: Annotated[
+        bool, typer.Option(help="Time one run of each environment (2 minutes in all), show the plan, launch nothing.")
+    ] = False,
     select: Annotated[
         list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")
     ] = None,

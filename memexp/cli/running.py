@@ -10,6 +10,7 @@ from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
 from memexp.console import Console, say
 from memexp.credentials import masked_output, remember
+from memexp.formatting import counted
 from memexp.runs import RESTART
 
 
@@ -54,6 +55,7 @@ def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
 def bench(
     recipe: Recipe,
     updates: Annotated[int, typer.Option(min=1, help="Number of updates to time.")] = 5,
+    seconds: Annotated[float, typer.Option(min=0, help="Begin no further update after this time.")] = float("inf"),
     table: Annotated[
         Path | None, typer.Option(resolve_path=True, help="Throughput table to update. Default: this machine's.")
     ] = None,
@@ -68,14 +70,14 @@ def bench(
     from memexp.ppo.train import measure
 
     notes = Console(stderr=True)
-    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"))
+    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"), seconds)
     figure = figure_of(config, found.device, found.gpus, found.sps)
     where = add_figure(figure, table)
     if as_json:
         print(figure.model_dump_json(indent=2))
     else:
-        spread = f"{found.lowest:,.0f} to {found.highest:,.0f}"
-        print(f"{found.sps:,.0f} agent steps/s (median of {updates} updates, {spread}) on {figure.hardware}; {where}")
+        timed = f"median of {counted(found.updates, 'update')}, {found.lowest:,.0f} to {found.highest:,.0f}"
+        print(f"{found.sps:,.0f} agent steps/s ({timed}) on {figure.hardware}; {where}")
 
 
 def play(

@@ -15,6 +15,7 @@ from memexp.launch.plan.plan import make_plan, print_plan
 from memexp.launch.plan.recipe import all_recipes, split_target
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec, recipe_specs
+from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
 from memexp.runs.status import State
 
@@ -101,11 +102,13 @@ def send(name: str, specs: list[RunSpec], resources: Resources, options: Options
     ranks = options.processes if options.local else max(1, resources.gpus) * resources.nodes
     for spec in specs:
         spec.config.trainer.envs_per_rank(ranks)
-    plan = make_plan(name, specs, None if options.local else resources)
+    if options.scout:
+        scout(specs, options.processes, options.dry_run, terminal)
+    plan = make_plan(name, specs, None if options.local else resources, options.processes)
     if not options.local:
         return to_cloud(plan, resources, options, terminal)
     print_plan(plan, terminal.console, options.as_json)
-    if options.dry_run:
+    if options.dry_run or options.scout:
         return 0
     # Unlike plan.due, these include runs that another launch trains: run_here says so, and they may have been orphaned.
     due = [run.spec for run in plan.runs if run.state is not State.COMPLETED]

@@ -7,7 +7,6 @@ checkpoint and stop as preempted, and the same command resumes them.
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,11 +22,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from memexp.config import CORES, RANK_VARIABLES, cores_left
 from memexp.console import Console
 from memexp.credentials import mask
-from memexp.formatting import duration
+from memexp.formatting import duration, number
 from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
-from memexp.machine import cores, free_memory
+from memexp.machine import cores, free_memory, visible_gpus
 from memexp.runs import Run
 from memexp.runs.scribe import Lock, end_with, private, take
 from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
@@ -92,16 +91,6 @@ def default_jobs(processes: int) -> int:
     return max(1, room // processes)
 
 
-def visible_gpus() -> list[str]:
-    """The GPUs of this machine that may be used, as CUDA_VISIBLE_DEVICES names them."""
-    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return [name for name in chosen.split(",") if name and name != "-1"]
-    if not shutil.which("nvidia-smi"):
-        return []
-    listed = subprocess.run(["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=False)
-    return [str(number) for number, _ in enumerate(listed.stdout.splitlines())] if listed.returncode == 0 else []
-
-
 def run_here(specs: Sequence[RunSpec], jobs: int, processes: int, console: Console) -> Outcome:
     """Train every run, `jobs` at a time with `processes` ranks each (torchrun where more than one)."""
     launch = _Launch(specs, jobs, processes, console)
@@ -133,7 +122,7 @@ class _Launch:
         self.processes, self.console = processes, console
         self.jobs: list[Job] = []
         self.slots = list(range(jobs))
-        self.environments = [_environment(slot, jobs, processes) for slot in range(jobs)]
+        self.environments = [environment_of(slot, jobs, processes) for slot in range(jobs)]
         self.outcome = Outcome()
         self.asked = self.stopping = 0  # signals received, and passed on
         self.started = time.monotonic()
@@ -160,7 +149,7 @@ class _Launch:
             return self.say(f"{spec.run}: {'done by another launch' if is_done else 'another process trains it'}")
         if ended:  # how an earlier start ended
             (run.path / "exit.json").unlink(missing_ok=True)
-        command = _command(spec, self.processes)
+        command = command_of(["train", *spec.arguments], self.processes)
         log = open(run.path / "log.txt", "ab", opener=private)  # noqa: SIM115 (closed in `collect`)
         log.write(f"$ {mask(shlex.join(command))}\n".encode())
         log.flush()
@@ -271,13 +260,14 @@ def _signals(launch: _Launch) -> AbstractContextManager[None]:
     return handled_by(ask, signal.SIGINT, signal.SIGTERM, *hangup)
 
 
-def _command(spec: RunSpec, processes: int) -> list[str]:
+def command_of(words: Sequence[str], processes: int) -> list[str]:
+    """`memexp words...` as processes of this machine: Python, or torchrun for several."""
     python = [sys.executable, "-P"]  # without the current folder: a file there would take the place of a package
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "--no-python"]
-    return [*([*python, *torchrun] if processes > 1 else []), *python, "-m", "memexp", "train", *spec.arguments]
+    return [*([*python, *torchrun] if processes > 1 else []), *python, "-m", "memexp", *words]
 
 
-def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
+def environment_of(slot: int, jobs: int, processes: int) -> dict[str, str]:
     """The environment variables of the job in `slot`: its share of the cores and of the GPUs."""
     share = max(1, cores() // jobs)
     threads = str(max(1, share // processes))
@@ -292,7 +282,7 @@ def _environment(slot: int, jobs: int, processes: int) -> dict[str, str]:
 
 def _describe(line: dict[str, Any]) -> str:
     score = line.get("episode/return")
-    return f"{line.get('sps', 0):,.0f} steps/s" + ("" if score is None else f", return {score:.3f}")
+    return f"{line.get('sps', 0):,.0f} steps/s" + ("" if score is None else f", return {number(score)}")
 
 
 def last_line(run: Run) -> str:

@@ -72,7 +72,7 @@ def pilots(arguments: Sequence[str], options: Options, suggest: Suggest, judge: 
     """
     if not arguments:
         raise UsageError("name a matrix file: memexp launch pilots experiments.yaml --local")
-    options.refuse("is not for pilots: each rung depends on the one before", "dump_config", "render")
+    options.refuse("is not for pilots: each rung depends on the one before", "dump_config", "render", "scout")
     options.check()
     matrix = _pilot_matrix(arguments, options)
     ladders = [_ladder(matrix, env, suggest) for env in matrix.environments]

@@ -70,25 +70,31 @@ class Throughput:
     updates: int
 
 
-def measure(config: TrainConfig, updates: int, on_update: Callable[[float], None] | None = None) -> Throughput:
+def measure(
+    config: TrainConfig,
+    updates: int,
+    on_update: Callable[[float], None] | None = None,
+    seconds: float = float("inf"),
+) -> Throughput:
     """Measure the speed of `updates` updates, after a first one that compiles; writes no run directory.
 
-    `on_update` gets the rate of each. Under torchrun every rank calls this. Raises UsageError if the config cannot run.
+    After `seconds` no further update begins. `on_update` gets the rate of each. Under torchrun every rank calls this.
+    Raises UsageError if the config cannot run.
     """
     _set_up_process(config)
     ranks = join(config.trainer.device)
     try:
         with closing(Trainer(config, ranks)) as trainer:
             _rate_of_update(trainer)
-            rates = []
-            for _ in range(updates):
+            rates, began = list[float](), time.monotonic()
+            while len(rates) < updates and (not rates or max(ranks.gather(time.monotonic() - began)) < seconds):
                 rates.append(_rate_of_update(trainer))
                 if on_update and ranks.is_first:
                     on_update(rates[-1])
         on_gpu = ranks.device.type == "cuda"
         name = torch.cuda.get_device_name(ranks.device) if on_gpu else "cpu"
         sps, gpus = statistics.median(rates), ranks.world_size * on_gpu
-        return Throughput(name, gpus, sps, min(rates), max(rates), updates)
+        return Throughput(name, gpus, sps, min(rates), max(rates), len(rates))
     finally:
         leave()
 

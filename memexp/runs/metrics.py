@@ -64,6 +64,17 @@ def last_records(file: Path) -> list[dict[str, Any]]:
     return records_of(tail(file, TAIL_BYTES).splitlines())
 
 
+def scored_records(file: Path) -> list[dict[str, Any]]:
+    """The last RECENT records in which an episode ended, oldest first, however far back they stand."""
+    size = TAIL_BYTES
+    while True:
+        data = tail(file, size)
+        scored = [record for record in records_of(data.splitlines()) if record.get(RETURN) is not None]
+        if len(scored) >= RECENT or len(data) < size:
+            return scored[-RECENT:]
+        size *= 8
+
+
 def tail(file: Path, size: int) -> bytes:
     """The last `size` bytes of a file; nothing if it does not exist. Raises DamagedError."""
     try:

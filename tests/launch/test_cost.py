@@ -7,6 +7,7 @@ import sys
 from datetime import date
 
 import pytest
+import yaml
 from helpers.commands import type_command
 from helpers.synthetic_runs import write_run
 
@@ -50,7 +51,7 @@ def test_the_founding_cost_is_what_its_author_measured():
     assert memoryless.sps == 390_000
 
 
-def test_a_pattern_without_a_figure_takes_the_slowest_published_one_and_says_so():
+def test_a_pattern_without_a_figure_takes_that_of_a_costlier_one_and_says_so():
     lstm = cost(spec(pattern="S"), gpus=8)
     assert (lstm.sps, lstm.stands_for) == (258_000, "S")
     assert total([lstm]).speed_basis.endswith("in place of S")  # type: ignore[union-attr]
@@ -62,6 +63,117 @@ def test_nothing_is_invented_for_machines_of_which_no_figure_is_known():
     plan = make_plan("a", [spec()], Resources(gpus=0)).as_dict()
     assert (plan["dollars"], plan["machine_hours"]) == (None, None)
     assert json.loads(json.dumps(plan))["due"] == 1
+
+
+MATRIX = {
+    "name": "third",
+    "environments": {
+        "pendulum": {"recipe": "recipes.any.train", "args": {"env": "gym:Pendulum-v1"}},
+        "recall": {"recipe": "recipes.controls.tmaze_cue"},
+    },
+    "architectures": {"S": {"pattern": "S"}, "X": {"pattern": "X", "mem_len": 64}},
+    "steps": ["500m"],
+    "seeds": 1,
+    "resources": {"gpus": 8},
+}
+
+
+@pytest.fixture
+def plan_of(tmp_path, capsys):
+    """Writes the matrix file and types `memexp launch` about it, with words."""
+    (tmp_path / "third.yaml").write_text(yaml.safe_dump(MATRIX))
+    return lambda *words: type_command(capsys, "launch", str(tmp_path / "third.yaml"), *words)
+
+
+@pytest.mark.parametrize("words", [[], ["--gpus=1"], ["--gpus=0"], ["--nodes=2", "--gpus=1"], ["--local"]])
+def test_a_figure_of_another_environment_is_none_and_the_plan_says_what_to_type(home, plan_of, words):
+    add_figure(figure_of(spec(TMAZE, pattern="X").config, "cpu", 0, 9e9))  # of another environment
+    typed = plan_of("--dry-run", *words)
+    assert typed.code == 0
+    assert typed.out.count("unknown") == 2 * 8 + 1
+    assert "8 to launch (4b agent steps)" in typed.out
+    assert "$0" not in typed.out
+    assert "pendulum, recall" in typed.out
+    assert "memexp bench recipes.any.train env=gym:Pendulum-v1 pattern=S`" in typed.out
+    assert ("--scout" in typed.out) == ("--local" in words)
+
+
+@pytest.mark.parametrize("words", [["--gpus=8"], ["--infra=slurm/mine"], ["--gpus=0"]])
+def test_a_budget_does_not_believe_a_cost_that_nobody_has_measured(plan_of, words):
+    typed = plan_of("--dry-run", "--budget=1000000", *words)
+    assert typed.code == 2
+    (line,) = [line for line in typed.err.splitlines() if "--budget" in line]
+    assert "the cost of pendulum, recall is unknown" in line
+
+
+def test_a_figure_never_changes_its_kind_of_machine_and_says_when_it_is_scaled(home):
+    asked = spec(TMAZE, pattern="S")
+    add_figure(figure_of(asked.config, "cpu", 0, 1000.0).model_copy(update={"hardware": "2-core CPU"}))
+    for gpu in ("L4", "H100", "T4"):
+        assert expected_speed(asked, gpu, 8) is None
+    more = expected_speed(asked, "8-core CPU", 0)
+    assert more is not None
+    assert (more.sps, more.basis.endswith("scaled from 2 to 8 cores")) == (4000.0, True)
+    add_figure(figure_of(asked.config, "NVIDIA L4", 1, 5000.0))
+    assert expected_speed(asked, "H100", 1) is None
+    eight = expected_speed(asked, "L4", 8)
+    assert eight is not None
+    assert (eight.sps, eight.basis.endswith("scaled from 1 to 8 GPUs")) == (40_000.0, True)
+    same = expected_speed(asked, "L4", 1)
+    assert same is not None
+    assert "scaled" not in same.basis
+
+
+def test_a_figure_of_a_cheaper_architecture_stands_for_no_costlier_one(home):
+    asked = spec(TMAZE, pattern="AgSA")
+    add_figure(figure_of(spec(TMAZE, pattern="S").config, "NVIDIA L4", 1, 5000.0))
+    assert expected_speed(asked, "L4", 1) is None
+    add_figure(figure_of(spec(TMAZE, pattern="AgSAM").config, "NVIDIA L4", 1, 500.0))
+    found = expected_speed(asked, "L4", 1)
+    assert found is not None
+    assert (found.sps, found.stands_for) == (500.0, "AgSA")
+
+
+def test_wrapped_and_plain_environments_have_figures_of_their_own(home):
+    recipe, wrapped = find_recipe("any"), {"env.wrappers": '["memexp.envs.wrappers:hide_velocities"]'}
+    add_figure(figure_of(spec(recipe, env="gym:CartPole-v1", pattern="S").config, "NVIDIA L4", 1, 5000.0))
+    assert expected_speed(spec(recipe, env="gym:CartPole-v1", pattern="S"), "L4", 1)
+    assert expected_speed(spec(recipe, env="gym:CartPole-v1", pattern="S", **wrapped), "L4", 1) is None
+
+
+# A scout run.
+
+
+def test_a_scout_run_is_the_costliest_architecture_of_each_environment_and_comes_with_a_plan(plan_of):
+    typed = plan_of("--local", "--scout", "--dry-run")
+    assert typed.code == 0
+    named = [line for line in typed.err.splitlines() if line.startswith("scout: ")]
+    assert [line.split(":")[1] for line in named] == [" pendulum, X", " recall, X"]
+    assert all({"pattern=X", "mem_len=64", "--seconds=45"} <= set(line.split()) for line in named)
+    assert "hours and dollars: unknown" in typed.out  # nothing was timed
+
+
+@pytest.mark.parametrize(
+    ("words", "why"), [([], "--scout needs --local"), (["--gpus=1", "--bucket=s3://a/b"], "--scout needs --local")]
+)
+def test_a_scout_run_times_this_machine_only(plan_of, words, why):
+    typed = plan_of("--scout", *words)
+    assert typed.code == 2
+    assert why in typed.err
+
+
+@pytest.mark.slow
+def test_after_a_scout_run_the_plan_knows_its_hours_and_no_run_has_begun(home, plan_of, monkeypatch):
+    monkeypatch.setattr("memexp.launch.scout.LEAST_S", 0.0)
+    monkeypatch.setattr("memexp.launch.scout.SCOUT_S", 20.0)
+    monkeypatch.setattr("memexp.launch.scout.MOST_UPDATES", 1)
+    small = ["trainer.num_envs=8", "trainer.horizon=8", "trainer.num_minibatches=1"]
+    typed = plan_of("--local", "--scout", "--json", "--select", "env=recall", *small)
+    assert typed.code == 0
+    runs = json.loads(typed.out)["runs"]
+    assert [one["estimate"]["stands_for"] for one in runs] == ["S", "S", "", ""]
+    assert len(_read(user_table())) == 1
+    assert not (home / "runs").exists()
 
 
 def test_machines_of_ones_own_take_time_and_no_dollars():
@@ -190,8 +302,9 @@ def test_a_budget_refuses_what_may_cost_more(capsys, budget: str, code: int):
 
 
 def test_a_budget_refuses_what_nobody_knows_the_cost_of(capsys):
-    typed = type_command(capsys, "launch", "tmaze", "--infra=slurm/x", "--run=a", "--dry-run", "--budget=10")
-    assert typed.code == 1
+    words = ["cvc_random_maps_train.train", "--gpus=8", "--infra=slurm/x", "--run=a"]
+    typed = type_command(capsys, "launch", *words, "--dry-run", "--budget=10")
+    assert typed.code == 2
     assert "no price is known of these machines" in typed.err
 
 

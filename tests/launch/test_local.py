@@ -11,9 +11,10 @@ import yaml
 from helpers.commands import files_below, type_command
 from rich.console import Console
 
+from memexp import machine
 from memexp.config import CORES
 from memexp.launch import local
-from memexp.launch.local import default_jobs, last_line, run_here, visible_gpus
+from memexp.launch.local import default_jobs, last_line, run_here
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
 from memexp.runs import Exit, Run
@@ -266,12 +267,12 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
     monkeypatch.setattr(local, "free_memory", lambda: 1 << 40)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert visible_gpus() == []
+    assert machine.visible_gpus() == []
     assert (default_jobs(1), default_jobs(2), default_jobs(99)) == (4, 2, 1)
-    environment = local._environment(slot=0, jobs=4, processes=1)
+    environment = local.environment_of(slot=0, jobs=4, processes=1)
     assert (environment["OMP_NUM_THREADS"], environment[CORES]) == ("2", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert local._environment(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "3"
+    assert local.environment_of(slot=0, jobs=4, processes=1)["OMP_NUM_THREADS"] == "3"
 
 
 @pytest.mark.parametrize(
@@ -280,13 +281,13 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
 def test_variables_of_ranks_are_not_handed_to_runs(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     monkeypatch.setenv("MY_RANK", "3")
-    environment = local._environment(slot=0, jobs=1, processes=1)
+    environment = local.environment_of(slot=0, jobs=1, processes=1)
     assert name not in environment
     assert environment["MY_RANK"] == "3"
 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert default_jobs(2) == 2
-    devices = [local._environment(slot, jobs=2, processes=2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
+    devices = [local.environment_of(slot, jobs=2, processes=2)["CUDA_VISIBLE_DEVICES"] for slot in range(2)]
     assert devices == ["4,5", "6,7"]
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memexp.launch.status.monitor.snapshot import SnapshotReader
+from memexp.launch.status.status import status_of
 from memexp.runs import Run
 from memexp.runs.metrics import FAST_LINES, GAP, RETURN, STEPS, WALL, MetricsTail
 from memexp.runs.status import RunStatus, State
@@ -206,3 +207,14 @@ def test_the_return_and_the_funnel_are_means_over_recent_episodes_not_over_updat
     assert (found.episode_return, found.funnel, found.stats) == (2.0, {"made": 0.75}, {"x": 3.0})
     assert found.smoothed(3) == [1.0, 5.0, 5.0]
     assert found.smoothed(4, until=40) == [1.0, 5.0, 5.0, None]
+
+
+@pytest.mark.parametrize("size", [10, 20_000])
+@pytest.mark.parametrize("every", [1, 7, 400])
+def test_status_and_monitor_show_the_same_return_however_long_lines_are_and_however_rare_episodes(home, size, every):
+    run = write_run(home / "runs", "S", 0, [], name="it", status=None)
+    more = {f"env/{'x' * 100}{n}": 1.0 for n in range(size // 100)}
+    for n in range(60 if size > 1000 else 2000):
+        scored = {} if n % every else {RETURN: float(n), "episode/count": 1 + n % 3}
+        run.append_metrics({STEPS: 10 * (n + 1), WALL: float(n), **scored, **more})
+    assert status_of(run).episode_return == look(run).episode_return is not None

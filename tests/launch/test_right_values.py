@@ -12,6 +12,7 @@ from helpers.commands import type_command
 from helpers.sky import FakeSky
 from helpers.synthetic_runs import write_run
 
+from memexp.config import UsageError
 from memexp.launch import LaunchError
 from memexp.launch.cloud import node, submissions
 from memexp.launch.cloud.code import Code
@@ -177,9 +178,9 @@ def test_a_budget_allows_what_costs_as_much_and_refuses_a_cent_more():
     with pytest.raises(LaunchError, match=r"--budget 19.99: the runs may cost up to \$20.00; nothing was submitted"):
         check_budget(two, 19.99)
     check_budget(plan("completed", cost=None), 0.0)  # nothing is due
-    with pytest.raises(LaunchError, match="no throughput is known"):
+    with pytest.raises(UsageError, match="is unknown"):
         check_budget(plan("new", cost=None), 1e9)
-    with pytest.raises(LaunchError, match="no price is known"):
+    with pytest.raises(UsageError, match="no price is known"):
         check_budget(plan("new", cost=Estimate(1.0)), 1e9)
 
 

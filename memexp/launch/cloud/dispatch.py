@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from memexp.config import UsageError
 from memexp.launch import LaunchError, Terminal
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.code import Code, find_code, with_snapshot
@@ -9,7 +10,7 @@ from memexp.launch.cloud.job_queue import INSTEAD, connect, require_cloud
 from memexp.launch.cloud.sky_task import Task, dump, make_task, render, sent_along, validate
 from memexp.launch.cloud.submit import submit
 from memexp.launch.plan.options import Options
-from memexp.launch.plan.plan import Plan, print_plan
+from memexp.launch.plan.plan import Plan, how_to_measure, print_plan
 from memexp.launch.plan.resources import Resources
 
 
@@ -41,13 +42,17 @@ def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Termi
 
 
 def check_budget(plan: Plan, budget: float | None) -> None:
-    """Raises LaunchError where what is due may cost more than `budget` dollars, or its cost is not known."""
+    """Raises LaunchError where what is due may cost more than `budget` dollars, UsageError if nobody knows its cost."""
     if budget is None or not plan.due:
         return
     cost = plan.cost
-    if cost is None or cost.dollars_high is None:
-        unknown = "price" if cost else "throughput"
-        raise LaunchError(f"--budget {budget:g}: no {unknown} is known of these machines; nothing was submitted")
+    if cost is None:
+        names = ", ".join(run.spec.env for run in plan.unknown)
+        raise UsageError(
+            f"--budget {budget:g}: the cost of {names} is unknown, nothing was submitted: {how_to_measure(plan)}"
+        )
+    if cost.dollars_high is None:
+        raise UsageError(f"--budget {budget:g}: no price is known of these machines; nothing was submitted")
     if cost.dollars_high > budget:
         cheaper = "(--select and --seeds take fewer runs, --steps shorter ones)"
         most = f"the runs may cost up to ${cost.dollars_high:,.2f}"

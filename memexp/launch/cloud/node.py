@@ -9,7 +9,6 @@ python -m memexp.launch.cloud.node end NUMBER CODE STOPPED       prints the exit
 import http.client
 import json
 import os
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterable, Sequence
@@ -31,6 +30,7 @@ from memexp.launch.status.attempts import (
     starts_of,
 )
 from memexp.launch.status.notify import notify
+from memexp.machine import gpu_names
 from memexp.runs import RESTART, Run, home
 from memexp.runs.status import end_of, reached
 
@@ -72,15 +72,6 @@ def start(run: Run) -> list[str]:
     begun = add_start(run, reached(run), hardware=hardware, market=market, price_per_hour=price, place=place)
     labels = {"hardware": hardware, "price_per_hour": price}
     return [str(begun.number), *(f"labels.{key}={value}" for key, value in labels.items() if value is not None)]
-
-
-def gpu_names() -> list[str]:
-    """Names of this node's GPUs, as its driver gives them."""
-    try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
-        return []
 
 
 def machine_price(names: Sequence[str], nodes: int) -> tuple[str | None, float | None, Market | None]:

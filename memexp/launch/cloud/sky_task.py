@@ -20,7 +20,7 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.job_queue import reason_of
 from memexp.launch.plan.prices import Price
-from memexp.launch.plan.resources import Resources
+from memexp.launch.plan.resources import CPUS, Resources
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.runs.provenance import CHECKOUT
 from memexp.runs.scribe import private
@@ -45,7 +45,7 @@ def make_task(spec: RunSpec, resources: Resources, code: Code, prices: Mapping[s
     task = copy.deepcopy(_template())
     task["name"] = spec.run
     task["num_nodes"] = resources.nodes
-    task["resources"] |= {"cpus": f"{resources.cpus or 8}+", "any_of": list(_candidates(resources))}
+    task["resources"] |= {"cpus": f"{resources.cpus or CPUS}+", "any_of": list(_candidates(resources))}
     task["envs"] |= {
         "MEMEXP_REPOSITORY": code.repository,
         "MEMEXP_COMMIT": code.commit,

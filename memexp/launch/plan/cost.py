@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from memexp.launch.plan.prices import Price, node_prices
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.launch.plan.throughput import Speed, expected_speed, measured_speed, measured_speeds
-from memexp.machine import cpu_name
+from memexp.launch.plan.throughput import Speed, expected_speed, measured_speed, measured_speeds, table_name
+from memexp.machine import cpu_name, gpu_names, visible_gpus
 from memexp.runs import Run
 from memexp.runs.status import reached
 
@@ -38,9 +38,10 @@ class Estimate:
 class Estimator:
     """Estimates runs on machines; reads tables, runs and catalog once."""
 
-    def __init__(self, resources: Resources | None):
-        """`resources` None: this machine."""
-        self.resources = resources
+    def __init__(self, resources: Resources | None, processes: int = 1):
+        """`resources` None: this machine, with so many processes a run."""
+        self.resources, self.processes = resources, processes
+        self.gpu = next(iter(gpu_names()), "") if resources is None and visible_gpus() else ""
         self.measured = measured_speeds()
         self.prices: dict[str, Price] = node_prices(resources) if resources else {}
         """Kind of GPU -> price of one node."""
@@ -48,8 +49,9 @@ class Estimator:
     def estimate(self, spec: RunSpec) -> Estimate | None:
         """Hours and dollars of what is left of the run; None where no throughput is known."""
         resources = self.resources
-        kinds = [cpu_name()] if resources is None else resources.accelerators if resources.gpus else []
-        found = next(((kind, speed) for kind in kinds if (speed := self._speed(spec, kind))), None)
+        kinds, gpus, nodes = self._machines(spec)
+        speeds = ((kind, self._speed(spec, kind, gpus, nodes)) for kind in kinds)
+        found = next(((kind, speed) for kind, speed in speeds if speed), None)
         if found is None:
             return None
         kind, speed = found
@@ -64,8 +66,15 @@ class Estimator:
         low, high = (hours * dollars for dollars in price.per_hour(resources))
         return replace(unpriced, dollars_low=low, dollars_high=high, price_basis=price.source)
 
-    def _speed(self, spec: RunSpec, kind: str) -> Speed | None:
-        gpus, nodes = (self.resources.gpus, self.resources.nodes) if self.resources else (0, 1)
+    def _machines(self, spec: RunSpec) -> tuple[list[str], int, int]:
+        """(kinds, GPUs of a node, nodes) of the run."""
+        if self.resources:
+            return self.resources.kinds, self.resources.gpus, self.resources.nodes
+        if self.gpu and spec.config.trainer.device != "cpu":
+            return [table_name(self.gpu)], self.processes, 1
+        return [cpu_name()], 0, 1
+
+    def _speed(self, spec: RunSpec, kind: str, gpus: int, nodes: int) -> Speed | None:
         return measured_speed(spec, kind, gpus * nodes, self.measured) or expected_speed(spec, kind, gpus, nodes)
 
 

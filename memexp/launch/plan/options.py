@@ -39,6 +39,7 @@ class Options:
     local: bool = False
     jobs: int | None = None
     nproc: int | None = None
+    scout: bool = False
     select: Sequence[str] = ()
     seeds: str | None = None
     steps: str | None = None
@@ -55,9 +56,11 @@ class Options:
         if self.local:
             self.refuse("has no meaning with --local", *CLOUD)
         else:
+            where = "; on a node, `memexp bench RECIPE KEY=VALUE` does the same"
+            self.refuse(f"needs --local: it times runs on this machine{where}", "scout")
             self.refuse("needs --local", "jobs", "nproc")
             Resources.parse(self.machines)
-        if self.as_json and not self.dry_run:
+        if self.as_json and not (self.dry_run or self.scout):
             raise UsageError("--json needs --dry-run: it prints the plan")
         if self.dump_config not in (None, "json", "yaml"):
             raise UsageError(f"--dump-config {self.dump_config}: the format is json or yaml")

@@ -1,6 +1,7 @@
 """The plan of a launch: which runs, their states, what is left to do and what that costs. Writes nothing."""
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from memexp.config import count_name
 from memexp.console import Console
 from memexp.credentials import mask
 from memexp.envs.config import ThirdParty
-from memexp.formatting import counted, ranges
+from memexp.formatting import counted, hours_text, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
@@ -74,6 +75,13 @@ class Plan:
         return total([run.estimate for run in self.runs if run.is_due]) if self.due else None
 
     @property
+    def unknown(self) -> list[PlannedRun]:
+        """What is due and has no figure, one run of each environment."""
+        return list({run.spec.env: run for run in reversed(self.runs) if run.is_due and not run.estimate}.values())[
+            ::-1
+        ]
+
+    @property
     def counts(self) -> dict[str, int]:
         """State -> number of runs."""
         return dict(Counter(run.state for run in self.runs))
@@ -95,13 +103,13 @@ class Plan:
         }
 
 
-def make_plan(name: str, specs: Sequence[RunSpec], resources: Resources | None) -> Plan:
-    """The plan for `specs`, on `resources` in the cloud or (None) on this machine.
+def make_plan(name: str, specs: Sequence[RunSpec], resources: Resources | None, processes: int = 1) -> Plan:
+    """The plan for `specs`, on `resources` in the cloud or (None) on this machine, with `processes` a run.
 
     Raises UsageError for a run that exists as another experiment.
     """
     runs: list[PlannedRun] = []
-    estimator = Estimator(resources)
+    estimator = Estimator(resources, processes)
     for spec in specs:
         run = Run.named(spec.run)
         refuse_another_experiment(run, spec.config.model_dump(), RESUMABLE)
@@ -135,13 +143,16 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
         seeds = ranges([run.spec.config.seed for run in runs])
         costs = [run.estimate for run in runs if run.estimate]
         cost = max(costs, key=lambda one: one.hours, default=None)  # that of a run that has not begun, if there is one
-        figures = (f"{cost.sps:,.0f}", f"{cost.hours:.2f}", _dollars(cost, 1)) if cost else ("", "", "")
+        figures = (
+            (f"{cost.sps:,.0f}", hours_text(cost.hours, 2), _dollars(cost, 1)) if cost else ("unknown", "unknown", "")
+        )
         yield env, arm, count_name(steps), seeds, *figures, _states(runs)
 
 
 def _summary(plan: Plan) -> Iterator[str]:
     """States, machines, hours and dollars, and where the figures come from."""
-    yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch"
+    steps = f" ({count_name(sum(spec.agent_steps for spec in plan.due))} agent steps)" if plan.due else ""
+    yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch{steps}"
     environments = [run.spec.config.env for run in plan.runs]
     modules = {module for env in environments if isinstance(env, ThirdParty) for module, _ in env.imports}
     if modules:
@@ -149,14 +160,32 @@ def _summary(plan: Plan) -> Iterator[str]:
     if plan.resources:
         yield f"each on {plan.resources}"
     if cost := plan.cost:
-        yield f"{cost.hours:,.1f} machine hours" + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+        yield _hours_and_dollars(cost)
         yield f"  steps/s: {cost.speed_basis}"
         if cost.price_basis and plan.resources:
             yield f"  prices: {cost.price_basis}"
         elif plan.resources and not plan.resources.is_own:
             yield "  prices: none is known for these machines"
-    elif plan.due and plan.resources:
-        yield "hours and dollars: no figure is known for these machines"
+    elif unknown := plan.unknown:
+        names = ", ".join(run.spec.env for run in unknown)
+        yield f"hours and dollars: unknown; never timed on {_kinds(plan)}: {names}"
+        yield f"  {how_to_measure(plan)}"
+        known = [run.estimate for run in plan.runs if run.is_due and run.estimate]
+        if rest := total(known) if known else None:
+            yield f"the other {counted(len(known), 'run')}: {_hours_and_dollars(rest)}"
+            yield f"  steps/s: {rest.speed_basis}"
+
+
+def how_to_measure(plan: Plan) -> str:
+    """What to type so that the hours of a plan are known."""
+    command = f"`memexp bench {shlex.join(mask(word) for word in plan.unknown[0].spec.experiment)}`"
+    if plan.resources:
+        return f"time it on such a machine, {command}, or run a seed there first: its rate counts"
+    return f"`--scout` times one run of each environment here, about 2 minutes in all; or {command}"
+
+
+def _kinds(plan: Plan) -> str:
+    return " or ".join(plan.resources.kinds) if plan.resources else "this machine"
 
 
 def _states(runs: Sequence[PlannedRun]) -> str:
@@ -164,6 +193,12 @@ def _states(runs: Sequence[PlannedRun]) -> str:
     return ", ".join(f"{number} {state}" for state, number in Counter(run.state for run in runs).items())
 
 
+def _hours_and_dollars(cost: Estimate) -> str:
+    return hours_text(cost.hours, 1, " machine hours") + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+
+
 def _dollars(cost: Estimate, decimals: int) -> str:
     """'430-1,434'; nothing where not known, or free."""
-    return "-".join(dict.fromkeys(f"{one:,.{decimals}f}" for one in cost.dollars or [] if one))
+    known = [one for one in cost.dollars or [] if one]
+    decimals = decimals if min(known, default=1.0) >= 1 else 2
+    return "-".join(dict.fromkeys(f"{max(one, 0.01):,.{decimals}f}" for one in known))

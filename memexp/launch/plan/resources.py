@@ -23,6 +23,8 @@ GPUS = (
     "RTX5080", "RTX5090", "RTX5000", "RTX6000", "RTX2000-Ada", "RTX4000-Ada", "RTX5000-Ada", "RTX6000-Ada",
 )  # fmt: skip
 """SkyPilot's names of the GPUs that clouds rent. The user's own machines may have others."""
+CPUS = 8
+"""Least number of CPUs of a node, if none is asked for."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
 """Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""
 _NAMES = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
@@ -112,6 +114,11 @@ class Resources(Section):
         if self.spot and self.infra and self.is_own:
             raise ValueError(f"spot: {self.infra} has no spot instances; leave out spot")
         return self
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of GPU, or of CPU machine, as throughput tables name them."""
+        return self.accelerators if self.gpus else [f"{self.cpus or CPUS}-core CPU"]
 
     @property
     def places(self) -> list[str | None]:

@@ -51,6 +51,11 @@ class RunSpec:
         return [self.recipe, *(f"{key}={value}" for key, value in self.overrides.items())]
 
     @property
+    def experiment(self) -> list[str]:
+        """The same without what makes this run one of many: name, seed, steps and labels."""
+        return [word for word in self.arguments if not word.startswith(("run=", "seed=", "trainer.total_", "labels."))]
+
+    @property
     def env(self) -> str:
         return self.config.labels.env or self.config.env.name
 

@@ -1,9 +1,11 @@
 """How fast training goes: measured figures, and which of them applies to a run on a kind of machine.
 
 Figures come from three places, in this order: runs of the same arm (their metrics.jsonl), `memexp bench` on this
-machine ($MEMEXP_HOME/throughput.yaml), and the package's table (throughput.yaml beside this file).
+machine ($MEMEXP_HOME/throughput.yaml), and the package's table (throughput.yaml beside this file). A figure of another
+environment or another kind of machine never counts.
 """
 
+import json
 import re
 import statistics
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from typing import Any, cast
 import yaml
 
 from memexp.config import Config, UsageError, read_yaml
+from memexp.cortex.config import CortexConfig
+from memexp.cortex.cost import cost
 from memexp.envs.config import ThirdParty
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.plan.run_spec import RunSpec
@@ -25,8 +29,6 @@ from memexp.runs.directory import write_atomically
 from memexp.runs.status import last_metrics
 
 TABLE = Path(__file__).with_name("throughput.yaml")
-STAND_IN = "AgSA"
-"""Pattern whose figures stand for patterns that have none. It is the slowest of those published."""
 CALIBRATION = 3
 """Updates after which a run's own rate counts."""
 
@@ -92,9 +94,8 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
 def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
     """What `memexp bench` measured, as a figure of today. A GPU has SkyPilot's name, if that is known."""
     pattern = _pattern_of(config)
-    kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
     return Figure(
-        hardware=next((kind for kind in kinds if is_kind(device, kind)), device) if gpus else cpu_name(),
+        hardware=table_name(device) if gpus else cpu_name(),
         gpus=gpus,
         env=_env_of(config),
         pattern=pattern,
@@ -107,36 +108,72 @@ def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure
     )
 
 
+def table_name(device: str) -> str:
+    """SkyPilot's name of a GPU, if it is known, else the driver's."""
+    kinds = ("H100", "H200", "A100-80GB", "A100", "L4", "L40S", "A10G", "T4", "V100")
+    return next((kind for kind in kinds if is_kind(device, kind)), device)
+
+
 def _pattern_of(config: TrainConfig) -> str:
     """The pattern in a figure; a list of layers is joined to one word."""
     return config.cortex.pattern if isinstance(config.cortex.pattern, str) else "-".join(config.cortex.pattern)
 
 
 def _env_of(config: TrainConfig) -> str:
-    """The environment in a figure. Third-party ones go by their id, because each has a speed of its own."""
-    return config.env.id if isinstance(config.env, ThirdParty) else config.env.name
+    """The environment in a figure: of third-party ones the id, options and wrappers, because each has its own speed."""
+    env = config.env
+    if not isinstance(env, ThirdParty):
+        return env.name
+    return " ".join([env.id, *([json.dumps(env.options, sort_keys=True)] if env.options else []), *env.wrappers])
+
+
+def step_flops(cortex: CortexConfig, pattern: str | list[str] | None = None) -> int | None:
+    """FLOPs of one step of one agent, with `pattern` in place of the config's; None for cells without a formula."""
+    try:
+        stack = cost(pattern or cortex.pattern, cortex.d_hidden, cortex.num_layers, cortex.n_heads, cortex.mem_len)
+    except UsageError:
+        return None
+    return stack.step_flops
 
 
 def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed | None:
     """The tables' rate of the run on `nodes` nodes of `gpus` GPUs of a kind; None if they have no figure for it.
 
-    A figure for another number of GPUs, if possible the nearest smaller one, is scaled in proportion. Nodes add up.
+    Only figures of the same environment and kind of machine count. One for another number of GPUs or cores, if possible
+    the nearest smaller one, is scaled in proportion. Nodes add up. In place of a pattern without a figure, that of the
+    costliest pattern counts, if it takes at least as many FLOPs.
     """
-    rows = [one for one in [*_read(user_table()), *_read(TABLE)] if one.hardware == kind]
-    pattern, cortex = _pattern_of(spec.config), spec.config.cortex
-    same = [one for one in rows if one.pattern == pattern and one.mem_len in (None, cortex.mem_len)]
-    wanted = {"env": _env_of(spec.config), "num_layers": cortex.num_layers, "d_hidden": cortex.d_hidden}
+    (machine, count), env, cortex = _machine(kind, gpus), _env_of(spec.config), spec.config.cortex
+    pattern, flops = _pattern_of(spec.config), step_flops(cortex)
+    known = [one for one in [*_read(user_table()), *_read(TABLE)] if one.env == env]
+    known = [one for one in known if _machine(one.hardware, one.gpus)[0] == machine]
+    same = [one for one in known if one.pattern == pattern and one.mem_len in (None, cortex.mem_len)]
 
-    def likeness(figure: Figure) -> tuple[int, bool, int]:
-        alike = sum(getattr(figure, key) == value for key, value in wanted.items())
-        return alike, figure.gpus <= gpus, -abs(figure.gpus - gpus)
+    def flops_of(figure: Figure) -> int:
+        sizes = cortex.model_copy(update={} if figure.mem_len is None else {"mem_len": figure.mem_len})
+        layers = figure.pattern.split("-")
+        return step_flops(sizes, layers if len(layers) > 1 else figure.pattern) or 0
 
-    best = max(same or [one for one in rows if one.pattern == STAND_IN], key=likeness, default=None)
-    if best is None:
+    def likeness(figure: Figure) -> tuple[int, int, bool, int]:
+        alike = sum(getattr(figure, key) == getattr(cortex, key) for key in ("num_layers", "d_hidden"))
+        its = _machine(figure.hardware, figure.gpus)[1]
+        return 0 if same else flops_of(figure), alike, its <= count, -abs(its - count)
+
+    best = max(same or known, key=likeness, default=None)
+    if best is None or not (same or (flops and flops_of(best) >= flops)):
         return None
-    sps = best.sps * (gpus / best.gpus if gpus and best.gpus else 1) * nodes
+    its = _machine(best.hardware, best.gpus)[1]
     size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
-    return Speed(sps, f"{best.pattern} on {size}, {best.source} ({best.date})", "" if same else pattern)
+    scaled = "" if its == count else f", scaled from {its} to {count} {'GPUs' if gpus else 'cores'}"
+    basis = f"{best.pattern} on {size}, {best.source} ({best.date}){scaled}"
+    return Speed(best.sps * count / its * nodes, basis, "" if same else pattern)
+
+
+def _machine(hardware: str, gpus: int) -> tuple[str, int]:
+    """The kind of a machine and how many it has of it: ("L4", 8), or ("CPU", 2) of a "2-core CPU"."""
+    if not gpus and (cores := re.fullmatch(r"(\d+)-core CPU", hardware)):
+        return "CPU", int(cores[1])
+    return hardware, max(1, gpus)
 
 
 Arm = tuple[str | None, str, str]

@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from memexp.config import count_name
-from memexp.formatting import dollars, duration
+from memexp.formatting import dollars, duration, hours_text, number
 from memexp.launch.status.attempts import last_error, spent, starts_of
 from memexp.runs import Run
-from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, latest, rate_over
-from memexp.runs.status import RunStatus, State, end_of, info_of, last_metrics, lost_metrics, state_of
+from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, latest, rate_over, scored_records
+from memexp.runs.status import RunStatus, State, end_of, info_of, known, last_metrics, lost_metrics, state_of
 
 
 def status_of(run: Run) -> RunStatus:
@@ -40,7 +40,7 @@ def status_of(run: Run) -> RunStatus:
         seed=info.seed,
         agent_steps=steps,
         total_timesteps=info.total_timesteps,
-        episode_return=episode_means([line for line in lines if line.get(RETURN) is not None][-RECENT:]).get(RETURN),
+        episode_return=episode_means(known(lambda: scored_records(run.path / "metrics.jsonl")) or []).get(RETURN),
         sps=rate,
         eta_s=left_s if state is State.RUNNING else None,
         reason=reason,
@@ -77,7 +77,7 @@ def status_view(statuses: Sequence[RunStatus], todo: Mapping[str, str] | None = 
             s.run,
             f"{s.state} {s.recoveries}" if s.state is State.RECOVERING else s.state,
             f"{s.agent_steps:,}{total}",
-            "" if s.episode_return is None else f"{s.episode_return:.3f}",
+            "" if s.episode_return is None else number(s.episode_return),
             f"{s.sps:,.0f}" if s.sps else "",
             "" if s.eta_s is None else duration(s.eta_s),
             *((dollars(s.spent), dollars(s.projected)) if paid else ()),
@@ -93,4 +93,4 @@ def totals(statuses: Sequence[RunStatus]) -> str:
     states = ", ".join(f"{number} {state}" for state, number in Counter(s.state for s in statuses).items())
     hours = sum(s.hours or 0.0 for s in statuses)
     paid, projected = sum(s.spent or 0.0 for s in statuses), sum(s.projected or s.spent or 0.0 for s in statuses)
-    return f"{states}; {hours:,.1f} h, {dollars(paid)} spent, {dollars(projected)} projected"
+    return f"{states}; {hours_text(hours, 1, ' h')}, {dollars(paid)} spent, {dollars(projected)} projected"
