@@ -137,7 +137,7 @@ class Labels(Config):
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
-    "labels", "wandb", "recipe", "env.backend", "env.workers",
+    "labels", "wandb", "recipe", "force", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may differ when a run is resumed: they do not change the experiment."""
 
@@ -149,6 +149,8 @@ class TrainConfig(Config):
     """The run's name, which is its identity: an existing run of this name is resumed."""
     recipe: str | None = None
     """Dotted name of its recipe; the command line fills it in."""
+    force: bool = False
+    """Resume the run although the code of its environment has changed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     env: EnvConfig = TMaze()
     curriculum: CurriculumConfig = CurriculumConfig()
