@@ -32,8 +32,9 @@ def watch(target: str, verdicts: Callable[[Answer], RenderableType], console: Co
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
-                name, runs = find_matrix(target)
+                name, runs, notes = find_matrix(target)
                 found = answer(runs, name)
+                found.notes.extend(notes)
                 live.update(Group(verdicts(found), plan_table(found), stop_line(found, runs)), refresh=True)
                 time.sleep(EVERY_S)
         except KeyboardInterrupt:

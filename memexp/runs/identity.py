@@ -55,10 +55,14 @@ def recorded_environment(run: Run, origin: dict[str, str]) -> dict[str, str]:
     return recorded
 
 
-def changes_between(old: dict[str, str], new: dict[str, str]) -> str:
-    """'gymnasium 1.0.0, now 1.2.0; my_env 3f2a, now 9c1b'; '' if both are the same. Of two versions the last counts."""
+def changes_between(old: dict[str, str], new: dict[str, str], last: bool = True) -> str:
+    """'gymnasium 1.0.0, now 1.2.0; my_env 3f2a, now 9c1b'; '' if both are the same.
+
+    `last`: of a part that changed within the old run, its last version counts.
+    """
     parts = sorted(old.keys() | new.keys())
-    pairs = [(part, old.get(part, "absent").rpartition(THEN)[2], new.get(part, "absent")) for part in parts]
+    before = {part: version.rpartition(THEN)[2] if last else version for part, version in old.items()}
+    pairs = [(part, before.get(part, "absent"), new.get(part, "absent")) for part in parts]
     return "; ".join(f"{part} {before}, now {after}" for part, before, after in pairs if before != after)
 
 
