@@ -55,7 +55,7 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
         groups |= same
         notes += more
     found = {name: _environment(name, members) for name, members in sorted(groups.items())}
-    arms = [arm.removesuffix("~") for environment in found.values() for arm in environment.arms]
+    arms = [arm.base for environment in found.values() for arm in environment.arms.values()]
     for environment in found.values():
         environment.architectures = tuple(dict.fromkeys(arms))
     return found, notes
@@ -148,7 +148,11 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
         ends = "ends" if len(above) == 1 else "end"
         notes.append(f"{names_text(above)} {ends} at up to {best:.4g}, above ceiling_return {ceiling:g}: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+    environment = Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+    for arm in arms:
+        if len(twins := [twin.name for twin in environment.twins(arm)]) > 1 and (best := environment.twin(arm)):
+            notes.append(f"{arm} has the twins {names_text(twins)}: compared with {best.name}, the better one")
+    return environment
 
 
 def _ends_above(arm: Arm, ceiling: float, random_returns: np.ndarray) -> bool:

@@ -178,6 +178,7 @@ def described(config: TrainConfig) -> RunInfo:
         pattern=config.cortex.pattern,
         mem_len=config.cortex.mem_len,
         memory=config.cortex.memory,
+        twin_of=config.labels.twin_of,
         seed=config.seed,
         recipe=config.recipe,
         total_timesteps=config.trainer.total_timesteps,

@@ -76,6 +76,8 @@ class RunInfo(_Record):
     pattern: str | list[str] = []
     mem_len: Count | None = None
     memory: Literal["on", "off"]
+    twin_of: str | None = None
+    """The arm of which this one is a twin of the user's own."""
     seed: Count
     recipe: str | None = None
     total_timesteps: Annotated[Count, Field(ge=1)]
