@@ -4,10 +4,11 @@ Runs whose origins differ played different environments, whatever their names sa
 looked at.
 """
 
-import ast
 import hashlib
+import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import resolve_name
 from pathlib import Path
@@ -17,6 +18,13 @@ INSTALLED = ("site-packages", "dist-packages")
 OWN = "memexp"
 SHARED = ("memexp.envs", "memexp.envs.base", "memexp.envs.config")
 """Modules that all environments have in common. Knobs stand in config.yaml."""
+
+_NAME, _ALIAS = re.compile(r"[\w.]+"), re.compile(r"\s+as\s+\w+")
+_GAP, _LINE = r"(?:[ \t]|\\\n)+", r"(?:\\\n|[^\n#])*"
+_FROM = rf"from{_GAP}(\.*)([\w.]*){_GAP}import\b(?:{_GAP})?(\([^)]*\)|{_LINE})"
+_IMPORT = re.compile(rf"^[ \t]*(?:{_FROM}|import{_GAP}({_LINE}))", re.M)
+"""(dots, module, names from it) or (modules) of an import. Text that only looks like one names no loaded module. Every
+run does this: it is much faster than a syntax tree."""
 
 
 def origin_of(modules: Iterable[str]) -> dict[str, str]:
@@ -70,11 +78,11 @@ def _belongs(name: str) -> bool:
 def _imports(source: bytes, module: ModuleType) -> Iterator[str]:
     """Names of modules that the source of `module` may import, and the packages that it is in."""
     yield from (module.__name__.rsplit(".", n)[0] for n in range(1, module.__name__.count(".") + 1))
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            dots = "." * node.level + (node.module or "")
-            base = resolve_name(dots, module.__package__ or "") if node.level else dots
+    text = _ALIAS.sub("", source.decode(errors="replace"))
+    for dots, base, names, modules in _IMPORT.findall(text):
+        yield from _NAME.findall(modules)
+        if dots or base:
+            with suppress(ImportError):  # text with more dots than the module has packages
+                base = resolve_name(dots + base, module.__package__ or "")
             yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            yield from (f"{base}.{name}" for name in _NAME.findall(names))

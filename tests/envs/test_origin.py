@@ -78,6 +78,24 @@ def test_the_users_files_that_the_world_imports_count_and_no_others(project):
         before = changed
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .rewards import FACTOR",
+        "from . import rewards as r, agent",
+        "import worlds_of_mine.rewards as r",
+        "import os, worlds_of_mine.rewards",
+        "if True:\n    from worlds_of_mine import (  # both\n        agent,\n        rewards,\n    )",
+        "from worlds_of_mine.rewards \\\n    import *",
+        "from worlds_of_mine import agent, \\\n    rewards",
+        '"""Text:\nfrom .... import nothing"""\nfrom .rewards import FACTOR',
+    ],
+)
+def test_every_way_to_import_a_file_makes_it_count(project, line):
+    (project / "world.py").write_text(line + "\n")
+    assert "worlds_of_mine.rewards" in origin()
+
+
 def test_contents_count_and_not_places(project, tmp_path, monkeypatch):
     before = origin()
     moved = tmp_path / "elsewhere"
