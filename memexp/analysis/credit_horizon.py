@@ -87,7 +87,7 @@ def find_sweeps(environment: Environment, scale: Scale | None) -> list[Sweep]:
 def _sweep(environment: Environment, scale: Scale, knob: str, members: list[Arm], values: list[int]) -> Sweep:
     """`members` by ascending memory. Effects are means above the different memoryless arms of the sweep."""
     names = [arm.name for arm in members]
-    twins = [environment.arms[f"{name}~"] for name in names if f"{name}~" in environment.arms]
+    twins = [twin for name in names for twin in environment.twins(name)]
     base_arms = [a for a in (*twins, *members) if not a.remembers and a.seeds and a.consistent is not False]
     found = Sweep(knob, str(members[0].info.pattern), names, values, SweepCause.NO_MEMORYLESS_ARM)
     if not base_arms:

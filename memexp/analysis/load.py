@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.formatting import names_text
+from memexp.analysis.same_environment import same_environments
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.analysis.statistics import iqm
 from memexp.config import UsageError
@@ -21,6 +22,7 @@ from memexp.runs.wandb_source import WandbRun
 REACHED = 0.95  # A run counts from this share of the budget on
 KEEP = 0.8  # Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach
 ABOVE_CEILING = 0.01  # A ceiling may be a measured mean: an arm is above it from this share of the scale on
+RULE = "first counts what reached the budget, then what was planned for it, is completed, and has most steps"
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
 FUNNEL = "env/funnel/"
 
@@ -47,9 +49,13 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
         raise UsageError(
             f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one behind it: {matrix}/{names[-1]}"
         )
-    names = sorted({seed.info.env for seed in seeds})
-    found = {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}
-    arms = [arm.removesuffix("~") for environment in found.values() for arm in environment.arms]
+    groups: dict[str, list[Seed]] = {}
+    for name in sorted({seed.info.env for seed in seeds}):
+        same, more = same_environments(name, [seed for seed in seeds if seed.info.env == name])
+        groups |= same
+        notes += more
+    found = {name: _environment(name, members) for name, members in sorted(groups.items())}
+    arms = [arm.base for environment in found.values() for arm in environment.arms.values()]
     for environment in found.values():
         environment.architectures = tuple(dict.fromkeys(arms))
     return found, notes
@@ -142,7 +148,11 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
         ends = "ends" if len(above) == 1 else "end"
         notes.append(f"{names_text(above)} {ends} at up to {best:.4g}, above ceiling_return {ceiling:g}: not used")
         ceiling = None
-    return Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+    environment = Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+    for arm in arms:
+        if len(twins := [twin.name for twin in environment.twins(arm)]) > 1 and (best := environment.twin(arm)):
+            notes.append(f"{arm} has the twins {names_text(twins)}: compared with {best.name}, the better one")
+    return environment
 
 
 def _ends_above(arm: Arm, ceiling: float, random_returns: np.ndarray) -> bool:
@@ -159,16 +169,21 @@ def _level(values: Sequence[float | None], what: str, notes: list[str]) -> float
     return known[-1] if known else None
 
 
+def _standing(seed: Seed, budget: int) -> tuple[bool, bool, bool, bool, int, str]:
+    """Of two runs of one arm and seed, the one whose standing is higher counts: RULE."""
+    reached, planned = seed.reached >= REACHED * budget, seed.info.total_timesteps == budget
+    return reached, not math.isnan(seed.final(budget)), planned, seed.status == "completed", seed.reached, seed.run
+
+
 def _arm(name: str, members: list[Seed], budget: int, notes: list[str]) -> Arm:
     arm = Arm(name, members[0].info, budget)
     for number in sorted({seed.info.seed for seed in members}):
         doubles = [seed for seed in members if seed.info.seed == number]
-        # Prefer a run that was planned for this budget (its schedules fit), then the one that got furthest.
-        doubles.sort(key=lambda s: (s.reached >= REACHED * budget, s.info.total_timesteps == budget, s.reached, s.run))
+        doubles.sort(key=partial(_standing, budget=budget))
         best = doubles.pop()
         if doubles:
             others = names_text([seed.run for seed in doubles])
-            notes.append(f"{name} seed {number} stands twice: {best.run} used, {others} left out")
+            notes.append(f"{name} seed {number} stands twice: {best.run} used, {others} left out ({RULE})")
         if best.reached < REACHED * budget:
             arm.partial.append(best)
         elif math.isnan(best.final(budget)):

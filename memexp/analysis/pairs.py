@@ -137,8 +137,8 @@ def find_pairs(
     for name, arm in environment.arms.items():
         if not arm.remembers:
             continue
-        twin = environment.arms.get(f"{name}~")
-        if twin is None or twin.remembers:
+        twin = environment.twin(name)
+        if twin is None:
             unpaired[name] = LeftOut(LeftOutCause.NO_TWIN)
         elif not arm.seeds or not twin.seeds:
             unpaired[name] = LeftOut(LeftOutCause.NO_FINISHED_RUN, twin.name if arm.seeds else name)

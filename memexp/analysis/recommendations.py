@@ -36,7 +36,7 @@ def next_steps(answer: EnvironmentAnswer) -> list[str]:
         steps.append("run an architecture with memory and its memory-ablated twin (twins: true): no arm can remember")
     steps += _first_seeds(answer)
     for name, arm in arms.items():
-        if arm.remembers and f"{name}~" not in arms:
+        if arm.remembers and not environment.twins(name):
             steps.append(f"run the memory-ablated twin of arm {name} (twins: true in the matrix file)")
         if arm.consistent is False:
             recipe = arm.info.recipe or "RECIPE"

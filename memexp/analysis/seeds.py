@@ -86,6 +86,11 @@ class Arm:
     seeds: list[Seed] = field(default_factory=list[Seed])  # The runs that count, one for each seed, cut at the budget
     partial: list[Seed] = field(default_factory=list[Seed])  # Runs that did not reach the budget
 
+    @property
+    def base(self) -> str:
+        """The arm of which this one is a twin; its own name if it is none."""
+        return self.info.twin_of or self.name.removesuffix("~")
+
     @cached_property
     def tokens(self) -> set[str]:
         """Tokens of the arm's pattern; empty where this version does not know a token of it."""
@@ -169,6 +174,18 @@ class Environment:
     def seeds(self) -> list[Seed]:
         """All runs, finished or not."""
         return [seed for arm in self.arms.values() for seed in (*arm.seeds, *arm.partial)]
+
+    def twins(self, name: str) -> list[Arm]:
+        """The arms without memory that are twins of arm `name`: its own network, and controls of the user."""
+        return [arm for arm in self.arms.values() if arm.base == name != arm.name and not arm.remembers]
+
+    def twin(self, name: str) -> Arm | None:
+        """The twin that arm `name` is compared with: the better one. What memory adds to that is the weaker claim."""
+
+        def standing(arm: Arm) -> tuple[bool, float]:
+            return arm.consistent is not False, float(arm.finals.mean()) if arm.seeds else -math.inf
+
+        return max(self.twins(name), key=standing, default=None)
 
     @property
     def random_level(self) -> np.ndarray | float | None:

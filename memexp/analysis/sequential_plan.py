@@ -105,8 +105,9 @@ def _target(
     arm: Arm, environment: Environment, scale: Scale | None, memory: Memory, learned: Mapping[str, Learning]
 ) -> Plan:
     """How many seeds the arm should have, and why."""
-    name = arm.name.removesuffix("~")
-    members = [learned[member] for member in (name, f"{name}~") if member in learned]
+    name = arm.base
+    names = [name, *(twin.name for twin in environment.twins(name))]
+    members = [learned[member] for member in names if member in learned]
     if arm.consistent is False:
         return Plan(PlanCause.INCONSISTENT)
     if is_final(environment, scale, memory):

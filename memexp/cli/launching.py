@@ -44,6 +44,9 @@ def launch(
     bucket: Annotated[str | None, typer.Option(help="Bucket for the run directories: s3://..., gs://...")] = None,
     budget: Annotated[float | None, typer.Option(min=0, help="Submit nothing if it may cost more dollars.")] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Also submit runs whose job failed.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Resume runs although the code of their environment has changed.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan, but submit nothing.")] = False,
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks as yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task file a run to this folder.")] = None,

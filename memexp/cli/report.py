@@ -47,6 +47,8 @@ def report(
         written = write_reports(found, out, md, figures, page=not as_json)
     if not as_json:
         Console().print(verdict_table(found))
+        for note in found.notes:
+            say(f"note: {note}")
         for path in written:
             say(path)
     return None
@@ -61,7 +63,7 @@ def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
     from memexp.launch.status.targets import find_matrix
 
     if not target.startswith("wandb:"):
-        return *find_matrix(target), []
+        return find_matrix(target)
     from rich.progress import track
     from wandb import Error
 

@@ -32,8 +32,9 @@ def watch(target: str, verdicts: Callable[[Answer], RenderableType], console: Co
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
-                name, runs = find_matrix(target)
+                name, runs, notes = find_matrix(target)
                 found = answer(runs, name)
+                found.notes.extend(notes)
                 live.update(Group(verdicts(found), plan_table(found), stop_line(found, runs)), refresh=True)
                 time.sleep(EVERY_S)
         except KeyboardInterrupt:
@@ -45,7 +46,7 @@ def plan_table(found: Answer) -> Table:
     table = Table("environment", "arm", "seeds", "learning", "memory", "next", "because", box=box.SIMPLE_HEAD)
     for env, judged in found.environments.items():
         for name, arm in judged.arms.items():
-            plan, kind = judged.plans[name], judged.memory.kind_of(name.removesuffix("~"))
+            plan, kind = judged.plans[name], judged.memory.kind_of(arm.arm.base)
             texts = (kind_text(arm.learning.state), kind_text(kind) if kind else "")
             table.add_row(env, name, str(len(arm.arm.seeds)), *texts, plan_text(plan), sentences.plan_text(plan))
     return table

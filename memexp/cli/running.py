@@ -14,9 +14,13 @@ from memexp.formatting import counted
 from memexp.runs import RESTART
 
 
-def train(recipe: Recipe) -> int:
+def train(
+    recipe: Recipe,
+    force: Annotated[bool, typer.Option("--force", help="Resume although the environment's code has changed.")] = False,
+) -> int:
     """Train one run in this process. Nodes execute this command, under torchrun."""
     config, arguments = config_of(recipe)
+    config = config.model_copy(update={"force": config.force or force})
     return exit_of(config, ["memexp", "train", *arguments])
 
 

@@ -62,6 +62,11 @@ class VecEnv(ABC):
         next step overwrites the returned tensors.
         """
 
+    @property
+    def modules(self) -> list[str]:
+        """Modules that define the environment and its wrappers."""
+        return [type(self).__module__]
+
     def ready(self) -> None:
         """Do the host's part of a step. Call it before a CUDA graph replays `launch`; `step` calls it itself."""
         return

@@ -102,6 +102,8 @@ def send(name: str, specs: list[RunSpec], resources: Resources, options: Options
     ranks = options.processes if options.local else max(1, resources.gpus) * resources.nodes
     for spec in specs:
         spec.config.trainer.envs_per_rank(ranks)
+    if options.force:
+        specs = [spec.forced() for spec in specs]
     if options.scout:
         scout(specs, options.processes, options.dry_run, terminal)
     plan = make_plan(name, specs, None if options.local else resources, options.processes)

@@ -129,6 +129,8 @@ class Labels(Config):
     """The environment's name in the matrix; None: its own."""
     arm: str | None = None
     """The architecture's name in the matrix, with "~" at its end for the twin; None: the pattern."""
+    twin_of: str | None = None
+    """The architecture of which this one is a twin of one's own: a control without memory."""
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
@@ -137,7 +139,7 @@ class Labels(Config):
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
-    "labels", "wandb", "recipe", "env.backend", "env.workers",
+    "labels", "wandb", "recipe", "force", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may differ when a run is resumed: they do not change the experiment."""
 
@@ -149,6 +151,8 @@ class TrainConfig(Config):
     """The run's name, which is its identity: an existing run of this name is resumed."""
     recipe: str | None = None
     """Dotted name of its recipe; the command line fills it in."""
+    force: bool = False
+    """Resume the run although the code of its environment has changed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     env: EnvConfig = TMaze()
     curriculum: CurriculumConfig = CurriculumConfig()

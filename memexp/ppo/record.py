@@ -15,6 +15,7 @@ from memexp.config import count_name
 from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
+from memexp.envs.origin import origin_of
 from memexp.formatting import duration
 from memexp.machine import cpu_name
 from memexp.ppo.config import TrainConfig
@@ -22,6 +23,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
+from memexp.runs.identity import recorded_environment
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
 
@@ -89,10 +91,13 @@ class RunRecord:
         if device.type == "cuda":
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())
-        self.run.write_provenance(provenance(argv, str(device), self.ranks.world_size))
+        origin = origin_of(trainer.env.modules)
+        start = provenance(argv, str(device), self.ranks.world_size)
+        self.run.write_provenance({**start, "environment": origin})
         info = described(config)
         measured = {
             "hardware": info.hardware or hardware,
+            "environment": recorded_environment(self.run, origin),
             "memory_span": trainer.env.memory_span,
             "num_actions": trainer.env.num_actions or None,
             **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
@@ -173,6 +178,7 @@ def described(config: TrainConfig) -> RunInfo:
         pattern=config.cortex.pattern,
         mem_len=config.cortex.mem_len,
         memory=config.cortex.memory,
+        twin_of=config.labels.twin_of,
         seed=config.seed,
         recipe=config.recipe,
         total_timesteps=config.trainer.total_timesteps,

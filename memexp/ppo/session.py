@@ -17,6 +17,7 @@ import torch
 from memexp.config import UsageError
 from memexp.console import say
 from memexp.envs.base import EnvError
+from memexp.envs.origin import origin_of
 from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks, RankWatchdog, explain, report_failure, report_leaving
@@ -28,6 +29,7 @@ from memexp.ppo.timing import Profiler
 from memexp.ppo.trainer import Trainer
 from memexp.runs import RESTART, Exit, Run
 from memexp.runs.directory import ExitStatus
+from memexp.runs.identity import refuse_another_environment
 from memexp.runs.writer import LockedError, Writer
 
 MARGIN_S = 2.0
@@ -54,6 +56,11 @@ class Session:
     def __init__(self, config: TrainConfig, path: Path, ranks: Ranks, argv: list[str]):
         self.config, self.ranks, self.argv = config, ranks, argv
         self.trainer = Trainer(config, ranks)
+        try:
+            refuse_another_environment(Run(path), origin_of(self.trainer.env.modules), config.force)
+        except UsageError:
+            self.trainer.close()
+            raise
         self.profiler = Profiler(path / "profile", config.trainer.profile if ranks.is_first else 0, ranks.device)
         try:
             self.writer = Writer(Run(path).lock if ranks.is_first else None)

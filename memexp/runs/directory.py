@@ -61,7 +61,8 @@ class _Record(BaseModel):
     @classmethod
     def _show_control_characters(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            return {printable(key): number for key, number in cast("dict[str, float]", value).items()}
+            table = cast("dict[str, Any]", value).items()
+            return {printable(key): printable(one) if isinstance(one, str) else one for key, one in table}
         return printable(value) if isinstance(value, str) else value
 
 
@@ -75,6 +76,8 @@ class RunInfo(_Record):
     pattern: str | list[str] = []
     mem_len: Count | None = None
     memory: Literal["on", "off"]
+    twin_of: str | None = None
+    """The arm of which this one is a twin of the user's own."""
     seed: Count
     recipe: str | None = None
     total_timesteps: Annotated[Count, Field(ge=1)]
@@ -91,6 +94,8 @@ class RunInfo(_Record):
     """The same of a scripted policy that sees only the current observation."""
     oracle_return: Return | None = None
     """The same of a scripted policy that sees the whole state."""
+    environment: dict[str, str] | None = None
+    """Packages and modules that the environment comes from -> version, or hash of the source."""
     memory_span: Count | None = None
     """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
     num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None

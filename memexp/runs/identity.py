@@ -30,6 +30,42 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
             )
 
 
+THEN = ", then "
+"""Between the versions of a part of the environment that changed within one run (--force)."""
+
+
+def refuse_another_environment(run: Run, origin: dict[str, str], forced: bool) -> None:
+    """Raises UsageError if `run` has trained in an environment whose code was another, unless `forced`."""
+    info = info_of(run)
+    if forced or info is None or not info.environment or not reached(run):
+        return
+    if changes := changes_between(info.environment, origin):
+        why = f"run '{run.name}' was trained in another environment: {changes}"
+        raise UsageError(f"{why}; give the new run another name, or go on in spite of it: --force")
+
+
+def recorded_environment(run: Run, origin: dict[str, str]) -> dict[str, str]:
+    """What run.json says about the environment: `origin`, or, where a part changed within the run, both versions."""
+    info = info_of(run)
+    old = (info.environment if info and reached(run) else None) or origin
+    recorded = {part: old.get(part, "absent") for part in sorted(old.keys() | origin.keys())}
+    for part, before in recorded.items():
+        if not before.endswith(now := origin.get(part, "absent")):
+            recorded[part] = f"{before}{THEN}{now}"
+    return recorded
+
+
+def changes_between(old: dict[str, str], new: dict[str, str], last: bool = True) -> str:
+    """'gymnasium 1.0.0, now 1.2.0; my_env 3f2a, now 9c1b'; '' if both are the same.
+
+    `last`: of a part that changed within the old run, its last version counts.
+    """
+    parts = sorted(old.keys() | new.keys())
+    before = {part: version.rpartition(THEN)[2] if last else version for part, version in old.items()}
+    pairs = [(part, before.get(part, "absent"), new.get(part, "absent")) for part in parts]
+    return "; ".join(f"{part} {before}, now {after}" for part, before, after in pairs if before != after)
+
+
 def _of_info(info: RunInfo | None) -> dict[str, Any]:
     """The keys of a config that run.json holds, too."""
     if info is None:

@@ -102,6 +102,7 @@ def _info(name: str, config: dict[str, Any]) -> RunInfo:
         pattern=pattern,
         mem_len=cortex["mem_len"],
         memory=cortex["memory"],
+        twin_of=labels.get("twin_of"),
         seed=config["seed"],
         recipe=config.get("recipe"),
         total_timesteps=config["trainer"]["total_timesteps"],

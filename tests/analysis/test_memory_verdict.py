@@ -238,3 +238,31 @@ def test_time_to_solve_is_compared_with_the_twins(tmp_path):
     assert curve["unsolved"][-1] == 0.0
     assert max(curve["agent_steps"]) < BUDGET
     assert arms["S~"]["time"]["p_twin"] is None
+
+
+# Twins of one's own.
+
+
+@pytest.mark.parametrize(("control", "compared"), [([0.3] * 5, "S~"), (HALF, "S_ctrl"), (GOOD, "S_ctrl")])
+def test_of_several_twins_the_better_one_is_what_memory_is_compared_with(tmp_path, control, compared):
+    write_matrix(tmp_path, {"S": GOOD, "S~": [0.4, 0.42, 0.41, 0.43, 0.4]})
+    write_arm(tmp_path, "S_ctrl", control, memory="off", twin_of="S")
+    found = judged(tmp_path)
+    (pair,) = found["memory"]["per_arm"].values()
+    assert pair["twin"] == compared
+    assert found["memory"]["verdict"] == ("not_needed" if control == GOOD else "required")
+    assert f"S has the twins S~, S_ctrl: compared with {compared}, the better one" in " ".join(found["notes"])
+
+
+def test_a_twin_of_ones_own_is_enough(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD})
+    write_arm(tmp_path, "S_ctrl", HALF, memory="off", twin_of="S")
+    found = judged(tmp_path)
+    assert (found["memory"]["verdict"], found["memory"]["per_arm"]["S"]["twin"]) == ("required", "S_ctrl")
+    assert not any("twin" in step for step in found["next"])
+
+
+def test_an_arm_that_remembers_is_no_twin(tmp_path):
+    write_matrix(tmp_path, {"S": GOOD})
+    write_arm(tmp_path, "S_ctrl", HALF, memory="on", twin_of="S")
+    assert judged(tmp_path)["memory"]["verdict"] == "undecided"

@@ -289,3 +289,37 @@ def test_an_unknown_scale_is_answered_with_the_nearest():
     found = Matrix.parse(matrix(scales={"smoke": {}}))
     with pytest.raises(UsageError, match="unknown scale 'smok'; did you mean 'smoke'"):
         found.at_scale("smok")
+
+
+# A twin of one's own.
+
+
+CONTROL = {"pattern": "S", "cortex.memory": "off", "twin_of": "S"}
+
+
+def test_a_control_is_a_twin_of_its_architecture_and_gets_no_twin_of_its_own():
+    specs = specs_of(architectures={"S": {"pattern": "S"}, "S_ctrl": CONTROL}, seeds=1)
+    assert [spec.config.arm for spec in specs] == ["S", "S~", "S_ctrl"] * 2
+    assert [spec.config.labels.twin_of for spec in specs] == [None, None, "S"] * 2
+    assert {spec.config.cortex.memory for spec in specs if spec.config.arm == "S_ctrl"} == {"off"}
+    only = specs_of(
+        architectures={"S": {"pattern": "S"}, "C": {"pattern": "X", "mem_len": 0, "twin_of": "S"}}, twins=False
+    )
+    assert {spec.config.arm for spec in only} == {"S", "C"}
+
+
+@pytest.mark.parametrize(
+    ("control", "why"),
+    [
+        ({**CONTROL, "twin_of": "s"}, "architectures.C: twin_of: there is no other architecture 's'; known: S"),
+        ({**CONTROL, "twin_of": "C"}, "there is no other architecture 'C'"),
+        ({**CONTROL, "twin_of": "S~"}, "there is no other architecture 'S~'; did you mean 'S'"),
+        ({**CONTROL, "twin_of": None}, "there is no other architecture 'None'"),
+        ({"pattern": "S", "twin_of": "S"}, "architectures.C: a twin .twin_of. has no memory: set cortex.memory: off"),
+        ({"pattern": "X", "mem_len": 8, "twin_of": "S"}, "architectures.C: a twin"),
+        ({"pattern": "S", "labels.twin_of": "S"}, "'labels.twin_of' is set by the matrix: use `twin_of`"),
+    ],
+)
+def test_a_control_that_cannot_be_one_is_named(control, why):
+    with pytest.raises(UsageError, match=why):
+        specs_of(architectures={"S": {"pattern": "S"}, "C": control})

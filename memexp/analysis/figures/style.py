@@ -109,11 +109,11 @@ def svg_of(picture: Picture, answer: EnvironmentAnswer) -> str:
 
 def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     """Arm, colour, dash. Each architecture has one colour; its twin and other memoryless arms are dashed."""
-    own = (name.removesuffix("~") for name in environment.arms)
+    own = (arm.base for arm in environment.arms.values())
     bases = list(dict.fromkeys((*environment.architectures, *own)))
     return [
-        (arm, COLORS[bases.index(name.removesuffix("~")) % len(COLORS)], "-" if arm.remembers else "--")
-        for name, arm in environment.arms.items()
+        (arm, COLORS[bases.index(arm.base) % len(COLORS)], "-" if arm.remembers else "-." if arm.info.twin_of else "--")
+        for arm in environment.arms.values()
     ]
 
 

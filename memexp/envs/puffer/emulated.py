@@ -53,6 +53,7 @@ class EmulatedEnv(PufferEnv):
         self._stream, self._number, self._row, self._board = stream, number, row, board
         self._name = config.id
         env = source.make_one(config)
+        self.modules = [*(cls.__module__ for cls in source.classes_of(env)), *(name for name, _ in config.imports)]
         self._limit = source.step_limit(config, env)
         self.ceiling = source.ceiling(config, env)
         self.observation, self.action = _spaces(env, config.id)

@@ -48,10 +48,15 @@ class ThirdPartyEnv(VecEnv):
         self._actions = spaces.action_space(driver.action, config.id)
         self.num_actions = self._actions.count or 0
         self.ceiling_return = driver.ceiling
+        self._modules = driver.modules
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
         self._ends_by_itself = False
+
+    @property
+    def modules(self) -> list[str]:
+        return self._modules
 
     @property
     def actions(self) -> ActionSpace:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from importlib.machinery import ModuleSpec, PathFinder
@@ -77,15 +77,21 @@ def ceiling(config: ThirdParty, env: Any) -> float | None:
 
 def fingerprint(config: ThirdParty) -> str:
     """A digest of the source files of the environment's class and of its wrappers. It changes when they are edited."""
-    env, files = make_one(config), set()
-    while env is not None:
+    files = set[str]()
+    for cls in classes_of(make_one(config)):
         with suppress(OSError, TypeError):  # the class is defined interactively or compiled
-            files.add(inspect.getfile(type(env)))
-        env = getattr(env, "env", None)
+            files.add(inspect.getfile(cls))
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()[:16]
+
+
+def classes_of(env: Any) -> Iterator[type]:
+    """The classes of an environment's wrappers, the outermost first, and of the environment itself."""
+    while env is not None:
+        yield type(env)
+        env = getattr(env, "env", None)
 
 
 def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:

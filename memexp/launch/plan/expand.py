@@ -8,11 +8,12 @@ from itertools import product
 from typing import Any
 
 from memexp.config import UsageError, count_name
-from memexp.launch.plan.matrix import Filter, Matrix
+from memexp.launch.plan.matrix import TWIN_OF, Filter, Matrix
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import RunSpec, make_spec
 
 KEYS = tuple(Filter.model_fields)
+NO_CONTROL = "a twin (twin_of) has no memory: set cortex.memory: off, or mem_len: 0 for X alone"
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,8 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
     def places() -> Iterator[Place]:
         for env, arch in product(matrix.environments, matrix.architectures):
             first = Place(env, arch, "on", matrix.steps[0], matrix.seed_list[0])
+            if arch in matrix.controls and spec_at(first).remembers:
+                raise UsageError(f"{where and where + ': '}architectures.{arch}: {NO_CONTROL}")
             memory = ("on", "off") if matrix.twins and spec_at(first).remembers else ("on",)
             for steps, on_or_off, seed in product(matrix.steps, memory, matrix.seed_list):
                 yield Place(env, arch, on_or_off, steps, seed)
@@ -69,6 +72,7 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
 
 def _resolve(matrix: Matrix, place: Place) -> RunSpec:
     environment, twin = matrix.environments[place.env], place.memory == "off"
+    architecture = matrix.architectures[place.arch]
     axes = {"env": place.env, "arch": place.arch + "-off" * twin, "steps": count_name(place.steps), "seed": place.seed}
     with naming(f"environments.{place.env}.recipe"):
         recipe = find_recipe(environment.recipe)
@@ -77,7 +81,7 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
             recipe,
             {
                 **environment.args,
-                **matrix.architectures[place.arch],
+                **{key: value for key, value in architecture.items() if key != TWIN_OF},
                 **matrix.overrides,
                 **({"cortex.memory": "off"} if twin else {}),
                 "trainer.total_timesteps": place.steps,
@@ -86,6 +90,7 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
                 "labels.matrix": matrix.name,
                 "labels.env": place.env,
                 "labels.arm": place.arm,
+                **({"labels.twin_of": architecture[TWIN_OF]} if TWIN_OF in architecture else {}),
             },
         )
 

@@ -21,8 +21,11 @@ OWN_KEYS = {
     "labels.matrix": "name",
     "labels.env": "environments",
     "labels.arm": "architectures",
+    "labels.twin_of": "twin_of",
 }
 """Config key that the matrix itself sets for every run -> the matrix key that it follows from."""
+TWIN_OF = "twin_of"
+"""Key of an architecture that is a control without memory: the architecture that it is compared with."""
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
@@ -158,7 +161,8 @@ class Matrix(Section):
     """Agent steps of a run; a list gives one run for each entry."""
     seeds: Seeds = 5
     twins: bool = True
-    """True: every architecture with memory also runs with memory=off."""
+    """True: every architecture with memory also runs with memory=off. An architecture with `twin_of: ARM` is a twin of
+    one's own: a control without memory, with which ARM is compared, too."""
     resources: Resources = Resources()
     overrides: dict[str, Any] = Field(default={})
     """Recipe arguments and dotted keys for all runs."""
@@ -223,6 +227,20 @@ class Matrix(Section):
                 if key in OWN_KEYS:
                     raise ValueError(f"{place}: '{key}' is set by the matrix: use `{OWN_KEYS[key]}`")
         return self
+
+    @model_validator(mode="after")
+    def _controls_have_an_architecture(self) -> "Matrix":
+        others = [name for name in self.architectures if name not in self.controls]
+        for name, of in self.controls.items():
+            if of not in others:
+                near = did_you_mean(str(of), others)
+                raise ValueError(f"architectures.{name}: twin_of: there is no other architecture '{of}'{near}")
+        return self
+
+    @property
+    def controls(self) -> dict[str, Any]:
+        """Architecture that is a twin of one's own -> the architecture that it is compared with."""
+        return {name: given[TWIN_OF] for name, given in self.architectures.items() if TWIN_OF in given}
 
     @property
     def seed_list(self) -> list[int]:

@@ -33,6 +33,7 @@ class Options:
     bucket: str | None = None
     budget: float | None = None
     retry_failed: bool = False
+    force: bool = False
     dry_run: bool = False
     dump_config: str | None = None
     render: Path | None = None

@@ -4,7 +4,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,7 +25,7 @@ from memexp.launch.plan.recipe import Recipe
 from memexp.pattern import remembers
 from memexp.ppo.config import TrainConfig
 
-CONFIG_KEYS = ("run", "seed")
+CONFIG_KEYS = ("run", "seed", "force")
 """Undotted keys that reach the config itself, if the recipe has no argument of that name."""
 
 
@@ -49,6 +49,11 @@ class RunSpec:
     def arguments(self) -> list[str]:
         """What follows `memexp train`."""
         return [self.recipe, *(f"{key}={value}" for key, value in self.overrides.items())]
+
+    def forced(self) -> "RunSpec":
+        """The same run, which is resumed although the code of its environment has changed."""
+        config = self.config.model_copy(update={"force": True})
+        return replace(self, overrides={**self.overrides, "force": "true"}, config=config)
 
     @property
     def experiment(self) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from memexp.config import UsageError, did_you_mean
+from memexp.formatting import counted
 from memexp.launch.cloud import submissions
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import load_matrix
@@ -28,12 +29,16 @@ class Target:
         self.planned: dict[str, RunStatus] = {}
         """What a matrix file says about its runs."""
         self._matrices: dict[str, str | None] = {}
+        self.arms: set[tuple[str, str]] = set()
+        """(environment, arm) of a matrix file's runs, as it is now."""
         self._at: Run | None = None
         path, is_file = Path(name), name.endswith((".yaml", ".yml"))
         if is_file:
             matrix = load_matrix(name)
             self.matrix = matrix.name
-            for spec in [] if to_report else expand(matrix, name):
+            specs = expand(matrix, name)
+            self.arms = {(spec.env, spec.config.arm) for spec in specs}
+            for spec in [] if to_report else specs:
                 self.planned[spec.run] = RunStatus(
                     run=spec.run,
                     state=State.NEW,
@@ -102,17 +107,27 @@ def find_targets(names: Sequence[str], unknown: bool = False) -> list[Run]:
     return known + [Run.named(name) for name in submissions.read() if name not in there]
 
 
-def find_matrix(name: str) -> tuple[str, list[Run]]:
-    """(name, runs) to report on. Raises UsageError if there is no run.
+def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
+    """(name, runs, notes) to report on. Raises UsageError if there is no run.
 
-    A run whose run.json is damaged may belong to any matrix, so it is returned, too: the report then names it.
+    Of a matrix file, runs of arms and environments that it no longer has are left out; notes name these. A run whose
+    run.json is damaged may belong to any matrix, so it is returned, too: the report then names it.
     """
     target = Target(name, to_report=True)
     runs = target.runs(unknown=True)
     if target.matrix is None:
         matrices = {matrix_of(run) for run in runs if info_of(run)}
-        return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs
-    return target.matrix, runs
+        return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs, []
+    gone: dict[tuple[str, str], list[Run]] = {}
+    for run in runs if target.arms else []:
+        if (info := info_of(run)) and (info.env, info.arm) not in target.arms:
+            gone.setdefault((info.env, info.arm), []).append(run)
+    left_out = {run.name for some in gone.values() for run in some}
+    listed = ", ".join(f"{arm} of {env} ({counted(len(some), 'run')})" for (env, arm), some in gone.items())
+    notes = [f"left out, because {name} no longer has them: {listed}"] if gone else []
+    if len(left_out) == len(runs) and runs:
+        raise UsageError(f"no run of {name} as it is now has started; {notes[0]}")
+    return target.matrix, [run for run in runs if run.name not in left_out], notes
 
 
 def lost(run: Run) -> bool:

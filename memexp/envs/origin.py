@@ -1,0 +1,88 @@
+"""Where an environment's code comes from: versions of installed packages, hashes of the user's own source files.
+
+Runs whose origins differ played different environments, whatever their names say. Data files and compiled code are not
+looked at.
+"""
+
+import hashlib
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+
+INSTALLED = ("site-packages", "dist-packages")
+OWN = "memexp"
+SHARED = ("memexp.envs", "memexp.envs.base", "memexp.envs.config")
+"""Modules that all environments have in common. Knobs stand in config.yaml."""
+
+_NAME, _ALIAS = re.compile(r"[\w.]+"), re.compile(r"\s+as\s+\w+")
+_GAP, _LINE = r"(?:[ \t]|\\\n)+", r"(?:\\\n|[^\n#])*"
+_FROM = rf"from{_GAP}(\.*)([\w.]*){_GAP}import\b(?:{_GAP})?(\([^)]*\)|{_LINE})"
+_IMPORT = re.compile(rf"^[ \t]*(?:{_FROM}|import{_GAP}({_LINE}))", re.M)
+"""(dots, module, names from it) or (modules) of an import. Text that only looks like one names no loaded module. Every
+run does this: it is much faster than a syntax tree."""
+
+
+def origin_of(modules: Iterable[str]) -> dict[str, str]:
+    """Package -> version, and module of the user (or of memexp) -> hash of its source, for the modules of a world.
+
+    A module of the user brings the modules that it imports, as far as they are the user's, too. Contents count, not
+    places: two machines with the same code give the same record.
+    """
+    found, todo = dict[str, str](), list(dict.fromkeys(modules))
+    seen = set(todo)
+    while todo:
+        name = todo.pop()
+        module = sys.modules.get(name)
+        file = Path(getattr(module, "__file__", None) or "")
+        if module is None or not file.name or name in SHARED:
+            continue
+        if any(part in INSTALLED for part in file.parts) and name.partition(".")[0] != OWN:
+            package, known = _package(name, file)
+            found[package] = known
+        elif file.suffix == ".py":
+            source = file.read_bytes()
+            found[name] = _digest(source)
+            new = [one for one in _imports(source, module) if one not in seen and _belongs(one)]
+            seen.update(new)
+            todo += new
+    return dict(sorted(found.items()))
+
+
+def _package(name: str, file: Path) -> tuple[str, str]:
+    """(package, version) of an installed module; of a package that does not say its version, the module's hash."""
+    top = name.partition(".")[0]
+    try:
+        return top, version(top)
+    except PackageNotFoundError:
+        return name, _digest(file.read_bytes())
+
+
+def _digest(source: bytes) -> str:
+    return hashlib.sha256(source.replace(b"\r\n", b"\n")).hexdigest()[:12]
+
+
+def _belongs(name: str) -> bool:
+    """Whether an imported module is part of the world: any module of the user, but of memexp only its worlds."""
+    top = name.partition(".")[0]
+    parts = Path(getattr(sys.modules.get(name), "__file__", None) or "").parts
+    if top == OWN:
+        return name.startswith(f"{OWN}.envs.")
+    return bool(parts) and top not in sys.stdlib_module_names and not any(part in INSTALLED for part in parts)
+
+
+def _imports(source: bytes, module: ModuleType) -> Iterator[str]:
+    """Names of modules that the source of `module` may import, and the packages that it is in."""
+    yield from (module.__name__.rsplit(".", n)[0] for n in range(1, module.__name__.count(".") + 1))
+    text = _ALIAS.sub("", source.decode(errors="replace"))
+    for dots, base, names, modules in _IMPORT.findall(text):
+        yield from _NAME.findall(modules)
+        if dots or base:
+            with suppress(ImportError):  # text with more dots than the module has packages
+                base = resolve_name(dots + base, module.__package__ or "")
+            yield base
+            yield from (f"{base}.{name}" for name in _NAME.findall(names))

@@ -1,0 +1,153 @@
+"""Runs of different environments are not pooled, whatever their names say; a matrix file is reported as it is now."""
+
+import json
+
+import pytest
+import yaml
+from helpers.commands import type_command
+from helpers.synthetic_runs import rising, write_run
+
+from memexp.analysis.load import load
+from memexp.runs import find_runs
+
+V1 = {"gymnasium": "1.0.0", "mine.world": "aaaa", "mine.rewards": "1111"}
+V2 = {**V1, "mine.rewards": "2222"}
+
+
+def written(folder, arm, seed, origin, time="2026-01-01", knobs=None, **more):
+    run = write_run(folder, arm, seed, rising(0.9), environment=origin, **more)
+    run.write_provenance({"time": f"{time}T00:00:0{seed}Z"})
+    run.write_config({"trainer": {"precision": "float32"}, **({"env": knobs} if knobs else {})})
+    return run
+
+
+def loaded(folder):
+    environments, notes = load(find_runs(folder), "test")
+    return {name: sorted(seed.run for seed in one.seeds) for name, one in environments.items()}, notes
+
+
+def both_arms(folder, seeds, origin, **more):
+    for arm in ("S", "S~"):
+        for seed in seeds:
+            written(folder, arm, seed, origin, **more)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ((V1, {}), (V2, {}), "mine.rewards 1111, now 2222"),
+        ((V1, {}), ({**V1, "gymnasium": "1.1.0"}, {}), "gymnasium 1.0.0, now 1.1.0"),
+        ((V1, {}), ({**V1, "mine.more": "3333"}, {}), "mine.more absent, now 3333"),
+        ((V1, {"length": 6}), (V1, {"length": 7}), "length 6, now 7"),
+        ((None, {"options": {"size": 1}}), (None, {"options": {"size": 2}}), "options {'size': 1}, now {'size': 2}"),
+        ((V1, {}), ({**V1, "mine.rewards": "1111, then 2222"}, {}), "mine.rewards 1111, now 1111, then 2222"),
+    ],
+)
+def test_runs_of_different_environments_are_shown_apart_and_named(tmp_path, old, new, named):
+    both_arms(tmp_path, (0, 1), old[0], knobs=old[1])
+    both_arms(tmp_path, (2, 3), new[0], knobs=new[1], time="2026-01-02")
+    groups, (note,) = loaded(tmp_path)
+    assert groups == {
+        "world": ["world_S.s2", "world_S.s3", "world_S_off.s2", "world_S_off.s3"],
+        "world @1": ["world_S.s0", "world_S.s1", "world_S_off.s0", "world_S_off.s1"],
+    }
+    assert "'world @1'" in note
+    assert note.endswith(named)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"knobs": {"length": 6, "backend": "multiprocessing", "workers": 3, "reward_scale": 2.0}},
+        {"knobs": {"length": 6, "newer_key": 1}},
+    ],
+)
+def test_what_does_not_change_the_world_is_pooled_in_silence(tmp_path, change):
+    both_arms(tmp_path, (0, 1), V1, knobs={"length": 6, "backend": "serial"})
+    both_arms(tmp_path, (2, 3), V1, **{"knobs": {"length": 6}, **change})
+    groups, notes = loaded(tmp_path)
+    assert (list(groups), notes) == (["world"], [])
+
+
+def test_arms_may_differ_in_wrappers_and_knobs_on_purpose_but_not_in_versions(tmp_path):
+    written(tmp_path, "S", 0, V1, knobs={"length": 6})
+    written(tmp_path, "T", 0, {**V1, "mine.wrappers": "4444"}, knobs={"length": 7})
+    assert list(loaded(tmp_path)[0]) == ["world"]
+    written(tmp_path, "U", 0, V2, time="2026-02-01")
+    groups, _ = loaded(tmp_path)
+    assert groups == {"world": ["world_U.s0"], "world @1": ["world_S.s0", "world_T.s0"]}
+
+
+def test_runs_that_do_not_say_their_environment_are_pooled_with_a_note(tmp_path):
+    both_arms(tmp_path, (0,), None)
+    assert loaded(tmp_path)[1] == []
+    both_arms(tmp_path, (1,), V1)
+    groups, (note,) = loaded(tmp_path)
+    assert list(groups) == ["world"]
+    assert note.startswith("2 runs of 'world' (world_S.s0, world_S_off.s0) do not say")
+
+
+# A matrix file as it is now.
+
+MATRIX = {
+    "name": "test",
+    "environments": {"world": {"recipe": "recipes.controls.tmaze"}},
+    "architectures": {"S": {"pattern": "S"}, "L": {"pattern": "L"}},
+    "steps": ["100k"],
+    "seeds": 2,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "left", "named"),
+    [
+        ({}, {"S", "S~", "L", "L~"}, None),
+        (
+            {"architectures": {"S": {"pattern": "S"}, "LSTM": {"pattern": "L"}}},
+            {"S", "S~"},
+            "L of world (2 runs), L~ of",
+        ),
+        ({"twins": False}, {"S", "L"}, "S~ of world (2 runs)"),
+        ({"exclude": [{"arch": "L"}]}, {"S", "S~"}, "L of world (2 runs), L~ of world (2 runs)"),
+    ],
+)
+def test_arms_that_the_file_no_longer_has_are_left_out_and_named(tmp_path, home, capsys, change, left, named):
+    for arm in ("S", "S~", "L", "L~"):
+        for seed in (0, 1):
+            write_run(home / "runs", arm, seed, rising(0.9))
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(MATRIX | change))
+    typed = type_command(capsys, "report", str(tmp_path / "test.yaml"), "--json")
+    answer = json.loads(typed.out)
+    assert answer["environments"]["world"]["arms"].keys() == left
+    assert [note for note in answer["notes"] if "left out" in note and str(named) in note] == answer["notes"]
+    assert bool(answer["notes"]) == bool(named)
+    by_name = json.loads(type_command(capsys, "report", "test", "--json").out)
+    assert len(by_name["environments"]["world"]["arms"]) == 4
+
+
+def test_a_file_of_which_no_run_is_left_says_so(tmp_path, home, capsys):
+    write_run(home / "runs", "S", 0, rising(0.9), env="old_name")
+    (tmp_path / "test.yaml").write_text(yaml.safe_dump(MATRIX))
+    typed = type_command(capsys, "report", str(tmp_path / "test.yaml"))
+    assert typed.code == 2
+    assert "no longer has them: S of old_name (1 run)" in typed.err
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "counts"),
+    [
+        ({"name": "a"}, {"name": "b", "status": "failed"}, "a"),
+        ({"name": "a", "status": "preempted"}, {"name": "b"}, "b"),
+        ({"name": "a", "reached": 0.97}, {"name": "b"}, "b"),
+        ({"name": "b"}, {"name": "a"}, "b"),
+    ],
+)
+def test_two_runs_of_one_arm_and_seed_are_both_named_with_the_rule(tmp_path, one, other, counts):
+    for more in (one, other):
+        write_run(tmp_path, "S", 0, rising(0.9), **more)
+    environments, _ = load(find_runs(tmp_path), "test")
+    (seed,) = environments["world"].arms["S"].seeds
+    (note,) = [note for note in environments["world"].notes if "stands twice" in note]
+    assert seed.run == counts
+    assert f"{counts} used, {'ab'.replace(counts, '')} left out (first counts what" in note
