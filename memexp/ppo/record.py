@@ -24,6 +24,7 @@ from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
+from memexp.spaces import described as described_observation
 
 EVERY_S = 10.0
 """Seconds between two printed lines when the output is no terminal."""
@@ -90,8 +91,12 @@ class RunRecord:
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(argv, str(device), self.ranks.world_size))
+        lines = described_observation(trainer.env.observation, trainer.env.because)
+        for line in lines:
+            self.display.print_line(line)
         info = described(config)
         measured = {
+            "observation": (self.run.exists() and self.run.info.observation) or lines,
             "hardware": info.hardware or hardware,
             "memory_span": trainer.env.memory_span,
             "num_actions": trainer.env.num_actions or None,

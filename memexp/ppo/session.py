@@ -52,8 +52,9 @@ class Session:
     """Trains, records and saves until the run ends. Every rank has one; the first rank's writes the run directory."""
 
     def __init__(self, config: TrainConfig, path: Path, ranks: Ranks, argv: list[str]):
-        self.config, self.ranks, self.argv = config, ranks, argv
+        self.ranks, self.argv = ranks, argv
         self.trainer = Trainer(config, ranks)
+        self.config = config = self.trainer.config
         self.profiler = Profiler(path / "profile", config.trainer.profile if ranks.is_first else 0, ranks.device)
         try:
             self.writer = Writer(Run(path).lock if ranks.is_first else None)
