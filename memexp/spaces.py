@@ -1,6 +1,7 @@
 """Observation and action spaces: what environments tell policies. Imports nothing of memexp."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 UNUSED_TOKEN = 255
@@ -53,7 +54,7 @@ class ImageSpace:
 
 @dataclass(frozen=True)
 class CellsSpace:
-    """Observations are uint8 `[N, height, width, channels]`: a small map whose numbers are categories."""
+    """Observations are whole numbers `[N, height, width, channels]`: a map whose numbers are categories 0 .. 255."""
 
     shape: tuple[int, int, int]
 
@@ -86,6 +87,37 @@ class StructSpace:
 
 
 ObservationSpace = VectorSpace | TokenSpace | CategoriesSpace | ImageSpace | CellsSpace | TextSpace | StructSpace
+
+
+def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
+    """A line for each part of an observation: its name, how the policy reads it, its size, and why."""
+    parts = {part.name: part.space for part in space.parts} if isinstance(space, StructSpace) else {"": space}
+    lines: list[str] = []
+    for name, part in parts.items():
+        name = name if name in because else "observation"
+        why = f" ({because[name]})" if name in because else ""
+        lines.append(f"{name}: {_described(part)}{why}")
+    return lines
+
+
+def _described(space: ObservationSpace) -> str:
+    match space:
+        case CellsSpace(shape=(1, 1, count)):
+            return f"names, {count}"
+        case CellsSpace(shape=shape):
+            return f"map of names, {' x '.join(map(str, shape))}"
+        case ImageSpace(shape=shape, channels_first=first):
+            return f"pixels, {' x '.join(map(str, shape))}{', channels first' if first else ''}"
+        case CategoriesSpace(counts=counts):
+            return f"names, {len(counts)} (of {', '.join(map(str, counts))})"
+        case TextSpace(words=words):
+            return f"text of at most {words} words"
+        case TokenSpace(num_tokens=count):
+            return f"{count} tokens of three bytes"
+        case VectorSpace(size=size):
+            return f"numbers, {size}"
+        case _:
+            return f"{len(space.parts)} parts"
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ def train(
     max_steps: int | None = None,
     reward_scale: float = 1.0,
     ceiling_return: float | None = None,
+    reading: str | dict[str, str] | None = None,
     pattern: str | list[str] = "S",
     mem_len: int = 32,
     d_hidden: int = 64,
@@ -29,6 +30,7 @@ def train(
         max_steps=max_steps,
         reward_scale=reward_scale,
         ceiling_return=ceiling_return,
+        reading=reading,  # type: ignore[arg-type]
     )
     return TrainConfig(
         env=environment,

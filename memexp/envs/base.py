@@ -6,7 +6,7 @@ observation of the old one, which a truncated return is bootstrapped from.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ class VecEnv(ABC):
     graphable: `launch` enqueues the same kernels on the same memory each time, so that a CUDA graph can replay it.
     ceiling_return: return of a perfect policy with memory. memory_span: most steps between an observation and the
     action that needs it; 0: no memory needed. continues: `load_state_dict` continues the running episodes; else it
-    starts new ones.
+    starts new ones. reading: how the policy reads each part of an observation; None: there is nothing to choose.
+    because: why it reads each part so.
     """
 
     num_envs: int
@@ -45,6 +46,8 @@ class VecEnv(ABC):
     ceiling_return: float | None = None  # None: unknown
     memory_span: int | None = None  # None: unknown
     continues: bool = True
+    reading: Mapping[str, str] | None = None
+    because: Mapping[str, str] = {}
 
     @property
     def actions(self) -> ActionSpace:

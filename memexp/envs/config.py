@@ -226,6 +226,23 @@ class CvcRandomMaps(Config):
         return self
 
 
+READINGS = ("names", "pixels", "numbers")
+"""How a policy may read a part of an observation."""
+
+
+def _check_readings(value: Any) -> Any:
+    """A word alone stands for the one part of an observation without parts."""
+    readings = {"observation": value} if isinstance(value, str) else value
+    for word in readings.values() if isinstance(readings, dict) else ():
+        if word not in READINGS:
+            raise ValueError(f"'{word}' is no reading{did_you_mean(str(word), READINGS)}")
+    return readings
+
+
+Readings = Annotated[dict[str, str], BeforeValidator(_check_readings)]
+"""Part of an observation -> one of READINGS."""
+
+
 class ThirdParty(Config):
     """Any Gymnasium or PettingZoo environment, through PufferLib (docs/your-environment.md)."""
 
@@ -237,6 +254,10 @@ class ThirdParty(Config):
     """Keyword arguments of the environment."""
     wrappers: list[str] = []
     """Wrappers, the innermost first: MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...)."""
+    reading: Readings | None = None
+    """How the policy reads parts of the observation, such as {image: pixels}; a word alone if there is one part. names:
+    a learnt vector for each number. pixels: an image. numbers: amounts. none: the space and its values decide, and the
+    run keeps what they decided."""
     max_steps: int | None = Field(default=None, ge=1)
     """Episodes are truncated after this many steps; none: after 10,000, or by the environment's own limit."""
     reward_scale: float = Field(default=1.0, gt=0)

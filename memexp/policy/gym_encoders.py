@@ -14,6 +14,8 @@ from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructS
 
 MAX_CHUNK = 1 << 22
 """Numbers that the statistics convert to float64 at a time, to save memory: a uint8 pixel grows eightfold."""
+MAX_SIDE = 16
+"""Most cells a side of a map of names that is not halved first."""
 
 SumOverRanks = Callable[[Tensor], Tensor]
 """Adds up a tensor over all ranks."""
@@ -105,6 +107,7 @@ class CategoriesEncoder(nn.Module):
 class CellsEncoder(nn.Module):
     """The sum of learned vectors for the categories in a cell, then two convolutions over cells and a linear layer.
 
+    Convolutions before them halve a map until it has at most MAX_SIDE cells a side. A number above 255 counts as 255.
     The bag-of-words encoder of BabyAI 1.1 (Hui et al. 2020, arXiv:2007.12770).
     """
 
@@ -115,13 +118,21 @@ class CellsEncoder(nn.Module):
         height, breadth, channels = space.shape
         self.names = nn.Embedding(256 * channels, width)
         self.register_buffer("offset", 256 * torch.arange(channels), persistent=False)
+        layers: list[nn.Module] = []
+        while max(height, breadth) > MAX_SIDE:
+            layers += [nn.Conv2d(width, width, 3, stride=2, padding=1), nn.SiLU()]
+            height, breadth = (height + 1) // 2, (breadth + 1) // 2
         self.layers = nn.Sequential(
+            *layers,
             nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
             nn.Flatten(), nn.Linear(width * height * breadth, d_out),
         )  # fmt: skip
 
     def forward(self, obs: Tensor) -> Tensor:
-        cells = self.names(obs.reshape(-1, *obs.shape[-3:]).long() + self.offset).sum(-2)  # [N, H, W, width]
+        names = obs.reshape(-1, *obs.shape[-3:]).long()
+        if obs.dtype != torch.uint8:
+            names = names.clamp(0, 255)
+        cells = self.names(names + self.offset).sum(-2)  # [N, H, W, width]
         return self.layers(cells.permute(0, 3, 1, 2)).view(*obs.shape[:-3], -1)
 
 

@@ -23,6 +23,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
 from memexp.ppo.trainer import Trainer
 from memexp.runs import MAX_GAP
+from memexp.spaces import described
 
 ROLLOUTS = 3
 """Rollouts that are replayed; the later ones start from a recurrent state."""
@@ -46,6 +47,8 @@ class DoctorReport:
     samples: int
     device: str
     precision: str
+    observation: list[str] = field(default_factory=list)
+    """How the policy reads each part of the observation, and why."""
     problems: list[str] = field(default_factory=list)
     """One sentence for each rule of the API that the environment broke."""
 
@@ -65,6 +68,8 @@ class DoctorReport:
         out.print(f"entropy                {self.entropy_share:.2f} of ln(actions)")
         out.print(f"max |log p difference| {self.max_logprob_gap:.2e} (at most {self.threshold:.0e})")
         out.print(f"outside the clip range {self.clip_share:.2%}")
+        for line in self.observation:
+            out.print(line)
         for problem in self.problems:
             out.print(f"problem                {problem}")
         if not self.max_logprob_gap <= self.threshold:
@@ -91,6 +96,7 @@ def doctor(config: TrainConfig) -> DoctorReport:
             samples=ROLLOUTS * trainer.segments.rewards.numel(),
             device=str(ranks.device),
             precision=config.trainer.precision,
+            observation=described(trainer.env.observation, trainer.env.because),
             problems=api_errors(trainer.env, ranks),
         )
 

@@ -153,7 +153,7 @@ def reference(
     `on_progress` gets the number of finished episodes. Raises UsageError if the environment has no such policy.
     """
     name: str = env_config.name  # type: ignore[attr-defined]
-    knobs = mask_data(env_config.model_dump(exclude={"name", "backend", "workers"}))
+    knobs = mask_data(env_config.model_dump(exclude={"name", "backend", "workers", "reading"}))
     asked = {"env": name, "knobs": knobs, "player": player}
     asked |= {"episodes": episodes, "seed": seed}
     source = digest_of(Path(envs.__file__).parent)

@@ -26,6 +26,7 @@ from memexp.runs import Run, RunInfo
 from memexp.runs.identity import recorded_environment
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
+from memexp.spaces import described as described_observation
 
 EVERY_S = 10.0
 """Seconds between two printed lines when the output is no terminal."""
@@ -94,8 +95,12 @@ class RunRecord:
         origin = origin_of(trainer.env.modules)
         start = provenance(argv, str(device), self.ranks.world_size)
         self.run.write_provenance({**start, "environment": origin})
+        lines = described_observation(trainer.env.observation, trainer.env.because)
+        for line in lines:
+            self.display.print_line(line)
         info = described(config)
         measured = {
+            "observation": (self.run.exists() and self.run.info.observation) or lines,
             "hardware": info.hardware or hardware,
             "environment": recorded_environment(self.run, origin),
             "memory_span": trainer.env.memory_span,

@@ -54,8 +54,9 @@ class Session:
     """Trains, records and saves until the run ends. Every rank has one; the first rank's writes the run directory."""
 
     def __init__(self, config: TrainConfig, path: Path, ranks: Ranks, argv: list[str]):
-        self.config, self.ranks, self.argv = config, ranks, argv
+        self.ranks, self.argv = ranks, argv
         self.trainer = Trainer(config, ranks)
+        self.config = config = self.trainer.config
         try:
             refuse_another_environment(Run(path), origin_of(self.trainer.env.modules), config.force)
         except UsageError:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from memexp.config import UsageError
+from memexp.envs.config import ThirdParty
 from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import join, leave
@@ -20,7 +21,7 @@ from memexp.ppo.shutdown import record_failure
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Exit, Run
 from memexp.runs.identity import refuse_another_experiment
-from memexp.runs.status import end_of
+from memexp.runs.status import end_of, known
 from memexp.runs.wandb_sink import resolve_mode
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
@@ -39,6 +40,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     resolve_mode(config.wandb.mode)
     run = Run.named(config.run)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)
+    config = with_readings_of(run, config)
     outcome = end_of(run)
     if outcome and outcome.status == "completed":
         return outcome
@@ -54,6 +56,14 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if session.together:  # else `leave` would wait for lost ranks
         leave()
     return outcome
+
+
+def with_readings_of(run: Run, config: TrainConfig) -> TrainConfig:
+    """The config that reads observations as the existing `run` does: a run decides that once, at its start."""
+    stored = known(lambda: run.config["env"]["reading"])
+    if not stored or not isinstance(config.env, ThirdParty):
+        return config
+    return config.model_copy(update={"env": config.env.model_copy(update={"reading": stored})})
 
 
 @dataclass(frozen=True)

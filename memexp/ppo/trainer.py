@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memexp import envs
+from memexp.config import UsageError
 from memexp.curriculum import schedule
 from memexp.envs.base import Episodes, concatenated, mix64
 from memexp.policy.model import Policy
@@ -23,11 +24,11 @@ class Trainer:
     """One rank's share of a run. All randomness follows from the seed and the environments' numbers over all ranks."""
 
     def __init__(self, config: TrainConfig, ranks: Ranks):
-        self.config, self.ranks = config, ranks
-        hyper = config.trainer
+        hyper, self.ranks = config.trainer, ranks
         share = hyper.envs_per_rank(ranks.world_size)
         self.tasks = schedule.build(config.curriculum, config.seed, hyper.num_envs)
         self.env = envs.build(config.env, share, str(ranks.device), config.seed, ranks.rank * share, self.tasks)
+        self.config = self._with_readings(config)
         torch.manual_seed(mix64(config.seed, 1) >> 1)
         self.policy = Policy(self.env.observation, self.env.actions, config.cortex, config.policy).to(ranks.device)
         self.optimizer = torch.optim.AdamW(
@@ -47,6 +48,15 @@ class Trainer:
         self.agent_steps = 0
         self.updates = 0
         self._idle_since: float | None = None
+
+    def _with_readings(self, config: TrainConfig) -> TrainConfig:
+        """The config that also says how each part of the observation is read, so that nothing decides it again."""
+        reading = self.env.reading
+        if reading is None:
+            return config
+        if any(other != reading for other in self.ranks.gather(reading)):
+            raise UsageError(f"the ranks read the observation differently: give env.reading={dict(reading)}")
+        return config.model_copy(update={"env": config.env.model_copy(update={"reading": dict(reading)})})
 
     @property
     def finished(self) -> bool:

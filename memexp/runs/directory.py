@@ -99,6 +99,8 @@ class RunInfo(_Record):
     memory_span: Count | None = None
     """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
     num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    observation: list[str] | None = None
+    """How the policy reads each part of the observation, and why: one line for each."""
 
     @model_validator(mode="before")
     @classmethod

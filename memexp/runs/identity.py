@@ -8,6 +8,9 @@ from memexp.credentials import mask_data
 from memexp.runs.directory import Run, RunInfo
 from memexp.runs.status import info_of, known, reached
 
+DECIDED = "env.reading."
+"""Keys that a run decides at its start where they are not given."""
+
 
 def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iterable[str]) -> None:
     """Raises UsageError if `run` exists with another config, apart from keys or groups in `may_change`.
@@ -23,6 +26,8 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
         old = _of_info(info_of(run))
         new = {key: value for key, value in new.items() if key in old}
     for key in sorted(old.keys() | new.keys()):
+        if key.startswith(DECIDED) and key not in new:
+            continue
         if old.get(key) != new.get(key) and not f"{key}.".startswith(free):
             raise UsageError(
                 f"run '{run.name}' exists with {key}={old.get(key)}, not {new.get(key)}: resume it as it was, "

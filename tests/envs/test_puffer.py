@@ -20,7 +20,7 @@ from memexp.envs.base import EnvError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
 from memexp.envs.puffer.workers import number_of_workers
-from memexp.spaces import CategoriesSpace, CellsSpace, ContinuousActions, MultiDiscreteActions, VectorSpace
+from memexp.spaces import CategoriesSpace, ContinuousActions, ImageSpace, MultiDiscreteActions, VectorSpace
 
 COUNTING = "module:helpers.third_party:Counting"
 BACKENDS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
@@ -589,7 +589,7 @@ def test_parts_of_a_dict_stand_one_after_the_other_and_categories_count_from_zer
     assert parts == [
         ("a", VectorSpace(3, normalise=True), 0, (3,), "float32"),
         ("b", CategoriesSpace((4,)), 12, (1,), "int32"),
-        ("c.d", CellsSpace((7, 7, 3)), 16, (7, 7, 3), "uint8"),
+        ("c.d", ImageSpace((7, 7, 3)), 16, (7, 7, 3), "uint8"),
         ("c.e", CategoriesSpace((2, 9)), 164, (2,), "int32"),
     ]
     rows = env.reset().numpy()

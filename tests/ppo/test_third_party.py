@@ -13,6 +13,9 @@ from helpers.commands import type_command
 from helpers.third_party import Showing
 from helpers.training import output_of, stop_after, wait_for, without_clock
 
+from memexp.envs.config import ThirdParty
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.train import with_readings_of
 from memexp.runs import Run
 
 SMALL = {
@@ -53,6 +56,26 @@ def test_every_kind_of_observation_is_learnt_from_as_it_was_acted_on(capsys, see
     metrics = Run.named("small").metrics()
     assert len(metrics) == 3
     assert max(line["consistency/max_logprob_gap"] for line in metrics) < 1e-4
+
+
+def test_a_run_keeps_how_it_reads_the_observation_and_is_resumed_with_no_other_reading(capsys):
+    typed = train(capsys, f"{THINGS}:Showing", options="{seen: dict}", trainer__total_timesteps=32)
+    assert typed.code == 0, typed.err
+    why = "(values from 0 to 255 while the random policy plays)"
+    assert f"c.d: pixels, 7 x 7 x 3 {why}" in typed.out
+    run = Run.named("small")
+    assert run.info.observation is not None
+    assert run.info.observation[2] == f"c.d: pixels, 7 x 7 x 3 {why}"
+    assert run.config["env"]["reading"] == {"a": "numbers", "b": "names", "c.d": "pixels", "c.e": "names"}
+    fresh = ThirdParty(id=f"{THINGS}:Showing", options={"seen": "dict"})
+    begun = with_readings_of(run, TrainConfig(env=fresh))
+    assert isinstance(begun.env, ThirdParty)
+    assert begun.env.reading == run.config["env"]["reading"]
+    typed = train(
+        capsys, f"{THINGS}:Showing", options="{seen: dict}", trainer__total_timesteps=32, reading="{c.d: names}"
+    )
+    assert typed.code == 2
+    assert "exists with env.reading.c.d=pixels, not names" in typed.err
 
 
 @pytest.mark.parametrize("done", ["choices", "torques", "free", "late choice"])

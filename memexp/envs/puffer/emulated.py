@@ -7,6 +7,7 @@ act on, and the true last one of an episode that has just ended. Both reach the 
 
 import sys
 import traceback
+from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,7 +175,7 @@ def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
                 raise UsageError(
                     f"{name}: agents {first} and {agent} have different spaces, but one policy plays all agents"
                 )
-    spaces.observation_space(observation, name)
+    spaces.observation_space(observation, name, defaultdict(lambda: "numbers"))  # any word: only for its errors
     spaces.action_space(action, name)
     return observation, action
 

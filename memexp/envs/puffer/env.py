@@ -14,9 +14,10 @@ from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import spaces
 from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
+from memexp.envs.puffer.readings import choose
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
-from memexp.spaces import ActionSpace, ImageSpace, Part, StructSpace, VectorSpace
+from memexp.spaces import ActionSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
 
 WARM_UP = 256
 """Most random steps that bring the environments out of phase."""
@@ -44,7 +45,15 @@ class ThirdPartyEnv(VecEnv):
         self._vec = make_vec(config, seed, first_env, self._board)
         driver: EmulatedEnv = self._vec.driver_env
         self.num_envs, self.num_agents = num_envs, num_envs * driver.num_agents
-        self.observation = spaces.observation_space(driver.observation, config.id)
+        try:
+            readings = choose(config, driver.observation)
+        except UsageError:
+            self._vec.close()
+            raise
+        words = {part: reading.word for part, reading in readings.items()}
+        self.observation = spaces.observation_space(driver.observation, config.id, words)
+        self.reading = words
+        self.because = {part: reading.because for part, reading in readings.items()}
         self._actions = spaces.action_space(driver.action, config.id)
         self.num_actions = self._actions.count or 0
         self.ceiling_return = driver.ceiling
@@ -186,7 +195,7 @@ class ThirdPartyEnv(VecEnv):
         tensor = torch.from_numpy(rows)
         if isinstance(space, VectorSpace):
             tensor = tensor.reshape(self.num_agents, space.size).float()
-        elif isinstance(space, ImageSpace):
+        elif isinstance(space, ImageSpace | CellsSpace):
             tensor = tensor.reshape(self.num_agents, *space.shape)
         return tensor.to(self.device)
 

@@ -31,8 +31,6 @@ from memexp.spaces import (
     VectorSpace,
 )
 
-SMALL_MAP = 16
-"""Bytes on a map of at most this many cells a side are categories of objects, not pixels."""
 TEXT = TextSpace(words=96, numbers=1024)
 """Longest text, and numbers of its words."""
 _ALL = "the observation"
@@ -42,11 +40,14 @@ class NotInSpaceError(ValueError):
     """An observation is not in its space. The message names the part, its value and what is wrong with it."""
 
 
-def observation_space(space: spaces.Space, name: str) -> ObservationSpace:
-    """The space for the encoder. Raises UsageError, which starts with `name`, for a part that no encoder reads."""
+def observation_space(space: spaces.Space, name: str, words: Mapping[str, str]) -> ObservationSpace:
+    """The space for the encoder. `words`: how each part is read, by its path (readings.py).
+
+    Raises UsageError, which starts with `name`, for a part that no encoder reads.
+    """
     if isinstance(space, spaces.Box):
-        return _box(space)
-    parts = tuple(_parts(space, name))
+        return _box(space, words["observation"])
+    parts = tuple(_parts(space, name, words))
     if not parts:
         raise UsageError(f"{name}: the observation is always the same text: there is nothing to learn from")
     return StructSpace(parts, _layout(space).itemsize)
@@ -66,32 +67,30 @@ def action_space(space: spaces.Space, name: str) -> ActionSpace:
     )
 
 
-def _box(space: spaces.Box) -> VectorSpace | ImageSpace | CellsSpace:
+def _box(space: spaces.Box | spaces.MultiBinary, word: str) -> VectorSpace | ImageSpace | CellsSpace:
+    """A Box as `word` says. A table is a map or image of one channel; names in a row are the channels of one cell."""
     shape = space.shape
-    if len(shape) == 2 and space.dtype == np.uint8 and min(shape) > SMALL_MAP:
-        return ImageSpace((*shape, 1))
-    if len(shape) != 3:
-        return VectorSpace(int(np.prod(shape)), normalise=True)
-    if space.dtype == np.uint8 and max(shape) <= SMALL_MAP and space.high.max() > 1:
-        return CellsSpace(shape)
-    return ImageSpace(shape, channels_first=shape[0] < shape[2])
+    if word == "numbers":
+        return VectorSpace(math.prod(shape), normalise=isinstance(space, spaces.Box))
+    if len(shape) < 3:
+        shape = (*shape, 1) if len(shape) == 2 else (1, 1, *shape)
+    return CellsSpace(shape) if word == "names" else ImageSpace(shape, channels_first=shape[0] < shape[2])
 
 
-def _parts(space: spaces.Space, name: str) -> Iterator[Part]:
+def _parts(space: spaces.Space, name: str, words: Mapping[str, str]) -> Iterator[Part]:
     fields = dict(_layout(space).fields or {})
-    for (path, leaf), field in zip(_leaves(space), fields.values(), strict=True):
+    for (path, leaf), field in zip(leaves(space), fields.values(), strict=True):
         dtype, shape = _storage(leaf)
-        if _is_text(leaf):
+        if is_text(leaf):
             kind: Any = TEXT
-        elif isinstance(leaf, spaces.Box):
-            kind = _box(leaf)
+        elif isinstance(leaf, spaces.Box | spaces.MultiBinary):
+            kind = _box(leaf, words[path or "observation"])
             shape = kind.shape if isinstance(kind, ImageSpace | CellsSpace) else (math.prod(shape),)
-        elif isinstance(leaf, spaces.MultiBinary):
-            shape = (math.prod(shape),)
-            kind = VectorSpace(*shape)
         else:
             kind = CategoriesSpace(_counts(leaf, name, path))
             shape = (len(kind.counts),)
+            if words[path or "observation"] == "numbers":
+                kind = VectorSpace(*shape, normalise=True)
         yield Part(path or _ALL, kind, field[1], shape, str(dtype))
 
 
@@ -115,14 +114,14 @@ def called(part: str) -> str:
     return part if part == _ALL else f"'{part}' of the observation"
 
 
-def _leaves(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Space]]:
-    """(path, space) of each part that is neither Dict nor Tuple and that can vary."""
+def leaves(space: spaces.Space, path: str = "") -> Iterator[tuple[str, spaces.Space]]:
+    """(path, space) of each part that is neither Dict nor Tuple and that can vary; without parts the path is empty."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         if _only_text(space) is None:
             yield path, space
         return
     for key, part in _named(space):
-        yield from _leaves(part, _below(path, space, key))
+        yield from leaves(part, _below(path, space, key))
 
 
 def _named(space: spaces.Dict | spaces.Tuple) -> Iterator[tuple[Any, spaces.Space]]:
@@ -135,13 +134,13 @@ def _below(path: str, space: spaces.Space, key: Any) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _is_text(space: spaces.Space) -> bool:
+def is_text(space: spaces.Space) -> bool:
     return space.dtype is not None and space.dtype.kind == "U"
 
 
 def _only_text(space: spaces.Space) -> str | None:
     """The one text that the space contains, such as the mission of many MiniGrid environments; None: it can vary."""
-    if not _is_text(space) or isinstance(space, spaces.Text) or getattr(space, "ordered_placeholders", None):
+    if not is_text(space) or isinstance(space, spaces.Text) or getattr(space, "ordered_placeholders", None):
         return None
     text = str(space.sample())
     return None if space.contains(f"{text}.") else text
@@ -149,7 +148,7 @@ def _only_text(space: spaces.Space) -> str | None:
 
 def _storage(leaf: spaces.Space) -> tuple[np.dtype, tuple[int, ...]]:
     """The type and shape that hold a part."""
-    if _is_text(leaf):
+    if is_text(leaf):
         return np.dtype(np.int16), (TEXT.words, 2)
     whole = isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete)
     return np.dtype(np.int32 if whole else leaf.dtype), leaf.shape or ()
@@ -157,7 +156,7 @@ def _storage(leaf: spaces.Space) -> tuple[np.dtype, tuple[int, ...]]:
 
 def _layout(space: spaces.Space) -> np.dtype:
     """The memory layout of an observation that is not a Box: its parts one after the other, aligned."""
-    return np.dtype([(str(i), *_storage(leaf)) for i, (_, leaf) in enumerate(_leaves(space))], align=True)
+    return np.dtype([(str(i), *_storage(leaf)) for i, (_, leaf) in enumerate(leaves(space))], align=True)
 
 
 class AsBytes:
@@ -167,9 +166,9 @@ class AsBytes:
     """
 
     def __init__(self, space: spaces.Space):
-        struct = np.zeros((), _layout(space))
-        self._write = _writer(space, "", iter([struct[name] for name in struct.dtype.names or ()]))
-        self._bytes = struct.reshape(1).view(np.uint8)
+        self.struct = np.zeros((), _layout(space))  # the latest observation: field i is part i of `leaves`
+        self._write = _writer(space, "", iter([self.struct[name] for name in self.struct.dtype.names or ()]))
+        self._bytes = self.struct.reshape(1).view(np.uint8)
         self.space = spaces.Box(0, 255, self._bytes.shape, np.uint8)
 
     def __call__(self, obs: Any) -> np.ndarray:
@@ -220,7 +219,7 @@ def _not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
         why = " and ".join(f"{how} {', '.join(sorted(map(repr, keys)))}" for how, keys in differences if keys)
     elif isinstance(space, spaces.Tuple) and isinstance(obs, tuple | list):
         why = f"has {len(obs)} parts, not {len(space)}"
-    elif _is_text(space) and _only_text(space) is None and isinstance(obs, str):
+    elif is_text(space) and _only_text(space) is None and isinstance(obs, str):
         why = f"has more than {TEXT.words} words"
     return NotInSpaceError(f"{called(path or _ALL)} {short(obs)}, which {why}")
 
@@ -231,7 +230,7 @@ def reader(space: spaces.Space) -> Callable[[Any], Any]:
     Bounds of a Box are not checked: they are often guesses, and nothing here uses them.
     """
     dtype, shape = _storage(space)
-    if _is_text(space):
+    if is_text(space):
         return lambda obs: _numbers_of_words(obs) if isinstance(obs, str) else None
     if isinstance(space, spaces.Discrete):
         first, last = int(space.start), int(space.start + space.n) - 1
