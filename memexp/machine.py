@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +28,11 @@ def cpu_name() -> str:
 
 def gpu_names() -> list[str]:
     """Names of this machine's GPUs, as their driver gives them."""
-    try:
-        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    except (OSError, subprocess.CalledProcessError):
+    if not shutil.which("nvidia-smi"):
         return []
+    command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    return listed.stdout.splitlines() if listed.returncode == 0 else []
 
 
 def visible_gpus() -> list[str]:

@@ -12,7 +12,8 @@ from memexp.analysis.seeds import Seed
 from memexp.formatting import counted
 from memexp.runs.identity import changes_between
 
-NOT_THE_WORLD = ("backend", "workers", "reward_scale", "ceiling_return", "solved_return", "reading")
+LEVELS = ("ceiling_return", "solved_return", "memory_span", "partner")
+NOT_THE_WORLD = ("backend", "workers", "reward_scale", "reading", *LEVELS)
 """Keys of config.yaml's `env` that do not change what happens in the environment."""
 
 

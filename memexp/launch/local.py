@@ -149,7 +149,7 @@ class _Launch:
             return self.say(f"{spec.run}: {'done by another launch' if is_done else 'another process trains it'}")
         if ended:  # how an earlier start ended
             (run.path / "exit.json").unlink(missing_ok=True)
-        command = command_of(["train", *spec.arguments], self.processes)
+        command = _command(spec, self.processes)
         log = open(run.path / "log.txt", "ab", opener=private)  # noqa: SIM115 (closed in `collect`)
         log.write(f"$ {mask(shlex.join(command))}\n".encode())
         log.flush()
@@ -258,6 +258,10 @@ def _signals(launch: _Launch) -> AbstractContextManager[None]:
 
     hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]  # ignored under nohup
     return handled_by(ask, signal.SIGINT, signal.SIGTERM, *hangup)
+
+
+def _command(spec: RunSpec, processes: int) -> list[str]:
+    return command_of(["train", *spec.arguments], processes)
 
 
 def command_of(words: Sequence[str], processes: int) -> list[str]:

@@ -65,14 +65,14 @@ def last_records(file: Path) -> list[dict[str, Any]]:
 
 
 def scored_records(file: Path) -> list[dict[str, Any]]:
-    """The last RECENT records in which an episode ended, oldest first, however far back they stand."""
-    size = TAIL_BYTES
-    while True:
+    """The last RECENT records in which an episode ended, oldest first, of at most the last 32 MiB."""
+    scored: list[dict[str, Any]] = []
+    for size in (TAIL_BYTES << shift for shift in (0, 3, 6, 9)):
         data = tail(file, size)
         scored = [record for record in records_of(data.splitlines()) if record.get(RETURN) is not None]
         if len(scored) >= RECENT or len(data) < size:
-            return scored[-RECENT:]
-        size *= 8
+            break
+    return scored[-RECENT:]
 
 
 def tail(file: Path, size: int) -> bytes:

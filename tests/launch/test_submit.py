@@ -245,6 +245,8 @@ def test_copies_differ_in_seed_and_each_is_a_job(sky, capsys):
 
 
 def test_a_launch_above_its_budget_submits_nothing(sky, capsys):
-    typed = type_command(capsys, "launch", "small.yaml", "--skip-git-check", "--steps=2b", "--budget=20")
-    assert typed.code == 1
+    words = ["cvc_random_maps_train.train", "pattern=AgSA", "--gpus=8", "--run=a", "--skip-git-check", "--steps=2b"]
+    assert type_command(capsys, "launch", *words, "--budget=20").code == 1
+    typed = type_command(capsys, "launch", "small.yaml", "--skip-git-check", "--budget=20")  # nobody timed it
+    assert typed.code == 2
     assert (sky.names, sky.requests) == ([], {})
