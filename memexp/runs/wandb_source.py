@@ -27,6 +27,8 @@ STATUSES: dict[str, ExitStatus] = {
 class WandbRun:
     """One run of a project, read once. It has those members of `Run` that the analysis reads."""
 
+    horizon = None
+
     def __init__(self, run: Any):
         self.name: str = run.name
         full = dict(run.config)
