@@ -58,6 +58,8 @@ class Answer:
     environments: dict[str, EnvironmentAnswer]
     notes: list[str]
     """Runs that cannot be read."""
+    source: str = ""
+    """The words after `memexp report` that made it; by default the matrix."""
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:

@@ -38,12 +38,24 @@ def exit_of(config: Any, argv: list[str]) -> int:
     )
 
 
-def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
+def doctor(
+    recipe: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...")] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Check a recurrent policy of another program instead.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Check that acting and learning compute the same policy. Also check the environment and the device."""
-    config, _ = config_of(recipe)
-    from memexp.ppo.doctor import doctor as examine
+    if bool(recipe) == bool(policy):
+        raise UsageError("name a recipe or --policy MODULE:CALLABLE" + ("; not both" if policy else ""))
+    if policy:
+        from memexp.ppo.policy_doctor import examine_policy
 
-    report = examine(config)
+        report: Any = examine_policy(policy)
+    else:
+        from memexp.ppo.doctor import doctor as examine
+
+        report = examine(config_of(recipe or [])[0])
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
