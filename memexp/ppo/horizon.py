@@ -48,7 +48,8 @@ def training_passes(config: TrainConfig) -> float:
 
 def measure_horizon(
     config: TrainConfig,
-    policy: Policy,
+    weights: dict[str, Tensor],
+    device: torch.device,
     agent_steps: int,
     episodes: int = EPISODES,
     most_passes: float = float("inf"),
@@ -57,15 +58,32 @@ def measure_horizon(
     """Returns for each k over the same held-out tasks and action noise; `on_step` gets each k before it is played.
 
     The largest k is the first power of two that covers the longest episode or the reach of the policy, LONGEST at most.
-    At most `most_passes` agent steps go through the network: then there are fewer episodes. None if fewer than FEWEST.
+    About `most_passes` agent steps go through the network at most: then there are fewer episodes. None if they would be
+    fewer than FEWEST, or if an episode does not end.
     """
-    device = next(policy.parameters()).device
     with closing(held_out_worlds(config.env, 1, config.seed)) as env:
-        env.reset()
-        limits = env.time_limits()
-        if limits is not None and FEWEST * env.num_agents * limits.max() > most_passes:
-            return None  # even the first episodes, which tell how long they are, may take too long
-    pilot = _play(config, policy, min(episodes, FEWEST), None, str(device))
+        cortex = config.cortex.model_copy(update={"compile": False})  # each k would be compiled anew
+        policy = Policy(env.observation, env.actions, cortex, config.policy).to(device)
+    policy.load_state_dict(weights)
+
+    def play(episodes: int, k: int | None) -> Episodes:
+        return _play(config, policy, episodes, k, str(device), most_passes)
+
+    try:
+        return _measure(config, play, agent_steps, episodes, most_passes, on_step)
+    except _TooLongError:
+        return None
+
+
+def _measure(
+    config: TrainConfig,
+    play: Callable[[int, int | None], Episodes],
+    agent_steps: int,
+    episodes: int,
+    most_passes: float,
+    on_step: Callable[[int], None],
+) -> Horizon | None:
+    pilot = play(min(episodes, FEWEST), None)
     longest = int(pilot["length"].max())
     ks, end = [0], min(longest - 1, _reach(config) or LONGEST, LONGEST)
     while ks[-1] < end:
@@ -74,11 +92,11 @@ def measure_horizon(
     episodes = int(min(episodes, most_passes / (agents * sum(k + 1 for k in ks))))
     if episodes < min(FEWEST, len(pilot["world"])):
         return None
-    whole = _play(config, policy, episodes, None, str(device))
+    whole = play(episodes, None)
     played: dict[int, np.ndarray] = {}
     for k in ks:
         on_step(k)
-        played[k] = _play(config, policy, episodes, k, str(device))["return"].astype(np.float64)
+        played[k] = play(episodes, k)["return"].astype(np.float64)
     return Horizon(
         agent_steps=agent_steps,
         episodes=episodes,
@@ -100,12 +118,8 @@ def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[i
     check_received(run.name, config, trust)
     steps, weights = load_weights(run.checkpoints)
     device = join(config.trainer.device).device
-    with closing(held_out_worlds(config.env, 1, config.seed)) as env:
-        cortex = config.cortex.model_copy(update={"compile": False})
-        policy = Policy(env.observation, env.actions, cortex, config.policy).to(device)
-    policy.load_state_dict(weights)
     most = float("inf") if episodes else UNASKED_PASSES
-    found = measure_horizon(config, policy, steps, episodes or EPISODES, most, on_step)
+    found = measure_horizon(config, weights, device, steps, episodes or EPISODES, most, on_step)
     if found is None:
         raise UsageError(f"run '{run.name}': {FEWEST} episodes would take long; ask for them with --episodes {FEWEST}")
     run.write_horizon(found)
@@ -118,14 +132,26 @@ def _reach(config: TrainConfig) -> int | None:
     return config.cortex.mem_len * config.cortex.num_layers if attends else None
 
 
+class _TooLongError(Exception):
+    """The first episodes have not ended after as many agent steps as the measurement may take."""
+
+
 @torch.no_grad()
-def _play(config: TrainConfig, policy: Policy, episodes: int, k: int | None, device: str) -> Episodes:
+def _play(
+    config: TrainConfig, policy: Policy, episodes: int, k: int | None, device: str, most_passes: float
+) -> Episodes:
     """The first episode of each of `episodes` environments, sampled actions; `k` None: with the whole memory."""
     env = held_out_worlds(config.env, episodes, config.seed, device)
     noise = held_out_noise(config.seed, env, 0, env.num_agents)
     acts = _whole(policy, env.num_agents) if k is None else _cut(policy, env.num_agents, k)
 
+    passes = 0
+
     def choose(obs: Tensor, resets: Tensor) -> Tensor:
+        nonlocal passes
+        passes += env.num_agents
+        if passes > max(most_passes, env.num_agents):
+            raise _TooLongError
         return policy.actions.sample(acts(obs, resets), noise.sample())
 
     cast: AbstractContextManager = autocast(config.trainer.precision, env.device)
@@ -147,11 +173,13 @@ def _whole(policy: Policy, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
 
 def _cut(policy: Policy, rows: int, k: int) -> Callable[[Tensor, Tensor], Tensor]:
     """The same from a fresh state and the last k steps. Episodes that began within them clear the state as usual."""
-    window: list[Tensor] = []  # observations [N, at most k + 1, ...] and their resets
+    window: list[Tensor] = []  # observations [N, k + 1, ...] and their resets
 
     def act(obs: Tensor, resets: Tensor) -> Tensor:
-        new = obs[:, None].clone(), resets[:, None]  # environments may overwrite their observations
-        window[:] = [torch.cat(pair, 1)[:, -k - 1 :] for pair in zip(window, new, strict=True)] if window else new
+        new = [obs[:, None], resets[:, None]]
+        if not window:  # what lies before the first step is cleared by its reset
+            window[:] = [torch.cat([one] * (k + 1), 1) for one in new]
+        window[:] = [torch.cat([old[:, 1:], one], 1) for old, one in zip(window, new, strict=True)]
         logits, _, _ = policy(window[0], policy.init_state(rows, obs.device), window[1])
         return logits[:, -1]
 

@@ -14,7 +14,7 @@ from memexp.config import UsageError
 from memexp.console import say
 from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
-from memexp.ppo.distributed import join, leave
+from memexp.ppo.distributed import Ranks, join, leave
 from memexp.ppo.horizon import measure_horizon, remembers, training_passes
 from memexp.ppo.record import described
 from memexp.ppo.session import Session
@@ -56,17 +56,18 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if session.together:  # else `leave` would wait for lost ranks
         leave()
     if outcome.status == "completed" and ranks.is_first:
-        _look_back(config, run, session)
+        _look_back(config, run, session, ranks)
     return outcome
 
 
-def _look_back(config: TrainConfig, run: Run, session: Session) -> None:
+def _look_back(config: TrainConfig, run: Run, session: Session, ranks: Ranks) -> None:
     """Measure how far back the policy looks. The run is completed before: nothing that happens here changes that."""
     asked, trainer = config.evaluation.horizon_episodes, session.trainer
     if not (asked and remembers(config)):
         return
     try:
-        found = measure_horizon(config, trainer.policy, trainer.agent_steps, asked, training_passes(config))
+        weights, device, steps = trainer.policy.state_dict(), ranks.device, trainer.agent_steps
+        found = measure_horizon(config, weights, device, steps, asked, training_passes(config))
         if found:
             run.write_horizon(found)
     except Exception as error:

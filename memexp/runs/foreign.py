@@ -27,10 +27,7 @@ MAX_BYTES = 1 << 30
 """Largest CSV file that is read."""
 NAMES = ("env", "arm", "seed", "run")
 """What a path may name."""
-UNKNOWN = (
-    "read from logs of another program: whether acting and learning agree is unknown, and so is the random policy's "
-    "return unless random_return says it"
-)
+UNKNOWN = "these are logs of another program: whether acting and learning agree is unknown"
 
 
 class Mapping(Config):
@@ -127,6 +124,12 @@ def foreign_runs(
     A log that cannot be read becomes a note. Raises UsageError if none can, which names the first wrong column.
     """
     notes, errors = [UNKNOWN], list[str]()
+    if mapping.random_return is None:
+        notes.append("what the random policy gets is unknown, so returns have no scale: give random_return")
+    notes += [
+        f"{arm}~ is {twin} in the logs; other differences from {arm} than memory are in the effect, too"
+        for arm, twin in mapping.twin.items()
+    ]
     groups: dict[tuple[str, str, str, str], list[tuple[Log, list[dict[str, Any]]]]] = defaultdict(list)
     for read in track(_logs(source)):
         try:
