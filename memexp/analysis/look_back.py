@@ -13,7 +13,7 @@ LEVEL = 0.05
 
 
 class LookBackCause(Enum):
-    NO_EFFECT = "{arm} gains nothing from its memory that could be lost by cutting it ({base})."
+    NO_EFFECT = "{arm} has no significant effect of memory whose length could be told ({base})."
     ONE_STEP = "{arm} needs no step before the present one: without any it keeps {enough} of the effect of memory."
     FOUND = "{arm} needs about {needed} steps: the shortest memory that keeps {enough} of its effect ({sure})."
     FARTHER = (

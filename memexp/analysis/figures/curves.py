@@ -2,6 +2,8 @@
 # Matplotlib gives no types for its keyword arguments.
 # pyright: reportUnknownMemberType=false
 
+from dataclasses import replace
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -124,9 +126,7 @@ def draw_look_back(ax: Axes, answer: EnvironmentAnswer) -> None:
     lines = list[style.Line]()
     for arm, color, dash in style.styled(answer.environment):
         if one := found.get(arm.name):
-            x, (low, high) = [places.index(k) for k in one.steps], np.array(one.intervals).T
-            if one.seeds > 1:
-                ax.fill_between(x, low, high, color=color, alpha=0.16, lw=0)
+            x = [places.index(k) for k in one.steps]
             ax.plot([*x, len(places)], [*one.returns, one.whole], color=color, ls=dash, marker="o", ms=4, lw=2)
             lines.append((one.whole, style.shortened(arm.name), color, dash))
             if one.has_twin:
@@ -141,6 +141,12 @@ def draw_look_back(ax: Axes, answer: EnvironmentAnswer) -> None:
         if low <= value <= high:
             ax.axhline(value, color=style.INK, lw=1, ls=style.QUIET, alpha=0.7)
             lines.append((value, label, style.INK, ":"))
+    for arm, color, _ in style.styled(answer.environment):  # after the limits: bands of two seeds are huge
+        if (one := found.get(arm.name)) and one.seeds > 1:
+            ax.fill_between(
+                [places.index(k) for k in one.steps], *np.array(one.intervals).T, color=color, alpha=0.16, lw=0
+            )
+    ax.set_ylim(low, high)
     ax.set_xticks(range(len(places) + 1), [*map(str, places), "all"])
     ax.set_xlim(-0.2, len(places) + 0.2)
     ax.set_xlabel("steps before the present one that the policy sees")
@@ -230,6 +236,6 @@ LOOK_BACK = style.Picture(
     "Vertical: the shortest memory that keeps 95 % of the effect.",
     draw_look_back,
     _alt_look_back,
-    LEARNING.size,
+    lambda it: replace(LEARNING.size(it), left=0.72),
     lambda answer: any(arm.look_back for arm in answer.arms.values()),
 )
