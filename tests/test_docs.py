@@ -117,7 +117,7 @@ def misunderstood(line: str) -> str:
         meant = [word for words in arguments.values() if isinstance(words, list) for word in words]
         if any(re.search(r"\b[A-Z]{3,}\b", word.partition("=")[2] or word) for word in meant):  # RECIPE, pattern=TOKEN
             return ""
-        if name in ("train", "doctor", "bench"):
+        if name in ("train", "doctor", "bench") and "--policy" not in line:
             config_of(arguments["recipe"])
         elif name in ("play", "funnel") and (env := meant[0]) in ENVIRONMENTS:
             override(ENVIRONMENTS[env](), parse_overrides(word for word in meant if "=" in word))

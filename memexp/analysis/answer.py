@@ -9,6 +9,7 @@ from memexp.analysis.convergence import Convergence, ConvergenceKind, judge_conv
 from memexp.analysis.knobs.suggest import Knob, find_knobs
 from memexp.analysis.learning import Learning, judge_learning
 from memexp.analysis.load import load
+from memexp.analysis.look_back import LookBack, look_back
 from memexp.analysis.memory_verdict import Memory, judge_memory
 from memexp.analysis.scale import Scale, find_scale, normalized
 from memexp.analysis.seeds import Arm, Environment
@@ -34,6 +35,8 @@ class ArmAnswer:
     learning: Learning
     convergence: Convergence
     time: TimeToSolve
+    look_back: LookBack | None
+    """None where it was not measured."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Answer:
     environments: dict[str, EnvironmentAnswer]
     notes: list[str]
     """Runs that cannot be read."""
+    source: str = ""
+    """The words after `memexp report` that made it; by default the matrix."""
 
 
 def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
@@ -87,6 +92,7 @@ def judge(environment: Environment) -> EnvironmentAnswer:
 def _judge_arm(arm: Arm, environment: Environment, scale: Scale | None, learned: Learning) -> ArmAnswer:
     evaluations = [seed.evals[~np.isnan(seed.evals)] for seed in arm.seeds]
     last = [float(values[-1]) for values in evaluations if len(values)]
+    twin = environment.twin(arm.name)
     return ArmAnswer(
         arm,
         float(iqm(arm.finals)) if len(arm.finals) else None,
@@ -95,5 +101,6 @@ def _judge_arm(arm: Arm, environment: Environment, scale: Scale | None, learned:
         float(np.mean(last)) if last else None,
         learned,
         judge_convergence(arm, scale, learned.learned),
-        time_to_solve(arm, scale, environment.twin(arm.name)),
+        time_to_solve(arm, scale, twin),
+        look_back(arm, twin),
     )

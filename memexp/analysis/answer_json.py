@@ -9,10 +9,12 @@ import numpy as np
 from memexp.analysis import sentences
 from memexp.analysis.answer import Answer, ArmAnswer, EnvironmentAnswer
 from memexp.analysis.convergence import TOLERANCE
+from memexp.analysis.credit_horizon import Sweep
 from memexp.analysis.forecast import Forecast
 from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides, measured
 from memexp.analysis.learning import POWER
+from memexp.analysis.look_back import LookBack
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import Pair, oracle_ratio
 from memexp.analysis.recommendations import next_steps
@@ -80,11 +82,7 @@ def _memory(answer: EnvironmentAnswer) -> dict[str, Any]:
         "reason": sentences.memory_text(memory),
         "scale": None if scale is None else scale.best_arm or "ceiling",
         "oracle_ratio": memory.oracle_ratio and memory.oracle_ratio._asdict(),
-        "shortest": [
-            {key: value for key, value in asdict(sweep).items() if key != "cause"}
-            | {"reason": sentences.sweep_text(sweep)}
-            for sweep in memory.sweeps
-        ],
+        "shortest": [_without_cause(sweep) | {"reason": sentences.sweep_text(sweep)} for sweep in memory.sweeps],
     }
 
 
@@ -166,6 +164,8 @@ def _arm(answer: ArmAnswer) -> dict[str, Any]:
             "curve": time.curve and {"agent_steps": time.curve[0], "unsolved": time.curve[1]},
             "p_twin": time.p_twin,
         },
+        "look_back": answer.look_back
+        and _without_cause(answer.look_back) | {"reason": sentences.look_back_text(answer.look_back)},
         "consistent": arm.consistent,
         "max_logprob_gap": arm.worst.max_gap if arm.worst else None,
         "remembers": arm.remembers,
@@ -189,6 +189,10 @@ def _knob(knob: Knob) -> dict[str, Any]:
         "predicted": found.predicted.funnel,
         "measured": {"date": measured().date, "episodes": measured().episodes, "player": "random"},
     }
+
+
+def _without_cause(found: LookBack | Sweep) -> dict[str, Any]:
+    return {key: value for key, value in asdict(found).items() if key != "cause"}
 
 
 def _plain(value: Any) -> Any:

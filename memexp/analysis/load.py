@@ -96,6 +96,7 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
         entropy=columns["policy/entropy"],
         funnel={name: funnel[name] for name in dict.fromkeys([*order, *funnel])},
         config=config,
+        horizon=known(lambda: run.horizon, problems),
     )
 
 

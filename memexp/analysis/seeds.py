@@ -10,6 +10,7 @@ import numpy as np
 
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
+from memexp.runs.directory import Horizon
 
 FINAL_SHARE = 0.1  # The final window is this last share of the budget, agent steps
 
@@ -35,6 +36,7 @@ class Seed:
     funnel: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     # The groups of the full config; empty where it cannot be read.
     config: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    horizon: Horizon | None = None
 
     @property
     def reached(self) -> int:

@@ -10,6 +10,7 @@ from memexp.analysis.formatting import interval, joined, kind_text, number
 from memexp.analysis.knobs.suggest import Knob, Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
 from memexp.analysis.learning import POWER, Learning
+from memexp.analysis.look_back import LookBack
 from memexp.analysis.memory_verdict import SOLVING_RATE, Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.scale import SOLVED
@@ -121,6 +122,15 @@ def forecast_text(found: Forecast | NoForecast | None) -> str:
 def sweep_text(sweep: Sweep) -> str:
     sure = f"at most {sweep.at_most}" if sweep.at_most is not None else "no tested length is surely enough"
     return sweep.cause.value.format(**vars(sweep), enough=percent(ENOUGH), sure=sure)
+
+
+def look_back_text(found: LookBack) -> str:
+    sure = f"at least {found.at_least}, " if found.at_least is not None else ""
+    sure += f"at most {found.at_most}" if found.at_most is not None else "none is surely enough"
+    sure = "one seed: no interval" if found.seeds == 1 else sure
+    base = f"{found.whole:.3g} with it, {found.base:.3g} {'in the twin' if found.has_twin else 'with k = 0'}"
+    facts = {**vars(found), "base": base, "longest": found.steps[-1]}
+    return found.cause.value.format(**facts, enough=percent(ENOUGH), sure=sure)
 
 
 def plan_text(plan: Plan) -> str:

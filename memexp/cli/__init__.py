@@ -45,6 +45,7 @@ for command in (
     launching.cancel,
     launching.logs,
     report.report,
+    running.horizon,
     running.play,
     running.funnel,
 ):

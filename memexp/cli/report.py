@@ -1,6 +1,8 @@
 """`memexp report`: the runs of a target, their verdicts as a table, and the files that were asked for."""
 
 import json
+import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,17 +19,33 @@ if TYPE_CHECKING:
 
 
 def report(
-    target: Annotated[str, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT")],
+    target: Annotated[str | None, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     md: Annotated[Path | None, typer.Option("--md", help="Also write a Markdown appendix for a paper.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write every figure as PNG and SVG to this folder.")] = None,
     watch: Annotated[
         bool, typer.Option(help="Update the verdicts and the next runs until Ctrl-C. Write no files.")
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="Logs of another program: CSV or event files, a folder, wandb:ENTITY/PROJECT."),
+    ] = None,
+    map_file: Annotated[
+        Path | None, typer.Option("--map", help="With --from: YAML file that maps the columns.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=COLUMN", help="With --from: one line of such a file; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge the runs: write the report, and print its path and the verdicts."""
-    if watch:
+    if (target is None) == (source is None):
+        raise UsageError("name a matrix, a folder of runs, or --from LOGS" + ("; not both" if target else ""))
+    if (map_file or column) and not source:
+        raise UsageError("--map and --column describe the logs of --from")
+    if watch and not target:
+        raise UsageError("--watch is for runs of memexp, not for --from")
+    if watch and target:
         if out or md or figures or as_json:
             raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
         from memexp.cli.report_watch import watch as keep_watching
@@ -37,9 +55,16 @@ def report(
     from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
 
-    name, runs, notes = runs_of(target)
+    name, runs, notes = foreign_runs_of(source, map_file, column or []) if source else runs_of(target or "")
     environments, more = load(runs, name)
     found = answer_of(environments, notes + more, name)
+    if source:
+        given = [
+            ("--from", source),
+            *[("--map", str(map_file))] * bool(map_file),
+            *(("--column", c) for c in column or []),
+        ]
+        found = replace(found, source=shlex.join(word for pair in given for word in pair))
     if as_json:
         print(json.dumps(answer_json(found), indent=2))
     written = []
@@ -59,22 +84,48 @@ def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
 
     Raises UsageError for an unknown target, LaunchError if W&B does not answer.
     """
-    from memexp.launch import LaunchError
     from memexp.launch.status.targets import find_matrix
 
     if not target.startswith("wandb:"):
+<<<<<<< HEAD
         return find_matrix(target)
     from rich.progress import track
     from wandb import Error
 
+=======
+        return *find_matrix(target), []
+>>>>>>> logs
     from memexp.runs.wandb_source import wandb_runs
 
+    return _from_wandb(target, lambda: wandb_runs(target.removeprefix("wandb:"), _progress("reading W&B")))
+
+
+def foreign_runs_of(source: str, file: Path | None, pairs: list[str]) -> tuple[str, list[Any], list[str]]:
+    """The same of the logs of another program. Raises UsageError for a wrong mapping."""
+    from memexp.config import parse_overrides, read_yaml
+    from memexp.runs.foreign import foreign_runs, mapping_of
+
+    mapping = mapping_of(read_yaml(file) if file else {}, parse_overrides(pairs), str(file or "--column"))
+    return _from_wandb(source, lambda: foreign_runs(source, mapping, _progress("reading logs")))
+
+
+def _progress(what: str) -> Any:
+    from rich.progress import track
+
     notes = Console(stderr=True)
+    return lambda things: track(things, what, console=notes, transient=True, disable=not notes.is_terminal)
+
+
+def _from_wandb(target: str, read: Any) -> tuple[str, list[Any], list[str]]:
+    """What `read` returns. Raises LaunchError if W&B does not answer."""
+    from memexp.launch import LaunchError
+
+    if not target.startswith("wandb:"):
+        return read()
+    from wandb import Error
+
     try:
-        return wandb_runs(
-            target.removeprefix("wandb:"),
-            lambda runs: track(runs, "reading W&B", console=notes, transient=True, disable=not notes.is_terminal),
-        )
+        return read()
     except UsageError:
         raise
     except (Error, ValueError) as error:

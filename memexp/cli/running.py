@@ -43,12 +43,24 @@ def exit_of(config: Any, argv: list[str]) -> int:
     )
 
 
-def doctor(recipe: Recipe, as_json: AsJson = False) -> int:
+def doctor(
+    recipe: Annotated[list[str] | None, typer.Argument(metavar="RECIPE [KEY=VALUE]...")] = None,
+    policy: Annotated[
+        str | None, typer.Option(metavar="MODULE:CALLABLE", help="Check a recurrent policy of another program instead.")
+    ] = None,
+    as_json: AsJson = False,
+) -> int:
     """Check that acting and learning compute the same policy. Also check the environment and the device."""
-    config, _ = config_of(recipe)
-    from memexp.ppo.doctor import doctor as examine
+    if bool(recipe) == bool(policy):
+        raise UsageError("name a recipe or --policy MODULE:CALLABLE" + ("; not both" if policy else ""))
+    if policy:
+        from memexp.ppo.policy_doctor import examine_policy
 
-    report = examine(config)
+        report: Any = examine_policy(policy)
+    else:
+        from memexp.ppo.doctor import doctor as examine
+
+        report = examine(config_of(recipe or [])[0])
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
@@ -82,6 +94,39 @@ def bench(
     else:
         timed = f"median of {counted(found.updates, 'update')}, {found.lowest:,.0f} to {found.highest:,.0f}"
         print(f"{found.sps:,.0f} agent steps/s ({timed}) on {figure.hardware}; {where}")
+
+
+def horizon(
+    target: Annotated[list[str], typer.Argument(metavar="RUN|MATRIX")],
+    episodes: Annotated[
+        int | None, typer.Option(min=1, help="Episodes for each length. Default: 200, fewer if they would take long.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
+    ] = False,
+) -> int:
+    """Measure how far back the policies of finished runs look: their returns with memory cut to the last k steps."""
+    from memexp.launch.status.targets import find_targets
+    from memexp.ppo.checkpoint import CheckpointError
+    from memexp.ppo.horizon import horizon_of
+    from memexp.runs.status import info_of
+
+    runs = find_targets(target)
+    named, code = len(runs) == 1, DONE
+    for run in runs:
+        info = info_of(run)
+        if not named and (info is None or info.memory == "off" or info.mem_len == 0):
+            continue  # twins have no memory to cut
+        try:
+            found = horizon_of(run, episodes, trust, lambda k, name=run.name: say(f"{name}: k = {k}", error=True))
+        except (CheckpointError, OSError, UsageError) as error:
+            if named and isinstance(error, UsageError):
+                raise
+            code = fail(f"{run.name}: {error}", FAILED)
+            continue
+        returns = "  ".join(f"{k}: {value:.3g}" for k, value in found.returns.items())
+        say(f"{run.name}  {found.episodes} episodes  {returns}  whole: {found.whole:.3g}")
+    return code
 
 
 def play(

@@ -109,6 +109,9 @@ class EvaluationConfig(Config):
     environment and its knobs, before the first update. 0: not measured."""
     random_episodes: int = Field(default=200, ge=0)
     """Episodes of the uniformly random policy, measured once, before the first update."""
+    horizon_episodes: int = Field(default=200, ge=0)
+    """Episodes for each length that the memory is cut to at the end of the run; fewer if they would cost more than 5 %
+    of the training. 0: not measured."""
 
 
 class WandbConfig(Config):
@@ -139,7 +142,7 @@ class Labels(Config):
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
-    "labels", "wandb", "recipe", "force", "env.backend", "env.workers",
+    "evaluation.horizon_episodes", "labels", "wandb", "recipe", "force", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may differ when a run is resumed: they do not change the experiment."""
 

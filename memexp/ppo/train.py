@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import torch
 
 from memexp.config import UsageError
+from memexp.console import say
 from memexp.envs.config import ThirdParty
 from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
-from memexp.ppo.distributed import join, leave
+from memexp.ppo.distributed import Ranks, join, leave
+from memexp.ppo.horizon import measure_horizon, remembers, training_passes
 from memexp.ppo.record import described
 from memexp.ppo.session import Session
 from memexp.ppo.shutdown import record_failure
@@ -55,6 +57,8 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         raise
     if session.together:  # else `leave` would wait for lost ranks
         leave()
+    if outcome.status == "completed" and ranks.is_first:
+        _look_back(config, run, session, ranks)
     return outcome
 
 
@@ -64,6 +68,20 @@ def with_readings_of(run: Run, config: TrainConfig) -> TrainConfig:
     if not stored or not isinstance(config.env, ThirdParty):
         return config
     return config.model_copy(update={"env": config.env.model_copy(update={"reading": stored})})
+
+
+def _look_back(config: TrainConfig, run: Run, session: Session, ranks: Ranks) -> None:
+    """Measure how far back the policy looks. The run is completed before: nothing that happens here changes that."""
+    asked, trainer = config.evaluation.horizon_episodes, session.trainer
+    if not (asked and remembers(config)):
+        return
+    try:
+        weights, device, steps = trainer.policy.state_dict(), ranks.device, trainer.agent_steps
+        found = measure_horizon(config, weights, device, steps, asked, training_passes(config))
+        if found:
+            run.write_horizon(found)
+    except Exception as error:
+        say(f"{run.name}: how far back it looks was not measured: {type(error).__name__}: {error}", error=True)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@
     episodes.parquet/  finished episodes: one Parquet file a checkpoint interval
     checkpoints/     written by memexp.ppo.checkpoint
     exit.json        Exit: how the run ended (absent while it runs)
+    horizon.json     Horizon: how far back its last policy looks (absent where it was not measured)
 
 Every file but metrics.jsonl is replaced atomically. Readers ignore a torn last line of metrics.jsonl. A file that
 cannot be read raises DamagedError; a resumed run keeps it as FILE.damaged and writes another.
@@ -117,6 +118,23 @@ class Exit(_Record):
     reason: str = ""
     agent_steps: Count = 0
     wall_s: float = 0.0
+
+
+class Horizon(BaseModel):
+    """horizon.json: mean returns of the last policy, its memory cut to the last k steps before the present one."""
+
+    agent_steps: Count
+    """Of the checkpoint."""
+    episodes: Annotated[int, Field(ge=1)]
+    """Episodes for each k, on held-out tasks."""
+    longest: Count
+    """Steps of the longest of them with the whole memory."""
+    whole: Return
+    """Mean return with the whole memory."""
+    returns: dict[Count, Return]
+    """k -> mean return; with k = 0 every step sees its own observation alone."""
+    stderrs: dict[Count, float]
+    """k -> standard error of that mean over episodes."""
 
 
 def home() -> Path:
@@ -296,6 +314,17 @@ class Run:
         """How the run ended; None while it runs (or when it was killed)."""
         try:
             return read_model(Exit, self.path / "exit.json")
+        except FileNotFoundError:
+            return None
+
+    def write_horizon(self, horizon: Horizon) -> None:
+        self._write("horizon.json", horizon.model_dump_json(indent=2))
+
+    @property
+    def horizon(self) -> Horizon | None:
+        """How far back the last policy looks; None where that was not measured."""
+        try:
+            return read_model(Horizon, self.path / "horizon.json")
         except FileNotFoundError:
             return None
 

@@ -27,6 +27,8 @@ STATUSES: dict[str, ExitStatus] = {
 class WandbRun:
     """One run of a project, read once. It has those members of `Run` that the analysis reads."""
 
+    horizon = None
+
     def __init__(self, run: Any):
         self.name: str = run.name
         full = dict(run.config)
@@ -35,7 +37,7 @@ class WandbRun:
         self.info = RunInfo.model_validate(known) if known else _info(self.name, full)
         self.provenance = provenance or {"commit": run.commit, **_machine(run.metadata or {})}
         self._state: str = run.state
-        self._rows = list(run.scan_history(page_size=_page(run)))
+        self._rows = history_of(run)
 
     def columns(self, names: Sequence[str], prefix: str | None = None) -> dict[str, np.ndarray]:
         """See Run.columns."""
@@ -53,22 +55,34 @@ class WandbRun:
         return Exit(status=status, reason=f"{self._state} in W&B", agent_steps=steps)
 
 
+def history_of(run: Any) -> list[dict[str, Any]]:
+    """All rows that a run logged."""
+    return list(run.scan_history(page_size=_page(run)))
+
+
+def runs_of_project(target: str) -> list[Any]:
+    """The runs of 'entity/project' as W&B's API gives them. Raises UsageError and wandb.Error."""
+    import wandb
+
+    if len(parts := target.strip("/").split("/")) != 2 or not all(parts):
+        raise UsageError(f"'wandb:{target}' is not wandb:ENTITY/PROJECT")
+    api: Any = wandb.Api(timeout=60)
+    return list(api.runs("/".join(parts), lazy=False))
+
+
 def wandb_runs(target: str, track: Callable[[Any], Any] = iter) -> tuple[str, list[WandbRun], list[str]]:
     """(name, runs, notes on runs that cannot be read) of 'entity/project' or 'entity/project/matrix'.
 
     `track` wraps the iteration to show progress. Raises UsageError if the target names no project or the project has no
     run, and wandb.Error if W&B cannot be reached.
     """
-    import wandb
-
     parts = target.strip("/").split("/")
     if len(parts) not in (2, 3) or not all(parts):
         raise UsageError(f"'wandb:{target}' is not wandb:ENTITY/PROJECT or wandb:ENTITY/PROJECT/MATRIX")
     entity, project, *matrix = parts
     found: list[WandbRun] = []
     notes: list[str] = []
-    api: Any = wandb.Api(timeout=60)
-    for run in track(list(api.runs(f"{entity}/{project}", lazy=False))):
+    for run in track(runs_of_project(f"{entity}/{project}")):
         try:
             found.append(WandbRun(run))
         except (ValueError, KeyError, TypeError) as error:

@@ -10,6 +10,7 @@ from memexp.analysis.answer import answer
 from memexp.analysis.answer_json import answer_json
 from memexp.analysis.load import load
 from memexp.runs import find_runs
+from memexp.runs.directory import Horizon
 
 GOOD = [0.95, 0.97, 0.94, 0.96, 0.93]
 HALF = [0.50, 0.52, 0.49, 0.47, 0.51]
@@ -264,3 +265,50 @@ def test_the_answer_has_every_key_of_the_contract(tmp_path):
     assert {"verdict", "at_agent_steps"} <= arm["convergence"].keys()
     assert {"agent_steps", "hours", "dollars"} <= arm["time"].keys()
     assert {"median", "ci", "censored"} == arm["time"]["agent_steps"].keys()
+
+
+def with_horizons(folder, table, whole=1.0, twin=0.5, longest=9):
+    """A run for each row of `table` (k -> return of a seed) and as many twins. Returns the answer about the world."""
+    runs = write_arm(folder, "S", [whole] * len(table))
+    write_arm(folder, "S~", [twin + 0.001 * seed for seed in range(max(len(table), 2))])
+    for run, returns in zip(runs, table, strict=True):
+        errors = dict.fromkeys(returns, 0.01)
+        run.write_horizon(
+            Horizon(agent_steps=1, episodes=200, longest=longest, whole=whole, returns=returns, stderrs=errors)
+        )
+    return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
+
+
+@pytest.mark.parametrize(
+    ("returns", "needed", "words"),
+    [
+        ({0: 0.5, 1: 0.5, 2: 0.6, 4: 0.7, 8: 1.0}, 8, "S needs about 8 steps"),
+        ({0: 0.5, 1: 0.5, 2: 0.98, 4: 1.0}, 2, "S needs about 2 steps"),
+        ({0: 0.99, 1: 1.0}, 0, "S needs no step before the present one"),
+        ({0: 0.5, 1: 0.5, 2: 0.6}, None, "S needs more than 2 steps"),
+    ],
+)
+@pytest.mark.parametrize("seeds", [1, 4])
+def test_the_answer_says_how_far_back_an_arm_looks(tmp_path, returns, needed, words, seeds):
+    found = with_horizons(tmp_path, [returns] * seeds)["arms"]
+    look = found["S"]["look_back"]
+    assert look["needed"] == needed
+    assert look["reason"].startswith(words)
+    assert look["steps"] == list(returns)
+    assert look["seeds"] == seeds
+    assert look["has_twin"]
+    assert found["S~"]["look_back"] is None
+
+
+def test_a_memory_that_gains_nothing_has_no_length(tmp_path):
+    look = with_horizons(tmp_path, [{0: 0.1, 1: 0.5}] * 4, whole=0.5)["arms"]["S"]["look_back"]
+    assert look["needed"] is None
+    assert "no significant effect of memory" in look["reason"]
+
+
+def test_seeds_whose_episodes_are_shorter_keep_their_return_where_others_still_gain(tmp_path):
+    table = [{0: 0.5, 1: 1.0}, {0: 0.5, 1: 0.6, 2: 1.0}, {0: 0.5, 1: 0.6, 2: 1.0, 4: 1.0}]
+    look = with_horizons(tmp_path, table)["arms"]["S"]["look_back"]
+    assert look["steps"] == [0, 1, 2, 4]
+    assert look["returns"][2:] == [1.0, 1.0]
+    assert look["needed"] == 2

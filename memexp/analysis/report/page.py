@@ -50,6 +50,7 @@ def _content(answer: Answer) -> dict[str, Any]:
     records = [seed.provenance for seed in seeds]
     return {
         "matrix": answer.matrix,
+        "source": mask(answer.source or answer.matrix),
         "notes": answer.notes,
         "sections": [section(one) for one in answers],
         "spent": spent_text([arm for one in answers for arm in one.environment.arms.values()]),

@@ -115,7 +115,8 @@ def _more(answer: EnvironmentAnswer) -> list[str]:
         found.append(
             f"Memory brings {ratio.estimate:.0%}{ends} of what full sight would bring beyond a policy without memory."
         )
-    return found + [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
+    found += [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
+    return found + [sentences.look_back_text(arm.look_back) for arm in answer.arms.values() if arm.look_back]
 
 
 def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:
