@@ -87,14 +87,7 @@ def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
     from memexp.launch.status.targets import find_matrix
 
     if not target.startswith("wandb:"):
-<<<<<<< HEAD
         return find_matrix(target)
-    from rich.progress import track
-    from wandb import Error
-
-=======
-        return *find_matrix(target), []
->>>>>>> logs
     from memexp.runs.wandb_source import wandb_runs
 
     return _from_wandb(target, lambda: wandb_runs(target.removeprefix("wandb:"), _progress("reading W&B")))
