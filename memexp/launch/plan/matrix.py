@@ -21,6 +21,7 @@ OWN_KEYS = {
     "labels.matrix": "name",
     "labels.env": "environments",
     "labels.arm": "architectures",
+    "labels.metric": "metric",
 }
 """Config key that the matrix itself sets for every run -> the matrix key that it follows from."""
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
@@ -157,6 +158,8 @@ class Matrix(Section):
     steps: ListOfSteps = Field(min_length=1)
     """Agent steps of a run; a list gives one run for each entry."""
     seeds: Seeds = 5
+    metric: Name = "return"
+    """What is judged: the return, or a number in the `info` of an episode's last step, such as success."""
     twins: bool = True
     """True: every architecture with memory also runs with memory=off."""
     resources: Resources = Resources()
