@@ -12,10 +12,10 @@ from memexp.analysis.formatting import names_text
 from memexp.analysis.same_environment import same_environments
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.analysis.statistics import iqm
-from memexp.config import UsageError
+from memexp.config import UsageError, did_you_mean
 from memexp.credentials import mask
 from memexp.formatting import short_count
-from memexp.runs import MAX_GAP, Run
+from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.status import known, lost_metrics
 from memexp.runs.wandb_source import WandbRun
 
@@ -24,7 +24,9 @@ KEEP = 0.8  # Arms are compared at the largest budget that this share of the (ar
 ABOVE_CEILING = 0.01  # A ceiling may be a measured mean: an arm is above it from this share of the scale on
 RULE = "first counts what reached the budget, then what was planned for it, is completed, and has most steps"
 COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
-FUNNEL = "env/funnel/"
+STATISTICS = "env/"
+FUNNEL = f"{STATISTICS}funnel/"
+OF_ONE = ("success", "is_success")  # Metrics whose scale is 0 .. 1
 
 
 def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environment], list[str]]:
@@ -67,7 +69,10 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
     Any other damaged file counts as missing and is named in `problems`.
     """
     info = run.info
-    columns = run.columns(COLUMNS, FUNNEL)
+    is_return = info.metric == "return"
+    columns = run.columns(COLUMNS, FUNNEL if is_return else STATISTICS)
+    if not is_return:
+        info = _judged_by_metric(info, columns)
     counts = columns["episode/count"]
     exit = known(lambda: run.exit, problems)
     if problems is not None:
@@ -100,6 +105,21 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
     )
 
 
+def _judged_by_metric(info: RunInfo, columns: dict[str, np.ndarray]) -> RunInfo:
+    """The run with its metric in place of the return: in `columns`, which change, and in its reference levels.
+
+    Raises ValueError, with the metrics that exist, if episodes ended and none of them has it.
+    """
+    found = [name.removeprefix(STATISTICS) for name in columns if name.startswith(STATISTICS) and FUNNEL not in name]
+    if info.metric not in found and not np.isnan(columns["episode/return"]).all():
+        raise ValueError(f"metric: no episode has '{info.metric}'{did_you_mean(info.metric, ['return', *found])}")
+    missing = np.full(len(columns["agent_steps"]), np.nan)
+    columns["episode/return"] = columns.get(STATISTICS + info.metric, missing)
+    columns["eval/return"] = missing
+    levels = {"ceiling_return": 1.0 if info.metric in OF_ONE else None, "random_return": info.random_metric}
+    return info.model_copy(update={**levels, "memoryless_return": None, "oracle_return": None})
+
+
 def common_budget(seeds: Sequence[Seed]) -> int:
     """Agent steps to compare at: the largest budget that at least 80 % of the (arm, seed) pairs reached.
 
@@ -124,6 +144,8 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     budgets = sorted({seed.info.total_timesteps for seed in seeds})
     if len(budgets) > 1:
         notes.append(f"budgets differ ({', '.join(map(str, budgets))}): compared at {budget} agent steps")
+    if metrics := sorted({seed.info.metric for seed in seeds} - {"return"}):
+        notes.append(f"judged by {', '.join(metrics)}: every return here is the mean of it over episodes")
     arms: dict[str, Arm] = {}
     for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]

@@ -134,9 +134,14 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
 
 
 def concatenated(parts: Iterable[Episodes]) -> Episodes:
-    """Concatenates the columns of several batches of episodes. An empty batch has no columns."""
+    """Concatenates the columns of several batches of episodes. A column that a batch lacks is NaN there."""
     parts = [part for part in parts if part]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: np.concatenate([_column(part, name) for part in parts]) for name in names}
+
+
+def _column(part: Episodes, name: str) -> np.ndarray:
+    return part[name] if name in part else np.full(len(part["return"]), np.nan, np.float32)
 
 
 _MASK = (1 << 64) - 1

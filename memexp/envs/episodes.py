@@ -48,7 +48,12 @@ class EpisodeLog:
         finished, self._finished = self._finished, []
         if not finished:
             return {}
-        columns = {name: torch.cat([part[name] for part in finished]).cpu().numpy() for name in finished[0]}
+        names = dict.fromkeys(name for part in finished for name in part)
+        unknown = [torch.full_like(part["return"], torch.nan) for part in finished]
+        columns = {
+            name: torch.cat([part.get(name, nan) for part, nan in zip(finished, unknown, strict=True)]).cpu().numpy()
+            for name in names
+        }
         return columns | {"task": np.full(len(columns["return"]), -1)}
 
     def _finish_steps(self) -> None:

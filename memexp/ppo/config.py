@@ -134,6 +134,8 @@ class Labels(Config):
     """The architecture's name in the matrix, with "~" at its end for the twin; None: the pattern."""
     twin_of: str | None = None
     """The architecture of which this one is a twin of one's own: a control without memory."""
+    metric: str = "return"
+    """What is judged: the return, or the name of a number in the `info` of an episode's last step, such as success."""
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""

@@ -1,5 +1,8 @@
 """The doctor: does the policy act with the probabilities that it learns with, and does the environment follow its API?
 
+Both are checked with the memory on and off, as an experiment with twins needs both. The reset check starts an episode
+inside a segment: nothing before this step may change the policy after it.
+
 The parity check replays rollouts through the learning pass with the same weights. A fresh policy could hide a
 difference: its logits are nearly uniform, and some parts of the cells start at zero. So noise is added to every weight,
 logits are sharpened until the entropy is at most half of ln(actions), and episodes end inside segments: the
@@ -7,16 +10,19 @@ environment's own, and, as these may be longer than a segment, ends at random st
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from memexp import envs
+from memexp.config import UsageError
 from memexp.console import Console
 from memexp.envs.base import VecEnv, random_actions
+from memexp.envs.config import ThirdParty
 from memexp.policy.actions import AppendLogStd
 from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
@@ -40,8 +46,12 @@ class DoctorReport:
     threshold: float
     clip_share: float
     """Share of samples outside PPO's clip range before any update."""
-    entropy_share: float
-    """Entropy of the sharpened policy, as a share of ln(actions)."""
+    gaps: dict[str, float]
+    """The same for memory "on" and "off"."""
+    reset_leak: float
+    """The largest change of a log-probability after a reset if the observations and the state before it change."""
+    entropy_share: float | None
+    """Entropy of the sharpened policy, as a share of ln(actions); None for continuous actions."""
     resets_inside: int
     """Episodes that began inside a replayed segment, after its first step."""
     samples: int
@@ -54,7 +64,8 @@ class DoctorReport:
 
     @property
     def ok(self) -> bool:
-        return self.max_logprob_gap <= self.threshold and not self.problems
+        agrees = self.max_logprob_gap <= self.threshold
+        return agrees and self.reset_leak <= self.threshold and not self.problems
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self) | {"ok": self.ok}
@@ -65,15 +76,22 @@ class DoctorReport:
         out.print(f"device                 {self.device}, {self.precision}")
         out.print(f"replayed               {self.samples:,} agent steps")
         out.print(f"episode starts inside  {self.resets_inside:,}")
-        out.print(f"entropy                {self.entropy_share:.2f} of ln(actions)")
-        out.print(f"max |log p difference| {self.max_logprob_gap:.2e} (at most {self.threshold:.0e})")
+        if self.entropy_share is not None:
+            out.print(f"entropy                {self.entropy_share:.2f} of ln(actions)")
+        for memory, gap in self.gaps.items():
+            out.print(f"max |log p difference| {gap:.2e} with memory {memory} (at most {self.threshold:.0e})")
+        out.print(f"leak over a reset      {self.reset_leak:.2e} (at most {self.threshold:.0e})")
         out.print(f"outside the clip range {self.clip_share:.2%}")
         for line in self.observation:
             out.print(line)
         for problem in self.problems:
             out.print(f"problem                {problem}")
-        if not self.max_logprob_gap <= self.threshold:
-            out.print("FAILED: the policy that acts is not the policy that learns")
+        wrong = [memory for memory, gap in self.gaps.items() if not gap <= self.threshold]
+        if wrong:
+            with_memory = " and ".join(f"with memory {memory}" for memory in wrong)
+            out.print(f"FAILED: the policy that acts is not the policy that learns ({with_memory})")
+        if not self.reset_leak <= self.threshold:
+            out.print("FAILED: what was before the start of an episode changes the policy in it: a cell ignores resets")
         out.print("ok" if self.ok else "not ok")
 
 
@@ -83,22 +101,63 @@ def doctor(config: TrainConfig) -> DoctorReport:
         torch.set_num_threads(config.trainer.threads)
     ranks = join(config.trainer.device)
     hyper = config.trainer.model_copy(update={"graph": False})  # a graph would bypass the made-up dones
-    with closing(Trainer(config.model_copy(update={"trainer": hyper}), ranks)) as trainer:
-        shake(trainer.policy)
-        sharpen(trainer)
-        gaps, clipped, entropies, resets = zip(*replay(trainer, ROLLOUTS), strict=True)
-        return DoctorReport(
-            max_logprob_gap=torch.tensor(gaps).max().item(),  # unlike Python's max it keeps a NaN
-            threshold=MAX_GAP[config.trainer.precision],
-            clip_share=sum(clipped) / ROLLOUTS,
-            entropy_share=sum(entropies) / ROLLOUTS / trainer.policy.actions.max_entropy,
-            resets_inside=sum(resets),
-            samples=ROLLOUTS * trainer.segments.rewards.numel(),
-            device=str(ranks.device),
-            precision=config.trainer.precision,
-            observation=described(trainer.env.observation, trainer.env.because),
-            problems=api_errors(trainer.env, ranks),
-        )
+    gaps: dict[str, float] = {}
+    found: list[_Findings] = []
+    for memory in (config.cortex.memory, "off" if config.cortex.memory == "on" else "on"):
+        cortex = config.cortex.model_copy(update={"memory": memory})
+        with closing(Trainer(config.model_copy(update={"trainer": hyper, "cortex": cortex}), ranks)) as trainer:
+            found.append(_examine(trainer, problems_too=not found))
+        gaps[memory] = found[-1].gap
+    own = found[0]
+    return DoctorReport(
+        max_logprob_gap=_largest(gaps.values()),
+        threshold=MAX_GAP[config.trainer.precision],
+        clip_share=own.clip_share,
+        gaps=gaps,
+        reset_leak=_largest(one.leak for one in found),
+        entropy_share=own.entropy_share,
+        resets_inside=own.resets_inside,
+        samples=own.samples,
+        device=str(ranks.device),
+        precision=config.trainer.precision,
+        observation=own.observation,
+        problems=own.problems,
+    )
+
+
+class _Findings(NamedTuple):
+    """What the doctor found with one memory."""
+
+    gap: float
+    leak: float
+    clip_share: float
+    entropy_share: float | None
+    resets_inside: int
+    samples: int
+    observation: list[str]
+    problems: list[str]
+
+
+def _examine(trainer: Trainer, problems_too: bool) -> _Findings:
+    shake(trainer.policy)
+    sharpen(trainer)
+    gaps, clipped, entropies, resets = zip(*replay(trainer, ROLLOUTS), strict=True)
+    actions = trainer.policy.actions
+    counted = trainer.env.actions.count is not None
+    return _Findings(
+        gap=_largest(gaps),
+        leak=reset_leak(trainer),
+        clip_share=sum(clipped) / ROLLOUTS,
+        entropy_share=sum(entropies) / ROLLOUTS / actions.max_entropy if counted else None,
+        resets_inside=sum(resets),
+        samples=ROLLOUTS * trainer.segments.rewards.numel(),
+        observation=described(trainer.env.observation, trainer.env.because),
+        problems=[*api_errors(trainer.env, trainer.ranks), *endless(trainer)] if problems_too else [],
+    )
+
+
+def _largest(numbers: Iterable[float]) -> float:
+    return torch.tensor([*numbers]).max().item()  # unlike Python's max it keeps a NaN
 
 
 def shake(policy: Policy, scale: float = 0.1) -> None:
@@ -159,6 +218,54 @@ def _made_up_dones(env: VecEnv, generator: torch.Generator) -> Iterator[None]:
         yield
     finally:
         del env.step
+
+
+@torch.no_grad()
+def reset_leak(trainer: Trainer) -> float:
+    """The largest change of a log-probability from a reset on, if all before it changes: observations and state.
+
+    The reset is at the first step and in the middle of the latest segments, in both passes.
+    """
+    s, policy = trainer.segments, trainer.policy
+    leak = 0.0
+    for at in {0, s.obs.shape[1] // 2}:
+        resets = torch.zeros_like(s.resets)
+        resets[:, at] = True
+        other = s.obs.clone()
+        other[:, :at] = s.obs.roll((1, 1), (0, 1))[:, :at]
+        fresh = policy.init_state(len(resets), trainer.ranks.device)
+        with trainer.cast():
+            pairs = [(policy(s.obs, s.start, resets)[0], policy(other, fresh, resets)[0])]
+            pairs.append((_step_by_step(policy, s.obs, s.start, resets), _step_by_step(policy, other, fresh, resets)))
+        for one, two in pairs:
+            chances = (policy.actions.log_prob(logits[:, at:], s.actions[:, at:]) for logits in (one, two))
+            leak = _largest([leak, torch.sub(*chances).abs().max().item()])
+    return leak
+
+
+def _step_by_step(policy: Policy, obs: Tensor, state: dict[str, Tensor], resets: Tensor) -> Tensor:
+    """Logits `[N, T, ...]` of the acting pass."""
+    steps: list[Tensor] = []
+    for t in range(obs.shape[1]):
+        logits, _, state = policy(obs[:, t], state, resets[:, t])
+        steps.append(logits)
+    return torch.stack(steps, 1)
+
+
+def endless(trainer: Trainer) -> list[str]:
+    """What is wrong if no episode of a third-party environment ends by itself, and no limit is given."""
+    config, env = trainer.config.env, trainer.env
+    if not isinstance(config, ThirdParty) or config.max_steps or getattr(env, "ends_by_itself", False):
+        return []
+    generator = torch.Generator().manual_seed(3)
+    with closing(envs.build(config, 1)) as one:
+        one.reset()
+        try:
+            while not one.ends_by_itself:  # type: ignore[attr-defined]
+                one.step(random_actions(one.actions, one.num_agents, generator))
+        except UsageError as error:
+            return [str(error)]
+    return []
 
 
 def api_errors(env: VecEnv, ranks: Ranks) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from memexp.config import count_name
+from memexp.config import UsageError, count_name, did_you_mean
 from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
@@ -163,6 +163,13 @@ def reference_levels(
     if plan.random_episodes and "random_return" not in levels:
         random = measured("random", plan.random_episodes, config.seed)
         levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
+    metric = config.labels.metric
+    if plan.random_episodes and metric != "return":
+        stats = measured("random", plan.random_episodes, config.seed).stats
+        if metric not in stats:
+            near = did_you_mean(metric, ["return", *stats])
+            raise UsageError(f"metric: no episode of the random policy has '{metric}'{near}")
+        levels["random_metric"] = stats[metric]
     if plan.reference_episodes and env.name in GRID_GAMES and "oracle_return" not in levels:
         print_line(f"measuring scripted policies, {plan.reference_episodes} episodes each (once for these knobs)")
         means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]
@@ -185,6 +192,7 @@ def described(config: TrainConfig) -> RunInfo:
         memory=config.cortex.memory,
         twin_of=config.labels.twin_of,
         seed=config.seed,
+        metric=config.labels.metric,
         recipe=config.recipe,
         total_timesteps=config.trainer.total_timesteps,
         hardware=config.labels.hardware,

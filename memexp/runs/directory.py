@@ -87,6 +87,10 @@ class RunInfo(_Record):
     """Dollars per hour of the machine."""
     random_return: Return | None = None
     """Mean episode return of the uniformly random policy, measured."""
+    metric: str = "return"
+    """What is judged: the return, or a statistic env/<metric> of an episode."""
+    random_metric: Return | None = None
+    """Mean of this statistic over the random policy's episodes; None if the return is judged."""
     random_funnel: dict[str, float] | None = None
     """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
     ceiling_return: Return | None = None

@@ -118,6 +118,24 @@ class Naming(gymnasium.Env):
         return self._obs(), 1.0, self.t == 4, False, {}
 
 
+class Scored(Counting):
+    """Tells at the end of an episode whether it was a success, and more; "rare" only of every second episode."""
+
+    def __init__(self):
+        super().__init__(length=4)
+        self.episode = -1
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        self.episode += 1
+        return super().reset(seed=seed)
+
+    def step(self, action: Any):
+        obs, reward, terminated, truncated, _ = super().step(action)
+        info: dict[str, Any] = {"success": self.t == 4, "score": np.float32(2.5), "says": "well done", "all": [1, 2]}
+        info |= {"array": np.array([7]), "endless": np.inf, "time": {"r": 1.0}, 3: 4.0}
+        return obs, reward, terminated, truncated, info | ({"rare": 1} if self.episode % 2 else {})
+
+
 class Endless(Counting):
     """Never ends."""
 

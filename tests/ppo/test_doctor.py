@@ -1,8 +1,13 @@
 """The parity gate: passes a policy that acts as it learns, and catches one that does not."""
 
+import math
+
 import pytest
+import torch
 from helpers.training import tiny, tiny_cvc
 
+from memexp.cortex import stack
+from memexp.cortex.blocks import PassThrough
 from memexp.policy.model import Policy
 from memexp.ppo.doctor import doctor
 
@@ -51,3 +56,53 @@ def test_a_learning_pass_that_is_not_finite_is_caught(monkeypatch, capsys):
     assert not report.ok
     report.print()
     assert "FAILED" in capsys.readouterr().out
+
+
+class Sums(torch.nn.Module):
+    """A newcomer's cell: a leaky sum of its inputs, which is wrong as `wrong` says."""
+
+    def __init__(self, d_hidden, wrong):
+        super().__init__()
+        self.d_hidden, self.wrong = d_hidden, wrong
+
+    def init_state(self, batch, device, dtype):
+        return {"sum": torch.zeros(batch, self.d_hidden, device=device, dtype=dtype)}
+
+    def forward(self, x, state, resets):
+        if state is None and self.wrong != "none is a start":
+            return x, {}
+        total = torch.zeros_like(x[:, 0]) if state is None else state["sum"]
+        outputs = []
+        for t in range(x.shape[1]):
+            if resets is not None and self.wrong not in ("no resets", f"no resets for {x.shape[1]}"):
+                total = total.masked_fill(resets[:, t, None], 0)
+            total = 0.9 * total + x[:, t]
+            outputs.append(total)
+        return torch.stack(outputs, 1), {} if state is None else {"sum": total}
+
+
+@pytest.mark.parametrize("memory", ["on", "off"])
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("", "ok"),
+        ("no resets", "a cell ignores resets"),
+        ("no resets for 12", "the policy that acts is not the policy that learns (with memory on)"),
+        ("no resets for 1", "the policy that acts is not the policy that learns (with memory on)"),
+        ("none is a start", "the policy that acts is not the policy that learns (with memory off)"),
+    ],
+)
+def test_a_cell_of_ones_own_that_is_wrong_is_caught_whichever_memory_is_asked_for(
+    memory, wrong, told, monkeypatch, capsys
+):
+    monkeypatch.setitem(stack.TOKEN_BLOCKS, "L", lambda o: PassThrough(Sums(o.d_hidden, wrong)))
+    report = doctor(tiny(cortex__pattern="L", cortex__memory=memory, trainer__horizon=12))
+    report.print()
+    assert report.ok == (not wrong)
+    assert told in capsys.readouterr().out
+
+
+def test_a_leak_that_is_not_finite_fails():
+    report = doctor(tiny())
+    report.reset_leak = math.nan
+    assert not report.ok

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import psutil
 import pytest
 from helpers.commands import type_command
 from helpers.third_party import Showing
 from helpers.training import output_of, stop_after, wait_for, without_clock
 
+from memexp.analysis.load import read_seed
 from memexp.envs.config import ThirdParty
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.train import with_readings_of
@@ -34,7 +36,7 @@ def words(env, **more):
 
 
 def train(capsys, env, **more):
-    return type_command(capsys, "train", "any", *words(env, run="small", **more))
+    return type_command(capsys, "train", "any", *words(env, **{"run": "small", **more}))
 
 
 def test_an_environment_that_nobody_here_wrote_is_trained_and_its_levels_are_known(capsys):
@@ -92,7 +94,45 @@ def test_the_doctor_examines_every_kind_of_action(capsys, done):
     given = words(f"{THINGS}:Showing", options=f"{{done: {done}}}", run="examined")
     typed = type_command(capsys, "doctor", "any", *given, "--json")
     assert typed.code == 0, typed.err
-    assert json.loads(typed.out)["entropy_share"] <= 0.5
+    share = json.loads(typed.out)["entropy_share"]
+    assert share is None if done == "torques" else share <= 0.5
+
+
+def test_numbers_of_the_last_info_are_columns_of_episodes_and_may_be_judged(capsys):
+    typed = train(capsys, f"{THINGS}:Scored", labels__metric="success", trainer__total_timesteps=64)
+    assert typed.code == 0, typed.err
+    run = Run.named("small")
+    episodes = run.episodes()
+    told = {name for name in episodes.columns if name.startswith("env/")}
+    assert told == {"env/success", "env/score", "env/array", "env/rare", "env/cut"}
+    assert set(episodes["env/success"]) == {1.0}
+    assert set(episodes["env/score"]) == {2.5}
+    assert 0 < episodes["env/rare"].is_nan().sum() < len(episodes)
+    assert run.metrics()[-1]["env/success"] == 1
+    assert (run.info.metric, run.info.random_metric) == ("success", 1)
+    seed = read_seed(run)
+    assert seed.info.ceiling_return == seed.info.random_return == 1
+    assert set(seed.returns[~np.isnan(seed.returns)]) == {1.0}
+
+
+def test_an_unknown_metric_names_those_that_exist(capsys):
+    typed = train(capsys, f"{THINGS}:Scored", labels__metric="sucess")
+    assert typed.code == 2
+    assert "no episode of the random policy has 'sucess'; did you mean 'success'?" in typed.err
+    assert train(capsys, f"{THINGS}:Scored", run="other", evaluation__random_episodes=0).code == 0
+    run = Run.named("other")
+    run.write_info(run.info.model_copy(update={"metric": "sucess"}))
+    with pytest.raises(ValueError, match="no episode has 'sucess'; did you mean 'success'"):
+        read_seed(run)
+
+
+def test_the_doctor_fails_an_environment_that_never_ends_unless_a_limit_is_given(capsys):
+    typed = type_command(capsys, "doctor", "any", *words(f"{THINGS}:Endless", run="examined"))
+    assert typed.code == 1
+    assert "no episode ended within 10,000 steps" in typed.out
+    assert "ln(actions)" in typed.out
+    given = words(f"{THINGS}:Endless", run="examined", max_steps=20)
+    assert type_command(capsys, "doctor", "any", *given).code == 0
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ class CheckedEnv(gymnasium.Wrapper):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         obs, reward, *rest = _values(self.env.step(action), "step()", _STEP)
+        self.info = rest[-1]
         return self._read(obs, "step() returned"), _number(reward, "step() returned the reward"), *rest
 
 
@@ -68,12 +69,14 @@ class CheckedParallelEnv:
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
         obs, infos = _values(self.env.reset(seed=seed), "reset()", "observations, infos")
+        self.infos: dict[Any, Any] = {}  # the latest of each agent
         return self._checked(obs, self.env.possible_agents, "reset()"), infos
 
     def step(self, actions: dict[Any, Any]) -> tuple[dict, dict, dict, dict, dict]:
         playing = list(self.env.agents)
         obs, rewards, terminated, truncated, infos = _values(self.env.step(actions), "step()", _PARALLEL_STEP)
         obs = self._checked(obs, playing, "step()")
+        self.infos = {**self.infos, **infos} if isinstance(infos, dict) else self.infos
         for values, name in ((rewards, "rewards"), (terminated, "terminations"), (truncated, "truncations")):
             for agent in _missing(obs, values if isinstance(values, dict) else {}):
                 raise ApiError(f"step() returned an observation for {agent}, but its {name} are {short(values)}")

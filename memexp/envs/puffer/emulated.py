@@ -5,6 +5,7 @@ never made. An EmulatedEnv starts the next episode at once. Its buffer holds two
 act on, and the true last one of an episode that has just ended. Both reach the trainer through shared memory.
 """
 
+import re
 import sys
 import traceback
 from collections import defaultdict
@@ -25,6 +26,8 @@ from memexp.envs.puffer.api_checks import ApiError, CheckedEnv, CheckedParallelE
 
 ACT, LAST = 0, 1
 """Indices of the two observations."""
+INFO_NAME = re.compile(r"[\w.][-\w. ]{0,63}")
+"""Names of the numbers in `info` that are kept."""
 _RANDOM_PLAY = 1
 _FLAGS = ("rewards", "terminals", "truncations", "teacher_actions", "masks", "actions")
 
@@ -84,8 +87,9 @@ class EmulatedEnv(PufferEnv):
         """Start the episode that the board names, then make its warm-up steps. PufferLib's seed is ignored."""
         return self.observations, self._guarded(self._reset)
 
-    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, str]]]:
-        infos = self._guarded(self._step, actions)
+    def step(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        self._told: list[dict[str, Any]] = []
+        infos = self._guarded(self._step, actions) or self._told
         return self.observations, self.rewards, self.terminals, self.truncations, infos
 
     def close(self) -> None:
@@ -132,11 +136,12 @@ class EmulatedEnv(PufferEnv):
             self._step_all(actions, late)
             return
         _, reward, terminated, truncated, _ = self._inner.step(actions)
+        infos = [self._checked.info]
         over = terminated or truncated
         self.rewards[0], self.terminals[0] = reward, terminated
         self.truncations[0] = not terminated and (over or late)
         if over or late:
-            self._end(cut=not over)
+            self._end(not over, infos)
 
     def _step_all(self, actions: np.ndarray, late: bool) -> None:
         """A step of several agents. Some of them may have finished before the others."""
@@ -151,16 +156,31 @@ class EmulatedEnv(PufferEnv):
         self.truncations[:] = (inner.truncations | (last & ~dones)) & ~inner.terminals & counted
         self._alive &= ~dones
         if last:
-            self._end(cut=not over)
+            self._end(not over, [*self._checked.infos.values()])
         elif dones.any():
             self.observations[dones, LAST] = self.observations[dones, ACT]
 
-    def _end(self, cut: bool) -> None:
-        """Keep the true last observations and start the next episode."""
+    def _end(self, cut: bool, infos: list[Any]) -> None:
+        """Keep the true last observations, tell the numbers of the last infos, and start the next episode."""
+        if numbers := _means_of_numbers(infos):
+            self._told = [{"row": self._row, "numbers": numbers}]
         self.observations[:, LAST] = self.observations[:, ACT]
         self._board.cut[self._row] = cut
         self._board.episode[self._row] += 1
         self._begin()
+
+
+def _means_of_numbers(infos: list[Any]) -> dict[str, float]:
+    """Name -> mean over the agents' infos, of every finite number whose name may stand in a file or a table."""
+    found: dict[str, list[float]] = {}
+    for info in infos:
+        for name, value in info.items() if isinstance(info, dict) else ():
+            is_number = isinstance(value, bool | int | float | np.generic | np.ndarray)
+            if is_number and isinstance(name, str) and INFO_NAME.fullmatch(name):
+                array = np.asarray(value)
+                if array.size == 1 and array.dtype.kind in "biuf" and np.isfinite(array).all():
+                    found.setdefault(name, []).append(float(array.item()))
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:

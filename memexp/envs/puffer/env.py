@@ -61,7 +61,7 @@ class ThirdPartyEnv(VecEnv):
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
-        self._ends_by_itself = False
+        self.ends_by_itself = False
 
     @property
     def modules(self) -> list[str]:
@@ -88,7 +88,7 @@ class ThirdPartyEnv(VecEnv):
             self._refuse_endless(over)
             self.final_obs = self._tensor(obs[:, LAST])
         gain = torch.from_numpy(self._by_env(reward).mean(1))
-        self._log.add(gain, over, {"env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
+        self._log.add(gain, over, {**self._told, "env/cut": torch.from_numpy(self._board.cut.astype(np.float32))})
         scaled = reward * np.float32(self._config.reward_scale)
         paid, done, cut = (torch.from_numpy(array).to(self.device) for array in (scaled, terminated, truncated))
         return self._tensor(obs[:, ACT]), paid, done, cut
@@ -128,9 +128,13 @@ class ThirdPartyEnv(VecEnv):
         Raises EnvError for an error in an environment, and for a number that is not finite in single precision.
         """
         obs, reward, terminated, truncated, _, infos, _, _ = self._vec.recv()
+        self._told: dict[str, Tensor] = {}  # of the episodes that have just ended: numbers in their last infos
         for info in infos:
             if "error" in info:
                 raise EnvError(info["error"])
+            for name, number in info.get("numbers", {}).items():
+                column = self._told.setdefault(f"env/{name}", torch.full((self.num_envs,), torch.nan))
+                column[info["row"]] = number
         dones = terminated | truncated
         if not np.isfinite(reward).all():
             self._refuse("the reward", reward, ~np.isfinite(reward), dones, last=True)
@@ -164,10 +168,10 @@ class ThirdPartyEnv(VecEnv):
 
     def _refuse_endless(self, over: Tensor) -> None:
         """Raise UsageError if only the default limit of this project has ever ended an episode."""
-        if self._config.max_steps is None and not self._ends_by_itself:
+        if self._config.max_steps is None and not self.ends_by_itself:
             cut = torch.from_numpy(self._board.cut).bool()
-            self._ends_by_itself = bool((over & ~cut).any())
-            if bool((over & cut).any()) and not self._ends_by_itself:
+            self.ends_by_itself = bool((over & ~cut).any())
+            if bool((over & cut).any()) and not self.ends_by_itself:
                 raise UsageError(
                     f"{self._config.id}: no episode ended within {LIMIT:,} steps: say when to cut them, such as "
                     "env.max_steps=500"

@@ -22,6 +22,7 @@ OWN_KEYS = {
     "labels.env": "environments",
     "labels.arm": "architectures",
     "labels.twin_of": "twin_of",
+    "labels.metric": "metric",
 }
 """Config key that the matrix itself sets for every run -> the matrix key that it follows from."""
 TWIN_OF = "twin_of"
@@ -160,6 +161,8 @@ class Matrix(Section):
     steps: ListOfSteps = Field(min_length=1)
     """Agent steps of a run; a list gives one run for each entry."""
     seeds: Seeds = 5
+    metric: Name = "return"
+    """What is judged: the return, or a number in the `info` of an episode's last step, such as success."""
     twins: bool = True
     """True: every architecture with memory also runs with memory=off. An architecture with `twin_of: ARM` is a twin of
     one's own: a control without memory, with which ARM is compared, too."""
