@@ -36,9 +36,10 @@ def report(
     from memexp.analysis.answer import answer_of
     from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
+    from memexp.launch.status.targets import stated_in
 
     name, runs, notes = runs_of(target)
-    environments, more = load(runs, name)
+    environments, more = load(runs, name, stated_in(target))
     found = answer_of(environments, notes + more, name)
     if as_json:
         print(json.dumps(answer_json(found), indent=2))

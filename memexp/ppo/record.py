@@ -90,14 +90,16 @@ class RunRecord:
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())
         self.run.write_provenance(provenance(argv, str(device), self.ranks.world_size))
-        info = described(config)
+        info, env = described(config), trainer.env
         measured = {
             "hardware": info.hardware or hardware,
-            "memory_span": trainer.env.memory_span,
-            "num_actions": trainer.env.num_actions or None,
-            **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
+            "memory_span": env.memory_span,
+            "num_actions": env.num_actions or None,
+            "solved_return": env.solved_return,
+            "solved_by": None if env.solved_return is None else "the reward threshold in Gymnasium's registry",
+            **reference_levels(self.run, config, env.ceiling_return, self.display.print_line),
         }
-        self.run.write_info(RunInfo(**info.model_dump() | measured))
+        self.run.write_info(RunInfo(**info.model_dump() | measured).restated(config.labels.stated))
 
     def open_wandb(self) -> None:
         """Begin to mirror the metrics at W&B, after run.json is written."""

@@ -54,7 +54,7 @@ class EmulatedEnv(PufferEnv):
         self._name = config.id
         env = source.make_one(config)
         self._limit = source.step_limit(config, env)
-        self.ceiling = source.ceiling(config, env)
+        self.solved_return = source.solved_return(config, env)
         self.observation, self.action = _spaces(env, config.id)
         if source.is_parallel(env):
             self._checked = CheckedParallelEnv(env)

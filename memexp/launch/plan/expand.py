@@ -86,6 +86,7 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
                 "labels.matrix": matrix.name,
                 "labels.env": place.env,
                 "labels.arm": place.arm,
+                **{f"labels.{key}": value for key, value in environment.stated.items()},
             },
         )
 

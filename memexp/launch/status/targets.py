@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from memexp.config import UsageError, did_you_mean
 from memexp.launch.cloud import submissions
@@ -113,6 +114,13 @@ def find_matrix(name: str) -> tuple[str, list[Run]]:
         matrices = {matrix_of(run) for run in runs if info_of(run)}
         return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs
     return target.matrix, runs
+
+
+def stated_in(name: str) -> dict[str, dict[str, Any]]:
+    """Environment -> what a matrix file says of its task; empty for any other name."""
+    if not name.endswith((".yaml", ".yml")):
+        return {}
+    return {env: one.stated for env, one in load_matrix(name).environments.items() if one.stated}
 
 
 def lost(run: Run) -> bool:
