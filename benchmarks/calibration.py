@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from zlib import crc32
 
@@ -64,6 +65,9 @@ WRONG = ("required", "helps")
 MEMORY = [
     Truth("no effect: .95, sd .05", gaussian(0.95, 0.05), gaussian(0.95, 0.05), WRONG),
     Truth("the same, no ceiling known", gaussian(0.95, 0.05), gaussian(0.95, 0.05), WRONG, ceiling=None),
+    Truth("the same, no ceiling known", gaussian(0.95, 0.03), gaussian(0.95, 0.03), ("not_needed",), ceiling=None),
+    Truth("no ceiling known: .95 v .5, sd .05", gaussian(0.95, 0.05), gaussian(0.5, 0.05), ("required",), ceiling=None),
+    Truth("power: the same", gaussian(0.95, 0.05), gaussian(0.5, 0.05), ("helps",), ceiling=None),
     Truth("no effect: .5, sd .1", gaussian(0.5, 0.1), gaussian(0.5, 0.1), WRONG),
     Truth("no effect: half of the seeds .95, half .5", bimodal(0.5), bimodal(0.5), WRONG),
     Truth("no effect: heavy tails, .6, sd .15", heavy_tailed(0.6, 0.15), heavy_tailed(0.6, 0.15), WRONG),
@@ -113,6 +117,36 @@ def memory_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
             cells.append(percent(sum(counts[word] for word in truth.watched), rounds))
         yield [truth.name, " / ".join(truth.watched), *cells]
     yield from rising_rows(rounds, seeds)
+    yield from delayed_rows(rounds, seeds)
+
+
+SHARES, DELAYS = (0.10, 0.15, 0.20, 0.30), (16, 64)
+MEMORIES = {"S32": 32, "S128": 128, "X32": 32, "X96": 96}
+"""Architectures of the worlds with a delayed part -> credit horizon, agent steps (one layer)."""
+
+
+def delayed_rows(rounds: int, seeds: list[int]) -> Iterator[list[str]]:
+    """Worlds in which a share of the way is a cue that is asked for after a delay; memory alone earns it.
+
+    An arm whose credit horizon is shorter than the delay never learns the share. With a longer one, a seed learns it
+    with the probability `found`: 0 stands for too few steps. Verdicts of 'not needed' are wrong.
+    """
+    for share, delay, found in product(SHARES, DELAYS, (0.0, 0.5)):
+        cells = []
+        name = (
+            f"{share:.0%} of the way is asked for {delay} steps later, {found:.0%} of the seeds that could learn it do"
+        )
+        for n in seeds:
+            rng, seen = stream(name, n), 0
+            for _ in range(rounds):
+                arms = {}
+                for arm, horizon in MEMORIES.items():
+                    learned = (rng.random(n) < found) & (horizon >= delay)
+                    arms[arm] = 1 - share * ~learned + rng.normal(0, 0.02, n)
+                    arms[f"{arm}~"] = 1 - share + rng.normal(0, 0.02, n)
+                seen += memory_verdict(environment(arms, 1.0, RANDOM(rng, n))) == "not_needed"
+            cells.append(percent(seen, rounds))
+        yield [name, "not_needed", *cells]
 
 
 def solving(t: np.ndarray) -> np.ndarray:

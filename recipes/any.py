@@ -15,6 +15,7 @@ def train(
     max_steps: int | None = None,
     reward_scale: float = 1.0,
     ceiling_return: float | None = None,
+    solved_return: float | None = None,
     reading: str | dict[str, str] | None = None,
     pattern: str | list[str] = "S",
     mem_len: int = 32,
@@ -49,5 +50,8 @@ def train(
             target_kl=0.03,
             threads=1,
         ),
-        labels=Labels(env=re.sub(r"[^A-Za-z0-9.-]+", "-", env.rpartition(":")[2])),
+        labels=Labels(
+            env=re.sub(r"[^A-Za-z0-9.-]+", "-", env.rpartition(":")[2]),
+            solved_return=solved_return,
+        ),
     )

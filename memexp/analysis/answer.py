@@ -1,7 +1,8 @@
 """The answer about the runs of a matrix: memory, learning, convergence, time, knobs, and what to run next."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,9 +12,10 @@ from memexp.analysis.learning import Learning, judge_learning
 from memexp.analysis.load import load
 from memexp.analysis.look_back import LookBack, look_back
 from memexp.analysis.memory_verdict import Memory, judge_memory
+from memexp.analysis.references import find_references
 from memexp.analysis.scale import Scale, find_scale, normalized
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.sequential_plan import Plan, UntilAnswered, sequential_plan, until_answered
+from memexp.analysis.sequential_plan import Plan, UntilAnswered, is_final, sequential_plan, until_answered
 from memexp.analysis.statistics import Interval, iqm, iqm_interval
 from memexp.analysis.timing import TimeToSolve, time_to_solve
 from memexp.runs import Run
@@ -62,12 +64,13 @@ class Answer:
     """The words after `memexp report` that made it; by default the matrix."""
 
 
-def answer(runs: Iterable[Run], matrix_name: str) -> Answer:
-    """The answer about the runs of one matrix. For `matrix_name` and errors see `load`."""
-    return answer_of(*load(runs, matrix_name), matrix_name)
+def answer(runs: Iterable[Run], matrix_name: str, stated: Mapping[str, Mapping[str, Any]] | None = None) -> Answer:
+    """The answer about the runs of one matrix. For `matrix_name`, `stated` and errors see `load`."""
+    return answer_of(*load(runs, matrix_name, stated), matrix_name)
 
 
 def answer_of(environments: dict[str, Environment], notes: list[str], matrix_name: str) -> Answer:
+    find_references(environments)
     return Answer(matrix_name, {name: judge(environment) for name, environment in environments.items()}, notes)
 
 
@@ -76,15 +79,18 @@ def judge(environment: Environment) -> EnvironmentAnswer:
     learned = {name: judge_learning(arm, environment, scale) for name, arm in arms.items()}
     judged = {name: _judge_arm(arm, environment, scale, learned[name]) for name, arm in arms.items()}
     memory = judge_memory(environment, scale, learned)
-    improving = [name for name, one in judged.items() if one.convergence.verdict is ConvergenceKind.IMPROVING]
     plans = sequential_plan(environment, scale, memory, learned)
+    improving = [name for name, one in judged.items() if one.convergence.verdict is ConvergenceKind.IMPROVING]
+    improving = list(dict.fromkeys([*(arm for plan in plans.values() for arm in plan.arms), *improving]))
+    if is_final(environment, scale, memory):  # more steps would not change it
+        improving = []
     return EnvironmentAnswer(
         environment,
         scale,
         memory,
         judged,
         plans,
-        until_answered(environment, scale, memory, plans, bool(improving)),
+        until_answered(environment, scale, memory, plans),
         find_knobs(environment, scale, list(learned.values()), improving),
     )
 

@@ -18,6 +18,7 @@ from memexp.analysis.look_back import LookBack
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import Pair, oracle_ratio
 from memexp.analysis.recommendations import next_steps
+from memexp.analysis.sequential_plan import AnsweredCause
 from memexp.analysis.verdicts import LeftOut, MemoryKind
 
 METHOD = "Lan-DeMets spending over seeds an arm (4, 5, ..., 40), exact permutation and Welch tests, Holm over arms"
@@ -53,13 +54,14 @@ def environment_json(answer: EnvironmentAnswer) -> dict[str, Any]:
             "solved": solved,
         },
         "memory_span": environment.memory_span,
+        "partner": environment.partner,
         "budget": environment.budget,
         "notes": environment.notes,
         "sequential": {"per_arm": plans, "method": METHOD},
         "until_answered": {
             "seeds": until.seeds,
             "budget": until.budget,
-            "power": POWER,
+            "power": None if until.cause in (AnsweredCause.LONGER_FIRST, AnsweredCause.FIRST_SEEDS) else POWER,
             **asdict(until.total),
             "per_arm": {name: asdict(cost) for name, cost in until.per_arm.items()},
             "reason": sentences.until_answered_text(until, answer.memory.verdict.kind),
@@ -80,7 +82,7 @@ def _memory(answer: EnvironmentAnswer) -> dict[str, Any]:
         "p_improvement": memory.improvement,
         "per_arm": pairs | {name: _no_pair(why) for name, why in memory.unpaired.items()},
         "reason": sentences.memory_text(memory),
-        "scale": None if scale is None else scale.best_arm or "ceiling",
+        "scale": None if scale is None else scale.name,
         "oracle_ratio": memory.oracle_ratio and memory.oracle_ratio._asdict(),
         "shortest": [_without_cause(sweep) | {"reason": sentences.sweep_text(sweep)} for sweep in memory.sweeps],
     }

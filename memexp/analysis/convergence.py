@@ -15,6 +15,7 @@ from memexp.analysis.statistics import NO_INTERVAL, Contrast, Interval, contrast
 TOLERANCE = 0.05  # A projected change within this share of the scale counts as no change
 COLLAPSE = 0.3  # A seed has collapsed if it ends this share of the scale below its own best window
 FAR = 0.5  # Seeds disagree if some solve and others end below this share of the way
+RISING = 0.1  # Advice takes a rise for real at this one-sided level; verdicts have the levels of `alpha_spending`
 POINTS = 100  # Points of a smoothed curve over the budget
 BINS = 30  # Bins of the last third of the budget; its slope is fitted to their means
 
@@ -47,7 +48,7 @@ class Solved:
     of: int
     """Finished seeds."""
     seeds: int | None = None
-    """Seeds that solve; None without a scale."""
+    """Seeds that solve; None where it is not known what solves."""
     far: int = 0
     """Seeds that end below FAR."""
     interval: Interval = NO_INTERVAL
@@ -121,6 +122,8 @@ def solved_seeds(arm: Arm, scale: Scale | None) -> Solved:
     n = len(arm.seeds)
     if scale is None or not n:
         return Solved(of=n)
+    if scale.solved is None:
+        return Solved(of=n)
     there = arm.finals >= scale.solved
     return Solved(
         of=n,
@@ -161,6 +164,12 @@ def binned_curves(arm: Arm, bins: int = 2 * BINS) -> tuple[np.ndarray, np.ndarra
 def projected_changes(arm: Arm) -> np.ndarray:
     """`projected_change` of each seed [seeds]; NaN where it is not known."""
     return np.array([projected_change(seed, arm.budget) for seed in arm.seeds])
+
+
+def rises(arm: Arm, scale: Scale) -> bool:
+    """Whether the arm seems to rise still, so that more steps are worth more than more seeds. Needs 4 seeds."""
+    change = contrast((1.0, projected_changes(arm)))
+    return len(arm.seeds) >= MIN_SEEDS and change.p_above() <= RISING and change.estimate > TOLERANCE * scale.span
 
 
 @lru_cache(maxsize=256)

@@ -59,6 +59,11 @@ def credit_horizon(arm: Arm) -> int | None:
     return window * layers if horizon is None else min(window * layers, window + horizon)
 
 
+def horizon_knob(arm: Arm) -> str:
+    """The setting that makes the credit horizon of the arm longer."""
+    return "mem_len" if arm.attends_only else "trainer.horizon"
+
+
 KNOBS: dict[str, Callable[[Arm], int | None]] = {
     "mem_len": lambda arm: arm.info.mem_len if arm.tokens & ATTENTION else None,
     "trainer.horizon": lambda arm: _get(arm, "trainer", "horizon"),

@@ -18,6 +18,9 @@ SOLVING_SEEDS = 2
 CLAIMS = 2  # Claims that share the error: the arm learned, the arm did not learn
 UNIFORM = 0.99  # A policy counts as still random if its entropy is at least this share of ln(actions)
 POWER = 0.8
+# A seed is far above the random policy from so many standard deviations of its measurements on, and so many of the
+# smallest gains, if no seed of the arm is half as far below.
+FAR_ABOVE, FAR_GAINS = 5, 2
 
 
 class LearningState(StrEnum):
@@ -36,6 +39,10 @@ class LearningCause(Enum):
     FEW_SEEDS = "{few} {seeds} can show neither learning nor its absence. The minimum is {least}, the default 5."
     ABOVE_RANDOM = "{enough}"
     SEEDS_SOLVE = "{solving} of {seeds} solve the task, which the random policy does not. {enough}"
+    SEEDS_FAR_ABOVE = (
+        "{enough} But {far} far above the random policy, whose return has a spread of {spread:.2g} between seeds: too "
+        "few seeds to tell."
+    )
     STILL_RISING = "{enough} The return is still rising: too early to tell."
     NOTHING_LEARNED = "{enough} Nothing learned at this budget.{chance}"
     NO_SCALE = "{enough} No ceiling is known and no arm is above random, so a gain has no scale.{chance}"
@@ -75,6 +82,10 @@ class Learning:
     """Return from 0 to 1 on the scale; NaN without a scale."""
     solving: int = 0
     """Seeds that solve the environment."""
+    far: tuple[str, ...] = ()
+    """Runs that end far above the random policy."""
+    spread: float = math.nan
+    """Standard deviation of the random policy's return between seeds."""
 
     @property
     def verdict(self) -> LearningState:
@@ -117,7 +128,9 @@ def judge_learning(arm: Arm, environment: Environment, scale: Scale | None) -> L
         trend=contrast((1.0, projected_changes(arm))),
         detectable=(t_quantile(1 - alpha, gain.df) + t_quantile(POWER, gain.df)) * gain.se if alpha else math.nan,
         span=scale.span if scale else math.nan,
-        solving=int((arm.finals >= scale.solved).sum()) if scale and scale.best_arm != arm.name else 0,
+        solving=_solving(arm, scale),
+        far=_far_above(arm, environment, scale),
+        spread=environment.random_spread,
     )
     state, cause = _verdict(facts, gain)
     return replace(facts, state=state, cause=cause)
@@ -138,8 +151,29 @@ def _verdict(facts: Learning, gain: Contrast) -> tuple[LearningState, LearningCa
     if gain.p_below(floor) <= alpha if has_scale else gain.interval(0.90)[1] <= 0:
         if facts.trend and facts.trend.p_above() <= alpha and facts.trend.estimate > floor:
             return LearningState.TOO_EARLY, LearningCause.STILL_RISING
+        if facts.far:
+            return LearningState.TOO_EARLY, LearningCause.SEEDS_FAR_ABOVE
         return LearningState.NOT_LEARNED, LearningCause.NOTHING_LEARNED
+    if facts.far:
+        return LearningState.TOO_EARLY, LearningCause.SEEDS_FAR_ABOVE
     return LearningState.TOO_EARLY, LearningCause.SPREAD_TOO_WIDE if has_scale else LearningCause.NO_SCALE
+
+
+def _solving(arm: Arm, scale: Scale | None) -> int:
+    """Seeds that solve; none where the arm itself is the top."""
+    if scale is None or scale.solved is None or scale.best_arm == arm.name:
+        return 0
+    return int((arm.finals >= scale.solved).sum())
+
+
+def _far_above(arm: Arm, environment: Environment, scale: Scale | None) -> tuple[str, ...]:
+    """Runs that end far above the random policy. None where its spread is not known."""
+    if not math.isfinite(environment.random_spread):
+        return ()
+    mean = float(environment.random_returns.mean())
+    gains, smallest = arm.finals - mean, SMALLEST_GAIN * (scale.span if scale else abs(mean))
+    least = max(FAR_ABOVE * environment.random_spread, FAR_GAINS * smallest, -2 * gains.min(), 1e-9)
+    return tuple(seed.run for seed, gain in zip(arm.seeds, gains, strict=True) if gain > least)
 
 
 def entropy_of(arm: Arm) -> Entropy | None:

@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,15 +24,21 @@ REACHED = 0.95  # A run counts from this share of the budget on
 KEEP = 0.8  # Arms are compared at the largest budget that this share of the (arm, seed) pairs reached, or will reach
 ABOVE_CEILING = 0.01  # A ceiling may be a measured mean: an arm is above it from this share of the scale on
 RULE = "first counts what reached the budget, then what was planned for it, is completed, and has most steps"
-COLUMNS = ("episode/return", "episode/count", "eval/return", "consistency/max_logprob_gap", "wall_s", "policy/entropy")
+COLUMNS = (
+    "episode/return", "episode/count", "episode/length", "eval/return", "consistency/max_logprob_gap", "wall_s",
+    "policy/entropy",
+)  # fmt: skip
 STATISTICS = "env/"
 FUNNEL = f"{STATISTICS}funnel/"
 OF_ONE = ("success", "is_success")  # Metrics whose scale is 0 .. 1
 
 
-def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environment], list[str]]:
+def load(
+    runs: Iterable[Run | WandbRun], matrix: str, stated: Mapping[str, Mapping[str, Any]] | None = None
+) -> tuple[dict[str, Environment], list[str]]:
     """The environments of one matrix, and notes on run directories that cannot be read.
 
+    `stated`: environment -> what the matrix file now says of it (fields of RunInfo), instead of what the runs recorded.
     `matrix` is a matrix name of the runs, or any name (a folder's) when they all belong to one. Raises UsageError
     where there are no runs, or where they belong to several matrices and `matrix` is none of them.
     """
@@ -39,6 +46,8 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
     for run in runs:
         problems: list[str] = []
         seed = known(partial(read_seed, run, problems), problems)
+        if seed and (now := (stated or {}).get(seed.info.env)):
+            seed = replace(seed, info=seed.info.restated(now))
         seeds += [seed] if seed else []
         notes += [f"{run.name}: {problem}" for problem in problems]
     if not seeds:
@@ -99,6 +108,7 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
         gaps=columns["consistency/max_logprob_gap"],
         wall_s=columns["wall_s"],
         entropy=columns["policy/entropy"],
+        lengths=columns["episode/length"],
         funnel={name: funnel[name] for name in dict.fromkeys([*order, *funnel])},
         config=config,
         horizon=known(lambda: run.horizon, problems),
@@ -158,24 +168,37 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     measured = [(s.info.seed, s.info.random_return) for s in seeds if s.info.random_return is not None]
     random = {number: value for number, value in measured if math.isfinite(value)}
     random_returns = np.array([random[number] for number in sorted(random)])
-    ceiling, memoryless, oracle = (
-        _level([getattr(seed.info, f"{player}_return") for seed in seeds], player, notes)
-        for player in ("ceiling", "memoryless", "oracle")
+    ceiling, solved, memoryless, oracle = (
+        _level([getattr(seed.info, f"{level}_return") for seed in seeds], level, notes)
+        for level in ("ceiling", "solved", "memoryless", "oracle")
     )
-    if ceiling is not None and len(random_returns) and ceiling <= random_returns.mean():
-        notes.append(f"ceiling_return {ceiling:g} is not above the random policy's return: not used")
-        ceiling = None
+    ceiling = _above_random(ceiling, "ceiling_return", random_returns, notes)
+    solved = _above_random(solved, "solved_return", random_returns, notes)
     above = [arm.name for arm in arms.values() if ceiling is not None and _ends_above(arm, ceiling, random_returns)]
     if above:
         best = max(float(iqm(arms[name].finals)) for name in above)
         ends = "ends" if len(above) == 1 else "end"
         notes.append(f"{names_text(above)} {ends} at up to {best:.4g}, above ceiling_return {ceiling:g}: not used")
         ceiling = None
-    environment = Environment(name, budget, random_returns, ceiling, arms, notes, memoryless, oracle)
+    if solved is not None and ceiling is not None and solved > ceiling:
+        notes.append(f"solved_return {solved:g} is above ceiling_return {ceiling:g}: not used")
+        solved = None
+    if solved is not None and (who := next((seed.info.solved_by for seed in seeds if seed.info.solved_by), None)):
+        notes.append(f"a return of {solved:g} counts as solved: {who}")
+    environment = Environment(
+        name, budget, random_returns, ceiling, arms, notes, memoryless, oracle, solved_return=solved
+    )
     for arm in arms:
         if len(twins := [twin.name for twin in environment.twins(arm)]) > 1 and (best := environment.twin(arm)):
             notes.append(f"{arm} has the twins {names_text(twins)}: compared with {best.name}, the better one")
     return environment
+
+
+def _above_random(value: float | None, what: str, random_returns: np.ndarray, notes: list[str]) -> float | None:
+    if value is None or not len(random_returns) or value > random_returns.mean():
+        return value
+    notes.append(f"{what} {value:g} is not above the random policy's return: not used")
+    return None
 
 
 def _ends_above(arm: Arm, ceiling: float, random_returns: np.ndarray) -> bool:

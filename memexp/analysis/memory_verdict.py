@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.alpha_spending import ALPHA, MIN_SEEDS, level
-from memexp.analysis.convergence import TOLERANCE, best_windows, projected_changes
-from memexp.analysis.credit_horizon import Sweep, find_sweeps
+from memexp.analysis.convergence import RISING, TOLERANCE, best_windows, projected_changes
+from memexp.analysis.credit_horizon import Sweep, find_sweeps, horizon_knob
 from memexp.analysis.learning import Learning
 from memexp.analysis.pairs import SMALLEST_EFFECT, Pair, Ratio, find_pairs, oracle_ratio
-from memexp.analysis.scale import SOLVED, Scale, normalized, solves
+from memexp.analysis.scale import Scale, normalized, solves
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import NO_INTERVAL, Comparison, Interval, contrast
-from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, SolvingSeed
+from memexp.analysis.verdicts import Effect, LeftOut, MemoryCause, MemoryKind, MemoryVerdict, Reach, SolvingSeed
 
 # 'required' must exclude that a memoryless arm solves in this share of its runs: four seeds would all fail with 4.1 %.
 SOLVING_RATE = 0.55
@@ -34,6 +34,8 @@ class Memory:
     """Arms with memory that have no pair."""
     inconsistent: list[str]
     """Memoryless arms that do not count because they are inconsistent."""
+    reach: Reach | None
+    """Credit horizons of the arms with memory; None where neither they nor a memory span are known."""
     effect: float | None
     """Mean over the pairs, share of the scale."""
     interval: Interval
@@ -70,6 +72,7 @@ def judge_memory(environment: Environment, scale: Scale | None, learned: Mapping
         },
         unpaired,
         [name for name, arm in environment.arms.items() if arm.consistent is False and not arm.remembers],
+        find_reach(environment, list(pairs.values())),
         effect,
         interval,
         float(np.mean([pair.improvement for pair in judged])) if judged else None,
@@ -85,11 +88,12 @@ def _verdict(environment: Environment, scale: Scale | None, judged: Sequence[Pai
     if not judged:
         return _undecided(MemoryCause.NO_PAIR)
     if scale is None:
-        measured = environment.random_level is not None
-        return _undecided(MemoryCause.NO_ARM_ABOVE_RANDOM if measured else MemoryCause.RANDOM_NOT_MEASURED)
+        if environment.random_level is None:
+            return _undecided(MemoryCause.RANDOM_NOT_MEASURED)
+        return _nothing_learned(MemoryCause.NO_ARM_ABOVE_RANDOM, judged)
     informative = [pair for pair in judged if pair.informative]
     if not informative:
-        return _undecided(MemoryCause.NO_PAIR_LEARNED)
+        return _nothing_learned(MemoryCause.NO_PAIR_LEARNED, judged)
     if positive := [pair for pair in informative if pair.positive]:
         return _required_or_helps(environment, scale, positive)
     return _not_needed_or_undecided(environment, scale, informative)
@@ -99,6 +103,12 @@ def _undecided(cause: MemoryCause, left_out: LeftOut | None = None) -> MemoryVer
     return MemoryVerdict(MemoryKind.UNDECIDED, cause, left_out=left_out)
 
 
+def _nothing_learned(cause: MemoryCause, judged: Sequence[Pair]) -> MemoryVerdict:
+    """Undecided for this cause, or because of single seeds that ended far above the random policy."""
+    far = tuple(dict.fromkeys(run for pair in judged for run in pair.far))
+    return MemoryVerdict(MemoryKind.UNDECIDED, MemoryCause.SEEDS_FAR_ABOVE_RANDOM if far else cause, far=far)
+
+
 def _required_or_helps(environment: Environment, scale: Scale, positive: Sequence[Pair]) -> MemoryVerdict:
     """The verdict where the memory of the pairs in `positive` has an effect."""
     effects, memoryless = _effects(positive), _memoryless(environment)
@@ -106,15 +116,18 @@ def _required_or_helps(environment: Environment, scale: Scale, positive: Sequenc
     def helps(cause: MemoryCause, arms: Iterable[Arm] = (), seed: SolvingSeed | None = None) -> MemoryVerdict:
         arms = list(arms)
         return MemoryVerdict(
-            MemoryKind.HELPS, cause, scale.best_arm, effects, _names(arms), solving_seed=seed,
-            seeds=min((len(arm.seeds) for arm in arms), default=0),
+            MemoryKind.HELPS, cause, scale.top_text, scale.solved_share, effects, _names(arms), solving_seed=seed,
+            seeds=min((len(arm.seeds) for arm in arms), default=0), offers=tuple(environment.offers),
         )  # fmt: skip
 
+    if scale.solved is None:
+        return helps(MemoryCause.NO_CEILING)
     if seed := _solving_seed(memoryless, scale):
         return helps(MemoryCause.MEMORYLESS_SEED_SOLVES, seed=seed)
     solving = [pair.arm for pair in positive if pair.large and solves(pair.arm, scale)]
     if not solving:
-        return helps(MemoryCause.NO_ARM_SOLVES)
+        rising = [p.arm for p in positive if not solves(p.arm, scale) and _about_to_solve(p.arm, scale, RISING)]
+        return helps(MemoryCause.MEMORY_ABOUT_TO_SOLVE if rising else MemoryCause.NO_ARM_SOLVES, rising)
     enough = [arm for arm in memoryless if len(arm.seeds) >= MIN_SEEDS]
     if unsure := [arm for arm in enough if not _surely_short(arm, scale)]:
         return helps(MemoryCause.SPREAD_CANNOT_EXCLUDE, unsure)
@@ -126,7 +139,8 @@ def _required_or_helps(environment: Environment, scale: Scale, positive: Sequenc
     return MemoryVerdict(
         MemoryKind.REQUIRED,
         MemoryCause.SOLVED_WITH_MEMORY_ALONE,
-        scale.best_arm,
+        scale.top_text,
+        scale.solved_share,
         effects,
         _names(solving),
         memoryless=(best,),
@@ -141,7 +155,7 @@ def _solving_seed(memoryless: Sequence[Arm], scale: Scale) -> SolvingSeed | None
         for seed, value in zip(arm.seeds, best_windows(arm), strict=True)
     ]
     value, arm, seed = max(reached, key=lambda one: one[0])
-    if value < scale.solved:
+    if scale.solved is None or value < scale.solved:
         return None
     lost = not seed.final(arm.budget) >= scale.solved
     return SolvingSeed(arm.name, seed.info.seed, scale.normalize(value), lost)
@@ -151,20 +165,26 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: Sequ
     """The verdict where none of the `pairs`, in which an arm learned, has a positive effect."""
 
     def verdict(cause: MemoryCause, kind: MemoryKind = MemoryKind.UNDECIDED, **evidence: Any) -> MemoryVerdict:
-        return MemoryVerdict(kind, cause, scale.best_arm, **evidence)
+        return MemoryVerdict(kind, cause, scale.top_text, scale.solved_share, **evidence)
 
     if uncertain := [pair for pair in pairs if not pair.equivalent]:
-        return verdict(MemoryCause.EFFECT_UNCERTAIN, effects=_effects(uncertain))
+        misses = tuple(miss for pair in uncertain if (miss := pair.near_miss))
+        return verdict(MemoryCause.EFFECT_UNCERTAIN, effects=_effects(uncertain), near_misses=misses)
+    if scale.solved is None:
+        return verdict(MemoryCause.SAME_BUT_NO_CEILING, offers=tuple(environment.offers))
+    reach = find_reach(environment, pairs)
     solvers = [a for a in _memoryless(environment) if len(a.seeds) >= MIN_SEEDS and solves(a, scale)]
     if not solvers:
-        return verdict(MemoryCause.NONE_SOLVES_WITHOUT)
-    if not any(_at_the_top(arm, scale, len(solvers)) for arm in solvers):
-        if beyond := [pair for pair in pairs if pair.beyond]:
-            horizons = tuple((pair.arm.name, pair.horizon) for pair in beyond)
-            span = environment.memory_span
-            return verdict(MemoryCause.BEYOND_CREDIT_HORIZON, memory_span=span, horizons=horizons)
+        return verdict(MemoryCause.NONE_SOLVES_WITHOUT, reach=reach)
+    if not _near_the_top(pairs, solvers, scale):
         if ahead := [pair.arm for pair in pairs if _pulls_ahead(pair, scale)]:
             return verdict(MemoryCause.STILL_PULLS_AHEAD, arms=_names(ahead))
+        if scale.best_arm is None and environment.memory_span != 0:
+            counted = [arm for arm in environment.arms.values() if arm.consistent is not False]
+            rest = 1 - max(value for arm in counted if (value := normalized(arm, scale)) is not None)
+            far = rest > SMALLEST_EFFECT
+            cause = MemoryCause.REACHED_BY_NOBODY if far else MemoryCause.REST_UNCERTAIN
+            return verdict(cause, reach=reach if far else None, rest=rest)
     return verdict(
         MemoryCause.SOLVED_WITHOUT_MEMORY,
         MemoryKind.NOT_NEEDED,
@@ -174,6 +194,17 @@ def _not_needed_or_undecided(environment: Environment, scale: Scale, pairs: Sequ
     )
 
 
+def find_reach(environment: Environment, pairs: Sequence[Pair]) -> Reach | None:
+    """The credit horizons of the pairs' arms. Those of a task whose span is 0 are never too short."""
+    span, episode = environment.memory_span, environment.episode_length
+    needed = episode if span is None else span
+    if span is None and all(pair.horizon is None for pair in pairs):
+        return None
+    short = [pair for pair in pairs if needed and (pair.horizon is None or pair.horizon < needed)]
+    knobs = tuple(dict.fromkeys(horizon_knob(pair.arm) for pair in short))
+    return Reach(tuple((pair.arm.name, pair.horizon) for pair in pairs), span, episode, knobs)
+
+
 def _memoryless(environment: Environment) -> list[Arm]:
     """Arms without memory that have a finished seed and are not inconsistent."""
     return [a for a in environment.arms.values() if not a.remembers and a.seeds and a.consistent is not False]
@@ -181,17 +212,21 @@ def _memoryless(environment: Environment) -> list[Arm]:
 
 def _surely_short(arm: Arm, scale: Scale) -> bool:
     """Whether the arm's mean is significantly below 75 % of the way. The error of the scale itself counts."""
-    if scale.best_arm == arm.name:
+    if scale.best_arm == arm.name or scale.threshold is None:
         return False
-    gap = contrast((SOLVED, scale.top), (1 - SOLVED, scale.random), (-1.0, arm.finals))
+    gap = contrast(*scale.threshold, (-1.0, arm.finals))
     return gap.p_above() <= level(len(arm.seeds))
 
 
-def _about_to_solve(arm: Arm, scale: Scale) -> bool:
-    """Whether the arm surely rises, and would solve after another third of the budget at the slope of the last."""
+def _about_to_solve(arm: Arm, scale: Scale, alpha: float | None = None) -> bool:
+    """Whether the arm surely rises, and would solve after another third of the budget at the slope of the last.
+
+    `alpha`: one-sided level of the rise; None: that of a verdict.
+    """
     change = contrast((1.0, projected_changes(arm)))
-    rises = change.p_above() <= level(len(arm.seeds)) and change.estimate > TOLERANCE * scale.span
-    return rises and float(arm.finals.mean()) + change.estimate >= scale.solved
+    alpha = level(len(arm.seeds)) if alpha is None else alpha
+    rises = change.p_above() <= alpha and change.estimate > TOLERANCE * scale.span
+    return rises and scale.solved is not None and float(arm.finals.mean()) + change.estimate >= scale.solved
 
 
 def _pulls_ahead(pair: Pair, scale: Scale) -> bool:
@@ -201,12 +236,22 @@ def _pulls_ahead(pair: Pair, scale: Scale) -> bool:
     return gains and pair.final.estimate + lead.estimate > SMALLEST_EFFECT * scale.span
 
 
-def _at_the_top(arm: Arm, scale: Scale, claims: int) -> bool:
-    """Whether the arm surely ends so close to a known ceiling that no memory could add what matters."""
+def _near_the_top(pairs: Sequence[Pair], solvers: Sequence[Arm], scale: Scale) -> bool:
+    """Whether so little is surely left to gain below a known top that no memory could add what matters.
+
+    An arm without memory shows it alone (the `solvers` share the level), or all arms of the pairs together: they end at
+    the same level. An arm whose memory hurts does not.
+    """
     if scale.best_arm is not None:
         return False
-    gap = contrast((1.0, arm.finals), (SMALLEST_EFFECT - 1.0, scale.top), (-SMALLEST_EFFECT, scale.random))
-    return gap.p_above() <= level(len(arm.seeds), claims)
+    alike = [arm for pair in pairs for arm in ([pair.twin] if pair.hurts else [pair.arm, pair.twin])]
+    return _surely_near(alike, scale, 1) or any(_surely_near([arm], scale, len(solvers)) for arm in solvers)
+
+
+def _surely_near(arms: Sequence[Arm], scale: Scale, claims: int) -> bool:
+    terms = [(1 / len(arms), arm.finals) for arm in arms]
+    gap = contrast(*terms, (SMALLEST_EFFECT - 1.0, scale.top), (-SMALLEST_EFFECT, scale.random))
+    return gap.p_above() <= level(min(len(arm.seeds) for arm in arms), claims)
 
 
 def _pooled(pairs: Sequence[Pair], scale: Scale | None) -> tuple[float | None, Interval]:

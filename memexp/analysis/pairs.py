@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memexp.analysis.alpha_spending import MIN_SEEDS, level
+from memexp.analysis.alpha_spending import MAX_SEEDS, MIN_SEEDS, level
 from memexp.analysis.convergence import COLLAPSE, best_windows
 from memexp.analysis.credit_horizon import credit_horizon
 from memexp.analysis.learning import Learning
@@ -23,7 +23,7 @@ from memexp.analysis.statistics import (
     iqm_difference,
     probability_of_improvement,
 )
-from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause
+from memexp.analysis.verdicts import Effect, LeftOut, LeftOutCause, NearMiss
 from memexp.runs import MAX_GAP
 
 SMALLEST_EFFECT = 0.1  # The smallest effect of memory that matters, share of the scale
@@ -49,13 +49,15 @@ class Pair:
     """At least one of the two learned. Otherwise their difference says nothing about memory."""
     horizon: int | None
     """Agent steps over which training can assign credit; None where not known."""
-    beyond: bool
-    """Whether the task's memory span is longer than the horizon, or the horizon is not known."""
     left_out: LeftOut | None = None
     """Why the pair takes no part in the verdict; None where it does."""
     p_holm: float = 1.0
     level: float = 0.0
     """One-sided level of this pair's claim of an effect; 0 where Holm's procedure stopped before it."""
+    claims: int = 1
+    """Claims that share the error with this one."""
+    far: tuple[str, ...] = ()
+    """Runs of the two arms that end far above the random policy."""
 
     @property
     def seeds(self) -> int:
@@ -75,6 +77,15 @@ class Pair:
     def smallest(self) -> float:
         """The smallest effect that matters, in return."""
         return SMALLEST_EFFECT * self.span
+
+    @property
+    def near_miss(self) -> NearMiss | None:
+        """The p-value, where the interval excludes 0 but the level of this look does not allow the claim."""
+        p, allowed = self.final.p_above(), level(self.seeds, self.claims)
+        if p <= allowed or not self.final.interval()[0] > 0:
+            return None
+        enough = next((n for n in range(self.seeds + 1, MAX_SEEDS) if level(n, self.claims) >= p), None)
+        return NearMiss(self.arm.name, p, allowed, enough and enough - self.seeds)
 
     @property
     def effect(self) -> Effect | None:
@@ -117,9 +128,9 @@ class Pair:
 
     @property
     def equivalent(self) -> bool:
-        """Negligible. Where no ceiling is known, memory must also surely cost less than the smallest effect."""
-        ceiling_known = self.scale is not None and self.scale.best_arm is None
-        return self.negligible and (ceiling_known or self.final.p_above(-self.smallest) <= level(self.seeds))
+        """Negligible. Where no top is known, memory must also surely cost less than the smallest effect."""
+        top_known = self.scale is not None and self.scale.best_arm is None
+        return self.negligible and (top_known or self.final.p_above(-self.smallest) <= level(self.seeds))
 
     @property
     def hurts(self) -> bool:
@@ -133,7 +144,6 @@ def find_pairs(
     """The pairs with at least one finished seed on both sides, and why the other arms with memory have no pair."""
     pairs: dict[str, Pair] = {}
     unpaired: dict[str, LeftOut] = {}
-    span = environment.memory_span
     for name, arm in environment.arms.items():
         if not arm.remembers:
             continue
@@ -143,7 +153,6 @@ def find_pairs(
         elif not arm.seeds or not twin.seeds:
             unpaired[name] = LeftOut(LeftOutCause.NO_FINISHED_RUN, twin.name if arm.seeds else name)
         else:
-            horizon = credit_horizon(arm)
             pairs[name] = Pair(
                 arm,
                 twin,
@@ -151,9 +160,9 @@ def find_pairs(
                 final=compare(arm.finals, twin.finals),
                 best=compare(best_windows(arm), best_windows(twin)),
                 informative=learned[name].learned or learned[twin.name].learned,
-                horizon=horizon,
-                beyond=span is not None and span > 0 and (horizon is None or span > horizon),
+                horizon=credit_horizon(arm),
                 left_out=_why_left_out(arm, twin),
+                far=learned[name].far + learned[twin.name].far,
             )
     _set_levels([pair for pair in pairs.values() if not pair.left_out])
     return pairs, unpaired
@@ -164,9 +173,12 @@ def _set_levels(pairs: Sequence[Pair]) -> None:
     p_values = [pair.final.p_above() for pair in pairs]
     for pair, adjusted in zip(pairs, holm(p_values), strict=True):
         pair.p_holm = adjusted
+    for pair in pairs:
+        pair.claims = len(pairs)
     for rank, index in enumerate(map(int, np.argsort(p_values, kind="stable"))):
         pair = pairs[index]
-        pair.level = level(pair.seeds, len(pairs) - rank)
+        pair.claims = len(pairs) - rank
+        pair.level = level(pair.seeds, pair.claims)
         if p_values[index] > pair.level:
             break
 

@@ -4,16 +4,18 @@ from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.answer import EnvironmentAnswer
-from memexp.analysis.formatting import names_text
+from memexp.analysis.formatting import joined, names_text
 from memexp.analysis.knobs.suggest import Knob
 from memexp.analysis.knobs.table import as_overrides
 from memexp.analysis.learning import LearningState
 from memexp.analysis.scale import solves
-from memexp.analysis.sentences import knob_text, plan_text
-from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action
-from memexp.analysis.verdicts import MemoryKind
+from memexp.analysis.sentences import knob_text, offers_text, plan_text
+from memexp.analysis.sequential_plan import DEFAULT_SEEDS, Action, PlanCause
+from memexp.analysis.verdicts import NOT_REACHED, MemoryKind, MemoryVerdict, Reach
 from memexp.config import count_name
 from memexp.formatting import counted
+
+SAID_ONCE = (PlanCause.NO_CEILING, PlanCause.STILL_RISES)  # of all arms together, in another sentence
 
 
 def next_steps(answer: EnvironmentAnswer) -> list[str]:
@@ -21,7 +23,8 @@ def next_steps(answer: EnvironmentAnswer) -> list[str]:
     steps: list[str] = []
     environment, arms = answer.environment, answer.environment.arms
     # A run that cannot change a verdict is neither waited for nor repeated.
-    going_on = [arm for name, arm in arms.items() if answer.plans[name].action in (Action.RUN, Action.WAIT)]
+    actions = (Action.RUN, Action.WAIT, Action.LONGER)
+    going_on = [arm for name, arm in arms.items() if answer.plans[name].action in actions]
     unfinished = [seed for arm in going_on for seed in arm.partial]
     if running := [seed.run for seed in unfinished if seed.status == "running"]:
         verb = "is" if len(running) == 1 else "are"
@@ -41,11 +44,27 @@ def next_steps(answer: EnvironmentAnswer) -> list[str]:
         if arm.consistent is False:
             recipe = arm.info.recipe or "RECIPE"
             steps.append(f"memexp doctor {recipe}: arm {name} acts and learns with different log-probabilities")
-    if answer.memory.verdict.kind in (MemoryKind.UNDECIDED, MemoryKind.HELPS):
+    verdict, scale = answer.memory.verdict, answer.scale
+    if _too_short(verdict) and verdict.reach:
+        steps.insert(0, _raise(verdict.reach))
+    if verdict.kind in (MemoryKind.UNDECIDED, MemoryKind.HELPS):
         steps += _more_seeds(answer)
+    if scale is not None and scale.solved is None:
+        steps.append(offers_text(environment.offers))
     nobody = all(arm.learning.state is LearningState.NOT_LEARNED for arm in answer.arms.values())
+    longer = any(plan.action is Action.LONGER for plan in answer.plans.values())
     knobs = _knob_steps(answer.knobs)
-    return knobs + steps if nobody else steps + knobs
+    return knobs + steps if nobody or longer else steps + knobs
+
+
+def _too_short(verdict: MemoryVerdict) -> bool:
+    """Whether a part that nobody reached may be beyond what training could connect."""
+    return verdict.cause in NOT_REACHED and verdict.reach is not None and bool(verdict.reach.knobs)
+
+
+def _raise(reach: Reach) -> str:
+    known = joined(f"{'an unknown number' if n is None else n} in {arm}" for arm, n in reach.horizons)
+    return f"raise {' or '.join(reach.knobs)} until training connects {reach.needed} steps (now {known})"
 
 
 def _first_seeds(answer: EnvironmentAnswer) -> list[str]:
@@ -83,11 +102,9 @@ def _knob_steps(knobs: Sequence[Knob]) -> list[str]:
 
 def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
     """The seeds planned for the pairs that can be compared already, or why more seeds do not help."""
-    if answer.scale is None:
-        return []
     sentences: list[str] = []
     for name, pair in answer.memory.pairs.items():
-        if pair.left_out:
+        if pair.left_out or answer.plans[name].action is Action.LONGER:
             continue
         plans = answer.plans[name], answer.plans[pair.twin.name]
         if more := max(len(plan.seeds) for plan in plans):
@@ -95,10 +112,11 @@ def _more_seeds(answer: EnvironmentAnswer) -> list[str]:
             sentences.append(
                 f"run {counted(more, 'more seed')} of arms {name} and {pair.twin.name} (--seeds {target}) to decide"
             )
-        elif answer.memory.pair_verdicts[name].kind is MemoryKind.UNDECIDED:
+        elif answer.memory.pair_verdicts[name].kind is MemoryKind.UNDECIDED and plans[0].cause not in SAID_ONCE:
             sentences.append(f"arms {name} and {pair.twin.name}: {plan_text(plans[0])}")
-    finished = [one.arm for one in answer.arms.values() if one.arm.seeds]
-    if finished and not answer.knobs and not any(solves(arm, answer.scale) for arm in finished):
+    finished, scale = [one.arm for one in answer.arms.values() if one.arm.seeds], answer.scale
+    can_tell = finished and scale is not None and scale.solved is not None and not _too_short(answer.memory.verdict)
+    if can_tell and not answer.knobs and not any(solves(arm, scale) for arm in finished):
         steps = count_name(2 * answer.environment.budget)
         sentences.append(f"train longer (--steps {steps}) or start easier: no arm solves it")
     return sentences

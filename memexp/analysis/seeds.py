@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Seed:
     gaps: np.ndarray
     wall_s: np.ndarray
     entropy: np.ndarray = field(default_factory=lambda: np.zeros(0))  # Entropy of the policy, nats
+    lengths: np.ndarray = field(default_factory=lambda: np.zeros(0))  # Mean steps of the episodes of the update
     # Milestone on the way to reward -> share of agents and episodes that reached it; empty without a funnel.
     funnel: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
     # The groups of the full config; empty where it cannot be read.
@@ -157,6 +158,14 @@ class Arm:
         return None if hours is None or not known else hours * float(np.median(known))
 
 
+class Reference(NamedTuple):
+    """A measured return that the environment allows: the best arm of its partner, which shows everything."""
+
+    name: str
+    """'ARM in PARTNER'."""
+    finals: np.ndarray
+
+
 @dataclass(eq=False)
 class Environment:
     """One environment of the matrix: its arms and the reference returns."""
@@ -171,6 +180,9 @@ class Environment:
     oracle: float | None = None  # Mean return of a scripted policy that sees the whole state
     # Architectures of the whole matrix, without '~': an architecture has the same colour in every environment.
     architectures: Sequence[str] = ()
+    solved_return: float | None = None  # Return that counts as solved, where it is stated
+    reference: Reference | None = None  # Known top where no ceiling is known
+    offers: Sequence[str] = ()  # What could serve as a known top, where there is none
 
     @property
     def seeds(self) -> list[Seed]:
@@ -200,11 +212,27 @@ class Environment:
         return float(self.random_returns.mean()) if len(self.random_returns) else None
 
     @property
+    def random_spread(self) -> float:
+        """Standard deviation of the random policy's return between seeds; NaN where fewer than two measured it."""
+        return float(self.random_returns.std(ddof=1)) if len(self.random_returns) > 1 else math.nan
+
+    @property
     def random_funnel(self) -> dict[str, float]:
         """Milestone -> share of the random policy's agents and episodes, mean over the runs that measured it."""
         known = [seed.info.random_funnel for seed in self.seeds if seed.info.random_funnel]
         names = dict.fromkeys(name for funnel in known for name in funnel)
         return {name: float(np.mean([funnel[name] for funnel in known if name in funnel])) for name in names}
+
+    @property
+    def partner(self) -> str | None:
+        """Name of the environment of the same matrix that shows everything."""
+        return next((seed.info.partner for seed in self.seeds if seed.info.partner), None)
+
+    @property
+    def episode_length(self) -> int | None:
+        """Steps of an episode in the longest of all updates; None where no run logged it."""
+        lengths = [float(np.nanmax(s.lengths)) for s in self.seeds if np.isfinite(s.lengths).any()]
+        return math.ceil(max(lengths)) if lengths else None
 
     @property
     def memory_span(self) -> int | None:

@@ -1,22 +1,22 @@
 """Verdicts, causes and plans as sentences: puts the numbers into the sentence that is the value of each cause."""
 
 import math
+from collections.abc import Sequence
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.analysis.convergence import COLLAPSE, FAR, Convergence
 from memexp.analysis.credit_horizon import ENOUGH, Sweep
 from memexp.analysis.forecast import Forecast, NoForecast
-from memexp.analysis.formatting import interval, joined, kind_text, number
+from memexp.analysis.formatting import interval, joined, kind_text, names_text, number
 from memexp.analysis.knobs.suggest import Knob, Suggestion
 from memexp.analysis.knobs.table import as_overrides, measured
 from memexp.analysis.learning import POWER, Learning
 from memexp.analysis.look_back import LookBack
 from memexp.analysis.memory_verdict import SOLVING_RATE, Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
-from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import FINAL_SHARE
 from memexp.analysis.sequential_plan import DESIGNS, Action, Plan, UntilAnswered
-from memexp.analysis.verdicts import LeftOut, MemoryKind, MemoryVerdict
+from memexp.analysis.verdicts import LeftOut, MemoryKind, MemoryVerdict, NearMiss, Reach
 from memexp.config import count_name
 from memexp.formatting import counted, percent
 
@@ -33,8 +33,7 @@ def memory_text(memory: Memory) -> str:
 
 def verdict_text(verdict: MemoryVerdict) -> str:
     """Why the memory verdict of an environment or a pair is what it is."""
-    top = f"the best arm ({verdict.best_arm}; no ceiling is known)" if verdict.best_arm else "the ceiling"
-    way = f"of the way from the random policy to {top}"
+    way = f"of the way from the random policy to {verdict.top}"
     effects = joined(f"{number(one.estimate)} {interval(one.interval)} in {one.arm}" for one in verdict.effects)
     seed = verdict.solving_seed
     return verdict.cause.value.format(
@@ -43,18 +42,49 @@ def verdict_text(verdict: MemoryVerdict) -> str:
         effects=effects,
         gains=f"Memory adds {effects}, as shares {way}.",
         arms=joined(verdict.arms),
-        solved=percent(SOLVED),
+        solved=percent(verdict.solved),
         smallest=SMALLEST_EFFECT,
         rate=percent(SOLVING_RATE),
         seeds=verdict.seeds,
-        span=verdict.memory_span,
-        horizons=", ".join(f"{arm} {horizon or 'unknown'}" for arm, horizon in verdict.horizons),
+        reach=f" {reach_text(verdict.reach)}" if verdict.reach else "",
+        rest=percent(verdict.rest),
+        near_misses="".join(f" {near_miss_text(miss)}" for miss in verdict.near_misses),
+        offers=offers_text(verdict.offers),
+        far=ends_text(verdict.far),
         memoryless=joined(f"{arm} reaches {percent(share)}" for arm, share in verdict.memoryless),
         harm=f" It even costs return in {joined(verdict.hurt)}." if verdict.hurt else "",
         seed=seed
         and f"seed {seed.seed} of {seed.arm} reaches {percent(seed.share)} of the way without memory"
         + (", and loses it again" if seed.lost else ""),
     )
+
+
+def reach_text(reach: Reach) -> str:
+    """What training could connect, beside what the task asks, and which setting makes it longer."""
+    known = joined(f"{'an unknown number of' if n is None else n} steps ({arm})" for arm, n in reach.horizons)
+    task = f"the task asks to remember {reach.span}" if reach.span is not None else ""
+    episode = f"an episode has up to {reach.episode}" if reach.episode is not None else ""
+    asked = f"; {task or episode}" if task or episode else ""
+    raised = f": raise {' or '.join(reach.knobs)}" if reach.knobs else ""
+    return f"Training could connect {known}{asked}{raised}."
+
+
+def near_miss_text(miss: NearMiss) -> str:
+    more = f": {counted(miss.more, 'more seed')} would do if it stays there" if miss.more else ""
+    return (
+        f"The interval of {miss.arm} excludes 0, but p = {miss.p:.3g}, and this look allows {miss.allowed:.3g}{more}."
+    )
+
+
+def offers_text(offers: Sequence[str]) -> str:
+    """What to do where no ceiling is known."""
+    text = "no ceiling is known: give `ceiling_return:` or `solved_return:` of the environment in the matrix file, or "
+    return text + (f"compare with {' or '.join(offers)}" if offers else "compare with a fully observed `partner:`")
+
+
+def ends_text(runs: Sequence[str]) -> str:
+    """'a.s0 and a.s3 end'."""
+    return f"{names_text(runs)} {'ends' if len(runs) == 1 else 'end'}"
 
 
 def left_out_text(why: LeftOut) -> str:
@@ -85,6 +115,8 @@ def learning_text(learning: Learning) -> str:
         solving=learning.solving,
         least=MIN_SEEDS,
         floor=learning.floor,
+        far=ends_text(learning.far),
+        spread=learning.spread,
     )
 
 
@@ -142,6 +174,8 @@ def plan_text(plan: Plan) -> str:
         most=DESIGNS[-1],
         target=plan.target,
         power=percent(POWER),
+        arms=", ".join(plan.arms),
+        miss=plan.miss and near_miss_text(plan.miss),
     )
     return f"{text}; {plan.running} running" if plan.action is Action.WAIT else text
 

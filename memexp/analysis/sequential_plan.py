@@ -13,12 +13,21 @@ import numpy as np
 from scipy import special
 
 from memexp.analysis.alpha_spending import MIN_SEEDS, level
+from memexp.analysis.convergence import rises
 from memexp.analysis.learning import POWER, Learning, LearningState
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.scale import Scale, solves
 from memexp.analysis.seeds import Arm, Environment
-from memexp.analysis.verdicts import CANNOT_EXCLUDE, MemoryKind, MemoryVerdict
+from memexp.analysis.verdicts import (
+    CANNOT_EXCLUDE,
+    NOT_REACHED,
+    NOTHING_KNOWN,
+    MemoryCause,
+    MemoryKind,
+    MemoryVerdict,
+    NearMiss,
+)
 
 DESIGNS = (5, 10, 20)  # Proposed numbers of seeds an arm: most of the error is spent there
 ROUNDS = 1000
@@ -30,6 +39,7 @@ class Action(StrEnum):
     FIX = auto()
     WAIT = auto()
     RUN = auto()
+    LONGER = "train longer"
 
 
 class PlanCause(Enum):
@@ -38,10 +48,15 @@ class PlanCause(Enum):
     NOBODY_LEARNED = "neither this architecture nor its twin learned: steps and knobs help, seeds do not"
     FEW_SEEDS = "{least} seeds are the minimum for a verdict"
     NO_PAIR = "has no pair to decide: the default number of seeds"
-    PAIR_CERTAIN = "verdict certain: {kind}"
+    PAIR_DECIDED = "decided at these steps: {kind}"
+    STILL_RISES = "still rises ({arms}): train longer before more seeds"
+    NO_CEILING = "more seeds do not help: no ceiling is known"
     EFFECT_SMALL = "the effect is surely too small to matter, so more seeds do not help. {reason}"
+    REST_UNCERTAIN = "more seeds may show that too little is left to gain to matter"
     MAY_BE_REQUIRED = "memory helps; more seeds may show that it is required"
     DEFAULT_FIRST = "undecided: the default number of seeds first"
+    SEEDS_FAR_ABOVE = "single seeds learned: more seeds show whether the arm does"
+    LEVEL_WOULD_ALLOW = "{miss}"
     SEEDS_CANNOT_DECIDE = "{most} seeds would not decide at this spread: make the seeds more alike, or train longer"
     SEEDS_WOULD_DECIDE = "undecided: {target} seeds would decide with {power} probability"
 
@@ -60,6 +75,9 @@ class Plan:
     """Runs under way that are waited for."""
     verdict: MemoryVerdict | None = None
     """The verdict that the cause is about."""
+    arms: tuple[str, ...] = ()
+    """Arms that still rise."""
+    miss: NearMiss | None = None
 
 
 @dataclass(frozen=True)
@@ -75,12 +93,14 @@ class Cost:
 class AnsweredCause(Enum):
     ANSWERED = "answered: {kind}"
     SEEDS_DO_NOT_HELP = "more seeds alone would not answer it: see what to run next"
+    LONGER_FIRST = "arms still rise: what decides is known after more steps"
+    FIRST_SEEDS = "what decides is known after these seeds"
     SEEDS_DECIDE = "these seeds decide with {power} probability if the truth is as it looks now"
 
 
 @dataclass(frozen=True)
 class UntilAnswered:
-    """What it takes until the memory question is decided with 80 % probability."""
+    """What it takes until the memory question is decided, with 80 % probability where the cause says so."""
 
     cause: AnsweredCause
     seeds: int | None
@@ -119,16 +139,33 @@ def _target(
     if name not in memory.pairs:
         return Plan(PlanCause.NO_PAIR, DEFAULT_SEEDS)
     pair, verdict = memory.pairs[name], memory.pair_verdicts[name]
-    may_be_required = verdict.cause in CANNOT_EXCLUDE and solves(environment.arms[name], scale)
-    if verdict.kind is not MemoryKind.UNDECIDED and not may_be_required:
-        return Plan(PlanCause.PAIR_CERTAIN, verdict=verdict)
-    # The pair is not decided, or may still turn out to require memory.
-    if scale and not pair.left_out and pair.negligible:
+    if verdict.kind in (MemoryKind.REQUIRED, MemoryKind.NOT_NEEDED):
+        return Plan(PlanCause.PAIR_DECIDED, verdict=verdict)
+    larger = next((n for n in DESIGNS if n > pair.seeds), None)
+    if scale is None or pair.left_out:
+        few = pair.seeds < DEFAULT_SEEDS and not pair.far
+        return Plan(PlanCause.DEFAULT_FIRST if few else PlanCause.SEEDS_FAR_ABOVE, larger if few or pair.far else None)
+    if verdict.cause is MemoryCause.SEEDS_FAR_ABOVE_RANDOM:
+        return Plan(PlanCause.SEEDS_FAR_ABOVE, larger)
+    if verdict.cause in NOT_REACHED and verdict.reach and verdict.reach.knobs:
+        return Plan(PlanCause.EFFECT_SMALL, verdict=verdict)
+    if rising := tuple(one.name for one in (pair.arm, pair.twin) if rises(one, scale)):
+        return Plan(PlanCause.STILL_RISES, action=Action.LONGER, arms=rising)
+    if verdict.cause in NOTHING_KNOWN:
+        return Plan(PlanCause.NO_CEILING)
+    if verdict.cause is MemoryCause.REST_UNCERTAIN:
+        return Plan(PlanCause.REST_UNCERTAIN, larger)
+    if pair.negligible:
         return Plan(PlanCause.EFFECT_SMALL, verdict=verdict)
     if verdict.kind is MemoryKind.HELPS:
-        return Plan(PlanCause.MAY_BE_REQUIRED, next((n for n in DESIGNS if n > pair.seeds), None))
-    if pair.seeds < DEFAULT_SEEDS or scale is None:
-        return Plan(PlanCause.DEFAULT_FIRST, DEFAULT_SEEDS)
+        may_be_required = verdict.cause in CANNOT_EXCLUDE and solves(environment.arms[name], scale)
+        return (
+            Plan(PlanCause.MAY_BE_REQUIRED, larger)
+            if may_be_required
+            else Plan(PlanCause.PAIR_DECIDED, verdict=verdict)
+        )
+    if (miss := pair.near_miss) and miss.more and pair.seeds + miss.more in DESIGNS:
+        return Plan(PlanCause.LEVEL_WOULD_ALLOW, pair.seeds + miss.more, miss=miss)
     claims = sum(not one.left_out for one in memory.pairs.values())
     needed = seeds_needed(pair.arm.finals, pair.twin.finals, scale.span, max(claims, 1))
     return Plan(PlanCause.SEEDS_WOULD_DECIDE if needed else PlanCause.SEEDS_CANNOT_DECIDE, needed)
@@ -152,18 +189,21 @@ def _with_action(arm: Arm, plan: Plan) -> Plan:
 
 
 def until_answered(
-    environment: Environment, scale: Scale | None, memory: Memory, plans: Mapping[str, Plan], improving: bool
+    environment: Environment, scale: Scale | None, memory: Memory, plans: Mapping[str, Plan]
 ) -> UntilAnswered:
-    """The cost of the plans. If no arm solves it and one is still `improving`, all runs need as many steps again."""
+    """The cost of the plans. If an arm is to train longer, all runs need as many steps again."""
     decided, arms = is_final(environment, scale, memory), environment.arms
-    solved = any(solves(arm, scale) for arm in arms.values())
-    longer = environment.budget if improving and not solved and not decided else 0
+    longer = environment.budget if any(plan.action is Action.LONGER for plan in plans.values()) else 0
     costs = {name: _cost(arm, plans[name], longer) for name, arm in arms.items()}
     cause = AnsweredCause.SEEDS_DECIDE
     if decided:
         cause = AnsweredCause.ANSWERED
     elif not memory.pairs or not any(cost.agent_steps for cost in costs.values()):
         cause = AnsweredCause.SEEDS_DO_NOT_HELP
+    elif longer:
+        cause = AnsweredCause.LONGER_FIRST
+    elif any(plan.target and plan.cause is not PlanCause.SEEDS_WOULD_DECIDE for plan in plans.values()):
+        cause = AnsweredCause.FIRST_SEEDS
     return UntilAnswered(
         cause,
         max((plan.target for plan in plans.values() if plan.target is not None), default=None),
@@ -179,10 +219,15 @@ def until_answered(
 
 
 def is_final(environment: Environment, scale: Scale | None, memory: Memory) -> bool:
-    """Whether no further run can change the verdict. 'helps' is final where an arm without memory solves as well."""
-    solved = any(solves(arm, scale) for arm in environment.arms.values() if not arm.remembers)
-    kind = memory.verdict.kind
-    return kind in (MemoryKind.REQUIRED, MemoryKind.NOT_NEEDED) or (kind is MemoryKind.HELPS and solved)
+    """Whether no further run can change the verdict.
+
+    'helps' is final where an arm without memory solves as well, and no arm still rises.
+    """
+    kind, arms = memory.verdict.kind, environment.arms.values()
+    if kind is not MemoryKind.HELPS:
+        return kind is not MemoryKind.UNDECIDED
+    solved = any(solves(arm, scale) for arm in arms if not arm.remembers)
+    return solved and scale is not None and not any(rises(arm, scale) for arm in arms)
 
 
 def _cost(arm: Arm, plan: Plan, longer: int) -> Cost:

@@ -23,7 +23,7 @@ class MedianTime(NamedTuple):
 
 @dataclass(frozen=True)
 class TimeToSolve:
-    """Time of one run until its return reaches 75 % of the way."""
+    """Time of one run until its return reaches what counts as solved. Nothing but `censored` where nothing does."""
 
     censored: int
     """Seeds that never arrive."""
@@ -42,7 +42,7 @@ class TimeToSolve:
 
 
 def time_to_solve(arm: Arm, scale: Scale | None, twin: Arm | None = None) -> TimeToSolve:
-    if scale is None or not arm.seeds:
+    if scale is None or scale.solved is None or not arm.seeds:
         return TimeToSolve(len(arm.seeds), MedianTime())
     times, reached = arrival(arm, scale.solved)
     median = median_time(times, reached)

@@ -22,10 +22,18 @@ class MemoryCause(Enum):
     RANDOM_NOT_MEASURED = "The random policy's return was not measured, so returns have no scale."
     NO_ARM_ABOVE_RANDOM = "Nothing learned: no arm is above the random policy, so memory could not show an effect."
     NO_PAIR_LEARNED = "Nothing learned: no architecture and no twin is above the random policy."
+    SEEDS_FAR_ABOVE_RANDOM = (
+        "No arm is surely above the random policy, but {far} far above it. More seeds tell if arms learn."
+    )
     # A pair has a positive effect.
+    NO_CEILING = "{gains} But nobody knows whether an arm solves the task, or what is left to gain: {offers}."
     MEMORYLESS_SEED_SOLVES = "{gains} But {seed}."
     NO_ARM_SOLVES = (
         "{gains} But no arm both reaches {solved} of the way and has an effect that is surely above {smallest:g}."
+    )
+    MEMORY_ABOUT_TO_SOLVE = (
+        "{gains} No arm with memory reaches {solved} of the way yet, but the return of {arms} still rises: at this "
+        "pace, another third of the steps would bring it there."
     )
     SPREAD_CANNOT_EXCLUDE = (
         "{gains} But with these seeds we cannot rule out that {arms} would reach {solved} of the way without memory."
@@ -44,15 +52,23 @@ class MemoryCause(Enum):
     # No pair has one.
     EFFECT_UNCERTAIN = (
         "The effect of memory is neither significant (in final returns and in best windows) nor surely too small to "
-        "matter (less than {smallest:g} {way}): {effects}."
+        "matter (less than {smallest:g} {way}): {effects}.{near_misses}"
+    )
+    SAME_BUT_NO_CEILING = (
+        "With and without memory, the arms end at the same level. But nobody knows whether an arm solves the task, or "
+        "what is left to gain: {offers}."
     )
     NONE_SOLVES_WITHOUT = (
         "With and without memory, the arms end at the same level. But no arm without memory reaches {solved} {way}: "
-        "the rest may need memory."
+        "the rest may need memory.{reach}"
     )
-    BEYOND_CREDIT_HORIZON = (
-        "Memory adds nothing. But the task's memory span of {span} steps is beyond what training could connect "
-        "({horizons}). Train with a longer horizon or mem_len first."
+    REACHED_BY_NOBODY = (
+        "With and without memory, the arms end at the same level. But the last {rest} {way} is reached by nobody and "
+        "may need memory.{reach}"
+    )
+    REST_UNCERTAIN = (
+        "With and without memory, the arms end at the same level. But with these seeds we cannot rule out that "
+        "{smallest:g} {way} is left to gain, which may need memory."
     )
     STILL_PULLS_AHEAD = (
         "Memory adds nothing yet. But {arms} still gains on the twin: at this pace, the lead would be more than "
@@ -63,6 +79,9 @@ class MemoryCause(Enum):
 
 # Causes of 'helps' that more seeds may remove.
 CANNOT_EXCLUDE = (MemoryCause.SPREAD_CANNOT_EXCLUDE, MemoryCause.FEW_SEEDS_CANNOT_EXCLUDE)
+# Causes that a known ceiling removes, and causes that a longer reach of the memory may remove.
+NOTHING_KNOWN = (MemoryCause.NO_CEILING, MemoryCause.SAME_BUT_NO_CEILING)
+NOT_REACHED = (MemoryCause.NONE_SOLVES_WITHOUT, MemoryCause.REACHED_BY_NOBODY)
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,35 @@ class Effect:
     arm: str
     estimate: float
     interval: Interval
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """An effect whose 95 % interval excludes 0, while the level of this look does not allow the claim."""
+
+    arm: str
+    p: float
+    allowed: float
+    more: int | None
+    """More seeds an arm with which the level would allow this p-value; None where there is no such number."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far apart two events may be that training connects, agent steps, beside what the task may ask."""
+
+    horizons: tuple[tuple[str, int | None], ...]
+    """Arms with memory and their credit horizons; None where not known."""
+    span: int | None
+    """What the task asks to remember, where it is stated."""
+    episode: int | None
+    """Length of an episode, where it was logged."""
+    knobs: tuple[str, ...] = ()
+    """Settings that make the horizons longer which are shorter than the span (else the episode), or not known."""
+
+    @property
+    def needed(self) -> int | None:
+        return self.episode if self.span is None else self.span
 
 
 @dataclass(frozen=True)
@@ -109,8 +157,10 @@ class MemoryVerdict:
 
     kind: MemoryKind
     cause: MemoryCause
-    best_arm: str | None = None
-    """The arm that is the top of the scale; None for a ceiling."""
+    top: str = "the ceiling"
+    """What the top of the scale is."""
+    solved: float | None = None
+    """Share of the scale that counts as solved; None where it is not known."""
     effects: tuple[Effect, ...] = ()
     """Effects that the verdict rests on."""
     arms: tuple[str, ...] = ()
@@ -122,8 +172,13 @@ class MemoryVerdict:
     solving_seed: SolvingSeed | None = None
     seeds: int = 0
     """Fewest seeds of `arms`, where there are too few."""
-    memory_span: int | None = None
-    """Agent steps that the task asks to remember."""
-    horizons: tuple[tuple[str, int | None], ...] = ()
-    """Arms with their credit horizons, shorter than the span or unknown."""
+    reach: Reach | None = None
+    """Credit horizons beside what the task asks."""
+    rest: float = 0.0
+    """Share of the scale that no arm reaches."""
+    near_misses: tuple[NearMiss, ...] = ()
+    offers: tuple[str, ...] = ()
+    """What could serve as a known top."""
+    far: tuple[str, ...] = ()
+    """Runs that end far above the random policy."""
     left_out: LeftOut | None = None

@@ -54,9 +54,10 @@ def report(
     from memexp.analysis.answer import answer_of
     from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
+    from memexp.launch.status.targets import stated_in
 
     name, runs, notes = foreign_runs_of(source, map_file, column or []) if source else runs_of(target or "")
-    environments, more = load(runs, name)
+    environments, more = load(runs, name, stated_in(target) if target else None)
     found = answer_of(environments, notes + more, name)
     if source:
         given = [

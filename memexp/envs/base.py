@@ -44,6 +44,7 @@ class VecEnv(ABC):
     shortest_truncation: int | None = 1
     graphable: bool = False
     ceiling_return: float | None = None  # None: unknown
+    solved_return: float | None = None  # None: unknown
     memory_span: int | None = None  # None: unknown
     continues: bool = True
     reading: Mapping[str, str] | None = None

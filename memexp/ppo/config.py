@@ -1,6 +1,6 @@
 """The config of a training run. Imports neither torch nor numba."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -139,6 +139,20 @@ class Labels(Config):
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
+    ceiling_return: float | None = Field(default=None, allow_inf_nan=False)
+    """Highest mean episode return that can be reached; None: the environment's own."""
+    solved_return: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean episode return that counts as solved; None: the environment's own, or 75 % of the way to the ceiling."""
+    partner: str | None = None
+    """Environment of the same matrix that shows everything."""
+    memory_span: int | None = Field(default=None, ge=0)
+    """Agent steps that the task asks to remember; None: the environment's own."""
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What the user says about the task, as fields of run.json."""
+        keys = {"ceiling_return", "solved_return", "partner", "memory_span"}
+        return self.model_dump(include=keys, exclude_none=True)
 
 
 RESUMABLE = (

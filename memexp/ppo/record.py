@@ -98,16 +98,18 @@ class RunRecord:
         lines = described_observation(trainer.env.observation, trainer.env.because)
         for line in lines:
             self.display.print_line(line)
-        info = described(config)
+        info, env = described(config), trainer.env
         measured = {
             "observation": (self.run.exists() and self.run.info.observation) or lines,
             "hardware": info.hardware or hardware,
             "environment": recorded_environment(self.run, origin),
-            "memory_span": trainer.env.memory_span,
-            "num_actions": trainer.env.num_actions or None,
-            **reference_levels(self.run, config, trainer.env.ceiling_return, self.display.print_line),
+            "memory_span": env.memory_span,
+            "num_actions": env.num_actions or None,
+            "solved_return": env.solved_return,
+            "solved_by": None if env.solved_return is None else "the reward threshold in Gymnasium's registry",
+            **reference_levels(self.run, config, env.ceiling_return, self.display.print_line),
         }
-        self.run.write_info(RunInfo(**info.model_dump() | measured))
+        self.run.write_info(RunInfo(**info.model_dump() | measured).restated(config.labels.stated))
 
     def open_wandb(self) -> None:
         """Begin to mirror the metrics at W&B, after run.json is written."""

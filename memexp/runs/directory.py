@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
 from itertools import count
@@ -94,7 +94,13 @@ class RunInfo(_Record):
     random_funnel: dict[str, float] | None = None
     """Milestone on the way to reward -> share of the random policy's agents and episodes that reached it."""
     ceiling_return: Return | None = None
-    """Mean episode return of a good scripted policy with memory."""
+    """The highest mean episode return that can be reached: stated, or that of a scripted policy with memory."""
+    solved_return: Return | None = None
+    """Mean episode return that counts as solved."""
+    solved_by: str | None = None
+    """Who says so, if it is not the user: Gymnasium's registry."""
+    partner: str | None = None
+    """Environment of the same matrix that shows everything: its best arm can be the top of the scale."""
     memoryless_return: Return | None = None
     """The same of a scripted policy that sees only the current observation."""
     oracle_return: Return | None = None
@@ -113,6 +119,12 @@ class RunInfo(_Record):
         """A field that is null counts as absent; the name of an arm tells a memory-ablated twin, too."""
         known = {name: value for name, value in fields.items() if value is not None}
         return {"memory": "off" if str(known.get("arm")).endswith("~") else "on", **known}
+
+    def restated(self, stated: Mapping[str, Any]) -> "RunInfo":
+        """This, with what the user says of the task. A registry's threshold makes way for any level of the user's."""
+        levels = {"ceiling_return", "solved_return"} & stated.keys()
+        gone = {"solved_return": None, "solved_by": None} if self.solved_by and levels else {}
+        return self.model_copy(update={**gone, **stated})
 
 
 class Exit(_Record):

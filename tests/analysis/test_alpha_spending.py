@@ -70,7 +70,7 @@ def test_a_pair_that_is_certain_stops_while_another_goes_on(tmp_path):
     )
     plans = judged(tmp_path)["sequential"]["per_arm"]
     assert plans["S"]["action"] == plans["S~"]["action"] == "stop"
-    assert plans["S"]["because"] == "verdict certain: not needed"
+    assert plans["S"]["because"] == "decided at these steps: not needed"
 
 
 def test_arms_that_stop_halfway_alike_need_steps_or_knobs_and_no_more_seeds(tmp_path):

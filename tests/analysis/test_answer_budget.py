@@ -16,8 +16,8 @@ def judged(folder):
     return answer_json(answer(find_runs(folder), "test"))["environments"]["world"]
 
 
-def judged_curves(arms):
-    return environment_json(judge(environment(arms, random=np.zeros(5))))
+def judged_curves(arms, **info):
+    return environment_json(judge(environment(arms, random=np.zeros(5), **info)))
 
 
 def flat(finals):
@@ -45,7 +45,7 @@ def test_a_twin_that_is_about_to_solve_it_makes_memory_helpful_and_not_required(
 
 def test_an_arm_that_begins_to_pull_ahead_of_its_twin_does_not_show_that_memory_is_not_needed():
     low = GOOD - 0.12
-    memory = judged_curves({"S": flat(low), "S~": flat(low[::-1])})["memory"]
+    memory = judged_curves({"S": flat(low), "S~": flat(low[::-1])}, memory_span=0)["memory"]
     assert memory["verdict"] == "not_needed"
     found = judged_curves({"S": climbing(low, 0.2), "S~": flat(low[::-1])})
     assert found["memory"]["verdict"] == "undecided"
@@ -55,8 +55,12 @@ def test_an_arm_that_begins_to_pull_ahead_of_its_twin_does_not_show_that_memory_
 
 def test_both_sides_rising_alike_are_no_lead():
     low = GOOD - 0.12
-    found = judged_curves({"S": climbing(low, 0.2), "S~": climbing(low[::-1], 0.2)})
-    assert found["memory"]["verdict"] == "not_needed"
+    arms = {"S": climbing(low, 0.2), "S~": climbing(low[::-1], 0.2)}
+    assert judged_curves(arms, memory_span=0)["memory"]["verdict"] == "not_needed"
+    found = judged_curves(arms)
+    assert "gains on the twin" not in found["memory"]["reason"]
+    assert "is reached by nobody" in found["memory"]["reason"]
+    assert found["next"][0].startswith("train longer")
 
 
 def test_runs_under_way_are_not_judged_at_the_budget_of_a_short_trial(tmp_path):

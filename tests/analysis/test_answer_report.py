@@ -96,7 +96,7 @@ def test_the_figures_take_the_pages_colours_and_their_references_lead_somewhere(
     assert not re.search(r"#[0-9a-f]{6}", svgs)
     assert set(re.findall(r"var\((--[-\w]+)", svgs)) <= set(re.findall(r"(--[-\w]+):", page))
     assert "currentColor" in page
-    assert page.count('role="img" aria-label="') == len(KINDS) * 2
+    assert page.count('role="img" aria-label="') == len(KINDS) * 2 - 1  # no time to solve where no ceiling is known
     references = set(re.findall(r'(?:href="#|url\(#)([^")]+)', page))
     parser = Balanced()
     parser.feed(page)
@@ -159,7 +159,7 @@ def test_unfinished_runs_are_drawn(tmp_path):
 
 def test_every_picture_is_written_as_png_and_as_svg(both, tmp_path):
     files = save_figures(both, tmp_path / "pictures")
-    names = ["answer", *(f"{env}-{kind}" for env in ("maze", "other") for kind in KINDS)]
+    names = ["answer", *(f"{env}-{kind}" for env in ("maze", "other") for kind in KINDS)][:-1]  # of other: no ceiling
     assert [file.name for file in files] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
     for file in files:
         assert file.read_bytes().startswith(b"\x89PNG" if file.suffix == ".png" else b"<?xml")

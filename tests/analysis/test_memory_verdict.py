@@ -48,26 +48,14 @@ def test_the_credit_horizon_is_unknown_without_a_config():
     assert credit_horizon(environment({"S": GOOD}).arms["S"]) is None
 
 
-def test_a_null_result_beyond_the_credit_horizon_is_undecided_unless_the_twin_is_at_the_ceiling():
-    short = [0.82, 0.83, 0.81, 0.82, 0.84]
-    arms = {"S": short, "S~": short[::-1]}
-    within = judged_arms(arms, memory_span=20, config=config())
-    assert within["memory"]["verdict"] == "not_needed"
-    beyond = judged_arms(arms, memory_span=100, config=config())
-    assert beyond["memory"]["verdict"] == "undecided"
-    assert "memory span of 100 steps is beyond what training could connect (S 32)" in beyond["memory"]["reason"]
-    assert beyond["memory"]["per_arm"]["S"]["reach"] == 32
-    top = judged_arms({"S": GOOD, "S~": GOOD}, memory_span=100, config=config())
-    assert top["memory"]["verdict"] == "not_needed"
-    assert top["memory_span"] == 100
-
-
-def test_a_null_result_of_an_unknown_credit_horizon_is_undecided_where_the_task_asks_for_memory():
-    arms = {"S": [0.82, 0.83, 0.81, 0.82, 0.84], "S~": [0.84, 0.82, 0.81, 0.83, 0.82]}
-    for span, verdict in ((None, "not_needed"), (0, "not_needed"), (20, "undecided")):
-        found = judged_arms(arms, memory_span=span)["memory"]
-        assert found["verdict"] == verdict
-    assert "(S unknown)" in found["reason"]
+@pytest.mark.parametrize(("finals", "verdict"), [(GOOD, "not_needed"), ([0.82, 0.83, 0.81, 0.82, 0.84], "undecided")])
+@pytest.mark.parametrize("horizon", [32, 128, None])
+def test_a_null_result_needs_the_ceiling_whatever_training_could_connect(finals, verdict, horizon):
+    known = {"config": config(horizon)} if horizon else {}
+    found = judged_arms({"S": finals, "S~": finals[::-1]}, memory_span=100, **known)
+    assert found["memory"]["verdict"] == verdict
+    assert found["memory"]["per_arm"]["S"]["reach"] == horizon
+    assert found["memory_span"] == 100
 
 
 def test_an_effect_beyond_the_credit_horizon_is_an_effect():

@@ -55,7 +55,7 @@ def test_seeds_to_run_are_named_shortly():
     new = Plan(PlanCause.DEFAULT_FIRST, action=Action.RUN, seeds=[5, 6, 7])
     assert plan_text(new) == "run seeds 5-7"
     assert plan_text(replace(new, seeds=[2, 5])) == "run seeds 2, 5"
-    assert plan_text(Plan(PlanCause.PAIR_CERTAIN)) == "stop"
+    assert plan_text(Plan(PlanCause.PAIR_DECIDED)) == "stop"
 
 
 def test_status_says_next_to_each_run_what_to_do_about_its_arm(runs, capsys):

@@ -724,13 +724,15 @@ def test_waiting_for_workers_takes_no_longer_than_they_need(make):
 
 
 @pytest.mark.parametrize(
-    ("given", "threshold", "ceiling"), [(3.0, 475, 3.0), (3.0, None, 3.0), (None, 475, 475), (None, None, None)]
+    ("given", "threshold", "solved"), [(3.0, 475, None), (3.0, None, None), (None, 475, 475), (None, None, None)]
 )
-def test_the_ceiling_is_what_the_user_or_the_registry_says_never_the_range_of_one_reward(given, threshold, ceiling):
+def test_the_registrys_threshold_counts_as_solved_unless_a_ceiling_is_given_never_the_range_of_one_reward(
+    given, threshold, solved
+):
     env = third_party.Counting()
     env.reward_range = (0, 1)
     env.spec = gymnasium.envs.registration.EnvSpec("Counting-v0", reward_threshold=threshold)
-    assert source.ceiling(ThirdParty(id=COUNTING, ceiling_return=given), env) == ceiling
+    assert source.solved_return(ThirdParty(id=COUNTING, ceiling_return=given), env) == solved
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,17 @@ def test_a_run_carries_its_place_in_its_labels():
     assert (config.seed, config.cortex.memory, config.env.length) == (1, "off", 4)  # type: ignore[union-attr]
 
 
+STATED = {"ceiling_return": 500.0, "solved_return": 475.0, "partner": "cue", "memory_span": 3}
+
+
+@pytest.mark.parametrize("keys", [[], ["ceiling_return"], ["solved_return", "partner"], list(STATED)])
+def test_what_a_matrix_states_of_a_task_is_in_the_labels_of_its_runs(keys):
+    stated = {key: STATED[key] for key in keys}
+    environments = {"maze": {"recipe": "tmaze", **stated}, "cue": {"recipe": "tmaze_cue"}}
+    for spec in specs_of(environments=environments):
+        assert spec.config.labels.stated == (stated if spec.env == "maze" else {})
+
+
 @pytest.mark.parametrize("name", ["none", "None", "off", "true", "nan", "5", "1e3", "auto"])
 def test_any_word_may_name_an_environment_or_an_architecture(name: str):
     table = {"environments": {name: {"recipe": "tmaze"}}, "architectures": {name: {"pattern": "S"}}}
@@ -154,6 +165,30 @@ WRONG = {
     "unknown key inside": (
         {"environments": {"maze": {"recipee": "tmaze"}}},
         "environments.maze: unknown key 'recipee'; did you mean 'recipe'",
+    ),
+    "unknown partner": (
+        {"environments": {"maze": {"recipe": "tmaze", "partner": "ceu"}, "cue": {"recipe": "tmaze_cue"}}},
+        "environments.maze.partner: 'ceu' is no other environment; did you mean 'cue'",
+    ),
+    "itself as partner": (
+        {"environments": {"maze": {"recipe": "tmaze", "partner": "maze"}}},
+        "environments.maze.partner: 'maze' is no other environment: the matrix has no other environment",
+    ),
+    "solved above the ceiling": (
+        {"environments": {"maze": {"recipe": "tmaze", "ceiling_return": 1, "solved_return": 2}}},
+        "environments.maze.solved_return: 2 is above the ceiling_return of 1",
+    ),
+    "a ceiling that is no number": (
+        {"environments": {"maze": {"recipe": "tmaze", "ceiling_return": "high"}}},
+        "environments.maze.ceiling_return: ",
+    ),
+    "an infinite ceiling": (
+        {"environments": {"maze": {"recipe": "tmaze", "ceiling_return": float("inf")}}},
+        "environments.maze.ceiling_return: ",
+    ),
+    "a negative span": (
+        {"environments": {"maze": {"recipe": "tmaze", "memory_span": -1}}},
+        "environments.maze.memory_span: ",
     ),
     "unknown resource": ({"resources": {"gpu": 1}}, "resources: unknown key 'gpu'; did you mean 'gpus'"),
     "a kind with its number": ({"resources": {"accelerators": ["A100:8"]}}, "'A100:8' .*: write A100, and gpus: 8"),

@@ -43,7 +43,8 @@ def test_an_environment_that_nobody_here_wrote_is_trained_and_its_levels_are_kno
     typed = train(capsys, "gym:CartPole-v1", evaluation__episodes=4, trainer__total_timesteps=192)
     assert typed.code == 0, typed.err
     run = Run.named("small")
-    assert (run.info.env, run.info.num_actions, run.info.ceiling_return) == ("CartPole-v1", 2, 475)
+    assert (run.info.env, run.info.num_actions, run.info.solved_return) == ("CartPole-v1", 2, 475)
+    assert run.info.solved_by == "the reward threshold in Gymnasium's registry"
     assert 8 < run.info.random_return < 60
     metrics = run.metrics()
     assert metrics[-1]["agent_steps"] == 192

@@ -118,7 +118,7 @@ def test_metrics_that_end_before_the_run_did_are_named(capsys, home):
 
 
 OPTIONAL = ["matrix", "pattern", "mem_len", "memory", "recipe", "hardware", "price_per_hour", "random_return"]
-OPTIONAL += ["ceiling_return", "num_actions", "random_funnel", "memory_span"]
+OPTIONAL += ["ceiling_return", "num_actions", "random_funnel", "memory_span", "solved_return", "solved_by", "partner"]
 
 
 def test_a_field_of_run_json_that_is_null_is_not_known_and_the_run_counts(capsys, home):

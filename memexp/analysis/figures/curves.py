@@ -11,7 +11,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from memexp.analysis.answer import EnvironmentAnswer
 from memexp.analysis.convergence import smoothed_curves
 from memexp.analysis.figures import style
-from memexp.analysis.scale import SOLVED
 from memexp.analysis.seeds import Arm, Environment
 from memexp.analysis.statistics import bootstrap_band, iqm
 from memexp.formatting import short_count
@@ -90,7 +89,8 @@ def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:
         ax.plot(scores, shares[1:], "o", ms=4, color=color, mfc=face, clip_on=False, zorder=3)
         ax.plot([], [], color=color, ls=dash, marker="o", ms=4, mfc=face, lw=1.8, label=arm.name)
     low, high = ax.dataLim.intervalx
-    style.mark(ax, SOLVED, "solved")
+    if answer.scale and answer.scale.solved_share is not None:
+        style.mark(ax, answer.scale.solved_share, "solved")
     ax.set_xlim(low, max(1.02, high + 0.02))
     ax.set_ylim(0, 1.04)
     ax.set_xlabel("final score: share of the way from random to the top")
@@ -175,10 +175,16 @@ def _alt_learning(answer: EnvironmentAnswer) -> str:
     return f"Learning curves in {answer.environment.name}; final return: {', '.join(ends) or 'none yet'}."
 
 
+def _has_threshold(answer: EnvironmentAnswer) -> bool:
+    return answer.scale is not None and answer.scale.solved is not None and _has_scale(answer)
+
+
 def _alt_profiles(answer: EnvironmentAnswer) -> str:
+    what = f"Performance profiles in {answer.environment.name}"
+    if not _has_threshold(answer):
+        return f"{what}; it is not known what counts as solved."
     solved = [f"{n} {a.convergence.solved.seeds} of {len(a.arm.seeds)}" for n, a in answer.arms.items() if a.arm.seeds]
-    what = f"Performance profiles in {answer.environment.name}; seeds that end at {SOLVED:.0%} of the way or beyond"
-    return f"{what}: {', '.join(solved)}."
+    return f"{what}; seeds that solve it: {', '.join(solved)}."
 
 
 def _alt_times(answer: EnvironmentAnswer) -> str:
@@ -221,12 +227,12 @@ PROFILES = style.Picture(
 TIMES = style.Picture(
     "times",
     "Time to solve",
-    f"Kaplan-Meier curve: share of seeds whose return has not yet reached {SOLVED:.0%} of the way. Vertical ticks: "
+    "Kaplan-Meier curve: share of seeds whose return has not yet reached what counts as solved. Vertical ticks: "
     "seeds that never do (censored, not dropped).",
     draw_times,
     _alt_times,
     _size,
-    _has_scale,
+    _has_threshold,
 )
 LOOK_BACK = style.Picture(
     "look-back",

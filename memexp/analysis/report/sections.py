@@ -36,6 +36,7 @@ def section(answer: EnvironmentAnswer) -> dict[str, Any]:
         "effect_ci": interval(memory.interval),
         "random": "not measured" if random is None else f"{random:.3g}",
         "ceiling": "not known" if ceiling is None else f"{ceiling:.3g}",
+        "solved": solved_text(answer),
         "learned": f"{sum(arm.learning.learned for arm in arms)} of {counted(len(arms), 'arm')}",
         "converged": f"{converged} of {counted(len(arms), 'arm')}",
         "fastest": _fastest(answer),
@@ -51,8 +52,18 @@ def section(answer: EnvironmentAnswer) -> dict[str, Any]:
     }
 
 
+def solved_text(answer: EnvironmentAnswer) -> str:
+    """'475', or why nobody knows what counts as solved."""
+    scale = answer.scale
+    if scale is None:
+        return "not known"
+    return "not known: no ceiling is known" if scale.solved is None else f"{scale.solved:.4g}"
+
+
 def _fastest(answer: EnvironmentAnswer) -> str:
     """'S~: 12k steps' for the arm with the lowest median time to solve."""
+    if answer.scale is not None and answer.scale.solved is None:
+        return "not known: no ceiling is known"
     medians = {name: one.time.median.estimate for name, one in answer.arms.items()}
     known = {name: steps for name, steps in medians.items() if steps is not None}
     if not known:
@@ -78,7 +89,7 @@ def _arm(one: ArmAnswer, answer: EnvironmentAnswer) -> dict[str, Any]:
     if isinstance(ahead, Forecast):
         gain = f"{number(ahead.gain)} {interval(ahead.ci)}"
         forecast = f"{ahead.family} curve: {gain} of the scale by {short_count(ahead.until)} steps"
-    solved = [f"{n - took.censored} of {counted(n, 'seed')}"] if n else []
+    solved = [f"{n - took.censored} of {counted(n, 'seed')}"] if took.threshold is not None else []
     return {
         "name": arm.name,
         "twin": arm.info.memory == "off",
@@ -97,7 +108,7 @@ def _arm(one: ArmAnswer, answer: EnvironmentAnswer) -> dict[str, Any]:
         "effect_p": f"Holm p {pair.p_holm:.2g}" if pair and not left_out else "",
         "effect_verdict": kind_text(verdict) if verdict else "",
         "excluded": sentences.left_out_text(left_out) if left_out else "",
-        "steps": "not reached" if median is None else f"{short_count(median)} steps",
+        "steps": "–" if took.threshold is None else "not reached" if median is None else f"{short_count(median)} steps",
         "reached": " · ".join([*solved, *_price(took.hours, took.dollars)]),
         "consistent": {True: "yes", False: "NO", None: "not measured"}[arm.consistent],
         "gap": "" if gap is None else f"{gap:.1e}",
@@ -107,8 +118,8 @@ def _arm(one: ArmAnswer, answer: EnvironmentAnswer) -> dict[str, Any]:
 
 def _more(answer: EnvironmentAnswer) -> list[str]:
     """Sentences about the effect of memory: how much full sight would bring, and the shortest memory."""
-    found: list[str] = []
     memory, ratio = answer.memory, answer.memory.oracle_ratio
+    found = [sentences.reach_text(memory.reach)] if memory.reach else []
     if ratio and memory.verdict.kind is not MemoryKind.UNDECIDED:
         low, high = ratio.ci
         ends = "" if low != low else f" (95 % interval {low:.0%} to {high:.0%})"

@@ -59,7 +59,7 @@ class EmulatedEnv(PufferEnv):
         env = source.make_one(config)
         self.modules = [*(cls.__module__ for cls in source.classes_of(env)), *(name for name, _ in config.imports)]
         self._limit = source.step_limit(config, env)
-        self.ceiling = source.ceiling(config, env)
+        self.solved_return = source.solved_return(config, env)
         self.observation, self.action = _spaces(env, config.id)
         if source.is_parallel(env):
             self._checked = CheckedParallelEnv(env)

@@ -56,7 +56,7 @@ class ThirdPartyEnv(VecEnv):
         self.because = {part: reading.because for part, reading in readings.items()}
         self._actions = spaces.action_space(driver.action, config.id)
         self.num_actions = self._actions.count or 0
-        self.ceiling_return = driver.ceiling
+        self.ceiling_return, self.solved_return = config.ceiling_return, driver.solved_return
         self._modules = driver.modules
         self._action_space = driver.single_action_space
         self._floats = _float_columns(self.observation, self._vec.single_observation_space)

@@ -67,11 +67,11 @@ def step_limit(config: ThirdParty, env: Any) -> int:
     return config.max_steps or max(LIMIT, (own or 0) + 1)
 
 
-def ceiling(config: ThirdParty, env: Any) -> float | None:
-    """Return of a perfect policy, None if unknown: `ceiling_return` of the config, else the reward threshold in
-    Gymnasium's registry. Never `reward_range`, which is the range of one step's reward."""
+def solved_return(config: ThirdParty, env: Any) -> float | None:
+    """Return from which the environment counts as solved: the reward threshold in Gymnasium's registry; None where it
+    has none, or where the config names a ceiling. Never `reward_range`, which is the range of one step's reward."""
     if config.ceiling_return is not None:
-        return config.ceiling_return
+        return None
     return getattr(getattr(env, "spec", None), "reward_threshold", None)
 
 

@@ -92,6 +92,7 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
                 "labels.arm": place.arm,
                 **({"labels.twin_of": architecture[TWIN_OF]} if TWIN_OF in architecture else {}),
                 **({} if matrix.metric == "return" else {"labels.metric": matrix.metric}),
+                **{f"labels.{key}": value for key, value in environment.stated.items()},
             },
         )
 

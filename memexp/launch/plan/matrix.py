@@ -114,6 +114,20 @@ class Environment(Section):
 
     recipe: str
     args: Arguments = Field(default={})
+    ceiling_return: float | None = Field(default=None, allow_inf_nan=False)
+    """Highest mean episode return that can be reached: the top of the scale."""
+    solved_return: float | None = Field(default=None, allow_inf_nan=False)
+    """Mean episode return that counts as solved; None: 75 % of the way to a known top."""
+    partner: str | None = None
+    """Environment of this matrix with the same rewards that shows everything: its best arm can be the top."""
+    memory_span: Annotated[Count, Field(ge=0)] | None = None
+    """Agent steps that the task asks to remember; 0: the current observation is enough."""
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What the file says about the task beside the recipe, by its name in the labels and in run.json."""
+        keys = {"ceiling_return", "solved_return", "partner", "memory_span"}
+        return self.model_dump(include=keys, exclude_none=True)
 
 
 class Scale(Section):
@@ -212,6 +226,20 @@ class Matrix(Section):
             if not _KEY.fullmatch(key):
                 raise ValueError(f"the name '{key}' may have letters, digits and, inside, '-', '_' and '.' only")
         return table
+
+    @model_validator(mode="after")
+    def _references_fit(self) -> "Matrix":
+        for name, one in self.environments.items():
+            others = [other for other in self.environments if other != name]
+            if one.partner is not None and one.partner not in others:
+                hint = did_you_mean(one.partner, others) if others else ": the matrix has no other environment"
+                raise ValueError(f"environments.{name}.partner: '{one.partner}' is no other environment{hint}")
+            ceiling, solved = one.ceiling_return, one.solved_return
+            if ceiling is not None and solved is not None and solved > ceiling:
+                raise ValueError(
+                    f"environments.{name}.solved_return: {solved:g} is above the ceiling_return of {ceiling:g}"
+                )
+        return self
 
     @model_validator(mode="after")
     def _runs_can_be_listed(self) -> "Matrix":

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from memexp.config import UsageError, did_you_mean
 from memexp.formatting import counted
@@ -128,6 +129,13 @@ def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
     if len(left_out) == len(runs) and runs:
         raise UsageError(f"no run of {name} as it is now has started; {notes[0]}")
     return target.matrix, [run for run in runs if run.name not in left_out], notes
+
+
+def stated_in(name: str) -> dict[str, dict[str, Any]]:
+    """Environment -> what a matrix file says of its task; empty for any other name."""
+    if not name.endswith((".yaml", ".yml")):
+        return {}
+    return {env: one.stated for env, one in load_matrix(name).environments.items() if one.stated}
 
 
 def lost(run: Run) -> bool:
