@@ -95,5 +95,5 @@ def _judge_arm(arm: Arm, environment: Environment, scale: Scale | None, learned:
         float(np.mean(last)) if last else None,
         learned,
         judge_convergence(arm, scale, learned.learned),
-        time_to_solve(arm, scale, environment.arms.get(f"{arm.name}~")),
+        time_to_solve(arm, scale, environment.twin_of(arm.name)),
     )

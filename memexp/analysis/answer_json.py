@@ -16,6 +16,7 @@ from memexp.analysis.learning import POWER
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import Pair, oracle_ratio
 from memexp.analysis.recommendations import next_steps
+from memexp.analysis.tuning import trials_of, tuning_texts
 from memexp.analysis.verdicts import LeftOut, MemoryKind
 
 METHOD = "Lan-DeMets spending over seeds an arm (4, 5, ..., 40), exact permutation and Welch tests, Holm over arms"
@@ -53,6 +54,10 @@ def environment_json(answer: EnvironmentAnswer) -> dict[str, Any]:
         "memory_span": environment.memory_span,
         "budget": environment.budget,
         "notes": environment.notes,
+        "tuning": {
+            "reason": tuning_texts(environment, answer.scale),
+            "per_arm": {one.arm: asdict(one) for one in trials_of(environment)},
+        },
         "sequential": {"per_arm": plans, "method": METHOD},
         "until_answered": {
             "seeds": until.seeds,

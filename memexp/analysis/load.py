@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memexp.analysis.formatting import names_text
-from memexp.analysis.seeds import Arm, Environment, Seed
+from memexp.analysis.seeds import Arm, Environment, Seed, architecture_of
 from memexp.analysis.statistics import iqm
 from memexp.config import UsageError
 from memexp.credentials import mask
@@ -47,11 +47,16 @@ def load(runs: Iterable[Run | WandbRun], matrix: str) -> tuple[dict[str, Environ
         raise UsageError(
             f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one behind it: {matrix}/{names[-1]}"
         )
+    trials = [seed for seed in seeds if seed.info.tuning]
+    seeds = [seed for seed in seeds if not seed.info.tuning]
+    if not seeds:
+        raise UsageError(f"'{matrix}' has only runs that try settings so far: nothing to judge")
     names = sorted({seed.info.env for seed in seeds})
     found = {name: _environment(name, [seed for seed in seeds if seed.info.env == name]) for name in names}
-    arms = [arm.removesuffix("~") for environment in found.values() for arm in environment.arms]
-    for environment in found.values():
+    arms = [architecture_of(arm) for environment in found.values() for arm in environment.arms]
+    for name, environment in found.items():
         environment.architectures = tuple(dict.fromkeys(arms))
+        environment.trials = [seed for seed in trials if seed.info.env == name]
     return found, notes
 
 
@@ -118,7 +123,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     if len(budgets) > 1:
         notes.append(f"budgets differ ({', '.join(map(str, budgets))}): compared at {budget} agent steps")
     arms: dict[str, Arm] = {}
-    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
+    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (architecture_of(arm), arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     if unmeasured := [arm for arm in arms.values() if arm.seeds and arm.consistent is None]:

@@ -137,7 +137,7 @@ def find_pairs(
     for name, arm in environment.arms.items():
         if not arm.remembers:
             continue
-        twin = environment.arms.get(f"{name}~")
+        twin = environment.twin_of(name)
         if twin is None or twin.remembers:
             unpaired[name] = LeftOut(LeftOutCause.NO_TWIN)
         elif not arm.seeds or not twin.seeds:

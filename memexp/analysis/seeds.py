@@ -1,6 +1,7 @@
 """The data behind an answer: the measurements of a run, the seeds of an arm, the arms of an environment."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 
@@ -150,6 +152,11 @@ class Arm:
         return None if hours is None or not known else hours * float(np.median(known))
 
 
+def architecture_of(arm: str) -> str:
+    """'S' of 'S', of its twin 'S~', and of 'S~@S', the twin at the settings of S."""
+    return re.sub(r"~(@.*)?$", "", arm)
+
+
 @dataclass(eq=False)
 class Environment:
     """One environment of the matrix: its arms and the reference returns."""
@@ -164,6 +171,20 @@ class Environment:
     oracle: float | None = None  # Mean return of a scripted policy that sees the whole state
     # Architectures of the whole matrix, without '~': an architecture has the same colour in every environment.
     architectures: Sequence[str] = ()
+    trials: Sequence[Seed] = ()  # Runs that try settings; they are no seeds of an arm, and never judged
+
+    def twin_of(self, name: str) -> Arm | None:
+        """The memory-ablated twin of arm `name`; None if it has none.
+
+        A tuned arm may have two, at the twin's own best setting and at that of the arm: then the one that ends higher,
+        of those that have enough seeds for a verdict.
+        """
+        twins = [self.arms[twin] for twin in (f"{name}~", f"{name}~@{name}") if twin in self.arms]
+        return max(
+            twins,
+            key=lambda twin: (len(twin.seeds) >= MIN_SEEDS, twin.finals.mean() if twin.seeds else -math.inf),
+            default=None,
+        )
 
     @property
     def seeds(self) -> list[Seed]:

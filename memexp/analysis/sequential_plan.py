@@ -17,7 +17,7 @@ from memexp.analysis.learning import POWER, Learning, LearningState
 from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.scale import Scale, solves
-from memexp.analysis.seeds import Arm, Environment
+from memexp.analysis.seeds import Arm, Environment, architecture_of
 from memexp.analysis.verdicts import CANNOT_EXCLUDE, MemoryKind, MemoryVerdict
 
 DESIGNS = (5, 10, 20)  # Proposed numbers of seeds an arm: most of the error is spent there
@@ -105,7 +105,7 @@ def _target(
     arm: Arm, environment: Environment, scale: Scale | None, memory: Memory, learned: Mapping[str, Learning]
 ) -> Plan:
     """How many seeds the arm should have, and why."""
-    name = arm.name.removesuffix("~")
+    name = architecture_of(arm.name)
     members = [learned[member] for member in (name, f"{name}~") if member in learned]
     if arm.consistent is False:
         return Plan(PlanCause.INCONSISTENT)

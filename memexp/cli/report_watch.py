@@ -16,6 +16,7 @@ from rich.text import Text
 from memexp.analysis import sentences
 from memexp.analysis.answer import Answer, answer
 from memexp.analysis.formatting import kind_text
+from memexp.analysis.seeds import architecture_of
 from memexp.analysis.sequential_plan import Action, Plan
 from memexp.config import UsageError
 from memexp.formatting import ranges
@@ -45,7 +46,7 @@ def plan_table(found: Answer) -> Table:
     table = Table("environment", "arm", "seeds", "learning", "memory", "next", "because", box=box.SIMPLE_HEAD)
     for env, judged in found.environments.items():
         for name, arm in judged.arms.items():
-            plan, kind = judged.plans[name], judged.memory.kind_of(name.removesuffix("~"))
+            plan, kind = judged.plans[name], judged.memory.kind_of(architecture_of(name))
             texts = (kind_text(arm.learning.state), kind_text(kind) if kind else "")
             table.add_row(env, name, str(len(arm.arm.seeds)), *texts, plan_text(plan), sentences.plan_text(plan))
     return table

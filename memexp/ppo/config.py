@@ -1,6 +1,6 @@
 """The config of a training run. Imports neither torch nor numba."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -132,6 +132,8 @@ class Labels(Config):
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
+    tuning: dict[str, Any] | None = None
+    """Of a run that tries a setting of an arm, and is never judged itself: {arm, kind, values}."""
 
 
 RESUMABLE = (

@@ -65,6 +65,17 @@ class _Record(BaseModel):
         return printable(value) if isinstance(value, str) else value
 
 
+class Trial(_Record):
+    """What a run tries that is no part of the comparison of arms."""
+
+    arm: str
+    """The arm whose setting it tries."""
+    kind: Literal["tune", "sensitivity"]
+    """To find the arm's best setting, or to see how much the effect of memory depends on it."""
+    values: dict[str, Any]
+    """Dotted key -> value."""
+
+
 class RunInfo(_Record):
     """run.json: what the run is. None where not known."""
 
@@ -94,6 +105,8 @@ class RunInfo(_Record):
     memory_span: Count | None = None
     """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
     num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    tuning: Trial | None = None
+    """Of a run that tries a setting. Such a run is never judged."""
 
     @model_validator(mode="before")
     @classmethod

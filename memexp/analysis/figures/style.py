@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from scipy.optimize import isotonic_regression
 
 from memexp.analysis.answer import EnvironmentAnswer
-from memexp.analysis.seeds import Arm, Environment
+from memexp.analysis.seeds import Arm, Environment, architecture_of
 
 warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)  # a name may have signs that the font lacks
 INK = "#010203"
@@ -109,10 +109,10 @@ def svg_of(picture: Picture, answer: EnvironmentAnswer) -> str:
 
 def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     """Arm, colour, dash. Each architecture has one colour; its twin and other memoryless arms are dashed."""
-    own = (name.removesuffix("~") for name in environment.arms)
+    own = (architecture_of(name) for name in environment.arms)
     bases = list(dict.fromkeys((*environment.architectures, *own)))
     return [
-        (arm, COLORS[bases.index(name.removesuffix("~")) % len(COLORS)], "-" if arm.remembers else "--")
+        (arm, COLORS[bases.index(architecture_of(name)) % len(COLORS)], "-" if arm.remembers else "--")
         for name, arm in environment.arms.items()
     ]
 

@@ -14,6 +14,7 @@ from memexp.analysis.learning import LearningState
 from memexp.analysis.recommendations import next_steps
 from memexp.analysis.seeds import Arm
 from memexp.analysis.sequential_plan import Plan
+from memexp.analysis.tuning import tuning_texts
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
 from memexp.formatting import counted, dollars, percent, short_count
@@ -115,7 +116,8 @@ def _more(answer: EnvironmentAnswer) -> list[str]:
         found.append(
             f"Memory brings {ratio.estimate:.0%}{ends} of what full sight would bring beyond a policy without memory."
         )
-    return found + [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
+    found += [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
+    return found + tuning_texts(answer.environment, answer.scale)
 
 
 def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from memexp.config import UsageError, did_you_mean
 from memexp.launch.cloud import submissions
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import load_matrix
+from memexp.launch.plan.tuning import first_trials
 from memexp.runs import Run, find_runs, runs_dir
 from memexp.runs.status import RunStatus, State, info_of, matrix_of
 
@@ -33,7 +34,7 @@ class Target:
         if is_file:
             matrix = load_matrix(name)
             self.matrix = matrix.name
-            for spec in [] if to_report else expand(matrix, name):
+            for spec in [] if to_report else [*first_trials(matrix), *expand(matrix, name)]:
                 self.planned[spec.run] = RunStatus(
                     run=spec.run,
                     state=State.NEW,
