@@ -202,8 +202,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in cast(dict[str, Any], value).items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast(list[Any], value)]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, str) else value
