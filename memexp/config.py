@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -315,6 +315,13 @@ def override(config: C, overrides: Mapping[str, Any]) -> C:
         annotation = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         values[last] = parse_value(text, annotation, key)
     return type(config).parse(data)
+
+
+def value_at(data: Any, key: str) -> Any:
+    """The value of a dotted key in nested dicts; None if it is not there."""
+    for part in key.split("."):
+        data = cast(dict[str, Any], data).get(part) if isinstance(data, dict) else None
+    return data
 
 
 def _check_field(node: Config, part: str, key: str) -> None:

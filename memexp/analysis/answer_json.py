@@ -19,6 +19,7 @@ from memexp.analysis.memory_verdict import Memory
 from memexp.analysis.pairs import Pair, oracle_ratio
 from memexp.analysis.recommendations import next_steps
 from memexp.analysis.sequential_plan import AnsweredCause
+from memexp.analysis.tuning import trials_of, tuning_texts
 from memexp.analysis.verdicts import LeftOut, MemoryKind
 
 METHOD = "Lan-DeMets spending over seeds an arm (4, 5, ..., 40), exact permutation and Welch tests, Holm over arms"
@@ -57,6 +58,10 @@ def environment_json(answer: EnvironmentAnswer) -> dict[str, Any]:
         "partner": environment.partner,
         "budget": environment.budget,
         "notes": environment.notes,
+        "tuning": {
+            "reason": tuning_texts(environment, answer.scale),
+            "per_arm": {one.arm: asdict(one) for one in trials_of(environment)},
+        },
         "sequential": {"per_arm": plans, "method": METHOD},
         "until_answered": {
             "seeds": until.seeds,
@@ -203,8 +208,8 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in cast(dict[str, Any], value).items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in cast(list[Any], value)]
-    if isinstance(value, np.generic):
-        return _plain(value.item())
+    if isinstance(value, (np.generic, np.ndarray)):
+        return _plain(value.tolist())
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return str(value) if isinstance(value, str) else value

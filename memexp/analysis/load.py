@@ -1,6 +1,7 @@
 """Sorts runs into environments, arms and seeds, and decides which runs count; notes name the others."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -60,6 +61,10 @@ def load(
         raise UsageError(
             f"'{matrix}' holds runs of several matrices ({', '.join(names)}); name one behind it: {matrix}/{names[-1]}"
         )
+    trials = [seed for seed in seeds if seed.info.tuning]
+    seeds = [seed for seed in seeds if not seed.info.tuning]
+    if not seeds:
+        raise UsageError(f"'{matrix}' has only runs that try settings so far: nothing to judge")
     groups: dict[str, list[Seed]] = {}
     for name in sorted({seed.info.env for seed in seeds}):
         same, more = same_environments(name, [seed for seed in seeds if seed.info.env == name])
@@ -67,8 +72,9 @@ def load(
         notes += more
     found = {name: _environment(name, members) for name, members in sorted(groups.items())}
     arms = [arm.base for environment in found.values() for arm in environment.arms.values()]
-    for environment in found.values():
+    for name, environment in found.items():
         environment.architectures = tuple(dict.fromkeys(arms))
+        environment.trials = [seed for seed in trials if seed.info.env == name]
     return found, notes
 
 
@@ -157,7 +163,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     if metrics := sorted({seed.info.metric for seed in seeds} - {"return"}):
         notes.append(f"judged by {', '.join(metrics)}: every return here is the mean of it over episodes")
     arms: dict[str, Arm] = {}
-    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.rstrip("~"), arm)):
+    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (re.split("~", arm)[0], arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     if unmeasured := [arm for arm in arms.values() if arm.seeds and arm.consistent is None]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from memexp.analysis.alpha_spending import MIN_SEEDS
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 from memexp.runs.directory import Horizon
@@ -183,6 +184,7 @@ class Environment:
     solved_return: float | None = None  # Return that counts as solved, where it is stated
     reference: Reference | None = None  # Known top where no ceiling is known
     offers: Sequence[str] = ()  # What could serve as a known top, where there is none
+    trials: Sequence[Seed] = ()  # Runs that try settings; they are no seeds of an arm, and never judged
 
     @property
     def seeds(self) -> list[Seed]:
@@ -196,8 +198,9 @@ class Environment:
     def twin(self, name: str) -> Arm | None:
         """The twin that arm `name` is compared with: the better one. What memory adds to that is the weaker claim."""
 
-        def standing(arm: Arm) -> tuple[bool, float]:
-            return arm.consistent is not False, float(arm.finals.mean()) if arm.seeds else -math.inf
+        def standing(arm: Arm) -> tuple[bool, bool, float]:
+            enough = len(arm.seeds) >= MIN_SEEDS
+            return arm.consistent is not False, enough, float(arm.finals.mean()) if arm.seeds else -math.inf
 
         return max(self.twins(name), key=standing, default=None)
 

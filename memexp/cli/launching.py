@@ -62,6 +62,9 @@ def launch(
     seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2 or 7,.")] = None,
     steps: Annotated[str | None, typer.Option(help="Agent steps of each run: 2b, 500m.")] = None,
     scale: Annotated[str | None, typer.Option(help="Name of one of the matrix file's scales.")] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Run every arm of the matrix at learning_rate x 3 and / 3.")
+    ] = False,
     as_json: AsJson = False,
 ) -> int:
     """Launch a recipe, or every run of a matrix file (*.yaml), in the cloud or on this machine.
@@ -78,7 +81,14 @@ def launch(
     options = Options(**{**given, "select": tuple(select or ())})
     if arguments and arguments[0] == "pilots":
         return _pilots(arguments[1:], options)
-    return run_launch(arguments or [], options, Terminal(typer.confirm))
+    return run_launch(arguments or [], options, Terminal(typer.confirm), _final_return)
+
+
+def _final_return(run: Any) -> float:
+    from memexp.analysis.load import read_seed
+
+    seed = read_seed(run)
+    return seed.final(seed.info.total_timesteps)
 
 
 def _pilots(arguments: list[str], options: Any) -> int:

@@ -15,13 +15,14 @@ from memexp.launch.plan.plan import make_plan, print_plan
 from memexp.launch.plan.recipe import all_recipes, split_target
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec, recipe_specs
+from memexp.launch.plan.tuning import FinalReturn, next_stage, sensitivity
 from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
 from memexp.runs.status import State
 
 
-def launch(arguments: Sequence[str], options: Options, terminal: Terminal) -> int:
-    """Launch `arguments`: TARGET [KEY=VALUE ...]; returns the exit code.
+def launch(arguments: Sequence[str], options: Options, terminal: Terminal, final: FinalReturn) -> int:
+    """Launch `arguments`: TARGET [KEY=VALUE ...]; returns the exit code. `final` scores the trials of settings.
 
     Raises UsageError before anything is written, and LaunchError for what cannot be done here.
     """
@@ -31,11 +32,31 @@ def launch(arguments: Sequence[str], options: Options, terminal: Terminal) -> in
     if _is_file_name(arguments[0]):
         matrix = read_matrix(arguments, options)
         name, resources = matrix.name, matrix.resources
-        specs = expand(matrix, arguments[0], options.select)
+        if options.sensitivity:
+            specs = sensitivity(matrix, arguments[0], options.select)
+        elif matrix.tune:
+            return _launch_tuned(matrix, arguments[0], options, terminal, final)
+        else:
+            specs = expand(matrix, arguments[0], options.select)
     else:
         specs = _read_recipe(arguments, options)
         name, resources = specs[0].run, Resources.parse(options.machines)
     return send(name, specs, resources, options, terminal)
+
+
+def _launch_tuned(matrix: Matrix, file: str, options: Options, terminal: Terminal, final: FinalReturn) -> int:
+    """Launch the trials that are due, and every arm whose best setting is known. Here all of it, one after another."""
+    while True:
+        stage = next_stage(matrix, file, options.select, final)
+        for winner in stage.winners.values() if not (options.as_json or options.dump_config) else ():
+            terminal.say(winner.text)
+        code = send(matrix.name, stage.now, matrix.resources, options, terminal, stage.later)
+        left = len(stage.later)
+        if options.dry_run or options.dump_config or options.render or not left:
+            return code
+        if not options.local or len(next_stage(matrix, file, options.select, final).later) == left:
+            terminal.say(f"{left} runs wait for trials of settings: when those have ended, the same command carries on")
+            return code
 
 
 def _is_file_name(target: str) -> bool:
@@ -78,7 +99,7 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
 
 def _read_recipe(arguments: Sequence[str], options: Options) -> list[RunSpec]:
     why = "is for a matrix file; a recipe takes seed=N, and --copies N for several seeds"
-    options.refuse(why, "select", "seeds", "scale")
+    options.refuse(why, "select", "seeds", "scale", "sensitivity")
     recipe, pairs = split_target(arguments)
     overrides = parse_overrides(pairs)
     if options.run is not None:
@@ -94,26 +115,33 @@ def _set(overrides: dict[str, str], key: str, value: str, option: str) -> None:
     overrides[key] = value
 
 
-def send(name: str, specs: list[RunSpec], resources: Resources, options: Options, terminal: Terminal) -> int:
-    """Plan the runs, then do with them what the options say; returns the exit code.
+def send(
+    name: str,
+    specs: list[RunSpec],
+    resources: Resources,
+    options: Options,
+    terminal: Terminal,
+    later: Sequence[RunSpec] = (),
+) -> int:
+    """Plan the runs, then do with them what the options say; returns the exit code. Runs in `later` are only counted.
 
     Raises UsageError for a run whose environments cannot be divided equally among its ranks.
     """
     ranks = options.processes if options.local else max(1, resources.gpus) * resources.nodes
-    for spec in specs:
+    for spec in (*specs, *later):
         spec.config.trainer.envs_per_rank(ranks)
     if options.force:
         specs = [spec.forced() for spec in specs]
     if options.scout:
         scout(specs, options.processes, options.dry_run, terminal)
-    plan = make_plan(name, specs, None if options.local else resources, options.processes)
+    plan = make_plan(name, specs, None if options.local else resources, options.processes, later)
     if not options.local:
         return to_cloud(plan, resources, options, terminal)
     print_plan(plan, terminal.console, options.as_json)
     if options.dry_run or options.scout:
         return 0
     # Unlike plan.due, these include runs that another launch trains: run_here says so, and they may have been orphaned.
-    due = [run.spec for run in plan.runs if run.state is not State.COMPLETED]
+    due = [run.spec for run in plan.runs if run.state is not State.COMPLETED and not run.is_later]
     if not due:
         terminal.say("nothing to launch")
         return 0

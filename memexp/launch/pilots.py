@@ -8,9 +8,7 @@ Pilots never enter the memory comparison: an agent with memory may learn slowly 
 dropped early here says nothing about memory.
 """
 
-import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -19,9 +17,9 @@ from memexp.config import UsageError, count_name, did_you_mean, parse_value
 from memexp.launch import LaunchError, Terminal
 from memexp.launch.launch import read_matrix, send
 from memexp.launch.plan.expand import expand, naming
-from memexp.launch.plan.matrix import Matrix, Seeds, as_list
+from memexp.launch.plan.matrix import Matrix, Seeds
 from memexp.launch.plan.options import Options
-from memexp.launch.plan.run_spec import RunSpec, override_text
+from memexp.launch.plan.run_spec import RunSpec, override_text, slug
 from memexp.ppo.config import Steps
 from memexp.runs import Run
 from memexp.runs.status import State, state_of
@@ -30,7 +28,6 @@ FACTOR = 3
 """A rung has FACTOR times the steps, and 1 / FACTOR of the settings, of the rung before."""
 AS_IS = "as-is"
 """Name of the unchanged environment among the settings."""
-MAX_SLUG = 40
 Knobs = dict[str, Any]
 
 
@@ -72,7 +69,9 @@ def pilots(arguments: Sequence[str], options: Options, suggest: Suggest, judge: 
     """
     if not arguments:
         raise UsageError("name a matrix file: memexp launch pilots experiments.yaml --local")
-    options.refuse("is not for pilots: each rung depends on the one before", "dump_config", "render", "scout")
+    options.refuse(
+        "is not for pilots: each rung depends on the one before", "dump_config", "render", "scout", "sensitivity"
+    )
     options.check()
     matrix = _pilot_matrix(arguments, options)
     ladders = [_ladder(matrix, env, suggest) for env in matrix.environments]
@@ -148,19 +147,6 @@ def _ladder(matrix: Matrix, env: str, suggest: Suggest) -> Ladder:
         settings.setdefault(slug(changed), dict(changed))
     rungs = min(matrix.pilots.rungs, 1 + math.ceil(math.log(max(len(settings) - 1, 1), FACTOR)))
     return Ladder(env, settings, [matrix.steps[0] * FACTOR**rung for rung in range(rungs)])
-
-
-def slug(knobs: Knobs) -> str:
-    """A name that the same setting always has: 'num_vibes-0', 'map_width-30.map_height-30'."""
-    text = ".".join(f"{key}-{_plain(value)}" for key, value in knobs.items())
-    if len(text) > MAX_SLUG:
-        text = f"{text[: MAX_SLUG - 7].rstrip('-_.')}.{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    return text
-
-
-def _plain(value: Any) -> str:
-    parts = dict.fromkeys(str(one) for one in as_list(value))
-    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-").lower() or "none"
 
 
 def _climb(

@@ -139,6 +139,8 @@ class Labels(Config):
     hardware: str | None = None
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
+    tuning: dict[str, Any] | None = None
+    """Of a run that tries a setting of an arm, and is never judged itself: {arm, kind, values}."""
     ceiling_return: float | None = Field(default=None, allow_inf_nan=False)
     """Highest mean episode return that can be reached; None: the environment's own."""
     solved_return: float | None = Field(default=None, allow_inf_nan=False)

@@ -22,7 +22,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
-from memexp.runs import Run, RunInfo
+from memexp.runs import Run, RunInfo, Trial
 from memexp.runs.identity import recorded_environment
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
@@ -199,6 +199,7 @@ def described(config: TrainConfig) -> RunInfo:
         total_timesteps=config.trainer.total_timesteps,
         hardware=config.labels.hardware,
         price_per_hour=config.labels.price_per_hour,
+        tuning=Trial(**config.labels.tuning) if config.labels.tuning else None,
     )
 
 

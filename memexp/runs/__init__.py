@@ -10,6 +10,7 @@ from memexp.runs.directory import RESTART as RESTART
 from memexp.runs.directory import Exit as Exit
 from memexp.runs.directory import Run as Run
 from memexp.runs.directory import RunInfo as RunInfo
+from memexp.runs.directory import Trial as Trial
 from memexp.runs.directory import find_runs as find_runs
 from memexp.runs.directory import home as home
 from memexp.runs.directory import runs_dir as runs_dir

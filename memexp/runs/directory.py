@@ -67,6 +67,17 @@ class _Record(BaseModel):
         return printable(value) if isinstance(value, str) else value
 
 
+class Trial(_Record):
+    """What a run tries that is no part of the comparison of arms."""
+
+    arm: str
+    """The arm whose setting it tries."""
+    kind: Literal["tune", "sensitivity"]
+    """To find the arm's best setting, or to see how much the effect of memory depends on it."""
+    values: dict[str, Any]
+    """Dotted key -> value."""
+
+
 class RunInfo(_Record):
     """run.json: what the run is. None where not known."""
 
@@ -112,6 +123,8 @@ class RunInfo(_Record):
     num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None
     observation: list[str] | None = None
     """How the policy reads each part of the observation, and why: one line for each."""
+    tuning: Trial | None = None
+    """Of a run that tries a setting. Such a run is never judged."""
 
     @model_validator(mode="before")
     @classmethod

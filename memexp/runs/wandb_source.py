@@ -122,6 +122,7 @@ def _info(name: str, config: dict[str, Any]) -> RunInfo:
         total_timesteps=config["trainer"]["total_timesteps"],
         hardware=labels.get("hardware"),
         price_per_hour=labels.get("price_per_hour"),
+        tuning=labels.get("tuning"),
     )
 
 

@@ -14,8 +14,10 @@ from memexp.analysis.formatting import interval, number
 from memexp.analysis.pairs import SMALLEST_EFFECT
 from memexp.analysis.seeds import Environment
 from memexp.analysis.statistics import NO_INTERVAL, iqm
+from memexp.analysis.tuning import Trials, Tried, trials_of
 from memexp.formatting import percent
 
+MOST_SETTINGS = 12  # Rows of an arm in the picture of its trials
 FLOOR = 1e-4  # The left end of the funnel's axis: smaller shares are drawn there
 
 
@@ -99,6 +101,43 @@ def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
     style.grid(ax, "x")
 
 
+def draw_trials(ax: Axes, answer: EnvironmentAnswer) -> None:
+    """One row a setting of an arm: its trials as dots, their mean as a line, wide at the setting that was judged."""
+    environment = answer.environment
+    looks = {arm.name: (color, dash) for arm, color, dash in style.styled(environment)}
+    rows = _trial_rows(environment)
+    for row, (one, tried, _) in enumerate(rows):
+        color, dash = looks[one.arm]
+        is_judged = tried.values == one.judged
+        if not len(tried.finals):
+            ax.text(0.02, row, "no finished run", transform=ax.get_yaxis_transform(), va="center", alpha=0.7)
+            continue
+        face = "none" if dash == "--" else color
+        ax.scatter(tried.finals, [row] * len(tried.finals), s=24, facecolors=face, edgecolors=color, lw=1.2, alpha=0.75)
+        ax.plot([float(tried.finals.mean())] * 2, [row - 0.35, row + 0.35], color=color, lw=4 if is_judged else 1.2)
+    ax.update_datalim([(value, 0) for value in (environment.random_mean,) if value is not None], updatey=False)
+    if environment.random_mean is not None:
+        style.mark(ax, environment.random_mean, "random")
+    ax.autoscale_view(scaley=False)
+    style.rows_of_text(ax, [label for *_, label in rows])
+    ax.set_xlabel("mean return over the last tenth of the steps")
+    style.grid(ax, "x")
+
+
+def _trial_rows(environment: Environment) -> list[tuple[Trials, Tried, str]]:
+    """Trials of an arm, one of its settings, and the name of the row; of many settings the best."""
+    rows: list[tuple[Trials, Tried, str]] = []
+    for one in trials_of(environment):
+        best = sorted(one.tried, key=lambda tried: -tried.mean)[:MOST_SETTINGS]
+        rows += [(one, tried, f"{one.arm}  {tried.text}") for tried in one.tried if tried in best]
+    return rows
+
+
+def _alt_trials(answer: EnvironmentAnswer) -> str:
+    texts = [f"{label}: {tried.mean:.3g}" for _, tried, label in _trial_rows(answer.environment) if len(tried.finals)]
+    return f"Mean final returns of the settings tried in {answer.environment.name}: {', '.join(texts) or 'none yet'}."
+
+
 def _milestones(environment: Environment) -> list[str]:
     names = [name for seed in environment.seeds for name in (*(seed.info.random_funnel or {}), *seed.funnel)]
     return list(dict.fromkeys(names))
@@ -167,4 +206,16 @@ FUNNEL = style.Picture(
     _alt_funnel,
     _size_funnel,
     lambda answer: bool(_milestones(answer.environment)),
+)
+TRIALS = style.Picture(
+    "settings",
+    "Settings that were tried",
+    "One row a setting. Dots: its trials, on seeds of their own (open: without memory). Bar: their mean, wide at the "
+    "setting of the judged runs.",
+    draw_trials,
+    _alt_trials,
+    lambda it: style.Size(
+        0.2 + 0.3 * len(_trial_rows(it)), left=style.label_room([row[2] for row in _trial_rows(it)]) - 0.05, top=0.3
+    ),
+    lambda answer: bool(_trial_rows(answer.environment)),
 )

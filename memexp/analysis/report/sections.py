@@ -14,6 +14,7 @@ from memexp.analysis.learning import LearningState
 from memexp.analysis.recommendations import next_steps
 from memexp.analysis.seeds import Arm
 from memexp.analysis.sequential_plan import Plan
+from memexp.analysis.tuning import tuning_texts
 from memexp.analysis.verdicts import MemoryKind
 from memexp.config import count_name
 from memexp.formatting import counted, dollars, percent, short_count
@@ -127,7 +128,8 @@ def _more(answer: EnvironmentAnswer) -> list[str]:
             f"Memory brings {ratio.estimate:.0%}{ends} of what full sight would bring beyond a policy without memory."
         )
     found += [f"Arms {', '.join(sweep.arms)}: {sentences.sweep_text(sweep)}." for sweep in memory.sweeps]
-    return found + [sentences.look_back_text(arm.look_back) for arm in answer.arms.values() if arm.look_back]
+    found += [sentences.look_back_text(arm.look_back) for arm in answer.arms.values() if arm.look_back]
+    return found + tuning_texts(answer.environment, answer.scale)
 
 
 def _knobs(knobs: Sequence[Knob]) -> dict[str, Any]:

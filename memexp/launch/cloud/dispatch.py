@@ -17,7 +17,7 @@ from memexp.launch.plan.resources import Resources
 def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Terminal) -> int:
     """Make a task of every run, then dump, render, show or submit them as the options say; returns the exit code."""
     code = find_code(options.git_ref)
-    tasks = [make_task(run.spec, resources, code, plan.prices) for run in plan.runs]
+    tasks = [make_task(run.spec, resources, code, plan.prices) for run in plan.runs if not run.is_later]
     if unchecked := validate(tasks):
         terminal.note(unchecked)
     if options.dump_config:

@@ -39,6 +39,11 @@ class Place:
 
 
 def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[RunSpec]:
+    """The runs of `places`. Raises UsageError that names `where` (the file) and the place, see there."""
+    return list(places(matrix, where, select).values())
+
+
+def places(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> dict[Place, RunSpec]:
     """Every run of the matrix that is not excluded and that `select` (KEY=VALUE,...) asks for, in the file's order.
 
     Raises UsageError that names `where` (the file) and the place: for an unknown recipe, argument or pattern, a
@@ -47,9 +52,9 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
 
     @cache
     def spec_at(place: Place) -> RunSpec:
-        return _resolve(matrix, place)
+        return run_at(matrix, place)
 
-    def places() -> Iterator[Place]:
+    def all_places() -> Iterator[Place]:
         for env, arch in product(matrix.environments, matrix.architectures):
             first = Place(env, arch, "on", matrix.steps[0], matrix.seed_list[0])
             if arch in matrix.controls and spec_at(first).remembers:
@@ -59,7 +64,7 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
                 yield Place(env, arch, on_or_off, steps, seed)
 
     with naming(where):
-        kept = _without_excluded(matrix, list(places()))
+        kept = _without_excluded(matrix, list(all_places()))
     kept = _selected(kept, select)
     named: dict[str, Place] = {}
     with naming(where):
@@ -67,13 +72,18 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
             first = named.setdefault(spec_at(place).run, place)
             if first is not place:
                 raise UsageError(f"run: two runs are called '{spec_at(place).run}': ({first}) and ({place})")
-    return [spec_at(place) for place in kept]
+    return {place: spec_at(place) for place in kept}
 
 
-def _resolve(matrix: Matrix, place: Place) -> RunSpec:
+def run_at(matrix: Matrix, place: Place, settings: Mapping[str, Any] | None = None, **labels: Any) -> RunSpec:
+    """The run at a place of the matrix, with other values of dotted keys (`settings`).
+
+    A run with an `arm` among the `labels` is an additional one; its name ends in its `mark`. Raises UsageError.
+    """
     environment, twin = matrix.environments[place.env], place.memory == "off"
     architecture = matrix.architectures[place.arch]
     axes = {"env": place.env, "arch": place.arch + "-off" * twin, "steps": count_name(place.steps), "seed": place.seed}
+    mark = f".{labels.pop('mark')}" if labels else ""
     with naming(f"environments.{place.env}.recipe"):
         recipe = find_recipe(environment.recipe)
     with naming(f"run {place}"):
@@ -83,16 +93,18 @@ def _resolve(matrix: Matrix, place: Place) -> RunSpec:
                 **environment.args,
                 **{key: value for key, value in architecture.items() if key != TWIN_OF},
                 **matrix.overrides,
+                **(settings or {}),
                 **({"cortex.memory": "off"} if twin else {}),
                 "trainer.total_timesteps": place.steps,
                 "seed": place.seed,
-                "run": matrix.run.format(**matrix.vars, name=matrix.name, **axes),
+                "run": matrix.run.format(**matrix.vars, name=matrix.name, **axes) + mark,
                 "labels.matrix": matrix.name,
                 "labels.env": place.env,
                 "labels.arm": place.arm,
                 **({"labels.twin_of": architecture[TWIN_OF]} if TWIN_OF in architecture else {}),
                 **({} if matrix.metric == "return" else {"labels.metric": matrix.metric}),
                 **{f"labels.{key}": value for key, value in environment.stated.items()},
+                **{f"labels.{key}": value for key, value in labels.items()},
             },
         )
 

@@ -1,7 +1,10 @@
 """The matrix file: environments x architectures x steps x seeds; every combination is a run with a name of its own."""
 
+import math
+import random
 import re
 from collections.abc import Collection, Mapping
+from itertools import product
 from math import prod
 from pathlib import Path
 from string import Formatter
@@ -27,6 +30,8 @@ OWN_KEYS = {
 """Config key that the matrix itself sets for every run -> the matrix key that it follows from."""
 TWIN_OF = "twin_of"
 """Key of an architecture that is a control without memory: the architecture that it is compared with."""
+TRIAL_SEED = 1000
+"""Seed of the first run that tries a setting. The seeds that are judged are below it."""
 _KEY = re.compile(r"[A-Za-z0-9](?:[-_.A-Za-z0-9]*[A-Za-z0-9])?")
 
 
@@ -161,6 +166,42 @@ class Pilots(Section):
     """Seeds of every setting."""
 
 
+class Range(Config):
+    """Values of a key between two ends, from which a random search draws."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+    """True: every factor is equally likely, not every difference."""
+
+    @model_validator(mode="after")
+    def _ends_are_in_order(self) -> "Range":
+        if self.low >= self.high or (self.log and self.low <= 0):
+            raise ValueError(f"low: {self.low:g} must be below high: {self.high:g}" + " and above 0" * self.log)
+        return self
+
+    def draw(self, rng: random.Random) -> int | float:
+        """A value of three digits, whole if both ends are."""
+        ends = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
+        value = rng.uniform(*ends)
+        value = float(f"{math.exp(value) if self.log else value:.3g}")
+        return round(value) if isinstance(self.low, int) and isinstance(self.high, int) else value
+
+
+class Tuning(Section):
+    """How the settings of `tune` are tried."""
+
+    trials: Annotated[Count, Field(ge=1, le=MAX_RUNS)] | None = None
+    """Settings to try, drawn at random; the same for every arm. None: all combinations of the lists."""
+    seeds: Annotated[Count, Field(ge=1, le=100)] = 2
+    """Seeds of every setting: 1000, 1001, ..."""
+    steps: Steps | None = None
+    """Agent steps of a run; None: the matrix's (the most, if it lists several)."""
+    rungs: int = Field(default=1, ge=1, le=6)
+    """Above 1: bad settings are dropped early. Each rung has three times the steps of the rung before and the best
+    third of its settings; the last rung has `steps`."""
+
+
 class Matrix(Section):
     """A matrix file. A run's overrides are merged in this order, later ones win: args, architecture, overrides, steps,
     seed."""
@@ -189,6 +230,10 @@ class Matrix(Section):
     """Variants for --scale NAME. The matrix is then called '<name>-<scale>', so that its runs have other names."""
     pilots: Pilots = Pilots()
     """Short runs before the matrix, which search for settings of the environment."""
+    tune: dict[str, list[Any] | Range] = Field(default={})
+    """Dotted key -> values to try, a list or a range. Every arm and its twin run with their own best values."""
+    tuning: Tuning = Tuning()
+    """How many of these values are tried, and for how long."""
 
     @model_validator(mode="after")
     def _template_is_whole(self) -> "Matrix":
@@ -272,6 +317,62 @@ class Matrix(Section):
     def controls(self) -> dict[str, Any]:
         """Architecture that is a twin of one's own -> the architecture that it is compared with."""
         return {name: given[TWIN_OF] for name, given in self.architectures.items() if TWIN_OF in given}
+
+    @field_validator("tune", mode="before")
+    @classmethod
+    def _values_can_be_tried(cls, table: Any) -> Any:
+        for key, given in cast(dict[str, Any], table).items() if isinstance(table, dict) else ():
+            values = cast(list[Any], given) if isinstance(given, list) else None
+            if values is None and not isinstance(given, (Mapping, Range)):
+                raise ValueError(f"'{key}' has one value, {given!r}: give a list, or {{low: ..., high: ...}}")
+            if values == []:
+                raise ValueError(f"the list of '{key}' is empty")
+            if values and any(one in values[:place] for place, one in enumerate(values)):
+                raise ValueError(f"the list of '{key}' names a value twice")
+            if "." not in key:
+                raise ValueError(f"'{key}' is no dotted key, such as trainer.learning_rate")
+            if key in OWN_KEYS or key == "cortex.memory":
+                raise ValueError(f"'{key}' is set by the matrix: use `{OWN_KEYS.get(key, 'twins')}`")
+        return cast(Any, table)
+
+    @model_validator(mode="after")
+    def _tuning_is_whole(self) -> "Matrix":
+        plan = self.tuning
+        groups = {f"environments.{name}.args": env.args for name, env in self.environments.items()}
+        groups |= {f"architectures.{name}": overrides for name, overrides in self.architectures.items()}
+        for place, overrides in {**groups, "overrides": self.overrides}.items():
+            if key := next((key for key in self.tune if {key, key.rpartition(".")[2]} & overrides.keys()), None):
+                raise ValueError(f"tune: '{key}' is also set by `{place}`: leave it out there")
+        if (given := plan.model_dump(exclude_defaults=True, exclude={"seeds"})) and not self.tune:
+            raise ValueError(f"tuning: `{next(iter(given))}` needs `tune:`, the values to try")
+        lists = [values for values in self.tune.values() if isinstance(values, list)]
+        grid, is_grid = prod(len(values) for values in lists), len(lists) == len(self.tune)
+        if not is_grid and not plan.trials:
+            raise ValueError("tuning: a range needs `trials`, the number of settings to draw")
+        if is_grid and (plan.trials or 0) > grid:
+            raise ValueError(f"tuning: trials: the lists have {grid} combinations, not {plan.trials}")
+        runs = (plan.trials or grid) * plan.seeds * len(self.environments) * len(self.architectures) * (1 + self.twins)
+        if self.tune and runs > MAX_RUNS:
+            raise ValueError(f"tune: up to {runs:,} runs try the settings; {MAX_RUNS:,} is the most")
+        if self.tune and max(self.seed_list, default=0) >= TRIAL_SEED:
+            raise ValueError(f"seeds: from {TRIAL_SEED} on they belong to the runs that try settings")
+        return self
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """The settings of `tune` to try: all combinations, or `tuning.trials` drawn at random.
+
+        With more trials the first ones stay the same.
+        """
+        rng, trials, ranges = random.Random(0), self.tuning.trials, [*self.tune.values()]
+        if all(isinstance(values, list) for values in ranges):
+            grid = [dict(zip(self.tune, one, strict=True)) for one in product(*cast(list[list[Any]], ranges))]
+            return grid if trials is None else rng.sample(grid, len(grid))[:trials]
+        drawn: list[dict[str, Any]] = []
+        for _ in range(100 * (trials or 0)):
+            one = {key: v.draw(rng) if isinstance(v, Range) else rng.choice(v) for key, v in self.tune.items()}
+            drawn += [] if one in drawn else [one]
+        return drawn[:trials]
 
     @property
     def seed_list(self) -> list[int]:

@@ -45,6 +45,7 @@ class Options:
     seeds: str | None = None
     steps: str | None = None
     scale: str | None = None
+    sensitivity: bool = False
     as_json: bool = False
 
     @property

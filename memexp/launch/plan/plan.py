@@ -33,17 +33,20 @@ class PlannedRun:
     state: State
     estimate: Estimate | None
     """None where no figure is known."""
+    is_later: bool = False
+    """True if it can start only when others have ended; its settings may still change."""
 
     @property
     def is_due(self) -> bool:
         """True if a launch starts or resumes it."""
-        return self.state not in (State.COMPLETED, State.RUNNING)
+        return not self.is_later and self.state not in (State.COMPLETED, State.RUNNING)
 
     def as_dict(self) -> dict[str, Any]:
         config = self.spec.config
         return {
             "run": self.spec.run,
             "state": self.state,
+            "later": self.is_later,
             "env": self.spec.env,
             "arm": config.arm,
             "memory": config.cortex.memory,
@@ -71,8 +74,9 @@ class Plan:
 
     @property
     def cost(self) -> Estimate | None:
-        """Hours and dollars of what is due; None where they are not known."""
-        return total([run.estimate for run in self.runs if run.is_due]) if self.due else None
+        """Hours and dollars of what is due, now or later; None where they are not known."""
+        left = [run.estimate for run in self.runs if run.is_due or run.is_later]
+        return total(left) if left else None
 
     @property
     def unknown(self) -> list[PlannedRun]:
@@ -103,8 +107,11 @@ class Plan:
         }
 
 
-def make_plan(name: str, specs: Sequence[RunSpec], resources: Resources | None, processes: int = 1) -> Plan:
-    """The plan for `specs`, on `resources` in the cloud or (None) on this machine, with `processes` a run.
+def make_plan(
+    name: str, specs: Sequence[RunSpec], resources: Resources | None, processes: int = 1, later: Sequence[RunSpec] = ()
+) -> Plan:
+    """The plan for `specs`, on `resources` in the cloud or (None) on this machine, with `processes` a run. Runs in
+    `later` follow those.
 
     Raises UsageError for a run that exists as another experiment.
     """
@@ -114,6 +121,7 @@ def make_plan(name: str, specs: Sequence[RunSpec], resources: Resources | None, 
         run = Run.named(spec.run)
         refuse_another_experiment(run, spec.config.model_dump(), RESUMABLE)
         runs.append(PlannedRun(spec, state_of(run), estimator.estimate(spec)))
+    runs += [PlannedRun(spec, State.NEW, estimator.estimate(spec), is_later=True) for spec in later]
     return Plan(name, runs, resources, estimator.prices)
 
 
@@ -152,7 +160,9 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
 def _summary(plan: Plan) -> Iterator[str]:
     """States, machines, hours and dollars, and where the figures come from."""
     steps = f" ({count_name(sum(spec.agent_steps for spec in plan.due))} agent steps)" if plan.due else ""
-    yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch{steps}"
+    later = sum(run.is_later for run in plan.runs)
+    then = f", {later} when these have ended" if later else ""
+    yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch{then}{steps}"
     environments = [run.spec.config.env for run in plan.runs]
     modules = {module for env in environments if isinstance(env, ThirdParty) for module, _ in env.imports}
     if modules:
@@ -190,7 +200,8 @@ def _kinds(plan: Plan) -> str:
 
 def _states(runs: Sequence[PlannedRun]) -> str:
     """'3 done, 2 new'."""
-    return ", ".join(f"{number} {state}" for state, number in Counter(run.state for run in runs).items())
+    states = Counter("later" if run.is_later else run.state for run in runs)
+    return ", ".join(f"{number} {state}" for state, number in states.items())
 
 
 def _hours_and_dollars(cost: Estimate) -> str:

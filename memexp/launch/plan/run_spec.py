@@ -1,11 +1,12 @@
 """One run to launch: the recipe and the overrides that `memexp train` gets, and the config that they resolve to."""
 
+import hashlib
 import inspect
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
@@ -112,6 +113,22 @@ def default_name(recipe: Recipe, overrides: Mapping[str, str]) -> str:
     if len(name) > MAX_NAME - 8:
         raise UsageError("there are too many overrides to make a run name from them: name the run with --run NAME")
     return name
+
+
+MAX_SLUG = 40
+
+
+def slug(settings: Mapping[str, Any]) -> str:
+    """A name that the same settings always have: 'num_vibes-0', 'map_width-30.map_height-30'."""
+    text = ".".join(f"{key}-{_plain(value)}" for key, value in settings.items())
+    if len(text) > MAX_SLUG:
+        text = f"{text[: MAX_SLUG - 7].rstrip('-_.')}.{hashlib.sha256(text.encode()).hexdigest()[:6]}"
+    return text
+
+
+def _plain(value: Any) -> str:
+    parts = dict.fromkeys(map(str, cast(list[Any], value) if isinstance(value, list) else [value]))
+    return re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-").lower() or "none"
 
 
 def override_text(value: Any) -> str:

@@ -9,6 +9,7 @@ from memexp.formatting import counted
 from memexp.launch.cloud import submissions
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import load_matrix
+from memexp.launch.plan.tuning import first_trials
 from memexp.runs import Run, find_runs, runs_dir
 from memexp.runs.status import RunStatus, State, info_of, matrix_of
 
@@ -39,7 +40,7 @@ class Target:
             self.matrix = matrix.name
             specs = expand(matrix, name)
             self.arms = {(spec.env, spec.config.arm) for spec in specs}
-            for spec in [] if to_report else specs:
+            for spec in [] if to_report else [*first_trials(matrix), *specs]:
                 self.planned[spec.run] = RunStatus(
                     run=spec.run,
                     state=State.NEW,
@@ -121,7 +122,7 @@ def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
         return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs, []
     gone: dict[tuple[str, str], list[Run]] = {}
     for run in runs if target.arms else []:
-        if (info := info_of(run)) and (info.env, info.arm) not in target.arms:
+        if (info := info_of(run)) and (info.env, _planned_arm(info)) not in target.arms:
             gone.setdefault((info.env, info.arm), []).append(run)
     left_out = {run.name for some in gone.values() for run in some}
     listed = ", ".join(f"{arm} of {env} ({counted(len(some), 'run')})" for (env, arm), some in gone.items())
@@ -136,6 +137,11 @@ def stated_in(name: str) -> dict[str, dict[str, Any]]:
     if not name.endswith((".yaml", ".yml")):
         return {}
     return {env: one.stated for env, one in load_matrix(name).environments.items() if one.stated}
+
+
+def _planned_arm(info: RunInfo) -> str:
+    """The matrix file's arm that the run belongs to: 'S' for a trial of S, 'S~' for 'S~@S'."""
+    return info.tuning.arm if info.tuning else info.arm.partition("@")[0]
 
 
 def lost(run: Run) -> bool:
