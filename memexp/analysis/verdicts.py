@@ -62,6 +62,10 @@ class MemoryCause(Enum):
         "With and without memory, the arms end at the same level. But no arm without memory reaches {solved} {way}: "
         "the rest may need memory.{reach}"
     )
+    STILL_PULLS_AHEAD = (
+        "Memory adds nothing yet. But {arms} still gains on the twin: at this pace, the lead would be more than "
+        "{smallest:g} after another third of the steps."
+    )
     REACHED_BY_NOBODY = (
         "With and without memory, the arms end at the same level. But the last {rest} {way} is reached by nobody and "
         "may need memory.{reach}"
@@ -69,10 +73,6 @@ class MemoryCause(Enum):
     REST_UNCERTAIN = (
         "With and without memory, the arms end at the same level. But with these seeds we cannot rule out that "
         "{smallest:g} {way} is left to gain, which may need memory."
-    )
-    STILL_PULLS_AHEAD = (
-        "Memory adds nothing yet. But {arms} still gains on the twin: at this pace, the lead would be more than "
-        "{smallest:g} after another third of the steps."
     )
     SOLVED_WITHOUT_MEMORY = "Without memory, {memoryless} {way}. Memory adds less than {smallest:g} in {arms}.{harm}"
 
