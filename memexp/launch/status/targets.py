@@ -10,7 +10,7 @@ from memexp.launch.cloud import submissions
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import load_matrix
 from memexp.launch.plan.tuning import first_trials
-from memexp.runs import Run, find_runs, runs_dir
+from memexp.runs import Run, RunInfo, find_runs, runs_dir
 from memexp.runs.status import RunStatus, State, info_of, matrix_of
 
 
