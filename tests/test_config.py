@@ -253,3 +253,23 @@ def test_paths_in_environment_variables_are_expanded(monkeypatch, tmp_path):
         monkeypatch.setenv("SOME_FOLDER", typed)
         with pytest.raises(UsageError, match=r"SOME_FOLDER=.* is not known on this machine"):
             path_in("SOME_FOLDER", "b")
+
+
+@pytest.mark.parametrize("key", ["seed", "trainer.gamma", "trainer.horizon"])
+def test_a_yes_in_the_place_of_a_number_is_called_no_number(key):
+    from memexp.config import override
+    from memexp.ppo.config import TrainConfig
+
+    with pytest.raises(UsageError, match=f"{key}: .*'yes' is not a number"):
+        override(TrainConfig(), {key: "yes"})
+
+
+@pytest.mark.parametrize(
+    "key", ["cortex.d_hidden", "cortex.num_layers", "cortex.mem_len", "trainer.num_envs", "trainer.horizon"]
+)
+def test_an_absurd_size_is_refused_with_the_limit(key):
+    from memexp.config import override
+    from memexp.ppo.config import TrainConfig
+
+    with pytest.raises(UsageError, match=f"{key}: Input should be less than or equal to"):
+        override(TrainConfig(), {key: str(10**12)})

@@ -16,13 +16,13 @@ class CortexConfig(Config):
 
     pattern: str | list[str] = "X"
     """Cortex pattern ("X", "S", "AgSA", "X^S"); a list gives one pattern a layer."""
-    d_hidden: int = Field(default=128, gt=0)
+    d_hidden: int = Field(default=128, gt=0, le=65_536)
     """Width of the stack, features."""
-    num_layers: int = Field(default=4, gt=0)
+    num_layers: int = Field(default=4, gt=0, le=1_000)
     """Number of columns in sequence."""
     n_heads: int = Field(default=4, gt=0)
     """Heads of attention and of the per-head recurrent matrices; divides d_hidden."""
-    mem_len: int = Field(default=128, ge=0)
+    mem_len: int = Field(default=128, ge=0, le=1_000_000)
     """Steps that X attends to, besides the current one; 0 is truly memoryless. Other cells ignore it."""
     memory: Literal["on", "off"] = "on"
     """"off" resets the state before every step, in both passes: the memory-ablated twin."""

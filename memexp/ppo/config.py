@@ -20,9 +20,9 @@ class TrainerConfig(Config):
 
     total_timesteps: Steps = 1_000_000
     """Agent steps over all ranks. The run ends after the update that reaches them."""
-    num_envs: Count = Field(default=64, gt=0)
+    num_envs: Count = Field(default=64, gt=0, le=1_000_000)
     """Environments over all ranks."""
-    horizon: int = Field(default=64, gt=0)
+    horizon: int = Field(default=64, gt=0, le=1_000_000)
     """Steps of one rollout, and of backpropagation through time."""
     num_minibatches: int = Field(default=4, gt=0)
     """Minibatches of an epoch. Each holds whole segments of 1 / num_minibatches of all agents."""

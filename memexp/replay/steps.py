@@ -6,8 +6,10 @@ import torch
 
 from memexp.envs.base import VecEnv
 from memexp.envs.controls import FORWARD, LEFT, RIGHT, ChainRecallEnv, DelayedCueEnv, TMazeEnv
+from memexp.envs.puffer.spaces import text_of
+from memexp.policy.gym_encoders import read_part
 from memexp.replay.policies import Actor
-from memexp.spaces import VectorSpace
+from memexp.spaces import CategoriesSpace, ObservationSpace, StructSpace, TextSpace, VectorSpace
 
 TMAZE_CELLS = ("cue left", "cue right", "start", "corridor", "junction")
 TMAZE_ACTIONS = {FORWARD: "forward", LEFT: "left", RIGHT: "right"}
@@ -43,9 +45,18 @@ def _obs_text(env: VecEnv, obs: torch.Tensor) -> str:
         return ", ".join(shown) or "which cue?"
     if isinstance(env, TMazeEnv):
         return ", ".join(name for name, lit in zip(TMAZE_CELLS, obs.tolist(), strict=True) if lit)
-    if isinstance(env.observation, VectorSpace) and env.observation.size <= 8:
-        return " ".join(f"{number:.3g}" for number in obs.tolist()) + " "
-    return f"{obs.numel()} numbers"
+    if isinstance(env.observation, StructSpace):
+        parts = [(part, read_part(obs, part)) for part in env.observation.parts]
+        return ", ".join(f"{part.name} {_part_text(part.space, shown)}" for part, shown in parts) + " "
+    return _part_text(env.observation, obs) + " "
+
+
+def _part_text(space: ObservationSpace, shown: torch.Tensor) -> str:
+    """A text as it is, up to eight numbers as they are, else how many there are."""
+    if isinstance(space, TextSpace):
+        return repr(text_of(shown.cpu().numpy()))
+    few = isinstance(space, VectorSpace | CategoriesSpace) and shown.numel() <= 8
+    return " ".join(f"{number:.3g}" for number in shown.tolist()) if few else f"{shown.numel()} numbers"
 
 
 def _action_text(env: VecEnv, action: torch.Tensor) -> str:

@@ -139,3 +139,18 @@ def words(dom: str, name: str) -> str:
     """The text of the element with this id, which holds no other of its kind."""
     kind, inside = re.search(rf'<(\w+) [^>]*?id="{name}"[^>]*>(.*)', dom, re.DOTALL).groups()
     return " ".join(re.sub("<[^>]*>", " ", re.split(f"</{kind}>", inside, maxsplit=1)[0]).split())
+
+
+def test_a_text_of_an_observation_is_shown_as_it_was_said():
+    import torch
+
+    from memexp import envs
+    from memexp.replay.policies import scripted_actor
+    from memexp.replay.steps import episode_lines
+
+    torch.manual_seed(0)
+    env = envs.make("module:helpers.third_party:Told", 1)
+    lines = [*episode_lines(env, scripted_actor("random", env, 0))][1:-1]
+    env.close()
+    assert len(lines) == 8
+    assert all("said 'take the " in line or "said 'wait, do not take any'" in line for line in lines)

@@ -136,6 +136,7 @@ class EmulatedEnv(PufferEnv):
             self._step_all(actions, late)
             return
         _, reward, terminated, truncated, _ = self._inner.step(actions)
+        assert isinstance(self._checked, CheckedEnv)
         infos = [self._checked.info]
         over = terminated or truncated
         self.rewards[0], self.terminals[0] = reward, terminated
@@ -156,6 +157,7 @@ class EmulatedEnv(PufferEnv):
         self.truncations[:] = (inner.truncations | (last & ~dones)) & ~inner.terminals & counted
         self._alive &= ~dones
         if last:
+            assert isinstance(self._checked, CheckedParallelEnv)
             self._end(not over, [*self._checked.infos.values()])
         elif dones.any():
             self.observations[dones, LAST] = self.observations[dones, ACT]

@@ -72,9 +72,9 @@ def _box(space: spaces.Box | spaces.MultiBinary, word: str) -> VectorSpace | Ima
     shape = space.shape
     if word == "numbers":
         return VectorSpace(math.prod(shape), normalise=isinstance(space, spaces.Box))
-    if len(shape) < 3:
-        shape = (*shape, 1) if len(shape) == 2 else (1, 1, *shape)
-    return CellsSpace(shape) if word == "names" else ImageSpace(shape, channels_first=shape[0] < shape[2])
+    height, width, channels = (1, 1, *shape) if len(shape) == 1 else (*shape, 1)[:3]
+    size = (height, width, channels)
+    return CellsSpace(size) if word == "names" else ImageSpace(size, channels_first=height < channels)
 
 
 def _parts(space: spaces.Space, name: str, words: Mapping[str, str]) -> Iterator[Part]:
@@ -291,7 +291,17 @@ def _numbers_of_words(text: str) -> np.ndarray | None:
             np.frombuffer(blake2b(word.encode(errors="surrogatepass"), digest_size=4).digest(), "<u2") % TEXT.numbers
             + 1
         )
+    if len(_TEXTS) < 4096:
+        _TEXTS[numbers.tobytes()] = text
     return numbers
+
+
+_TEXTS: dict[bytes, str] = {}  # numbers of words -> a text that was read in this process
+
+
+def text_of(numbers: np.ndarray) -> str:
+    """The text whose numbers of words `[TEXT.words, 2]` these are, if this process read it; else how many words."""
+    return _TEXTS.get(numbers.tobytes(), f"{int((numbers[:, 0] > 0).sum())} words")
 
 
 def short(value: Any) -> str:
