@@ -64,8 +64,11 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
 
 def with_readings_of(run: Run, config: TrainConfig) -> TrainConfig:
     """The config that reads observations as the existing `run` does: a run decides that once, at its start."""
-    stored = known(lambda: run.config["env"]["reading"])
-    if not stored or not isinstance(config.env, ThirdParty):
+    if not isinstance(config.env, ThirdParty):
+        return config
+    own = known(lambda: run.config.get("env"))
+    stored = own.get("reading") if isinstance(own, dict) else None
+    if not stored:
         return config
     return config.model_copy(update={"env": config.env.model_copy(update={"reading": stored})})
 

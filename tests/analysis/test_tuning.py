@@ -22,7 +22,7 @@ def write(folder, arm, rate, finals, kind=None):
         run = write_run(
             folder, f"{arm} {rate}" if kind else arm, first + number, rising(final, 0.5), random_return=0.5,
             name=f"{arm.replace('~', '-off').replace('@', '-at-')}.{kind}.{rate}.{number}",
-            memory="off" if "~" in arm else "on",
+            memory="off" if "~" in arm else "on", twin_of="S" if "@" in arm else None,
             tuning={"arm": arm, "kind": kind, "values": {RATE: rate}} if kind else None,
         )  # fmt: skip
         run.write_config({"trainer": {"precision": "float32", "learning_rate": rate}})
