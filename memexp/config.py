@@ -272,7 +272,7 @@ def parse_value(text: Any, annotation: Any, name: str) -> Any:
     except ValidationError as error:
         raise UsageError(error_lines(error, name)) from None
     except yaml.YAMLError as error:
-        if _is_number(annotation) and str(text)[:1] not in ("[", "{"):
+        if _is_number(annotation) and str(text).isalpha():  # yes, on, off: the reader would advise quotes
             raise UsageError(f"{name}: '{text}' is not a number") from None
         raise UsageError(f"{name}: '{text}' cannot be read: {strict_yaml.problem(error)}") from None
     except ValueError as error:

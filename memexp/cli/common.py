@@ -33,8 +33,10 @@ def _unread_help() -> Generator[None]:
     """Turn the end of the process that Rich's console asks for, if nobody reads the help, into that of all output."""
     try:
         yield
-    except SystemExit:
-        raise BrokenPipeError from None
+    except SystemExit as stop:
+        if isinstance(stop.__context__, BrokenPipeError):
+            raise BrokenPipeError from None
+        raise
 
 
 class Command(TyperCommand):

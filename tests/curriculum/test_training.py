@@ -116,6 +116,7 @@ def test_evaluation_plays_held_out_tasks_and_the_random_policy_uniform_ones_what
                     trainer__total_timesteps=128,
                     evaluation__episodes=3,
                     evaluation__random_episodes=2,
+                    evaluation__horizon_episodes=0,
                 )
             )
     (desync, random, evaluation), (other_desync, *others) = played["uniform"], played["learning_progress"]
