@@ -42,7 +42,7 @@ class UsageError(ValueError):
 
 def exit_text(stop: SystemExit) -> str:
     """Where somebody else's code called sys.exit, and with what."""
-    frame = traceback.extract_tb(stop.__traceback__)[-1]
+    frame = traceback.extract_tb(stop.__traceback__, limit=-1)[-1]  # without a limit, sys.tracebacklimit counts
     return f"sys.exit({stop.code!r}) was called ({frame.filename}, line {frame.lineno})"
 
 

@@ -130,7 +130,7 @@ def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
 
 def _place(error: BaseException) -> str:
     """The line of the environment's own code that raised the error; empty if other code did."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
+    frame = traceback.extract_tb(error.__traceback__, limit=-1)[-1]
     others = (__file__, str(Path(str(gymnasium.__file__)).parent))
     return "" if frame.filename.startswith(others) else f" ({frame.filename}, line {frame.lineno})"
 
