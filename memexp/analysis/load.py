@@ -44,9 +44,11 @@ def load(
     where there are no runs, or where they belong to several matrices and `matrix` is none of them.
     """
     seeds, notes = list[Seed](), list[str]()
+    runs = list(runs)
+    metrics = _metrics(runs, stated or {}, notes)
     for run in runs:
         problems: list[str] = []
-        seed = known(partial(read_seed, run, problems), problems)
+        seed = known(partial(read_seed, run, problems, metrics), problems)
         if seed and (now := (stated or {}).get(seed.info.env)):
             seed = replace(seed, info=seed.info.restated(now))
         seeds += [seed] if seed else []
@@ -78,12 +80,16 @@ def load(
     return found, notes
 
 
-def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
-    """One run as columns. Raises OSError or ValueError if run.json or metrics.jsonl cannot be read.
+def read_seed(run: Run | WandbRun, problems: list[str] | None = None, metrics: Mapping[str, str] | None = None) -> Seed:
+    """One run as columns, judged by its own metric or by that of its environment in `metrics`.
+
+    Raises OSError or ValueError if run.json or metrics.jsonl cannot be read.
 
     Any other damaged file counts as missing and is named in `problems`.
     """
     info = run.info
+    if (metric := (metrics or {}).get(info.env, info.metric)) != info.metric:
+        info = info.model_copy(update={"metric": metric, "random_metric": None})
     is_return = info.metric == "return"
     columns = run.columns(COLUMNS, FUNNEL if is_return else STATISTICS)
     if not is_return:
@@ -119,6 +125,22 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None) -> Seed:
         config=config,
         horizon=known(lambda: run.horizon, problems),
     )
+
+
+def _metrics(
+    runs: Sequence[Run | WandbRun], stated: Mapping[str, Mapping[str, Any]], notes: list[str]
+) -> dict[str, str]:
+    """Environment -> the metric of which its runs are judged: that of the matrix file, else that of most runs."""
+    recorded: dict[str, list[str]] = {}
+    for run in runs:
+        if info := known(partial(getattr, run, "info")):
+            recorded.setdefault(info.env, []).append(info.metric)
+    found: dict[str, str] = {}
+    for env, names in recorded.items():
+        found[env] = metric = stated.get(env, {}).get("metric") or Counter(names).most_common(1)[0][0]
+        if others := sorted(set(names) - {metric}):
+            notes.append(f"{env}: runs that were made for {names_text(others)} are judged by {metric}, too")
+    return found
 
 
 def _judged_by_metric(info: RunInfo, columns: dict[str, np.ndarray]) -> RunInfo:

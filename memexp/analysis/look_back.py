@@ -10,6 +10,7 @@ from memexp.analysis.seeds import Arm
 from memexp.analysis.statistics import Contrast, Interval, contrast
 
 LEVEL = 0.05
+SURE = 3  # Standard errors by which a single seed must gain from its memory
 
 
 class LookBackCause(Enum):
@@ -49,7 +50,7 @@ class LookBack:
 
 def look_back(arm: Arm, twin: Arm | None) -> LookBack | None:
     """How far back `arm` looks; None where no run measured it. For the method see docs/method.md."""
-    measured = [one for seed in arm.seeds if (one := seed.horizon)]
+    measured = [one for seed in arm.seeds if (one := seed.horizon) and seed.info.metric == "return"]
     if not measured or not arm.remembers:
         return None
     steps = sorted({k for one in measured for k in one.returns})
@@ -71,7 +72,8 @@ def look_back(arm: Arm, twin: Arm | None) -> LookBack | None:
         LookBackCause.NO_EFFECT,
     )
     gain = contrast((1.0, whole), (-1.0, base)) if has_twin else contrast((1.0, whole - base))
-    if gain.estimate <= 0 or (len(measured) > 1 and gain.p_above() > LEVEL):
+    error = max(measured[0].stderrs.values(), default=0.0)  # all that is known of the spread of a single seed
+    if gain.estimate <= 0 or (gain.estimate < SURE * error if len(measured) == 1 else gain.p_above() > LEVEL):
         return found
     kept = [_kept(column, whole, base, has_twin) for column in table.T]
     needed = next((k for k, share in zip(steps, kept, strict=True) if share.estimate >= 0), None)

@@ -10,7 +10,7 @@ from typing import Any
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
 from memexp.formatting import counted
-from memexp.runs.identity import changes_between
+from memexp.runs.identity import THEN, changes_between
 
 LEVELS = ("ceiling_return", "solved_return", "memory_span", "partner")
 NOT_THE_WORLD = ("backend", "workers", "reward_scale", "reading", *LEVELS)
@@ -38,6 +38,9 @@ def same_environments(name: str, seeds: Sequence[Seed]) -> tuple[dict[str, list[
         f"changed: {_changes(group, groups[-1])}"
         for label, old, group in zip(labels[:-1], names[:-1], groups[:-1], strict=True)
     ]
+    for seed in seeds:
+        if mixed := [f"{part} {known}" for part, known in (seed.info.environment or {}).items() if THEN in known]:
+            notes.append(f"{seed.run}: its environment changed while it trained (--force): {'; '.join(mixed)}")
     silent = [seed.run for seed in seeds if not seed.info.environment]
     if 0 < len(silent) < len(seeds):
         one = f"{counted(len(silent), 'run')} of '{name}' ({names_text(silent)})"

@@ -132,14 +132,13 @@ def send(
         spec.config.trainer.envs_per_rank(ranks)
     if options.force:
         specs = [spec.forced() for spec in specs]
-    if options.scout:
-        scout(specs, options.processes, options.dry_run, terminal)
+    failed = scout(specs, options.processes, options.dry_run, terminal) if options.scout else 0
     plan = make_plan(name, specs, None if options.local else resources, options.processes, later)
     if not options.local:
         return to_cloud(plan, resources, options, terminal)
     print_plan(plan, terminal.console, options.as_json)
     if options.dry_run or options.scout:
-        return 0
+        return int(failed > 0)
     # Unlike plan.due, these include runs that another launch trains: run_here says so, and they may have been orphaned.
     due = [run.spec for run in plan.runs if run.state is not State.COMPLETED and not run.is_later]
     if not due:

@@ -26,10 +26,10 @@ PATIENCE = 6
 """Times SCOUT_S that a process has until it is killed: to start, to compile, and for the first updates."""
 
 
-def scout(specs: Sequence[RunSpec], processes: int, dry_run: bool, terminal: Terminal) -> None:
-    """Time the costliest architecture of each environment, or say with which commands (`dry_run`)."""
+def scout(specs: Sequence[RunSpec], processes: int, dry_run: bool, terminal: Terminal) -> int:
+    """Time the costliest architecture of each environment, or say with which commands (`dry_run`). How many failed."""
     chosen = scouts(specs)
-    seconds = max(LEAST_S, SCOUT_S / len(chosen))
+    failed, seconds = 0, max(LEAST_S, SCOUT_S / len(chosen))
     for spec in chosen:
         words = ["bench", *spec.experiment, f"--updates={MOST_UPDATES}", f"--seconds={seconds:.0f}"]
         label = f"scout: {spec.env}, {spec.config.arm}"
@@ -53,7 +53,9 @@ def scout(specs: Sequence[RunSpec], processes: int, dry_run: bool, terminal: Ter
             kill_tree(process.pid)
             process.communicate()
             result = "not one update was done in time: the rate stays unknown"
+        failed += process.returncode != 0
         terminal.note(f"{label}: {result}")
+    return failed
 
 
 def scouts(specs: Sequence[RunSpec]) -> list[RunSpec]:

@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import Episodes
+from memexp.envs.origin import origin_of
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.policy.model import Policy
 from memexp.ppo.checkpoint import load_weights
@@ -23,6 +25,7 @@ from memexp.ppo.received import check_received
 from memexp.ppo.trainer import autocast
 from memexp.runs import Run
 from memexp.runs.directory import Horizon
+from memexp.runs.identity import refuse_another_environment
 
 EPISODES = 200
 """Episodes for each k, unless they cost too much."""
@@ -116,6 +119,8 @@ def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[i
     if not remembers(config):
         raise UsageError(f"run '{run.name}' has no memory to cut")
     check_received(run.name, config, trust)
+    with closing(envs.build(config.env, 1)) as env:
+        refuse_another_environment(run, origin_of(env.modules), config.force)
     steps, weights = load_weights(run.checkpoints)
     device = join(config.trainer.device).device
     most = float("inf") if episodes else UNASKED_PASSES

@@ -69,14 +69,18 @@ def examine_policy(name: str) -> PolicyReport:
     if not module or not function:
         raise UsageError(f"--policy {name}: write module:callable")
     found = import_named(module, "--policy")
-    make = getattr(found, function, None)
-    if not callable(make):
-        raise UsageError(f"--policy: {module} has no '{function}'{did_you_mean(function, vars(found))}")
-    policy: Any = make()
+    names = [one for one in vars(found) if not one.startswith("_") and callable(getattr(found, one))]
+    if function not in names:
+        raise UsageError(f"--policy: {module} has no '{function}'{did_you_mean(function, names)}")
+    try:
+        policy: Any = getattr(found, function)()
+    except Exception as error:
+        raise UsageError(f"--policy: {name}() failed: {type(error).__name__}: {error}") from error
     for part in ("observation_space", "act", "learn"):
         if not hasattr(policy, part):
             raise UsageError(f"--policy: what {name} returns has no '{part}'")
-    return examine(policy)
+    with np.errstate(all="ignore"):
+        return examine(policy)
 
 
 def examine(policy: RecurrentPolicy, seed: int = 0) -> PolicyReport:
@@ -101,7 +105,10 @@ def _gap(policy: RecurrentPolicy, starts: np.ndarray, state: Any) -> tuple[Any, 
     """State after the sequence, largest difference (infinite for NaN) and mean |log-probability| of its actions."""
     obs, before, actions, acted = _observations(policy, len(starts)), state, [], []
     for step, start in zip(obs, starts, strict=True):
-        action, log_prob, state = policy.act(step, state, start)
+        answer = policy.act(step, state, start)
+        if not isinstance(answer, tuple) or len(answer) != 3 or _array(answer[1]).shape != start.shape:
+            raise UsageError(f"--policy: act must return (actions, log-probabilities [N = {len(start)}], state)")
+        action, log_prob, state = answer
         actions.append(_array(action))
         acted.append(_array(log_prob))
     learned = _array(policy.learn(obs, np.stack(actions), starts, before))

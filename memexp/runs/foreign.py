@@ -25,6 +25,8 @@ from memexp.runs.reading import DamagedError, read_bytes
 
 MAX_BYTES = 1 << 30
 """Largest CSV file that is read."""
+MOST_STEPS = 2**53
+"""Beyond it a float does not count."""
 NAMES = ("env", "arm", "seed", "run")
 """What a path may name."""
 UNKNOWN = "these are logs of another program: whether acting and learning agree is unknown"
@@ -140,6 +142,11 @@ def foreign_runs(
             errors.append(str(error))
     if not groups:
         raise UsageError(errors[0] if errors else f"{source} has no CSV file and no event file")
+    for (_, arm, seed, _), logs in groups.items():
+        steps = [row[STEPS] for _, rows in logs for row in rows if RETURN in row]
+        if doubled := len(steps) - len(set(steps)):
+            said = f"{arm}, seed {seed}: {doubled} rows repeat a step, and the last one counts"
+            notes.append(f"{said}; if they are of two runs, say which column tells them apart (run: COLUMN)")
     stem = Path(source.removeprefix("wandb:").split("*")[0]).resolve().stem
     return mapping.name or stem, list(_runs(groups, mapping, stem)), notes + errors
 
@@ -179,14 +186,13 @@ def _below(path: Path, base: Path) -> str:
 def _csv_log(file: Path, name: str) -> Log:
     import polars as pl
 
+    data = read_bytes(file, MAX_BYTES)
     try:
-        table = pl.read_csv(
-            BytesIO(read_bytes(file, MAX_BYTES)),
-            infer_schema=False,
-            comment_prefix="#",
-            truncate_ragged_lines=True,
-            encoding="utf8-lossy",
-        )
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: byte {error.start} is no UTF-8; save the file as UTF-8") from None
+    try:
+        table = pl.read_csv(BytesIO(data), infer_schema=False, comment_prefix="#", truncate_ragged_lines=True)
     except pl.exceptions.NoDataError:
         raise UsageError(f"{name}: the file is empty") from None
     except pl.exceptions.PolarsError as error:
@@ -262,7 +268,9 @@ def _split(log: Log, mapping: Mapping) -> dict[tuple[str, str, str, str], list[d
             return "" if value is None else str(value)
 
         read = {name: _number(_value(values, column) if column else row.get(name)) for name, column in numbers.items()}
-        if (step := read[STEPS]) is not None and step >= 0:
+        if (step := read[STEPS]) is not None and step >= MOST_STEPS:
+            raise UsageError(f"{log.path}: {step:g} agent steps are no number of steps")
+        if step is not None and step >= 0:
             key = text("env"), text("arm"), text("seed"), text("run") or ("" if mapping.seed else log.path)
             found[key].append({name: value for name, value in read.items() if value is not None})
     kept = {key: rows for key, rows in found.items() if any(RETURN in row for row in rows)}
@@ -288,6 +296,8 @@ def _names_of(path: str, pattern: str) -> dict[str, str]:
     expression = ""
     for literal, name in re.findall(r"([^{]*)(?:\{([^}]*)\})?", pattern):
         expression += re.escape(literal).replace(r"\*", "[^/]*")
+        if name and f"<{name}>" in expression:
+            raise UsageError(f"path: '{{{name}}}' stands twice")
         if name and name not in NAMES:
             raise UsageError(f"path: unknown name '{{{name}}}'{did_you_mean(name, NAMES)}")
         expression += f"(?P<{name}>{'[0-9]+' if name == 'seed' else '[^/]+?'})" if name else ""
@@ -301,11 +311,15 @@ def _runs(groups: dict[tuple[str, str, str, str], Any], mapping: Mapping, stem: 
     """The runs. The arm of a twin gets the name of its architecture with '~'; it may be the twin of several."""
     arms = {arm for _, arm, _, _ in groups}
     for arm in (*mapping.twin, *mapping.twin.values()):
+        if mapping.twin.get(arm) in mapping.twin:
+            raise UsageError(f"twin: '{mapping.twin[arm]}' is the twin of '{arm}' and has one itself")
         if arm not in arms:
             raise UsageError(f"twin: no arm is called '{arm}'{did_you_mean(arm, arms)}")
     for env, arm, seed, run in sorted(groups):
         logs = groups[env, arm, seed, run]
         rows = sorted((row for _, part in logs for row in part), key=lambda row: row[STEPS])
+        if mapping.seed and not seed:
+            raise UsageError(f"{logs[0][0].path}: rows of arm '{arm}' have no '{mapping.seed}' (the seed)")
         known = _number(seed)
         others = sorted(key for key in groups if key[:2] == (env, arm))
         number = int(known) if known is not None and known >= 0 else others.index((env, arm, seed, run))

@@ -306,6 +306,12 @@ def test_a_memory_that_gains_nothing_has_no_length(tmp_path):
     assert "no significant effect of memory" in look["reason"]
 
 
+def test_the_chance_of_one_seeds_episodes_is_no_effect(tmp_path):
+    look = with_horizons(tmp_path, [{0: 0.50, 4: 0.52}], whole=0.52)["arms"]["S"]["look_back"]
+    assert look["needed"] is None
+    assert "no significant effect of memory" in look["reason"]
+
+
 def test_seeds_whose_episodes_are_shorter_keep_their_return_where_others_still_gain(tmp_path):
     table = [{0: 0.5, 1: 1.0}, {0: 0.5, 1: 0.6, 2: 1.0}, {0: 0.5, 1: 0.6, 2: 1.0, 4: 1.0}]
     look = with_horizons(tmp_path, table)["arms"]["S"]["look_back"]

@@ -46,7 +46,8 @@ def both_arms(folder, seeds, origin, **more):
 def test_runs_of_different_environments_are_shown_apart_and_named(tmp_path, old, new, named):
     both_arms(tmp_path, (0, 1), old[0], knobs=old[1])
     both_arms(tmp_path, (2, 3), new[0], knobs=new[1], time="2026-01-02")
-    groups, (note,) = loaded(tmp_path)
+    groups, (note, *mixed) = loaded(tmp_path)
+    assert ["changed while it trained" in one for one in mixed] == [True] * (4 if ", then" in named else 0)
     assert groups == {
         "world": ["world_S.s2", "world_S.s3", "world_S_off.s2", "world_S_off.s3"],
         "world @1": ["world_S.s0", "world_S.s1", "world_S_off.s0", "world_S_off.s1"],
@@ -151,3 +152,23 @@ def test_two_runs_of_one_arm_and_seed_are_both_named_with_the_rule(tmp_path, one
     (note,) = [note for note in environments["world"].notes if "stands twice" in note]
     assert seed.run == counts
     assert f"{counts} used, {'ab'.replace(counts, '')} left out (first counts what" in note
+
+
+def test_runs_of_one_arm_are_judged_by_one_metric(tmp_path):
+    """That of the matrix file, else that of most runs; the random level of another metric is not taken."""
+    for seed, metric in enumerate(["success", "success", "score"]):
+        columns = {"env/success": 0.25, "env/score": 7.0}
+        write_run(tmp_path, "S", seed, rising(0.9), metric=metric, random_metric=0.1, columns=columns)
+    for stated, metric, final, random in (
+        (None, "success", 0.25, [0.1, 0.1]),
+        ({"world": {"metric": "score"}}, "score", 7.0, [0.1]),
+        ({"world": {"metric": "return"}}, "return", 0.9, [0.0] * 3),
+    ):
+        environments, notes = load(find_runs(tmp_path), "test", stated)
+        world = environments["world"]
+        assert len(world.arms["S"].seeds) == 3
+        assert world.arms["S"].finals == pytest.approx(final, abs=0.05)
+        assert world.random_returns.tolist() == random
+        assert f"are judged by {metric}, too" in notes[0]
+    _, notes = load(find_runs(tmp_path), "test", {"world": {"metric": "return"}})
+    assert "runs that were made for score, success are judged by return" in notes[0]

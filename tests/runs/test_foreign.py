@@ -174,6 +174,31 @@ def test_two_runs_of_one_seed_are_named(theirs, capsys):
     assert any("lstm seed 0 stands twice" in note for note in notes)
 
 
+def test_repeated_steps_of_a_run_are_counted_in_a_note(theirs, capsys):
+    file = theirs / "lstm" / "world_s0" / "progress.csv"
+    head, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([head, *rows, *rows]))
+    assert any(
+        f"lstm, seed 0: {len(rows)} rows repeat a step" in n
+        for n in answer_of(capsys, theirs, *mapped(theirs))["notes"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("algo,seed,steps,r\nlstm,0,1,1\nlstm,,1,1\n", "rows of arm 'lstm' have no 'seed'"),
+        ("algo,seed,steps,r\nlstm\xe9,0,1,1\n", "byte 22 is no UTF-8"),
+        ("algo,seed,steps,r\nlstm,0,9e18,1\n", "9e+18 agent steps are no number of steps"),
+    ],
+)
+def test_what_cannot_be_told_apart_is_refused(tmp_path, capsys, content, message):
+    (tmp_path / "all.csv").write_bytes(content.encode("latin-1"))
+    columns = [part for word in ("arm=algo", "seed=seed", "step=steps", "return=r") for part in ("--column", word)]
+    typed = report(capsys, tmp_path / "all.csv", *columns)
+    assert (typed.code, message in typed.err) == (2, True), typed.err
+
+
 def test_without_seeds_the_runs_of_an_arm_are_numbered(theirs, capsys):
     found = answer_of(capsys, theirs, *mapped(theirs), "--column", "path={arm}/{env}_*")
     assert found["environments"]["world"]["arms"]["lstm"]["seeds"] == 5
@@ -197,6 +222,8 @@ def test_without_a_random_return_nothing_is_claimed(theirs, capsys):
         (("path={run}/{env}_s{seed}",), "say where the arm stands"),
         (("twin={lstm: mpl}",), "twin: no arm is called 'mpl'; did you mean 'mlp'?"),
         (("random_return=low",), "random_return"),
+        (("path={arm}_{arm}",), "path: '{arm}' stands twice"),
+        (("twin={lstm: lstm}",), "twin: 'lstm' is the twin of 'lstm' and has one itself"),
     ],
 )
 def test_a_wrong_mapping_is_named_with_the_nearest_right_one(theirs, capsys, words, message):

@@ -133,10 +133,11 @@ def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
 
 
 def stated_in(name: str) -> dict[str, dict[str, Any]]:
-    """Environment -> what a matrix file says of its task; empty for any other name."""
+    """Environment -> what a matrix file says of its task, and the metric; empty for any other name."""
     if not name.endswith((".yaml", ".yml")):
         return {}
-    return {env: one.stated for env, one in load_matrix(name).environments.items() if one.stated}
+    matrix = load_matrix(name)
+    return {env: {**one.stated, "metric": matrix.metric} for env, one in matrix.environments.items()}
 
 
 def _planned_arm(info: RunInfo) -> str:
