@@ -30,7 +30,7 @@ ENVIRONMENT = {
     "MEMEXP_WEBHOOK_URL": f"http://127.0.0.1:9/hooks/{SECRET}",
 }
 BEGUN = time.monotonic()
-STEPS = int(os.environ.get("E2E_STEPS", "100000"))
+STEPS = int(os.environ.get("E2E_STEPS", "300000"))  # so many that a run is seen while it trains
 MATRIX = {
     "name": "e2e",
     "environments": {"maze": {"recipe": "tmaze", "args": {"length": 2}}},
