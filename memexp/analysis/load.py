@@ -1,7 +1,6 @@
 """Sorts runs into environments, arms and seeds, and decides which runs count; notes name the others."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -185,7 +184,7 @@ def _environment(name: str, seeds: list[Seed]) -> Environment:
     if metrics := sorted({seed.info.metric for seed in seeds} - {"return"}):
         notes.append(f"judged by {', '.join(metrics)}: every return here is the mean of it over episodes")
     arms: dict[str, Arm] = {}
-    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (re.split("~", arm)[0], arm)):
+    for arm_name in sorted({seed.info.arm for seed in seeds}, key=lambda arm: (arm.partition("~")[0], arm)):
         members = [seed for seed in seeds if seed.info.arm == arm_name]
         arms[arm_name] = _arm(arm_name, members, budget, notes)
     if unmeasured := [arm for arm in arms.values() if arm.seeds and arm.consistent is None]:

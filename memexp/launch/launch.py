@@ -46,15 +46,16 @@ def launch(arguments: Sequence[str], options: Options, terminal: Terminal, final
 
 def _launch_tuned(matrix: Matrix, file: str, options: Options, terminal: Terminal, final: FinalReturn) -> int:
     """Launch the trials that are due, and every arm whose best setting is known. Here all of it, one after another."""
+    stage = next_stage(matrix, file, options.select, final)
     while True:
-        stage = next_stage(matrix, file, options.select, final)
         for winner in stage.winners.values() if not (options.as_json or options.dump_config) else ():
             terminal.say(winner.text)
         code = send(matrix.name, stage.now, matrix.resources, options, terminal, stage.later)
         left = len(stage.later)
         if options.dry_run or options.dump_config or options.render or not left:
             return code
-        if not options.local or len(next_stage(matrix, file, options.select, final).later) == left:
+        stage = next_stage(matrix, file, options.select, final)
+        if not options.local or len(stage.later) == left:
             terminal.say(f"{left} runs wait for trials of settings: when those have ended, the same command carries on")
             return code
 

@@ -124,6 +124,10 @@ class WandbConfig(Config):
     entity: str | None = None
 
 
+STATED = {"ceiling_return", "solved_return", "partner", "memory_span"}
+"""What the user may say about a task beside the recipe, by its name in a matrix file, in `labels` and in run.json."""
+
+
 class Labels(Config):
     """The run's place in a matrix, by which the answer groups runs."""
 
@@ -153,8 +157,7 @@ class Labels(Config):
     @property
     def stated(self) -> dict[str, Any]:
         """What the user says about the task, as fields of run.json."""
-        keys = {"ceiling_return", "solved_return", "partner", "memory_span"}
-        return self.model_dump(include=keys, exclude_none=True)
+        return self.model_dump(include=STATED, exclude_none=True)
 
 
 RESUMABLE = (

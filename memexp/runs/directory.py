@@ -33,7 +33,7 @@ from memexp.credentials import mask, mask_data
 from memexp.formatting import printable
 from memexp.runs import scribe
 from memexp.runs.metrics import STEPS, columns_of_text, read_metrics, record_of, records_of
-from memexp.runs.reading import DamagedError, read_bytes, read_json, read_model, read_yaml
+from memexp.runs.reading import DamagedError, Model, read_bytes, read_json, read_model, read_yaml
 
 if TYPE_CHECKING:
     import polars as pl
@@ -341,10 +341,7 @@ class Run:
     @property
     def exit(self) -> Exit | None:
         """How the run ended; None while it runs (or when it was killed)."""
-        try:
-            return read_model(Exit, self.path / "exit.json")
-        except FileNotFoundError:
-            return None
+        return self._read(Exit, "exit.json")
 
     def write_horizon(self, horizon: Horizon) -> None:
         self._write("horizon.json", horizon.model_dump_json(indent=2))
@@ -352,8 +349,11 @@ class Run:
     @property
     def horizon(self) -> Horizon | None:
         """How far back the last policy looks; None where that was not measured."""
+        return self._read(Horizon, "horizon.json")
+
+    def _read(self, kind: type[Model], name: str) -> Model | None:
         try:
-            return read_model(Horizon, self.path / "horizon.json")
+            return read_model(kind, self.path / name)
         except FileNotFoundError:
             return None
 

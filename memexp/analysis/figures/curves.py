@@ -26,18 +26,24 @@ def draw_learning(ax: Axes, answer: EnvironmentAnswer) -> None:
             ax.plot(steps[seen], line[seen], color=color, lw=0.8, ls=":", alpha=0.8)
         if arm.seeds and np.isfinite(end := _draw_arm(ax, arm, color, dash)):
             lines.append((end, style.shortened(arm.name), color, dash))
-    known = style.levels(environment)
+    lines += _draw_levels(ax, environment, beyond=True)
+    ax.set_ylabel("mean episode return")
+    _finish(ax, environment, lines)
+
+
+def _draw_levels(ax: Axes, environment: Environment, beyond: bool) -> list[style.Line]:
+    """Set the limits of the y axis and draw the levels between them. Their labels; `beyond`: also of those outside."""
+    known, lines = style.levels(environment), list[style.Line]()
     _limits(ax, [value for _, value in known])
     low, high = ax.get_ylim()
     for label, value in known:
         if low <= value <= high:
             ax.axhline(value, color=style.INK, lw=1, ls=style.QUIET, alpha=0.7)
             lines.append((value, label, style.INK, ":"))
-        else:
+        elif beyond:
             end, arrow = (high, "↑") if value > high else (low, "↓")
             lines.append((end, f"{label} {value:.3g} {arrow}", style.INK, ""))
-    ax.set_ylabel("mean episode return")
-    _finish(ax, environment, lines)
+    return lines
 
 
 def _draw_arm(ax: Axes, arm: Arm, color: str, dash: str) -> float:
@@ -134,13 +140,8 @@ def draw_look_back(ax: Axes, answer: EnvironmentAnswer) -> None:
                 lines.append((one.base, style.shortened(f"{arm.name}~"), color, "--"))
             if one.needed is not None and one.needed in places:
                 ax.axvline(places.index(one.needed), color=color, lw=1, ls=style.QUIET)
-    known = style.levels(answer.environment)
-    _limits(ax, [value for _, value in known])
+    lines += _draw_levels(ax, answer.environment, beyond=False)
     low, high = ax.get_ylim()
-    for label, value in known:
-        if low <= value <= high:
-            ax.axhline(value, color=style.INK, lw=1, ls=style.QUIET, alpha=0.7)
-            lines.append((value, label, style.INK, ":"))
     for arm, color, _ in style.styled(answer.environment):  # after the limits: bands of two seeds are huge
         if (one := found.get(arm.name)) and one.seeds > 1:
             ax.fill_between(

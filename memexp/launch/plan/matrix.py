@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from memexp.config import MAX_NAME, MAX_RUNS, Config, Count, UsageError, count_name, did_you_mean, read_yaml
 from memexp.launch.plan.resources import Resources, Section
-from memexp.ppo.config import Steps
+from memexp.ppo.config import STATED, Steps
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
 OWN_KEYS = {
@@ -131,8 +131,7 @@ class Environment(Section):
     @property
     def stated(self) -> dict[str, Any]:
         """What the file says about the task beside the recipe, by its name in the labels and in run.json."""
-        keys = {"ceiling_return", "solved_return", "partner", "memory_span"}
-        return self.model_dump(include=keys, exclude_none=True)
+        return self.model_dump(include=STATED, exclude_none=True)
 
 
 class Scale(Section):

@@ -81,9 +81,11 @@ class Plan:
     @property
     def unknown(self) -> list[PlannedRun]:
         """What is due and has no figure, one run of each environment."""
-        return list({run.spec.env: run for run in reversed(self.runs) if run.is_due and not run.estimate}.values())[
-            ::-1
-        ]
+        found: dict[str, PlannedRun] = {}
+        for run in self.runs:
+            if run.is_due and not run.estimate:
+                found.setdefault(run.spec.env, run)
+        return list(found.values())
 
     @property
     def counts(self) -> dict[str, int]:
