@@ -1,30 +1,29 @@
 """Where an environment's code comes from: versions of installed packages, hashes of the user's own source files.
 
 Runs whose origins differ played different environments, whatever their names say. Data files and compiled code are not
-looked at.
+looked at. Nothing is imported, and what the process has imported before makes no difference.
 """
 
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
-from types import ModuleType
 
 INSTALLED = ("site-packages", "dist-packages")
 OWN = "memexp"
 SHARED = ("memexp.envs", "memexp.envs.base", "memexp.envs.config")
 """Modules that all environments have in common. Knobs stand in config.yaml."""
 
-_NAME, _ALIAS = re.compile(r"[\w.]+"), re.compile(r"\s+as\s+\w+")
+_NAME, _ALIAS = re.compile(r"[^\W\d]\w*(?:\.\w+)*"), re.compile(r"\s+as\s+\w+")
 _GAP, _LINE = r"(?:[ \t]|\\\n)+", r"(?:\\\n|[^\n#])*"
 _FROM = rf"from{_GAP}(\.*)([\w.]*){_GAP}import\b(?:{_GAP})?(\([^)]*\)|{_LINE})"
 _IMPORT = re.compile(rf"^[ \t]*(?:{_FROM}|import{_GAP}({_LINE}))", re.M)
-"""(dots, module, names from it) or (modules) of an import. Text that only looks like one names no loaded module. Every
-run does this: it is much faster than a syntax tree."""
+"""(dots, module, names from it) or (modules) of an import. Text that only looks like one names no module. Every run
+does this: it is much faster than a syntax tree."""
 
 
 def origin_of(modules: Iterable[str]) -> dict[str, str]:
@@ -37,9 +36,8 @@ def origin_of(modules: Iterable[str]) -> dict[str, str]:
     seen = set(todo)
     while todo:
         name = todo.pop()
-        module = sys.modules.get(name)
-        file = Path(getattr(module, "__file__", None) or "")
-        if module is None or not file.name or name in SHARED:
+        file = _file(name)
+        if file is None or name in SHARED:
             continue
         if any(part in INSTALLED for part in file.parts) and name.partition(".")[0] != OWN:
             package, known = _package(name, file)
@@ -47,7 +45,7 @@ def origin_of(modules: Iterable[str]) -> dict[str, str]:
         elif file.suffix == ".py":
             source = file.read_bytes()
             found[name] = _digest(source)
-            new = [one for one in _imports(source, module) if one not in seen and _belongs(one)]
+            new = [one for one in _imports(source, name, file) if one not in seen and _belongs(one)]
             seen.update(new)
             todo += new
     return dict(sorted(found.items()))
@@ -69,20 +67,41 @@ def _digest(source: bytes) -> str:
 def _belongs(name: str) -> bool:
     """Whether an imported module is part of the world: any module of the user, but of memexp only its worlds."""
     top = name.partition(".")[0]
-    parts = Path(getattr(sys.modules.get(name), "__file__", None) or "").parts
     if top == OWN:
         return name.startswith(f"{OWN}.envs.")
-    return bool(parts) and top not in sys.stdlib_module_names and not any(part in INSTALLED for part in parts)
+    file = None if top in sys.stdlib_module_names else _file(name)
+    return file is not None and not any(part in INSTALLED for part in file.parts)
 
 
-def _imports(source: bytes, module: ModuleType) -> Iterator[str]:
+def _file(name: str) -> Path | None:
+    return _place(name)[0]
+
+
+def _place(name: str) -> tuple[Path | None, Sequence[str]]:
+    """The file of a module, loaded or not, and the folders of the modules in it."""
+    if name in sys.modules:
+        module = sys.modules[name]
+        file, folders = getattr(module, "__file__", None), getattr(module, "__path__", None)
+    else:
+        parent = name.rpartition(".")[0]
+        inside = _place(parent)[1] if parent else None
+        spec = find_spec(name) if inside is None else PathFinder.find_spec(name, inside) if inside else None
+        file, folders = (spec.has_location and spec.origin, spec.submodule_search_locations) if spec else (None, None)
+    return Path(file) if file else None, folders or ()
+
+
+def _imports(source: bytes, module: str, file: Path) -> Iterator[str]:
     """Names of modules that the source of `module` may import, and the packages that it is in."""
-    yield from (module.__name__.rsplit(".", n)[0] for n in range(1, module.__name__.count(".") + 1))
+    above = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+    yield from above
+    package = module if file.name == "__init__.py" else "".join(above[:1])
     text = _ALIAS.sub("", source.decode(errors="replace"))
     for dots, base, names, modules in _IMPORT.findall(text):
         yield from _NAME.findall(modules)
         if dots or base:
-            with suppress(ImportError):  # text with more dots than the module has packages
-                base = resolve_name(dots + base, module.__package__ or "")
+            try:
+                base = resolve_name(dots + base, package)
+            except ImportError:  # text with more dots than the module has packages
+                continue
             yield base
             yield from (f"{base}.{name}" for name in _NAME.findall(names))

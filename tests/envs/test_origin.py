@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 from importlib.metadata import version
 
@@ -94,6 +95,29 @@ def test_the_users_files_that_the_world_imports_count_and_no_others(project):
 def test_every_way_to_import_a_file_makes_it_count(project, line):
     (project / "world.py").write_text(line + "\n")
     assert "worlds_of_mine.rewards" in origin()
+
+
+@pytest.mark.parametrize("line", ["import worlds_of_mine.later", "from .later import FACTOR", "from . import later"])
+def test_what_was_imported_before_makes_no_difference(project, line):
+    """A function may import a module later: a process that did and one that did not play the same environment."""
+    (project / "later.py").write_text("FACTOR = 1.0\n")
+    (project / "world.py").write_text((project / "world.py").read_text() + f"\ndef use():\n    {line}\n")
+    before = origin()
+    assert "worlds_of_mine.later" in before
+    assert "worlds_of_mine.later" not in sys.modules
+    importlib.import_module("worlds_of_mine.later")
+    assert origin() == before
+    (project / "later.py").write_text("FACTOR = 2.0\n")
+    assert origin() != before
+
+
+def test_a_world_of_memexp_is_the_same_before_and_after_its_kernels_are_loaded():
+    """On a GPU a run imports the kernels; a run that starts on a CPU and goes on there must not be refused."""
+    code = "from memexp import envs; from memexp.envs.origin import origin_of; import json;"
+    code += "print(json.dumps(origin_of(envs.make('cvc_random_maps', 1).modules)))"
+    fresh = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    importlib.import_module("memexp.envs.grid.cuda")
+    assert origin_of(envs.make("cvc_random_maps", 1).modules) == fresh
 
 
 def test_contents_count_and_not_places(project, tmp_path, monkeypatch):
