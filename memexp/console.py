@@ -38,6 +38,11 @@ class Console(rich.console.Console):
         raise
 
 
+def table_console() -> Console:
+    """A console for tables. A pipe or a file gets one line a row, whatever its length: names stay whole for `grep`."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else 10_000)
+
+
 class Printable(io.TextIOBase):
     """Standard output for text from elsewhere: a log, or another program's lines."""
 

@@ -62,6 +62,20 @@ def test_control_characters_of_wrong_words_are_shown_as_text(capsys, command, wo
     assert CONTROL.search(typed.err) is None
 
 
+@pytest.mark.parametrize("command", [["status"], ["launch", "m.yaml", "--local", "--dry-run"]])
+def test_a_pipe_gets_one_line_a_row_whatever_its_length(home, tmp_path, monkeypatch, capsys, command):
+    """`memexp status | grep NAME` finds the name; a terminal folds it."""
+    monkeypatch.chdir(tmp_path)
+    env = "a_long_name" * 9
+    matrix = {"name": "m", "environments": {env: {"recipe": "recipes.controls.tmaze"}}, "steps": ["1k"], "seeds": 1}
+    Path("m.yaml").write_text(json.dumps(matrix | {"architectures": {"S": {"pattern": "S"}}}))
+    write_run(home / "runs", "S", 0, rising(1.0), env=env)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert f"\n {env}" in type_command(capsys, *command).out
+    monkeypatch.setenv("COLUMNS", "80")
+    assert f"\n {env}" not in type_command(capsys, *command).out
+
+
 @pytest.mark.parametrize("text", ["plain", "tab\tand\nline", "ünïcödé 日本語\u3000 👩\u200d💻", "– ━ █"])
 def test_other_text_is_printed_as_it_is(text):
     assert printable(text) == text

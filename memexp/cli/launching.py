@@ -8,7 +8,7 @@ import typer
 
 from memexp.cli.common import AsJson
 from memexp.config import MAX_RUNS, UsageError
-from memexp.console import Console, Printable, say
+from memexp.console import Console, Printable, say, table_console
 from memexp.formatting import counted
 
 
@@ -133,7 +133,7 @@ def status(
         rows = [one.as_dict() | ({"next": todo.get(one.run)} if todo is not None else {}) for one in statuses]
         print(json.dumps(rows, indent=2))
     elif statuses:
-        Console().print(status_view(statuses, todo), soft_wrap=True)
+        table_console().print(status_view(statuses, todo), soft_wrap=True)
     else:
         print("no runs yet")
     return None

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from memexp.cli.common import AsJson
 from memexp.config import UsageError
-from memexp.console import Console, say
+from memexp.console import Console, say, table_console
 
 if TYPE_CHECKING:
     from memexp.analysis.answer import Answer
@@ -72,7 +72,7 @@ def report(
     if out or md or figures or not as_json:
         written = write_reports(found, out, md, figures, page=not as_json)
     if not as_json:
-        Console().print(verdict_table(found))
+        table_console().print(verdict_table(found))
         for note in found.notes:
             say(f"note: {note}")
         for path in written:

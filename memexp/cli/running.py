@@ -8,7 +8,7 @@ import typer
 
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
-from memexp.console import Console, say
+from memexp.console import Console, say, table_console
 from memexp.credentials import masked_output, remember
 from memexp.formatting import counted
 from memexp.runs import RESTART
@@ -178,7 +178,7 @@ def funnel(
     if as_json:
         print(json.dumps([one.model_dump() for one in found], indent=2))
     else:
-        Console().print(funnel_table(found))
+        table_console().print(funnel_table(found))
 
 
 def show(
@@ -204,9 +204,9 @@ def show(
     if as_json:
         print(json.dumps(rows, indent=2))
     elif knobs:
-        Console().print(knob_list(rows))
+        table_console().print(knob_list(rows))
     elif what == "patterns":
-        Console().print(pattern_table(rows))
+        table_console().print(pattern_table(rows))
     else:
         for row in rows:
             first, *others = row.values()

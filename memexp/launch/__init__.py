@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from memexp.console import Console
+from memexp.console import Console, table_console
 
 os.environ.setdefault("SKYPILOT_DISABLE_USAGE_COLLECTION", "1")  # set it to 0 to let SkyPilot report its usage
 
@@ -26,7 +26,7 @@ class Terminal:
 
     confirm: Callable[[str], bool]
     """Asks a yes-or-no question."""
-    console: Console = field(default_factory=Console)
+    console: Console = field(default_factory=table_console)
     """Plan and progress."""
     notes: Console = field(default_factory=lambda: Console(stderr=True))
     """Messages that are not part of the output."""
