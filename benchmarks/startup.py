@@ -13,7 +13,9 @@ import sys
 import tempfile
 import time
 
-TRAINER = "from memexp.config import override; from memexp.ppo.train import train; import recipes.controls as c; "
+TRAINER = (
+    "from memexp.config import override; from memexp.ppo.train import train; import memexp.recipes.controls as c; "
+)
 ONE_UPDATE = {
     "run": "startup",
     "trainer.total_timesteps": 256,
@@ -24,7 +26,7 @@ ONE_UPDATE = {
 }
 ASSEMBLY = (
     "import importlib; recipe = importlib.import_module("
-    "'recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train').train; "
+    "'memexp.recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train').train; "
     "config = recipe(curriculum_style='level_0', pattern='S', d_hidden=32, num_layers=1); "
 )
 PROGRAMS = {

@@ -108,7 +108,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def config(env: str, arm: str, arguments: argparse.Namespace) -> TrainConfig:
     pattern, mem_len, layers = ARMS[arm]
-    recipe = import_module(f"recipes.experiment.cortex_paper.2_memory_needed.{env}_train").train
+    recipe = import_module(f"memexp.recipes.experiment.cortex_paper.2_memory_needed.{env}_train").train
     words: dict[str, Any] = {"trainer.device": arguments.device, "trainer.precision": arguments.dtype}
     if arguments.device == "cpu":
         words |= {"trainer.num_envs": WORLDS[env], "trainer.horizon": 64, "trainer.num_minibatches": 4}

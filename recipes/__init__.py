@@ -1,1 +1,3 @@
-"""Named starting points: a recipe is a function whose typed arguments become a TrainConfig."""
+"""The names of memexp's recipes in its checkout: `recipes.controls` is the module `memexp/recipes/controls.py`."""
+
+from memexp.recipes import __path__ as __path__

@@ -16,6 +16,7 @@ from memexp.config import override, parse_overrides
 from memexp.envs.config import ENVIRONMENTS
 from memexp.launch.status.monitor.draw import MARKS
 from memexp.ppo.config import TrainConfig
+from memexp.project import ProjectFinder
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -133,6 +134,8 @@ def misunderstood(line: str) -> str:
 @each(CURRENT)
 def test_every_command_line_is_understood_when_it_is_typed(page, monkeypatch):
     monkeypatch.chdir(ROOT)
+    for name in ("given", "folders"):  # the pages tell of the project that `memexp init` writes
+        monkeypatch.setattr(ProjectFinder, name, [str(ROOT / "memexp" / "template")])
     assert [why for line in command_lines(page) if (why := misunderstood(line))] == []
 
 
@@ -235,8 +238,8 @@ def test_every_file_that_is_named_exists(page):
 def test_every_module_class_and_test_that_is_named_exists(page):
     missing = []
     for code in inline_code(page):
-        for dotted in re.findall(r"(?<![\w.])(?:memexp|recipes)(?:\.\w+)+", code):
-            parts = dotted.split(".")
+        for dotted in re.findall(r"(?<![\w.])(?:memexp|recipes(?!\.py\b))(?:\.\w+)+", code):
+            parts = re.sub(r"^recipes\b", "memexp.recipes", dotted).split(".")
             paths = ["/".join(parts[:n]) for n in range(len(parts), 0, -1)]
             found = next(n for n, path in enumerate(paths) if f"{path}.py" in sources() or (ROOT / path).is_dir())
             text = "".join(sources().get(name, "") for name in (f"{paths[found]}.py", f"{paths[found]}/__init__.py"))

@@ -4,11 +4,11 @@ import inspect
 
 import pytest
 
-import recipes
 from memexp.config import UsageError
 from memexp.launch.plan.recipe import all_recipes, find_recipe, split_target
 from memexp.launch.plan.run_spec import resolve
 from memexp.ppo.config import TrainConfig
+from memexp.project import ProjectFinder
 
 CVC = "recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train.train"
 LINES = "recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train.train"
@@ -43,14 +43,16 @@ def test_every_tail_of_a_name_finds_the_recipe_or_is_ambiguous(recipe):
 
 
 def test_copies_of_recipes_in_folders_that_are_no_packages_are_no_recipes(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipes, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
+    own = set(all_recipes())
     for folder in (".", "inner", ".ipynb_checkpoints", "old", "old/inner"):
-        (tmp_path / folder).mkdir(exist_ok=True)
-        (tmp_path / folder / "mine.py").write_text("def train() -> TrainConfig: ...\n")
+        (tmp_path / "recipes" / folder).mkdir(exist_ok=True)
+        (tmp_path / "recipes" / folder / "mine.py").write_text("def train() -> TrainConfig: ...\n")
     for package in (".", "inner", "old/inner"):
-        (tmp_path / package / "__init__.py").touch()
-    found = all_recipes.__wrapped__()
-    assert [recipe.name for recipe in found] == ["recipes.inner.mine.train", "recipes.mine.train"]
+        (tmp_path / "recipes" / package / "__init__.py").touch()
+    monkeypatch.setattr(ProjectFinder, "folders", [f"{tmp_path}/"])
+    names = {recipe.name for recipe in all_recipes()} - {recipe.name for recipe in own}
+    assert names == {"recipes.inner.mine.train", "recipes.mine.train"}
 
 
 def test_two_words_name_a_recipe():

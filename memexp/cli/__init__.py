@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from memexp.cli import launching, report, running
+from memexp.cli import launching, report, running, starting
 from memexp.cli.common import DONE, FAILED, Command, Group
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ def _main(
 
 
 for command in (
+    starting.init,
     launching.launch,
     running.train,
     running.doctor,

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import pairwise, takewhile
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.credentials import mask
 from memexp.launch import LaunchError
+from memexp.project import enter
 from memexp.runs.directory import check_home
 from memexp.runs.reading import DamagedError
 
@@ -65,6 +67,7 @@ class Group(TyperGroup):
     def invoke(self, context: Any) -> Any:
         with system_errors():
             check_home()  # also fixes a relative home, before anything of somebody else runs
+            enter(Path.cwd())
             try:
                 return super().invoke(context)
             except SystemExit as stop:  # of an environment or a recipe

@@ -26,6 +26,7 @@ from memexp.formatting import with_prefix
 from memexp.launch.plan.recipe import all_recipes
 from memexp.launch.status.status import status_of
 from memexp.pattern import TOKENS, Pattern, parse_pattern
+from memexp.project import entries
 from memexp.runs import find_runs
 
 Rows = list[dict[str, Any]]
@@ -43,7 +44,9 @@ def _environments() -> Rows:
         knobs = {key: field.default for key, field in config.model_fields.items() if key != "name"}
         summary = (config.__doc__ or "").partition("\n")[0]
         rows.append({"env": name, "summary": summary, "knobs": knobs})
-    return rows
+    return rows + [
+        {"env": name, "summary": f"any id=module:{place}", "knobs": {}} for name, place in entries("envs").items()
+    ]
 
 
 def _patterns(overrides: Sequence[str] = ()) -> Rows:

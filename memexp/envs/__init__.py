@@ -16,7 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from memexp.config import Config, UsageError, did_you_mean, override
-from memexp.envs.config import ENVIRONMENTS, KINDS
+from memexp.envs.config import ENVIRONMENTS, is_third_party
 
 if TYPE_CHECKING:
     import gymnasium
@@ -60,7 +60,7 @@ def typed_config(name: str, knobs: Mapping[str, str]) -> Config:
 
 def _by_id(name: str, knobs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Name and knobs of the table: 'gym:X' is 'any' with this id. `env` is also the id, as in the recipe of 'any'."""
-    if name.partition(":")[0] in KINDS:
+    if name not in ENVIRONMENTS and is_third_party(name):
         name, knobs = "any", {"id": name, **knobs}
     if name not in ENVIRONMENTS:
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")

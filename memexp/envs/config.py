@@ -3,6 +3,8 @@
 The text under a knob gives its unit and effect. This module imports neither torch nor numba.
 """
 
+import difflib
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -11,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from memexp.config import Config, did_you_mean
 from memexp.envs.assembly_tasks import STATIONS, STYLES, Style
+from memexp.project import entries, place_of
 
 Value = TypeVar("Value")
 
@@ -248,8 +251,9 @@ class ThirdParty(Config):
 
     name: Literal["any"] = "any"
     id: str = Field(default="gym:CartPole-v1", min_length=1)
-    """gym:ID (an environment of any installed package), gym:MODULE:ID (imports MODULE first), module:MODULE:CALLABLE
-    (makes a Gymnasium or PettingZoo parallel environment) or pettingzoo:MODULE (with a function parallel_env)."""
+    """gym:ID (an environment of any installed package), gym:MODULE:ID (imports MODULE first), MODULE:CALLABLE (makes a
+    Gymnasium or PettingZoo parallel environment), pettingzoo:MODULE (with a function parallel_env) or the name of an
+    entry point memexp.envs of an installed package."""
     options: dict[str, Any] = {}
     """Keyword arguments of the environment."""
     wrappers: list[str] = []
@@ -273,9 +277,14 @@ class ThirdParty(Config):
     @classmethod
     def _the_kind_is_known(cls, value: str) -> str:
         kind, colon, rest = value.partition(":")
+        if not colon and value in entries("envs"):
+            return f"module:{entries('envs')[value]}"
+        is_typo = bool(difflib.get_close_matches(kind, KINDS)) and place_of(kind) is None
+        if kind not in KINDS and _PLACE.fullmatch(value) and not is_typo:
+            return f"module:{value}"
         if not colon or kind not in KINDS or not rest:
-            near = did_you_mean(kind, KINDS) if colon else f"; did you mean 'gym:{value}'?"
-            raise ValueError(f"'{value}' is not gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE{near}")
+            near = did_you_mean(kind, KINDS) if colon else did_you_mean(value, [f"gym:{value}", *entries("envs")])
+            raise ValueError(f"'{value}' is not gym:ID, MODULE:CALLABLE or pettingzoo:MODULE{near}")
         return value
 
     @model_validator(mode="after")
@@ -304,6 +313,14 @@ def refuse_standard_library(module: str) -> None:
 
 KINDS = ("gym", "module", "pettingzoo")
 """First part of the id of a third-party environment."""
+_PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+"""MODULE:CALLABLE."""
+
+
+def is_third_party(name: str) -> bool:
+    """Whether a name is the id of a third-party environment."""
+    return ":" in name or name in entries("envs")
+
 
 HEART_B = 11
 """Number of the vibe heart_b."""

@@ -18,6 +18,7 @@ from memexp.launch.plan.run_spec import RunSpec, recipe_specs
 from memexp.launch.plan.tuning import FinalReturn, next_stage, sensitivity
 from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
+from memexp.project import enter
 from memexp.runs.status import State
 
 
@@ -72,6 +73,7 @@ def read_matrix(arguments: Sequence[str], options: Options) -> Matrix:
     file, *overrides = arguments
     options.refuse("is for a recipe; a matrix names its runs by `run:` and counts them by `seeds:`", "run", "copies")
     matrix = load_matrix(file)
+    enter(Path(file).parent, Path.cwd())
     if options.scale:
         matrix = matrix.at_scale(options.scale)
     changes: dict[str, Any] = {"resources": {**matrix.resources.model_dump(), **options.machines}}

@@ -27,6 +27,7 @@ from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
 from memexp.machine import cores, free_memory, visible_gpus
+from memexp.project import variables
 from memexp.runs import Run
 from memexp.runs.scribe import Lock, end_with, private, take
 from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
@@ -275,7 +276,13 @@ def environment_of(slot: int, jobs: int, processes: int) -> dict[str, str]:
     """The environment variables of the job in `slot`: its share of the cores and of the GPUs."""
     share = max(1, cores() // jobs)
     threads = str(max(1, share // processes))
-    environment = {"OMP_NUM_THREADS": threads, "NUMBA_NUM_THREADS": threads, **os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {
+        "OMP_NUM_THREADS": threads,
+        "NUMBA_NUM_THREADS": threads,
+        **os.environ,
+        **variables(),
+        "PYTHONUNBUFFERED": "1",
+    }
     environment = {name: value for name, value in environment.items() if not RANK_VARIABLES.fullmatch(name)}
     environment[CORES] = str(cores_left(share))
     if gpus := visible_gpus():

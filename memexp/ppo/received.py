@@ -1,23 +1,21 @@
 """A run directory is data, whoever wrote it: what its config names is imported only if it is known on this machine."""
 
-import importlib.util
 import inspect
 import re
 from functools import cache
-from importlib.machinery import PathFinder
 from importlib.metadata import distribution, packages_distributions
-from pathlib import Path
 
 import gymnasium
 
 from memexp.config import UsageError
 from memexp.credentials import MASK
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer.source import ProjectFinder, home_of, import_named
+from memexp.envs.puffer.source import home_of
 from memexp.ppo.config import TrainConfig
+from memexp.project import entries, import_named, is_in_project, place_of
 from memexp.runs import home
 
-OWN = ("memexp", "recipes", "pufferlib")
+OWN = ("memexp", "pufferlib")
 """Packages of which a run may name nothing but OWN_WRAPPERS: their functions write files and start programs."""
 OWN_WRAPPERS = "memexp.envs.wrappers"
 
@@ -26,7 +24,8 @@ def check_received(run: str, config: TrainConfig, trust: bool = False) -> None:
     """Raises UsageError unless the environment in the config.yaml of `run` can be made, and is known here or trusted.
 
     Known are environment and wrapper classes of installed packages, `parallel_env` of packages that need PettingZoo,
-    and files of this project. Other functions of such packages may import what their arguments name.
+    entry points `memexp.envs`, and files of this project. Other functions of such packages may import what their
+    arguments name.
     """
     env = config.env
     if not isinstance(env, ThirdParty):
@@ -53,10 +52,12 @@ def _is_known(module: str, name: str) -> bool:
     top = module.partition(".")[0]
     if top in OWN:
         return module == OWN_WRAPPERS
-    if _file(top) is None:
+    if (file := place_of(top)) is None:
         return True  # the import will fail and say why
-    if not _is_of_project(module) and (_is_below(_file(module), home()) or top not in _packages()):
+    if not _is_of_project(module) and (file.is_relative_to(home().resolve()) or top not in _packages()):
         return False
+    if f"{module}:{name}" in entries("envs").values():
+        return True
     found = getattr(import_named(module, module), name, None) if name else gymnasium.Env
     if inspect.isclass(found) and (issubclass(found, gymnasium.Env) or hasattr(found, "observation_space")):
         return True
@@ -73,24 +74,8 @@ def _is_of_environments(package: str) -> bool:
 
 
 def _is_of_project(module: str) -> bool:
-    """Whether a module's file is below the current folder, and neither installed nor below $MEMEXP_HOME."""
-    file = _file(module)
-    return _is_below(file, ProjectFinder.folder) and not _is_below(file, home()) and "site-packages" not in str(file)
-
-
-def _is_below(file: Path | None, folder: Path | str) -> bool:
-    return file is not None and file.is_relative_to(Path(folder).resolve())
-
-
-def _file(module: str) -> Path | None:
-    """Where a module would be imported from, without importing anything; None if it is nowhere."""
-    top, *parts = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:
-        return None
-    spec = spec or ProjectFinder.find_spec(top)
-    for part in parts:
-        spec = spec and PathFinder.find_spec(part, list(spec.submodule_search_locations or ()))
-    place = spec and (spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None))
-    return Path(place).resolve() if place else None
+    """Whether a module's file is in the project, and neither installed nor below $MEMEXP_HOME."""
+    file = place_of(module)
+    if file is None or file.is_relative_to(home().resolve()) or "site-packages" in str(file):
+        return False
+    return is_in_project(file)

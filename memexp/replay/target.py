@@ -8,7 +8,7 @@ from memexp import envs
 from memexp.config import Config, UsageError, did_you_mean, parse_overrides
 from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
-from memexp.envs.config import ENVIRONMENTS, KINDS
+from memexp.envs.config import ENVIRONMENTS, is_third_party
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
@@ -63,7 +63,7 @@ def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
     if len(names) != 1:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}
-    if name not in runs and name not in ENVIRONMENTS and name.partition(":")[0] not in KINDS:
+    if name not in runs and name not in ENVIRONMENTS and not is_third_party(name):
         raise UsageError(f"no run and no environment is called '{name}'{did_you_mean(name, [*runs, *ENVIRONMENTS])}")
     both = name in runs and name in ENVIRONMENTS
     if name not in runs or (both and (pairs or options.player)):

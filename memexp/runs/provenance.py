@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memexp.credentials import is_free, mask
+from memexp.project import root
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The checkout that this package was installed from, if `is_own` says so; else the folder of installed packages."""
@@ -33,7 +34,7 @@ def provenance(argv: list[str], device: str, world_size: int) -> dict[str, Any]:
     return {
         "time": utc_now(),
         **code(),
-        "project": project(Path.cwd()),
+        "project": project(root()),
         "argv": [mask(word) for word in argv],
         "python": platform.python_version(),
         "packages": dict(sorted((d.name, d.version) for d in distributions() if d.name)),

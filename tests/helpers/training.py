@@ -16,7 +16,7 @@ from helpers.cvc import RICH, SMALL
 from memexp.config import override
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.session import Agreement, Session
-from recipes import controls
+from memexp.recipes import controls
 
 TINY = {
     "trainer.num_envs": 16,
@@ -41,7 +41,7 @@ def tiny(recipe: str = "tmaze", **changes: Any) -> TrainConfig:
 
 def tiny_assembly(**changes: Any) -> TrainConfig:
     """The same sizes on the smallest assembly lines, whose episodes are longer than the whole run."""
-    recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train").train
+    recipe = import_module("memexp.recipes.experiment.cortex_paper.2_memory_needed.assembly_lines_train").train
     small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S"}
     words = TINY | {"evaluation.episodes": 0, "evaluation.reference_episodes": 0}
     words |= {key.replace("__", "."): value for key, value in changes.items()}
@@ -50,7 +50,7 @@ def tiny_assembly(**changes: Any) -> TrainConfig:
 
 def tiny_cvc(**changes: Any) -> TrainConfig:
     """Eight worlds of three agents on a small cvc_random_maps, whose episodes end within the run."""
-    recipe = import_module("recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train").train
+    recipe = import_module("memexp.recipes.experiment.cortex_paper.2_memory_needed.cvc_random_maps_train").train
     small = {"num_layers": 1, "n_heads": 2, "d_hidden": 16, "pattern": "S", "num_cogs": 3, "num_vibes": 12}
     knobs = SMALL | RICH | {"max_steps": 24, "num_cogs": 3}
     words = TINY | {"evaluation.episodes": 0, "evaluation.reference_episodes": 0}

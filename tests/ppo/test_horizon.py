@@ -11,8 +11,8 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.doctor import shake
 from memexp.ppo.horizon import measure_horizon, remembers
 from memexp.ppo.trainer import Trainer
+from memexp.recipes import any as any_recipe
 from memexp.runs import Run, runs_dir
-from recipes import any as any_recipe
 
 CPU = torch.device("cpu")
 

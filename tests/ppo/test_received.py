@@ -8,11 +8,11 @@ import yaml
 from helpers.commands import type_command
 
 from memexp.config import UsageError
-from memexp.envs.puffer.source import ProjectFinder
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.received import check_received
+from memexp.project import ProjectFinder
+from memexp.recipes.any import train as any_recipe
 from memexp.runs import Run
-from recipes.any import train as any_recipe
 
 ENV = "import gymnasium\nopen('CANARY', 'w')\nclass Maze(gymnasium.Env): ...\ndef make(**options): return Maze()\n"
 PROJECT = {
@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
         (folder / name).write_text(text)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MEMEXP_HOME", str(folder / "home"))
-    monkeypatch.setattr(ProjectFinder, "folder", str(folder))
+    monkeypatch.setattr(ProjectFinder, "folders", [str(folder)])
     monkeypatch.syspath_prepend(tmp_path / "beside")
     yield folder
     for name in ("maze", "parts", "parts.maze", "helped", "foreign", "home"):
@@ -84,8 +84,8 @@ FOREIGN = [
     "pettingzoo.utils.conversions:parallel_to_aec",
     "memexp.runs.scribe:replace",
     "memexp.cli:main",
-    "memexp.envs.puffer.source:import_named",
-    "recipes.any:train",
+    "memexp.project:import_named",
+    "memexp.recipes.any:train",
     "pufferlib.pufferl:main",
     "helped:setup",  # of this project, but defined elsewhere
 ]

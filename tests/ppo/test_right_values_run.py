@@ -16,7 +16,7 @@ from memexp.policy.actions import Categorical
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import evaluate
 from memexp.ppo.trainer import Trainer
-from recipes import any as any_environment
+from memexp.recipes import any as any_environment
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 

@@ -10,6 +10,7 @@ import pytest
 from helpers.checkouts import commit, git
 
 from memexp.launch.cloud.code import find_code
+from memexp.project import ProjectFinder
 from memexp.runs import Run, provenance
 
 SECRET = "CANARYUSERDIFF"
@@ -24,6 +25,7 @@ def repository(tmp_path, monkeypatch):
     git(tmp_path, "remote", "add", "origin", "https://example.invalid/me/private.git")
     commit(tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
     return tmp_path
 
 

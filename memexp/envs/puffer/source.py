@@ -4,14 +4,11 @@ import ast
 import hashlib
 import importlib
 import inspect
-import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +18,7 @@ import gymnasium
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import ThirdParty, refuse_standard_library
+from memexp.project import import_named
 
 TURN_BASED = (
     "{} is turn-based (AEC), and only environments in which all agents act at once are supported; make a function that "
@@ -176,37 +174,6 @@ def home_of(found: Any, named: str) -> str:
     """The module in which a class or function is defined, which may be another than the one that `named` it."""
     defined = inspect.isclass(found) or inspect.isroutine(found)
     return (getattr(found, "__module__", None) if defined else None) or named
-
-
-def import_named(name: str, what: str, prefix: str = "") -> ModuleType:
-    """The module of this name, or with `prefix` before it. The working directory is searched last."""
-    if ProjectFinder not in sys.meta_path:
-        sys.meta_path.append(ProjectFinder)
-    for candidate in dict.fromkeys((name, prefix + name)):
-        try:
-            return importlib.import_module(candidate)
-        except ModuleNotFoundError as error:
-            missing = error.name or candidate
-            if not f"{candidate}.".startswith(f"{missing}."):  # the module imports something that is missing
-                raise UsageError(f"{what}: {candidate} needs '{missing}', which is not installed") from None
-        except (Exception, SystemExit) as error:
-            raise UsageError(
-                f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
-            ) from error
-    raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
-
-
-class ProjectFinder:
-    """Finds modules in the working directory, if they are nowhere else: no file there takes a package's place.
-
-    The end of sys.path is too early for that: packages that are installed as editable are found after sys.path.
-    """
-
-    folder = os.getcwd()
-
-    @classmethod
-    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, [cls.folder]) if path is None else None
 
 
 def _line(error: BaseException) -> str:

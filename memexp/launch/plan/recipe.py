@@ -1,18 +1,24 @@
 """Recipes by name: any unique tail of the dotted name finds one.
 
-Discovery reads the source files below `recipes/`. Only the recipe that is asked for is imported.
+They come from `recipes.py` or `recipes/` of the project, from the entry points `memexp.recipes` of installed packages,
+and from memexp itself. Discovery reads source files. Only the recipe that is asked for is imported.
 """
 
 import ast
 import difflib
-import importlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+import memexp.recipes
 from memexp.config import UsageError
 from memexp.ppo.config import TrainConfig
+from memexp.project import ProjectFinder, entries, import_named, place_of
+
+NAMESPACE = "recipes"
+"""First part of the names of memexp's recipes and the project's."""
+OWN = memexp.recipes.__name__
 
 
 @dataclass(frozen=True)
@@ -23,39 +29,68 @@ class Recipe:
     """Dotted name, e.g. 'recipes.controls.tmaze'."""
     summary: str
     """First line of its docstring."""
+    module: str
+    """The module to import."""
+    file: Path
+    """The module's file."""
 
     def load(self) -> Callable[..., TrainConfig]:
-        module, _, function = self.name.rpartition(".")
-        return getattr(importlib.import_module(module), function)
+        """The function. Raises UsageError where its module cannot be imported."""
+        module = import_named(self.module, f"recipe '{self.name}'")
+        if Path(module.__file__ or "").resolve() != self.file:
+            raise UsageError(f"recipe '{self.name}': {module.__file__} hides {self.file}: name one of them differently")
+        return getattr(module, self.name.rpartition(".")[2])
 
     def is_called(self, tail: str) -> bool:
         """True if the dotted name is, or ends in, `tail`."""
-        return f".{self.name}".endswith(f".{tail}")
+        return f".{self.name}".endswith(f".{tail}") or tail == f"{self.module}.{self.name.rpartition('.')[2]}"
 
 
-@cache
 def all_recipes() -> tuple[Recipe, ...]:
-    """Every public function below `recipes/` that is annotated to return a TrainConfig, sorted by name.
+    """Every public function that is annotated to return a TrainConfig, sorted by name.
 
     Folders without `__init__.py` are not searched: an editor or a user may keep copies of recipes there.
     """
-    import recipes
+    return _all_recipes(tuple(ProjectFinder.folders))
 
-    found: list[Recipe] = []
-    for root in map(Path, recipes.__path__):  # an editable install adds one that is no folder, and has no files
-        for path in root.rglob("*.py"):
-            *packages, _ = path.relative_to(root).parents
-            if not all((root / package / "__init__.py").is_file() for package in packages):
-                continue
-            parts = [recipes.__name__, *path.relative_to(root).with_suffix("").parts]
-            module = ".".join(parts).removesuffix(".__init__")
-            functions = [node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.FunctionDef)]
-            for node in functions:
-                returns = ast.unparse(node.returns).rpartition(".")[2].strip("'\"") if node.returns else ""
-                if returns == TrainConfig.__name__ and not node.name.startswith("_"):
-                    summary = (ast.get_docstring(node) or "").partition("\n")[0]
-                    found.append(Recipe(f"{module}.{node.name}", summary))
-    return tuple(sorted(found, key=lambda recipe: recipe.name))
+
+@cache
+def _all_recipes(folders: Sequence[str]) -> tuple[Recipe, ...]:
+    own = Path(memexp.recipes.__path__[0]).resolve()
+    found: dict[str, Recipe] = {}
+    for folder in map(Path, folders):
+        for place in (folder / f"{NAMESPACE}.py", folder / NAMESPACE):
+            found = {recipe.name: recipe for recipe in _recipes_in(NAMESPACE, place.resolve())} | found
+    for value in sorted(entries("recipes").values()):
+        module, _, function = value.partition(":")
+        if place := place_of(module):
+            inside = _recipes_in(module, place.parent if place.name == "__init__.py" else place)
+            found |= {one.name: one for one in inside if one.name.endswith(f".{function}" if function else "")}
+    for recipe in _recipes_in(OWN, own):
+        short = recipe.name.removeprefix("memexp.")
+        found |= {recipe.name: recipe} if short in found else {short: replace(recipe, name=short)}
+    return tuple(sorted(found.values(), key=lambda recipe: recipe.name))
+
+
+def _recipes_in(name: str, place: Path) -> Iterator[Recipe]:
+    """The recipes of the module `name`: `place` is its file, or the folder of the package."""
+    files = place.rglob("*.py") if place.is_dir() else [place] if place.is_file() else []
+    for path in files:
+        *packages, _ = path.relative_to(place.parent).parents
+        if not all((place.parent / package / "__init__.py").is_file() for package in packages[:-1]):
+            continue
+        inside = path.relative_to(place).with_suffix("").parts if path != place else ()
+        module = ".".join([name, *inside]).removesuffix(".__init__")
+        try:
+            body = ast.parse(path.read_text("utf-8")).body
+        except (OSError, SyntaxError, ValueError) as error:
+            yield Recipe(module, f"{path} cannot be read: {error}", module, path)
+            continue
+        for node in (node for node in body if isinstance(node, ast.FunctionDef)):
+            returns = ast.unparse(node.returns).rpartition(".")[2].strip("'\"") if node.returns else ""
+            if returns == TrainConfig.__name__ and not node.name.startswith("_"):
+                summary = (ast.get_docstring(node) or "").partition("\n")[0]
+                yield Recipe(f"{module}.{node.name}", summary, module, path)
 
 
 def find_recipe(name: str, second: str | None = None) -> Recipe:
@@ -78,7 +113,8 @@ def find_recipe(name: str, second: str | None = None) -> Recipe:
             tails.setdefault(".".join(parts[at:]), recipe.name)
     near = difflib.get_close_matches(wanted, tails, n=1, cutoff=0.6)
     hint = f"did you mean '{tails[near[0]]}'?" if near else "`memexp list recipes` shows all"
-    raise UsageError(f"unknown recipe '{wanted}'; {hint}")
+    broken = [f"; {recipe.summary}" for recipe in all_recipes() if recipe.name == recipe.module]
+    raise UsageError(f"unknown recipe '{wanted}'; {hint}{''.join(broken)}")
 
 
 def split_target(arguments: Sequence[str]) -> tuple[Recipe, list[str]]:

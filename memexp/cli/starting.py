@@ -1,0 +1,32 @@
+"""`memexp init`: writes a small project of the user's own, which runs at once."""
+
+import re
+import shlex
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memexp.config import UsageError
+from memexp.console import say
+
+RENAMED = {"gitignore": ".gitignore"}
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to write; it may exist.")] = Path(),
+) -> None:
+    """Write a small project that runs at once: environment, memory cell, recipe and matrix. Overwrites nothing."""
+    templates = [file for file in files("memexp").joinpath("template").iterdir() if file.is_file()]
+    targets = {folder / RENAMED.get(file.name, file.name): file.read_text("utf-8") for file in templates}
+    if there := sorted(str(target) for target in targets if target.exists()):
+        verb = "exist" if there[1:] else "exists"
+        raise UsageError(f"{', '.join(there)} {verb} already: nothing was written; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "memexp-project"
+    for target, text in sorted(targets.items()):
+        with target.open("x", encoding="utf-8") as file:
+            file.write(text.replace("memexp-project", name))
+        say(str(target))
+    say(f"{'' if folder == Path() else f'cd {shlex.quote(str(folder))} && '}memexp launch experiments.yaml --local")
