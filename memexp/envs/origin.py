@@ -5,13 +5,15 @@ looked at. Nothing is imported, and what the process has imported before makes n
 """
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
+from typing import Any
 
 INSTALLED = ("site-packages", "dist-packages")
 OWN = "memexp"
@@ -24,6 +26,19 @@ _FROM = rf"from{_GAP}(\.*)([\w.]*){_GAP}import\b(?:{_GAP})?(\([^)]*\)|{_LINE})"
 _IMPORT = re.compile(rf"^[ \t]*(?:{_FROM}|import{_GAP}({_LINE}))", re.M)
 """(dots, module, names from it) or (modules) of an import. Text that only looks like one names no module. Every run
 does this: it is much faster than a syntax tree."""
+
+
+class ProjectFinder:
+    """Finds modules in the working directory, if they are nowhere else: no file there takes a package's place.
+
+    The end of sys.path is too early for that: packages that are installed as editable are found after sys.path.
+    """
+
+    folder = os.getcwd()
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return PathFinder.find_spec(name, [cls.folder]) if path is None else None
 
 
 def origin_of(modules: Iterable[str]) -> dict[str, str]:
@@ -85,7 +100,10 @@ def _place(name: str) -> tuple[Path | None, Sequence[str]]:
     else:
         parent = name.rpartition(".")[0]
         inside = _place(parent)[1] if parent else None
-        spec = find_spec(name) if inside is None else PathFinder.find_spec(name, inside) if inside else None
+        if inside is None:
+            spec = find_spec(name) or ProjectFinder.find_spec(name)
+        else:
+            spec = PathFinder.find_spec(name, inside) if inside else None
         file, folders = (spec.has_location and spec.origin, spec.submodule_search_locations) if spec else (None, None)
     return Path(file) if file else None, folders or ()
 

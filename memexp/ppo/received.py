@@ -13,7 +13,8 @@ import gymnasium
 from memexp.config import UsageError
 from memexp.credentials import MASK
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer.source import ProjectFinder, home_of, import_named
+from memexp.envs.origin import ProjectFinder
+from memexp.envs.puffer.source import home_of, import_named
 from memexp.ppo.config import TrainConfig
 from memexp.runs import home
 

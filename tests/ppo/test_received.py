@@ -8,7 +8,7 @@ import yaml
 from helpers.commands import type_command
 
 from memexp.config import UsageError
-from memexp.envs.puffer.source import ProjectFinder
+from memexp.envs.origin import ProjectFinder
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.received import check_received
 from memexp.runs import Run

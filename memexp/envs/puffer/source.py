@@ -4,14 +4,12 @@ import ast
 import hashlib
 import importlib
 import inspect
-import os
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import distributions
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +19,7 @@ import gymnasium
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import ThirdParty, refuse_standard_library
+from memexp.envs.origin import ProjectFinder
 
 TURN_BASED = (
     "{} is turn-based (AEC), and only environments in which all agents act at once are supported; make a function that "
@@ -194,19 +193,6 @@ def import_named(name: str, what: str, prefix: str = "") -> ModuleType:
                 f"{what}: {candidate} cannot be imported: {type(error).__name__}: {_line(error)}"
             ) from error
     raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
-
-
-class ProjectFinder:
-    """Finds modules in the working directory, if they are nowhere else: no file there takes a package's place.
-
-    The end of sys.path is too early for that: packages that are installed as editable are found after sys.path.
-    """
-
-    folder = os.getcwd()
-
-    @classmethod
-    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return PathFinder.find_spec(name, [cls.folder]) if path is None else None
 
 
 def _line(error: BaseException) -> str:
