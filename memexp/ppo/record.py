@@ -90,6 +90,7 @@ class RunRecord:
         if not self.ranks.is_first:
             return
         config, device = self.config, self.ranks.device
+        config.labels.check_levels(trainer.env.ceiling_return)
         hardware = cpu_name()
         if device.type == "cuda":
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
