@@ -125,6 +125,16 @@ Count = Annotated[int, BeforeValidator(parse_count)]
 """A whole number that may be written '2b', '500m', '64k' or '2_000_000'."""
 
 
+def check_levels(ceiling: float | None, solved: float | None, random: float | None = None) -> None:
+    """Raises UsageError if a level contradicts another: random below solved, which may be the ceiling."""
+    known = {"ceiling_return": ceiling, "solved_return": solved, "random_return": random}
+    stated = [(name, value) for name, value in known.items() if value is not None]
+    for (above, high), (below, low) in itertools.combinations(stated, 2):
+        if low > high or (below == "random_return" and low == high):
+            how = "is above" if low > high else "equals"
+            raise UsageError(f"{below} {low:.10g} {how} {above} {high:.10g}")
+
+
 _NAME = re.compile(r"[a-zA-Z](?:[-_.a-zA-Z0-9]*[a-zA-Z0-9])?")
 MAX_RUNS = 2_000
 """Most runs that are planned at once."""

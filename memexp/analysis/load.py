@@ -17,6 +17,7 @@ from memexp.config import UsageError, did_you_mean
 from memexp.credentials import mask
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run, RunInfo
+from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.status import known, lost_metrics
 from memexp.runs.wandb_source import WandbRun
 
@@ -90,7 +91,7 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None, metrics: M
     if (metric := (metrics or {}).get(info.env, info.metric)) != info.metric:
         info = info.model_copy(update={"metric": metric, "random_metric": None})
     is_return = info.metric == "return"
-    columns = run.columns(COLUMNS, FUNNEL if is_return else STATISTICS)
+    columns = run.columns((*COLUMNS, LACKING + info.metric), FUNNEL if is_return else STATISTICS)
     if not is_return:
         info = _judged_by_metric(info, columns)
     counts = columns["episode/count"]
@@ -145,13 +146,18 @@ def _metrics(
 def _judged_by_metric(info: RunInfo, columns: dict[str, np.ndarray]) -> RunInfo:
     """The run with its metric in place of the return: in `columns`, which change, and in its reference levels.
 
-    Raises ValueError, with the metrics that exist, if episodes ended and none of them has it.
+    Raises ValueError if episodes ended of which none has it, with the metrics that exist, or of which some lack it.
     """
     found = [name.removeprefix(STATISTICS) for name in columns if name.startswith(STATISTICS) and FUNNEL not in name]
     if info.metric not in found and not np.isnan(columns["episode/return"]).all():
         raise ValueError(f"metric: no episode has '{info.metric}'{did_you_mean(info.metric, ['return', *found])}")
     missing = np.full(len(columns["agent_steps"]), np.nan)
-    columns["episode/return"] = columns.get(STATISTICS + info.metric, missing)
+    values = columns.get(STATISTICS + info.metric, missing)
+    episodes = np.where(np.isnan(columns["episode/return"]), 0.0, np.nan_to_num(columns["episode/count"], nan=1.0))
+    lacking = np.where(np.isnan(values), episodes, np.nan_to_num(columns[LACKING + info.metric]))
+    if lacking.any():
+        raise ValueError(lacks_metric(info.metric, lacking.sum(), episodes.sum()))
+    columns["episode/return"] = values
     columns["eval/return"] = missing
     levels = {"ceiling_return": 1.0 if info.metric in OF_ONE else None, "random_return": info.random_metric}
     return info.model_copy(update={**levels, "memoryless_return": None, "oracle_return": None})

@@ -10,7 +10,7 @@ from typing import Any
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
 from memexp.formatting import counted
-from memexp.runs.identity import THEN, changes_between
+from memexp.runs.identity import THEN, apart, changes_text, environments_apart
 
 LEVELS = ("ceiling_return", "solved_return", "memory_span", "partner")
 NOT_THE_WORLD = ("backend", "workers", "reward_scale", "reading", *LEVELS)
@@ -58,22 +58,9 @@ def _knobs(seed: Seed) -> dict[str, str]:
 
 
 def _difference(one: Seed, other: Seed) -> str:
-    """What differs between the environments of two runs; '' if nothing does.
-
-    Arms may differ in knobs and wrappers on purpose, but never in the version of a part that both have.
-    """
-    first, second = one.info.environment or {}, other.info.environment or {}
-    if _arm(one) != _arm(other) or not (first and second):
-        first, second = _shared(first, second)
-    changes = [changes_between(first, second, last=False)]
-    if _arm(one) == _arm(other):
-        changes.append(changes_between(*_shared(_knobs(one), _knobs(other))))
-    return "; ".join(change for change in changes if change)
-
-
-def _shared(one: dict[str, str], other: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    both = one.keys() & other.keys()
-    return {key: one[key] for key in both}, {key: other[key] for key in both}
+    """What differs between the environments of two runs; '' if nothing does. Arms may differ in knobs on purpose."""
+    knobs = apart(_knobs(one), _knobs(other), shared=True) if _arm(one) == _arm(other) else {}
+    return changes_text(environments_apart(one.info, other.info) | knobs)
 
 
 def _changes(before: list[list[Seed]], after: list[list[Seed]]) -> str:

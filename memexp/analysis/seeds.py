@@ -115,8 +115,8 @@ class Arm:
 
     @property
     def config(self) -> dict[str, dict[str, Any]]:
-        """Config of the first seed; empty where it is not known."""
-        return self.seeds[0].config if self.seeds else {}
+        """Config of the first run; empty where it is not known."""
+        return next((seed.config for seed in (*self.seeds, *self.partial)), {})
 
     @cached_property
     def finals(self) -> np.ndarray:

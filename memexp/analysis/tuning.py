@@ -13,6 +13,7 @@ from memexp.analysis.scale import Scale
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.config import value_at
 from memexp.formatting import counted, short_count
+from memexp.runs.trials import best_first
 
 RATE = "trainer.learning_rate"
 
@@ -23,15 +24,20 @@ class Tried:
 
     values: dict[str, Any]
     """Dotted key -> value."""
-    finals: np.ndarray
-    """Final returns of its completed runs."""
+    finals: list[float | None]
+    """Final return of each run; None where it is not completed, or no episode ended."""
     agent_steps: int
     """Of one run."""
 
     @property
+    def known(self) -> np.ndarray:
+        """The final returns that are known."""
+        return np.array([one for one in self.finals if one is not None])
+
+    @property
     def mean(self) -> float:
         """Mean of the final returns; -inf without one."""
-        return float(self.finals.mean()) if len(self.finals) else -math.inf
+        return float(self.known.mean()) if len(self.known) else -math.inf
 
     @property
     def text(self) -> str:
@@ -51,10 +57,17 @@ class Trials:
     """The setting of the arm's judged runs."""
 
     @property
+    def top(self) -> Tried | None:
+        """The setting that a launch would judge now: the best in the last rung. None while that is not known."""
+        most = max(one.agent_steps for one in self.tried)
+        ranked = best_first([(one.values, one.finals) for one in self.tried if one.agent_steps == most], self.judged)
+        return next((one for one in self.tried if ranked and one.values == ranked[0][0]), None)
+
+    @property
     def best(self) -> Tried:
-        """The setting that was judged if it was tried, else the one with the highest mean."""
-        tried = [one for one in self.tried if one.values == self.judged]
-        return max(tried or self.tried, key=lambda one: one.mean)
+        """The setting that was judged if it was tried, else the best."""
+        judged = next((one for one in self.tried if one.values == self.judged), None)
+        return judged or self.top or max(self.tried, key=lambda one: one.mean)
 
     @property
     def edges(self) -> list[str]:
@@ -98,12 +111,12 @@ def tuning_texts(environment: Environment, scale: Scale | None) -> list[str]:
 
 
 def _tuned_text(one: Trials) -> str:
-    best, top = one.best, max(one.tried, key=lambda tried: tried.mean)
+    best, top = one.best, one.top
     text = f"{one.arm} was tuned: {best.text} is the best of {counted(len(one.tried), 'setting')}"
-    text += f" (return {best.mean:.4g}, {counted(len(best.finals), 'trial')})"
+    text += f" (return {best.mean:.4g}, {counted(len(best.known), 'trial')})"
     if one.judged and best.values != one.judged:
         text = f"{one.arm} was judged at a setting that its trials do not hold"
-    elif top.mean > best.mean + 1e-9:
+    elif top and top is not best:
         text = f"{one.arm} was judged at {best.text}, but {top.text} is better in its trials, which changed since"
     return f"{text}; {'; '.join(one.edges)}." if one.edges else f"{text}."
 
@@ -118,8 +131,8 @@ def _sensitivities(environment: Environment, trials: dict[str, Trials], scale: S
         parts: list[str] = []
         for one in trials[name].tried:
             other = next((tried for tried in trials[twin.name].tried if tried.values == one.values), None)
-            if other and len(one.finals) and len(other.finals):
-                runs = f"{len(one.finals)} and {len(other.finals)} seeds"
+            if other and len(one.known) and len(other.known):
+                runs = f"{len(one.known)} and {len(other.known)} seeds"
                 parts.append(f"{number((one.mean - other.mean) / scale.span)} at {one.text} ({runs})")
         texts.append(f"Effect of the memory of {name}: {', '.join(parts) or 'not known yet'}.")
     return texts
@@ -127,7 +140,7 @@ def _sensitivities(environment: Environment, trials: dict[str, Trials], scale: S
 
 def _trials(arm: Arm, seeds: Sequence[Seed], kind: str) -> Trials:
     keys = list(dict.fromkeys(key for seed in seeds if seed.info.tuning for key in seed.info.tuning.values))
-    judged = {key: value_at(arm.config, key) for key in keys} if arm.seeds else {}
+    judged = {key: value_at(arm.config, key) for key in keys} if arm.config else {}
 
     def values(seed: Seed) -> dict[str, Any]:
         return seed.info.tuning.values if seed.info.tuning else {}
@@ -140,10 +153,11 @@ def _trials(arm: Arm, seeds: Sequence[Seed], kind: str) -> Trials:
     for _, group in groupby(sorted(seeds, key=lambda seed: order(values(seed))), lambda seed: order(values(seed))):
         some = list(group)
         most = max(seed.info.total_timesteps for seed in some)  # shorter ones belong to earlier rungs
-        finals = [seed.final(most) for seed in some if seed.status == "completed" and seed.reached >= most]
-        tried.append(Tried(values(some[0]), np.array([one for one in finals if math.isfinite(one)]), most))
+        last = [seed for seed in some if seed.info.total_timesteps == most]
+        finals = [seed.final(most) if seed.status == "completed" else math.nan for seed in last]
+        tried.append(Tried(values(some[0]), [one if math.isfinite(one) else None for one in finals], most))
     if kind == "sensitivity" and arm.seeds:
-        tried = sorted([*tried, Tried(judged, arm.finals, arm.budget)], key=lambda one: order(one.values))
+        tried = sorted([*tried, Tried(judged, arm.finals.tolist(), arm.budget)], key=lambda one: order(one.values))
     return Trials(arm.name, kind, tried, judged)
 
 

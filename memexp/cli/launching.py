@@ -86,8 +86,12 @@ def launch(
 
 def _final_return(run: Any) -> float:
     from memexp.analysis.load import read_seed
+    from memexp.launch import LaunchError
 
-    seed = read_seed(run)
+    try:
+        seed = read_seed(run)
+    except ValueError as error:
+        raise LaunchError(f"{run.name}: {error}") from None
     return seed.final(seed.info.total_timesteps)
 
 

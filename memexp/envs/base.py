@@ -123,6 +123,7 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
     """Columns of finished episodes -> the metrics of an update; without episodes only `episode/count` (0).
 
     A statistic that an episode does not have (the fifth link of a chain of three) is NaN; means leave it out.
+    `lacking/<stat>` counts these episodes, but for milestones: a task that lacks one is no failure.
     """
     count = len(episodes.get("return", ()))
     means = {"episode/count": float(count)}
@@ -131,6 +132,8 @@ def episode_means(episodes: Episodes) -> dict[str, float]:
         means["episode/length"] = float(np.mean(episodes["length"]))
         known = {key: column[~np.isnan(column)] for key, column in episodes.items() if key.startswith("env/")}
         means |= {key: float(column.mean()) for key, column in known.items() if len(column)}
+        lacking = {key.removeprefix("env/"): float(count - len(column)) for key, column in known.items()}
+        means |= {f"lacking/{key}": n for key, n in lacking.items() if n and not key.startswith("funnel/")}
     return means
 
 

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec, resolve_name
 from pathlib import Path
 
+from memexp.project import ProjectFinder
+
 INSTALLED = ("site-packages", "dist-packages")
 OWN = "memexp"
 SHARED = ("memexp.envs", "memexp.envs.base", "memexp.envs.config")
@@ -85,7 +87,10 @@ def _place(name: str) -> tuple[Path | None, Sequence[str]]:
     else:
         parent = name.rpartition(".")[0]
         inside = _place(parent)[1] if parent else None
-        spec = find_spec(name) if inside is None else PathFinder.find_spec(name, inside) if inside else None
+        if inside is None:
+            spec = find_spec(name) or ProjectFinder.find_spec(name)
+        else:
+            spec = PathFinder.find_spec(name, inside) if inside else None
         file, folders = (spec.has_location and spec.origin, spec.submodule_search_locations) if spec else (None, None)
     return Path(file) if file else None, folders or ()
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from memexp.config import Config, Count, RunName, UsageError
+from memexp.config import Config, Count, RunName, UsageError, check_levels
 from memexp.cortex.config import CortexConfig
 from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
@@ -158,6 +158,12 @@ class Labels(Config):
     def stated(self) -> dict[str, Any]:
         """What the user says about the task, as fields of run.json."""
         return self.model_dump(include=STATED, exclude_none=True)
+
+    def check_levels(self, ceiling: float | None) -> None:
+        """Raises UsageError if `solved_return` is above the ceiling: the stated one, else `ceiling`, that of the
+        environment, which says nothing of another metric."""
+        own = ceiling if self.metric == "return" else None
+        check_levels(own if self.ceiling_return is None else self.ceiling_return, self.solved_return)
 
 
 RESUMABLE = (

@@ -38,7 +38,7 @@ from memexp.runs import home
 from memexp.runs.directory import write_atomically
 from memexp.runs.scribe import private
 
-FUNNEL = "env/funnel/"
+FUNNEL, LACKING = "funnel/", "lacking/"
 MOST_ENVS = 64
 """Environments of a reference level that are stepped together, at most."""
 _EVALUATION, _REFERENCE = 0xE7A1, 0x3A4D
@@ -61,9 +61,9 @@ def first_episodes(env: VecEnv, choose: Choose, on_progress: Callable[[float], N
     while len(finished) < env.num_envs:
         obs, _, terminated, truncated = env.step(choose(obs, resets))
         resets, steps = terminated | truncated, steps + 1
-        if bool(resets.any()):
-            parts.append(env.pop_episodes())
-            finished = np.union1d(finished, parts[-1]["world"])
+        if bool(resets.any()) and (ended := env.pop_episodes()):  # an agent may be done before its environment
+            parts.append(ended)
+            finished = np.union1d(finished, ended["world"])
         if on_progress:
             passed = 0.0 if limits is None else float((steps / limits).clip(max=1).sum())
             on_progress(max(len(finished), passed))
@@ -143,6 +143,8 @@ class Reference(BaseModel):
     """Milestone -> share of agents and episodes that reached it, in the order of the funnel; empty without a funnel."""
     stats: dict[str, float]
     """Means of the other statistics of an episode."""
+    lacking: dict[str, float]
+    """Statistic -> number of episodes that do not have it."""
 
 
 def reference(
@@ -189,13 +191,15 @@ def _play(
 def _summary(parts: list[Episodes]) -> dict[str, object]:
     episodes = concatenated(parts)
     returns = episodes["return"].astype(np.float64)
-    means = {name: mean for name, mean in episode_means(episodes).items() if name.startswith("env/")}
+    means = episode_means(episodes)
+    env = {name.removeprefix("env/"): mean for name, mean in means.items() if name.startswith("env/")}
     return {
         "mean": float(returns.mean()),
         "stderr": float(returns.std(ddof=1) / len(returns) ** 0.5) if len(returns) > 1 else 0.0,
         "quantiles": np.quantile(returns, (0, 0.25, 0.5, 0.75, 1)).tolist(),
-        "funnel": {name.removeprefix(FUNNEL): mean for name, mean in means.items() if name.startswith(FUNNEL)},
-        "stats": {name.removeprefix("env/"): mean for name, mean in means.items() if not name.startswith(FUNNEL)},
+        "funnel": {name.removeprefix(FUNNEL): mean for name, mean in env.items() if name.startswith(FUNNEL)},
+        "stats": {name: mean for name, mean in env.items() if not name.startswith(FUNNEL)},
+        "lacking": {name.removeprefix(LACKING): n for name, n in means.items() if name.startswith(LACKING)},
     }
 
 

@@ -24,6 +24,7 @@ from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo, Trial
 from memexp.runs.identity import recorded_environment
+from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
 from memexp.spaces import described as described_observation
@@ -50,6 +51,7 @@ class RunRecord:
         self._part = 0  # number of the next part of episodes.parquet
         self._episodes: list[Episodes] = []  # of the next part
         self._earlier_s = 0.0  # seconds trained by earlier processes
+        self._warned: set[str] = set()  # metrics lacking/...
         self._started = time.monotonic()
         self._last = self.wall_s(), 0  # wall seconds and agent steps of the latest metrics
 
@@ -88,6 +90,7 @@ class RunRecord:
         if not self.ranks.is_first:
             return
         config, device = self.config, self.ranks.device
+        config.labels.check_levels(trainer.env.ceiling_return)
         hardware = cpu_name()
         if device.type == "cuda":
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
@@ -129,10 +132,20 @@ class RunRecord:
     def log(self, line: dict[str, Any]) -> None:
         """Append `line` to metrics.jsonl, send it to W&B and show it."""
         if self.ranks.is_first:
+            self._warn_of_means(line)
             self.run.append_metrics(line)
             assert self.wandb
             self.wandb.log(line)
             self.display.show(line)
+
+    def _warn_of_means(self, line: dict[str, Any]) -> None:
+        """Say once of each statistic that it is a mean over some episodes only."""
+        count, metric = line["episode/count"], self.config.labels.metric
+        for name in [name for name in line if name.startswith(LACKING) and name not in self._warned]:
+            self._warned.add(name)
+            stat = name.removeprefix(LACKING)
+            said = f"env/{stat} is a mean over some episodes: {line[name]:.0f} of the last {count:.0f} do not have it"
+            self.display.print_line(lacks_metric(metric, line[name], count) if stat == metric else said)
 
     def save(self) -> None:
         """Order metrics and episodes so far to the disk; a checkpoint that is written later never knows more."""
@@ -167,11 +180,13 @@ def reference_levels(
         levels |= {"random_return": random.mean, "random_funnel": random.funnel or None}
     metric = config.labels.metric
     if plan.random_episodes and metric != "return":
-        stats = measured("random", plan.random_episodes, config.seed).stats
-        if metric not in stats:
-            near = did_you_mean(metric, ["return", *stats])
+        random = measured("random", plan.random_episodes, config.seed)
+        if metric not in random.stats:
+            near = did_you_mean(metric, ["return", *random.stats])
             raise UsageError(f"metric: no episode of the random policy has '{metric}'{near}")
-        levels["random_metric"] = stats[metric]
+        if lacking := random.lacking.get(metric):
+            raise UsageError(f"{lacks_metric(metric, lacking, random.episodes)}; they are of the random policy")
+        levels["random_metric"] = random.stats[metric]
     if plan.reference_episodes and env.name in GRID_GAMES and "oracle_return" not in levels:
         print_line(f"measuring scripted policies, {plan.reference_episodes} episodes each (once for these knobs)")
         means = [measured(player, plan.reference_episodes, 0).mean for player in SCRIPTED]

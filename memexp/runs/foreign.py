@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from memexp.config import Config, UsageError, did_you_mean, parse_value
+from memexp.config import Config, UsageError, check_levels, did_you_mean, parse_value
 from memexp.runs.directory import Exit, ExitStatus, RunInfo
 from memexp.runs.metrics import COUNT, RETURN, STEPS, WALL, columns_of_records
 from memexp.runs.reading import DamagedError, read_bytes
@@ -61,6 +61,11 @@ class Mapping(Config):
     ceiling_return: float | None = None
     solved_return: float | None = None
     memory_span: int | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> "Mapping":
+        check_levels(self.ceiling_return, self.solved_return, self.random_return)
+        return self
 
 
 def mapping_of(given: Any, pairs: dict[str, str], where: str) -> Mapping:

@@ -1,6 +1,7 @@
 """A run's name is its identity: a run that exists is resumed only with the config that it began with."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any, cast
 
 from memexp.config import UsageError
@@ -8,6 +9,8 @@ from memexp.credentials import mask_data
 from memexp.runs.directory import Run, RunInfo
 from memexp.runs.status import info_of, known, reached
 
+Versions = Mapping[str, str]
+"""Part of an environment -> its version, or the hash of its source."""
 DECIDED = "env.reading."
 """Keys that a run decides at its start where they are not given."""
 
@@ -60,15 +63,43 @@ def recorded_environment(run: Run, origin: dict[str, str]) -> dict[str, str]:
     return recorded
 
 
-def changes_between(old: dict[str, str], new: dict[str, str], last: bool = True) -> str:
+def changes_between(old: Versions, new: Versions, last: bool = True) -> str:
     """'gymnasium 1.0.0, now 1.2.0; my_env 3f2a, now 9c1b'; '' if both are the same.
 
     `last`: of a part that changed within the old run, its last version counts.
     """
-    parts = sorted(old.keys() | new.keys())
     before = {part: version.rpartition(THEN)[2] if last else version for part, version in old.items()}
-    pairs = [(part, before.get(part, "absent"), new.get(part, "absent")) for part in parts]
-    return "; ".join(f"{part} {before}, now {after}" for part, before, after in pairs if before != after)
+    return changes_text(apart(before, new))
+
+
+def changes_text(changes: Mapping[str, tuple[str, str]]) -> str:
+    return "; ".join(f"{part} {before}, now {after}" for part, (before, after) in changes.items())
+
+
+def apart(one: Versions, other: Versions, shared: bool = False) -> dict[str, tuple[str, str]]:
+    """Part -> its two versions, where they differ; 'absent' is one of them. `shared`: only of parts that both have."""
+    parts = one.keys() & other.keys() if shared else one.keys() | other.keys()
+    both = {part: (one.get(part, "absent"), other.get(part, "absent")) for part in sorted(parts)}
+    return {part: versions for part, versions in both.items() if len(set(versions)) > 1}
+
+
+def environments_apart(one: RunInfo, other: RunInfo) -> dict[str, tuple[str, str]]:
+    """What differs between the environments of two runs; nothing is known of a run that does not say it.
+
+    Arms may differ in wrappers on purpose, but never in the version of a part that both have.
+    """
+    first, second = one.environment or {}, other.environment or {}
+    same_arm = one.arm.removesuffix("~") == other.arm.removesuffix("~")
+    return apart(first, second, shared=not (same_arm and first and second))
+
+
+def different_environments(infos: Iterable[RunInfo]) -> str:
+    """'my_env 3f2a or 9c1b', if runs in environments of one name trained in different ones; else ''."""
+    kinds = {(info.arm.removesuffix("~"), str(info.environment)): info for info in infos}
+    found: dict[str, tuple[str, str]] = {}
+    for one, other in combinations(kinds.values(), 2):
+        found |= environments_apart(one, other)
+    return "; ".join(f"{part} {' or '.join(versions)}" for part, versions in found.items())
 
 
 def _of_info(info: RunInfo | None) -> dict[str, Any]:

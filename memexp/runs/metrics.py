@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STEPS, WALL, RETURN, COUNT, EVAL = "agent_steps", "wall_s", "episode/return", "episode/count", "eval/return"
 GAP = "consistency/max_logprob_gap"
+LACKING = "lacking/"
+"""lacking/NAME: how many episodes of an update do not have the statistic env/NAME, of which the others are the mean."""
 MAX_BYTES = 1 << 30
 """Largest metrics.jsonl that is read whole: about a million updates."""
 TAIL_BYTES = 1 << 16
@@ -112,12 +114,18 @@ def episode_means(records: Iterable[dict[str, Any]]) -> dict[str, float]:
     """Mean over the episodes (not over the updates) of the return and of every env/ statistic in `records`."""
     sums: dict[str, tuple[float, float]] = {}
     for record in records:
-        weight = record.get(COUNT) or 1.0
         for name, value in record.items():
-            if (name == RETURN or name.startswith("env/")) and _is_number(value):
+            weight = (record.get(COUNT) or 1.0) - record.get(LACKING + name.removeprefix("env/"), 0.0)
+            if (name == RETURN or name.startswith("env/")) and _is_number(value) and weight > 0:
                 total, episodes = sums.get(name, (0.0, 0.0))
                 sums[name] = total + weight * value, episodes + weight
     return {name: total / episodes for name, (total, episodes) in sums.items()}
+
+
+def lacks_metric(metric: str, lacking: float, episodes: float) -> str:
+    """Why no verdict can rest on a metric that some episodes lack."""
+    said = f"metric: {lacking:,.0f} of {episodes:,.0f} episodes have no '{metric}' at their end"
+    return f"{said}, and a mean over the others would mislead: let every episode tell it, or judge the return"
 
 
 def rate_over(records: Sequence[dict[str, Any]]) -> float | None:

@@ -8,6 +8,7 @@ from helpers.commands import type_command
 from helpers.synthetic_runs import rising, write_run
 
 from memexp.analysis.load import load
+from memexp.config import UsageError
 from memexp.runs import find_runs
 
 V1 = {"gymnasium": "1.0.0", "mine.world": "aaaa", "mine.rewards": "1111"}
@@ -152,6 +153,26 @@ def test_two_runs_of_one_arm_and_seed_are_both_named_with_the_rule(tmp_path, one
     (note,) = [note for note in environments["world"].notes if "stands twice" in note]
     assert seed.run == counts
     assert f"{counts} used, {'ab'.replace(counts, '')} left out (first counts what" in note
+
+
+@pytest.mark.parametrize(
+    ("columns", "lacking"),
+    [
+        ([{"env/success": 1.0, "lacking/success": 4}] + [{"env/success": 1.0}] * 39, 4),
+        ([{}] * 30 + [{"env/success": 1.0}] * 10, 300),  # no episode of an update has it
+        ([{"env/success": 0.5, "lacking/success": 1}] * 2 + [{}] * 2 + [{"env/success": 1.0}] * 36, 22),
+    ],
+)
+def test_a_run_with_episodes_that_lack_the_metric_is_named_and_not_judged(tmp_path, columns, lacking):
+    """Success that is told only where there is some would be 1 from the first success on."""
+    write_run(tmp_path, "S", 0, rising(0.9), metric="success", random_metric=0.1, columns=columns)
+    said = f"world_S.s0: metric: {lacking} of 400 episodes have no 'success' at their end"
+    with pytest.raises(UsageError, match=said):
+        load(find_runs(tmp_path), "test")
+    write_run(tmp_path, "S", 1, rising(0.9), metric="success", random_metric=0.1, columns={"env/success": 0.25})
+    environments, (note,) = load(find_runs(tmp_path), "test")
+    assert [seed.info.seed for seed in environments["world"].arms["S"].seeds] == [1]
+    assert note.startswith(said)
 
 
 def test_runs_of_one_arm_are_judged_by_one_metric(tmp_path):

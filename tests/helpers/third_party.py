@@ -119,21 +119,20 @@ class Naming(gymnasium.Env):
 
 
 class Scored(Counting):
-    """Tells at the end of an episode whether it was a success, and more; "rare" only of every second episode."""
+    """Tells at the end of an episode whether it was a success, and more; "rare" only of about half of the episodes."""
 
     def __init__(self):
         super().__init__(length=4)
-        self.episode = -1
 
     def reset(self, *, seed: int | None = None, options: Any = None):
-        self.episode += 1
+        self.is_rare = seed is not None and seed % 2
         return super().reset(seed=seed)
 
     def step(self, action: Any):
         obs, reward, terminated, truncated, _ = super().step(action)
         info: dict[str, Any] = {"success": self.t == 4, "score": np.float32(2.5), "says": "well done", "all": [1, 2]}
         info |= {"array": np.array([7]), "endless": np.inf, "time": {"r": 1.0}, 3: 4.0}
-        return obs, reward, terminated, truncated, info | ({"rare": 1} if self.episode % 2 else {})
+        return obs, reward, terminated, truncated, info | ({"rare": 1} if self.is_rare else {})
 
 
 class Endless(Counting):
@@ -352,6 +351,19 @@ class PartedPair(Pair):
         for env in self.seen:
             env.t = self.t
         return {agent: self.seen[agent == "b"]._obs() for agent in self.agents}
+
+
+class ScoredPair(Pair):
+    """Agent a always tells its success, b only in about half of the episodes; a alone tells the score of both."""
+
+    def reset(self, seed: int | None = None, options: Any = None):
+        self.is_rare = seed is not None and seed % 2
+        return super().reset(seed)
+
+    def step(self, actions: dict[str, int]):
+        *given, infos = super().step(actions)
+        told = {"a": {"success": 0.0, "score": 3.0}, "b": {"success": 1.0} if self.is_rare else {}}
+        return *given, {agent: told[agent] for agent in infos}
 
 
 class CarelessPair(Pair):

@@ -9,10 +9,12 @@ import sys
 import pytest
 import yaml
 from helpers.commands import files_below, type_command
+from helpers.synthetic_runs import write_run
 from rich.console import Console
 
 from memexp import machine
 from memexp.config import CORES
+from memexp.envs.origin import ProjectFinder, origin_of
 from memexp.launch import local
 from memexp.launch.local import default_jobs, last_line, run_here
 from memexp.launch.plan.recipe import find_recipe
@@ -60,6 +62,29 @@ def test_a_matrix_is_trained_here_and_launching_it_again_runs_nothing(tmp_path, 
     assert typed.code == 0
     assert "2 runs: 2 completed; 0 to launch" in typed.out
     assert files_below(home) == before
+
+
+def test_a_launch_says_that_the_environment_has_changed_since_runs_of_the_matrix_trained(
+    tmp_path, home, monkeypatch, capsys
+):
+    """Also for other seeds than it launches; nothing of the environment is imported for it."""
+    monkeypatch.setattr(ProjectFinder, "folder", str(tmp_path))
+    (tmp_path / "my_world.py").write_text("raise SystemExit\n")
+    now = origin_of(["my_world", "gymnasium"])
+    matrix = {"name": "tiny", "environments": {"maze": {"recipe": "tmaze"}}, "architectures": {"S": {"pattern": "S"}}}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(matrix | {"steps": ["1k"]}))
+    for seed in (0, 1):
+        write_run(home / "runs", "S", seed, [0.5], env="maze", matrix="tiny", environment=now)
+    write_run(home / "runs", "S", 0, [0.5], env="maze", matrix="other", name="other", environment={"my_world": "0"})
+    command = ["launch", str(tmp_path / "tiny.yaml"), "--local", "--dry-run", "--seeds", "7,"]
+    assert type_command(capsys, *command).err == ""
+    (tmp_path / "my_world.py").write_text("raise SystemExit(1)\n")
+    changed = f"my_world {now['my_world']}, now {origin_of(['my_world'])['my_world']}; the report does not pool"
+    (line,) = type_command(capsys, *command).err.splitlines()
+    assert line.startswith(f"'maze' has changed since 2 runs trained in it: {changed}")
+    (tmp_path / "my_world.py").unlink()
+    assert "my_world " + now["my_world"] + ", now absent" in type_command(capsys, *command).err
+    assert "my_world" not in sys.modules
 
 
 @pytest.mark.slow

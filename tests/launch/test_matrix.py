@@ -176,7 +176,22 @@ WRONG = {
     ),
     "solved above the ceiling": (
         {"environments": {"maze": {"recipe": "tmaze", "ceiling_return": 1, "solved_return": 2}}},
-        "environments.maze.solved_return: 2 is above the ceiling_return of 1",
+        "environments.maze: solved_return 2 is above ceiling_return 1",
+    ),
+    "solved above the ceiling of the arguments": (
+        {"environments": {"pole": {"recipe": "any", "args": {"ceiling_return": 475.5}, "solved_return": 475.75}}},
+        "solved_return 475.75 is above ceiling_return 475.5",
+    ),
+    "solved above the ceiling within the arguments": (
+        {"environments": {"pole": {"recipe": "any", "args": {"ceiling_return": -2, "solved_return": -1}}}},
+        "solved_return -1 is above ceiling_return -2",
+    ),
+    "solved above the ceiling of dotted keys": (
+        {
+            "environments": {"pole": {"recipe": "any", "args": {"env.ceiling_return": 1}}},
+            "overrides": {"labels.solved_return": 2},
+        },
+        "solved_return 2 is above ceiling_return 1",
     ),
     "a ceiling that is no number": (
         {"environments": {"maze": {"recipe": "tmaze", "ceiling_return": "high"}}},

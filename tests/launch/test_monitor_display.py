@@ -92,6 +92,27 @@ def test_a_matrix_fits_its_width_with_columns_that_stand_below_each_other(home, 
     assert ("furthest" in text) == (width == 160) or width in (100, 120)
 
 
+@pytest.mark.parametrize(
+    ("arm", "other", "said"),
+    [
+        ("S", {"mine": "1", "shared": "1"}, None),
+        ("S", {"mine": "2", "shared": "1"}, "mine 1 or 2"),
+        ("S~", {"mine": "2", "shared": "3"}, "mine 1 or 2; shared 1 or 3"),
+        ("S", {"mine": "1"}, "shared 1 or absent"),
+        ("X", {"mine": "1"}, None),  # arms may have wrappers of their own
+        ("X", {"mine": "1", "shared": "2"}, "shared 1 or 2"),
+        ("S", None, None),  # of an older memexp
+    ],
+)
+def test_the_monitor_says_that_runs_trained_in_different_environments(home, capsys, arm, other, said):
+    write_run(home / "runs", "S", 0, rising(0.9), environment={"mine": "1", "shared": "1"})
+    write_run(home / "runs", arm, 1, rising(0.9), environment=other)
+    line = f"world  runs trained in different environments, which the report does not pool: {said}"
+    shown = " ".join(type_command(capsys, "monitor", "test", "--once").out.split())
+    assert (" ".join(line.split()) in shown) == (said is not None)
+    assert json.loads(type_command(capsys, "monitor", "test", "--json").out)["alarms"] == ([line] if said else [])
+
+
 def test_runs_of_an_arm_that_wait_share_a_line(home):
     waiting = [new(f"w{seed}", "maze", "S", seed) for seed in (1, 2, 3, 5)]
     assert "1-3, 5" in drawn(ManyRuns("m", waiting), 80)

@@ -11,7 +11,7 @@ from memexp.config import UsageError, parse_overrides
 from memexp.launch.plan.matrix import Matrix
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import resolve
-from memexp.runs import Exit, Run
+from memexp.runs import Exit, Run, find_runs
 
 MATRIX = {
     "name": "tuned",
@@ -122,6 +122,33 @@ def test_the_best_setting_of_each_is_judged_and_the_twin_at_the_settings_of_its_
     assert judged_rates(launch) == judged  # the same command finds the same
     out = launch("--dry-run").out
     assert f"maze S: trainer.learning_rate={judged['S']} (best of 3 in 2 trial seeds: return" in out
+
+
+@pytest.mark.parametrize("status", ["completed", None])
+@pytest.mark.parametrize(
+    ("tuning", "final", "best"),
+    [
+        ({}, lambda arm, rate: 0.9, "0.003"),  # ties: nearest to the recipe's 2e-3, not the first of the list
+        ({}, lambda arm, rate: 0.9 if rate < 2e-3 else 0.6, "0.001"),
+        ({}, lambda arm, rate: None if rate == 3e-3 else rate, "0.001"),
+        ({"rungs": 2, "seeds": 1}, lambda arm, rate: 0.9 if rate == 3e-3 else 0.6, "0.003"),
+    ],
+)
+def test_the_report_names_the_setting_that_the_launch_started(home, launch, capsys, tuning, final, best, status):
+    """Also while the judged runs go on (`status` None)."""
+    tune = {RATE: [3e-4, 1e-3, 3e-3, 1e-2]} if tuning else MATRIX["tune"]
+    changes = {"tuning": tuning, "tune": tune, "twins": False}
+    finish(home, launch, final, **changes)
+    if tuning:  # the last rung is worse than the first one, in which another setting was tried, too
+        finish(home, launch, lambda arm, rate: 0.58 if rate == 3e-3 else 0.55, **changes)
+    assert f"maze S: trainer.learning_rate={best} (best of" in launch("--dry-run", **changes).out
+    finish(home, launch, lambda arm, rate: 0.9, **changes)
+    for run in find_runs(home / "runs"):
+        if status is None and not run.info.tuning:
+            (run.path / "exit.json").unlink()
+            run.write_info(run.info.model_copy(update={"total_timesteps": 90_000}))
+    found = json.loads(type_command(capsys, "report", "tuned", "--json").out)["environments"]["maze"]["tuning"]
+    assert f"S was tuned: learning_rate {best} is the best of {len(tune[RATE])} settings" in found["reason"][0]
 
 
 def test_nothing_is_launched_again_and_more_values_are_tried_beside_the_old_ones(home, launch):

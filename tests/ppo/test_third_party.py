@@ -116,6 +116,42 @@ def test_numbers_of_the_last_info_are_columns_of_episodes_and_may_be_judged(caps
     assert set(seed.returns[~np.isnan(seed.returns)]) == {1.0}
 
 
+LACKING = r"metric: \d+ of \d+ episodes have no '{0}' at their end, and a mean over the others would mislead"
+
+
+@pytest.mark.parametrize(("env", "metric"), [("Scored", "rare"), ("ScoredPair", "success")])
+def test_a_number_that_some_episodes_lack_is_never_judged_and_its_mean_is_called_partial(capsys, env, metric):
+    more = {"labels__metric": metric, "run": "other", "evaluation__random_episodes": 0}
+    typed = train(capsys, f"{THINGS}:{env}", **more)
+    assert typed.code == 0, typed.err
+    assert len(re.findall(LACKING.format(metric), typed.out)) == 1
+    run = Run.named("other")
+    lines, episodes = run.metrics(), run.episodes()
+    assert sum(line.get(f"lacking/{metric}", 0) for line in lines) == episodes[f"env/{metric}"].is_nan().sum() > 0
+    assert "lacking/score" not in lines[-1]
+    with pytest.raises(ValueError, match=LACKING.format(metric)):
+        read_seed(run)
+    run.write_info(run.info.model_copy(update={"metric": "score"}))
+    assert np.nanmean(read_seed(run).returns) == {"Scored": 2.5, "ScoredPair": 3}[env]
+
+
+def test_a_metric_that_episodes_of_the_random_policy_lack_is_refused_before_the_training(capsys):
+    typed = train(capsys, f"{THINGS}:Scored", labels__metric="rare", evaluation__random_episodes=8)
+    assert typed.code == 2
+    assert re.search(LACKING.format("rare") + ".*; they are of the random policy", typed.err)
+
+
+def test_the_random_policy_is_measured_where_agents_are_done_before_their_environment(capsys):
+    typed = train(capsys, f"{THINGS}:Pair")
+    assert typed.code == 0, typed.err
+    assert Run.named("small").info.random_return == (1 + 2 + 3 + 4 + 1 + 2) / 2
+
+
+def test_the_mean_of_a_number_that_some_episodes_lack_is_called_partial_also_if_it_is_not_judged(capsys):
+    typed = train(capsys, f"{THINGS}:Scored")
+    assert len(re.findall(r"env/rare is a mean over some episodes: \d+ of the last \d+ do not have it", typed.out)) == 1
+
+
 def test_an_unknown_metric_names_those_that_exist(capsys):
     typed = train(capsys, f"{THINGS}:Scored", labels__metric="sucess")
     assert typed.code == 2

@@ -8,6 +8,7 @@ import signal
 
 import pytest
 import torch
+from helpers.commands import type_command
 from helpers.training import (
     NEVER_URGENT,
     output_of,
@@ -319,6 +320,19 @@ def test_a_name_stands_for_one_experiment():
     train(tiny(run="mine"))
     with pytest.raises(UsageError, match=r"run 'mine' exists with trainer\.gamma=0\.95, not 0\.5"):
         train(tiny(run="mine", trainer__gamma=0.5))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tmaze", "labels.solved_return=2"], "solved_return 2 is above ceiling_return 1"),  # the environment's own
+        (["any", "labels.solved_return=3", "labels.ceiling_return=2.5"], "solved_return 3 is above ceiling_return 2.5"),
+        (["any", "env.ceiling_return=-9", "solved_return=-8.5"], "solved_return -8.5 is above ceiling_return -9"),
+    ],
+)
+def test_a_return_that_counts_as_solved_lies_below_the_ceiling(capsys, words, said):
+    typed = type_command(capsys, "train", *words, "run=wrong", "evaluation.random_episodes=0")
+    assert (typed.code, typed.err) == (2, f"memexp: {said}\n")
 
 
 def test_a_run_without_a_name_is_refused():

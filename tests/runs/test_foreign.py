@@ -222,6 +222,9 @@ def test_without_a_random_return_nothing_is_claimed(theirs, capsys):
         (("path={run}/{env}_s{seed}",), "say where the arm stands"),
         (("twin={lstm: mpl}",), "twin: no arm is called 'mpl'; did you mean 'mlp'?"),
         (("random_return=low",), "random_return"),
+        (("solved_return=1.5",), "solved_return 1.5 is above ceiling_return 1"),
+        (("ceiling_return=-1e9",), "random_return 0 is above ceiling_return -1000000000"),
+        (("solved_return=0",), "random_return 0 equals solved_return 0"),
         (("path={arm}_{arm}",), "path: '{arm}' stands twice"),
         (("twin={lstm: lstm}",), "twin: 'lstm' is the twin of 'lstm' and has one itself"),
     ],
@@ -231,6 +234,7 @@ def test_a_wrong_mapping_is_named_with_the_nearest_right_one(theirs, capsys, wor
     typed = report(capsys, theirs, *mapped(theirs), *columns)
     assert typed.code == 2
     assert message in typed.err
+    assert typed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(

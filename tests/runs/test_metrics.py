@@ -72,6 +72,15 @@ def test_means_are_over_episodes_and_not_over_updates():
     assert episode_means(records) == {"episode/return": (3 * 1 + 5 + 3) / 5, "env/x": 4.0}
 
 
+def test_means_leave_out_the_episodes_that_lack_a_statistic():
+    records = [
+        {"episode/return": 1.0, "episode/count": 9, "env/x": 4.0, "lacking/x": 8},
+        {"episode/return": 1.0, "episode/count": 3, "env/x": 8.0},
+        {"episode/return": 1.0, "episode/count": 5, "lacking/x": 5},
+    ]
+    assert episode_means(records) == {"episode/return": 1.0, "env/x": (4 + 3 * 8) / 4}
+
+
 def test_the_rate_is_steps_by_time_from_the_first_to_the_last_line():
     lines = [{"agent_steps": s, "wall_s": t, "sps": 7.0} for s, t in [(100, 1.0), (900, 2.0), (1100, 5.0)]]
     assert rate_over(lines) == 250.0

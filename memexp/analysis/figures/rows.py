@@ -109,12 +109,12 @@ def draw_trials(ax: Axes, answer: EnvironmentAnswer) -> None:
     for row, (one, tried, _) in enumerate(rows):
         color, dash = looks[one.arm]
         is_judged = tried.values == one.judged
-        if not len(tried.finals):
+        if not len(tried.known):
             ax.text(0.02, row, "no finished run", transform=ax.get_yaxis_transform(), va="center", alpha=0.7)
             continue
         face = "none" if dash == "--" else color
-        ax.scatter(tried.finals, [row] * len(tried.finals), s=24, facecolors=face, edgecolors=color, lw=1.2, alpha=0.75)
-        ax.plot([float(tried.finals.mean())] * 2, [row - 0.35, row + 0.35], color=color, lw=4 if is_judged else 1.2)
+        ax.scatter(tried.known, [row] * len(tried.known), s=24, facecolors=face, edgecolors=color, lw=1.2, alpha=0.75)
+        ax.plot([float(tried.known.mean())] * 2, [row - 0.35, row + 0.35], color=color, lw=4 if is_judged else 1.2)
     ax.update_datalim([(value, 0) for value in (environment.random_mean,) if value is not None], updatey=False)
     if environment.random_mean is not None:
         style.mark(ax, environment.random_mean, "random")
@@ -134,7 +134,7 @@ def _trial_rows(environment: Environment) -> list[tuple[Trials, Tried, str]]:
 
 
 def _alt_trials(answer: EnvironmentAnswer) -> str:
-    texts = [f"{label}: {tried.mean:.3g}" for _, tried, label in _trial_rows(answer.environment) if len(tried.finals)]
+    texts = [f"{label}: {tried.mean:.3g}" for _, tried, label in _trial_rows(answer.environment) if len(tried.known)]
     return f"Mean final returns of the settings tried in {answer.environment.name}: {', '.join(texts) or 'none yet'}."
 
 

@@ -81,6 +81,7 @@ class EmulatedEnv(PufferEnv):
         own = {name: np.zeros_like(getattr(self, name)) for name in _FLAGS}
         set_buffers(self._inner, {**own, "observations": self.observations[:, ACT]})
         self._steps = 0
+        self._tellers: dict[str, int] = {}  # number in the last infos -> most agents that told it
         self._alive = np.ones(self.num_agents, bool)
 
     def reset(self, seed: int | None = None) -> tuple[np.ndarray, list[dict[str, str]]]:
@@ -164,7 +165,7 @@ class EmulatedEnv(PufferEnv):
 
     def _end(self, cut: bool, infos: list[Any]) -> None:
         """Keep the true last observations, tell the numbers of the last infos, and start the next episode."""
-        if numbers := _means_of_numbers(infos):
+        if numbers := _means_of_numbers(infos, self._tellers):
             self._told = [{"row": self._row, "numbers": numbers}]
         self.observations[:, LAST] = self.observations[:, ACT]
         self._board.cut[self._row] = cut
@@ -172,8 +173,12 @@ class EmulatedEnv(PufferEnv):
         self._begin()
 
 
-def _means_of_numbers(infos: list[Any]) -> dict[str, float]:
-    """Name -> mean over the agents' infos, of every finite number whose name may stand in a file or a table."""
+def _means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, float]:
+    """Name -> mean over the agents' infos, of every finite number whose name may stand in a file or a table.
+
+    The episode lacks a number that fewer agents told than in another episode (`tellers`, which changes): a mean over
+    some of them, such as those that succeeded, would mislead.
+    """
     found: dict[str, list[float]] = {}
     for info in infos:
         for name, value in info.items() if isinstance(info, dict) else ():
@@ -182,7 +187,8 @@ def _means_of_numbers(infos: list[Any]) -> dict[str, float]:
                 array = np.asarray(value)
                 if array.size == 1 and array.dtype.kind in "biuf" and np.isfinite(array).all():
                     found.setdefault(name, []).append(float(array.item()))
-    return {name: float(np.mean(values)) for name, values in found.items()}
+    tellers.update({name: max(tellers.get(name, 0), len(values)) for name, values in found.items()})
+    return {name: float(np.mean(values)) for name, values in found.items() if len(values) == tellers[name]}
 
 
 def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:

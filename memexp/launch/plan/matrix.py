@@ -12,7 +12,17 @@ from typing import Annotated, Any, cast
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from memexp.config import MAX_NAME, MAX_RUNS, Config, Count, UsageError, count_name, did_you_mean, read_yaml
+from memexp.config import (
+    MAX_NAME,
+    MAX_RUNS,
+    Config,
+    Count,
+    UsageError,
+    check_levels,
+    count_name,
+    did_you_mean,
+    read_yaml,
+)
 from memexp.launch.plan.resources import Resources, Section
 from memexp.ppo.config import STATED, Steps
 
@@ -127,6 +137,11 @@ class Environment(Section):
     """Environment of this matrix with the same rewards that shows everything: its best arm can be the top."""
     memory_span: Annotated[Count, Field(ge=0)] | None = None
     """Agent steps that the task asks to remember; 0: the current observation is enough."""
+
+    @model_validator(mode="after")
+    def _levels_agree(self) -> "Environment":
+        check_levels(self.ceiling_return, self.solved_return)
+        return self
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -278,11 +293,6 @@ class Matrix(Section):
             if one.partner is not None and one.partner not in others:
                 hint = did_you_mean(one.partner, others) if others else ": the matrix has no other environment"
                 raise ValueError(f"environments.{name}.partner: '{one.partner}' is no other environment{hint}")
-            ceiling, solved = one.ceiling_return, one.solved_return
-            if ceiling is not None and solved is not None and solved > ceiling:
-                raise ValueError(
-                    f"environments.{name}.solved_return: {solved:g} is above the ceiling_return of {ceiling:g}"
-                )
         return self
 
     @model_validator(mode="after")

@@ -14,15 +14,16 @@ from memexp.config import count_name
 from memexp.console import Console
 from memexp.credentials import mask
 from memexp.envs.config import ThirdParty
+from memexp.envs.origin import origin_of
 from memexp.formatting import counted, hours_text, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.ppo.config import RESUMABLE
-from memexp.runs import Run
-from memexp.runs.identity import refuse_another_experiment
-from memexp.runs.status import State, state_of
+from memexp.runs import Run, RunInfo, find_runs
+from memexp.runs.identity import changes_between, refuse_another_experiment
+from memexp.runs.status import State, info_of, reached, state_of
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,22 @@ def make_plan(
         runs.append(PlannedRun(spec, state_of(run), estimator.estimate(spec)))
     runs += [PlannedRun(spec, State.NEW, estimator.estimate(spec), is_later=True) for spec in later]
     return Plan(name, runs, resources, estimator.prices)
+
+
+def changed_environments(matrix: str) -> list[str]:
+    """A line for each environment whose code, as it is here now, is not that which runs of the matrix trained in."""
+    trained: dict[tuple[str, str], list[RunInfo]] = {}
+    for run in find_runs():
+        info = info_of(run)
+        if info and info.environment and info.matrix == matrix and reached(run):
+            trained.setdefault((info.env, str(info.environment)), []).append(info)
+    lines: list[str] = []
+    for (env, _), infos in trained.items():
+        old = infos[0].environment or {}
+        if changes := changes_between(old, origin_of(old)):
+            since = f"'{env}' has changed since {counted(len(infos), 'run')} trained in it: {changes}"
+            lines.append(f"{since}; the report does not pool them with what is trained now")
+    return lines
 
 
 def print_plan(plan: Plan, console: Console, as_json: bool = False) -> None:

@@ -162,7 +162,9 @@ def resolve(recipe: Recipe, overrides: Mapping[str, Any]) -> TrainConfig:
         if key not in knobs and "." not in key and key not in CONFIG_KEYS:
             raise UsageError(f"unknown argument '{key}' of {recipe.name}{_nearest_key(key, [*parameters, *knobs])}")
         fields[f"env.{key}" if key in knobs else key] = overrides[key]
-    return override(override(config, fields), {"recipe": recipe.name})
+    config = override(override(config, fields), {"recipe": recipe.name})
+    config.labels.check_levels(getattr(config.env, "ceiling_return", None))
+    return config
 
 
 def _nearest_key(key: str, known: Sequence[str]) -> str:

@@ -7,9 +7,9 @@ first trial ends, so that all trials run at once, and a second launch finds the 
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from memexp.config import UsageError, value_at
 from memexp.formatting import counted
@@ -18,12 +18,12 @@ from memexp.launch.plan.matrix import TRIAL_SEED, Matrix
 from memexp.launch.plan.run_spec import RunSpec, override_text, slug
 from memexp.runs import Run
 from memexp.runs.status import State, state_of
+from memexp.runs.trials import Settings, best_first
 
 FACTOR = 3
 """A rung has FACTOR times the steps, and 1 / FACTOR of the settings, of the rung before. Sensitivity: see there."""
 LEARNING_RATE = "trainer.learning_rate"
 SENSITIVITY_SEED = 2 * TRIAL_SEED
-Settings = Mapping[str, Any]
 FinalReturn = Callable[[Run], float | None]
 """The final return of a completed run; None where no episode ended."""
 
@@ -141,13 +141,12 @@ def _search(matrix: Matrix, members: list[Place], spec: RunSpec, stage: Stage, f
         if not known:
             stage.later += runs
             continue
-        means = [(one, mean) for one, some in trials if (mean := _mean(some, final)) is not None]
+        finals = [(one, [_final(trial, final) for trial in some]) for one, some in trials]
+        means = best_first(finals, {key: value_at(spec.config.model_dump(), key) for key in matrix.tune})
         states = {run.run: state_of(Run.named(run.run)) for run in runs}
         known = bool(means) and set(states.values()) <= {State.COMPLETED, State.FAILED}
         if known:
             runs = [run for run in runs if states[run.run] is State.COMPLETED]
-            own = spec.config.model_dump()
-            means.sort(key=lambda pair: (-round(pair[1], 9), _distance(pair[0], own)))
             failed += len(trials) - len(means)
             settings = [one for one, _ in means]
             if rung == len(sizes):
@@ -157,22 +156,6 @@ def _search(matrix: Matrix, members: list[Place], spec: RunSpec, stage: Stage, f
         stage.now += runs
 
 
-def _mean(trials: list[RunSpec], final: FinalReturn) -> float | None:
-    """Mean final return over the seeds of a setting; None where one has none."""
-    runs = [Run.named(spec.run) for spec in trials]
-    values = [final(run) if state_of(run) is State.COMPLETED else None for run in runs]
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return sum(known) / len(known) if len(known) == len(values) else None
-
-
-def _distance(settings: Settings, own: dict[str, Any]) -> float:
-    """How far settings are from those of the recipe: numbers by their ratio, anything else by being equal or not."""
-    return sum(_apart(value, value_at(own, key)) for key, value in settings.items())
-
-
-def _apart(value: Any, own: Any) -> float:
-    if value == own:
-        return 0.0
-    if not all(isinstance(one, (int, float)) for one in (value, own)):
-        return 1.0
-    return abs(math.log(value / own)) if value > 0 and own > 0 else abs(value - own)
+def _final(spec: RunSpec, final: FinalReturn) -> float | None:
+    run = Run.named(spec.run)
+    return final(run) if state_of(run) is State.COMPLETED else None

@@ -17,6 +17,7 @@ from memexp.formatting import DASH, duration, number, percent, ranges, short_cou
 from memexp.launch.status.monitor import draw
 from memexp.launch.status.monitor.draw import BLUE, MARKS, ORANGE, RED
 from memexp.launch.status.monitor.snapshot import RunSnapshot
+from memexp.runs.identity import different_environments
 from memexp.runs.status import State
 
 CURVE_WIDTH = 8, 40
@@ -38,7 +39,7 @@ class ManyRuns:
     def height(self) -> int:
         """Number of lines that it needs."""
         environments = grouped(self.runs, "env").values()
-        alarms = sum(len(run.alarms) for run in self.runs)
+        alarms = sum(len(run.alarms) for run in self.runs) + len(changed_environments(self.runs))
         return 2 + sum(3 + len(lines_of(runs, self.by_arm)) for runs in environments) + alarms + bool(alarms)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -78,8 +79,18 @@ def _environment(env: str, lines: Sequence[Line], columns: Columns) -> list[Rend
 
 
 def _alarms(runs: Sequence[RunSnapshot]) -> list[RenderableType]:
-    lines = [Text.assemble(("! ", ORANGE), run.run, f"  {alarm}") for run in runs for alarm in run.alarms]
+    found = [f"{run.run}  {alarm}" for run in runs for alarm in run.alarms] + changed_environments(runs)
+    lines = [Text.assemble(("! ", ORANGE), alarm) for alarm in found]
     return [Text(), *lines] if lines else []
+
+
+def changed_environments(runs: Sequence[RunSnapshot]) -> list[str]:
+    """A line for each environment of which runs trained in different versions."""
+    changes = {
+        env: different_environments(run.info for run in some if run.info) for env, some in grouped(runs, "env").items()
+    }
+    said = "runs trained in different environments, which the report does not pool"
+    return [f"{env}  {said}: {change}" for env, change in changes.items() if change]
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.segment import Segment, Segments
 from rich.text import Text
 
-from memexp.launch.status.monitor.many import ManyRuns, counts, totals
+from memexp.launch.status.monitor.many import ManyRuns, changed_environments, counts, totals
 from memexp.launch.status.monitor.one import OneRun
 from memexp.launch.status.monitor.snapshot import RunSnapshot, Snapshots
 from memexp.launch.status.targets import Target
@@ -49,7 +49,13 @@ def monitor(name: str, once: bool, as_json: bool, console: Console, notes: Conso
 
 def as_dict(target: Target, runs: list[RunSnapshot]) -> dict[str, Any]:
     """The dashboard for JSON."""
-    return {"target": target.name, "states": counts(runs), **totals(runs), "runs": [run.as_dict() for run in runs]}
+    return {
+        "target": target.name,
+        "states": counts(runs),
+        **totals(runs),
+        "alarms": changed_environments(runs),
+        "runs": [run.as_dict() for run in runs],
+    }
 
 
 def dashboard(target: Target, runs: list[RunSnapshot], by_arm: bool) -> RenderableType:
