@@ -23,7 +23,7 @@ from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -223,6 +223,13 @@ class Run:
 
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
+
+    def open_log(self) -> BinaryIO:
+        """log.txt, open for appending. What stands there and is no file (a pipe would block) is set aside."""
+        file = self.path / "log.txt"
+        if file.exists() and not file.is_file():
+            file.rename(_free_name(file))
+        return open(file, "ab", opener=scribe.private)
 
     # What the run is.
 
