@@ -31,7 +31,7 @@ _FORMS = re.compile(
     | \b(?:bearer|basic)\ +[\w.~+/=-]{16,}
     | \b(?:gh[pousr]_|github_pat_|glpat-|hf_|sk-|xox[a-z]-|npm_|pypi-|dckr_pat_|wandb_v1_|AIza|ya29\.)[\w-]{16,}
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
-    | \beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*""",
+    | \beyJ[\w-]{10,1000}\.[\w-]{10,}\.[\w-]*""",
     re.S | re.X | re.I,
 )
 """Credentials that are known by their form: keys, addresses with a password, tokens of well-known services."""

@@ -16,6 +16,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])) if found[0] < " " else "\ufffd", text)
 
 
+def shortened(text: str, most_lines: int = 20, most_characters: int = 1000) -> str:
+    """`text` with at most so many lines, and characters in each: the middle is left out, as an error's end says why."""
+    half, start = most_characters // 2, most_lines // 2
+    lines = [x if len(x) <= most_characters else f"{x[:half]} ... {x[-half:]}" for x in text.split("\n")]
+    if (more := len(lines) - most_lines) > 0:
+        lines = [*lines[:start], f"... {counted(more, 'more line')} ...", *lines[-start:]]
+    return "\n".join(lines)
+
+
 def duration(seconds: float | None) -> str:
     """36 -> '36s', 75 -> '1m15s', 4000 -> '1h06m', 4.5e6 -> '1,250h'."""
     if seconds is None or not math.isfinite(seconds):

@@ -4,7 +4,18 @@ import math
 
 import pytest
 
-from memexp.formatting import counted, dollars, duration, hours_text, number, percent, ranges, short_count, with_prefix
+from memexp.formatting import (
+    counted,
+    dollars,
+    duration,
+    hours_text,
+    number,
+    percent,
+    ranges,
+    short_count,
+    shortened,
+    with_prefix,
+)
 
 
 @pytest.mark.parametrize(
@@ -45,3 +56,18 @@ def test_numbers_in_a_row_are_a_range():
     assert ranges([3, 4]) == "3-4"
     assert ranges([1, 2, 3, 7, 8], shortest=3) == "1-3, 7, 8"
     assert ranges([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        ("", ""),
+        ("a\nb\nc\nd", "a\nb\nc\nd"),
+        ("a\nb\nc\nd\ne", "a\nb\n... 1 more line ...\nd\ne"),
+        ("a\nb\nc\nd\ne\nf", "a\nb\n... 2 more lines ...\ne\nf"),
+        ("123456", "123456"),
+        ("1234567", "123 ... 567"),
+    ],
+)
+def test_a_text_that_is_too_long_keeps_its_start_and_its_end(text, short):
+    assert shortened(text, most_lines=4, most_characters=6) == short

@@ -14,7 +14,6 @@ from memexp.analysis.same_environment import same_environments
 from memexp.analysis.seeds import Arm, Environment, Seed
 from memexp.analysis.statistics import iqm
 from memexp.config import UsageError, did_you_mean
-from memexp.credentials import mask
 from memexp.formatting import short_count
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.metrics import LACKING, lacks_metric
@@ -110,7 +109,7 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None, metrics: M
         run=run.name,
         info=info,
         status=exit.status if exit else "running",
-        reason=mask(exit.reason) if exit else "",
+        reason=exit.reason if exit else "",
         precision=precision if precision in MAX_GAP else "float32",
         provenance={key: value for key, value in record.items() if isinstance(value, kinds.get(key, object))},
         agent_steps=columns["agent_steps"],

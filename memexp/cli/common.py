@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.credentials import mask
+from memexp.formatting import shortened
 from memexp.launch import LaunchError
 from memexp.project import enter
 from memexp.runs.directory import check_home
@@ -95,10 +96,6 @@ class Group(TyperGroup):
         sys.exit(code or DONE)
 
 
-MOST_LINES, MOST_CHARACTERS = 20, 1000
-"""Of an error message: it does not flood the terminal if a value has many pages, or if there are many mistakes."""
-
-
 @contextmanager
 def system_errors() -> Generator[None]:
     """End the process where the system refuses something: with the file and the reason, or silently without a reader.
@@ -129,11 +126,9 @@ def _output_is_broken() -> bool:
 
 def fail(message: str, code: int) -> int:
     """Print why a command failed, to stderr and without credentials; returns the exit code."""
-    lines, half = mask(message).split("\n"), MOST_CHARACTERS // 2
-    more = [f"and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
     with suppress(OSError):  # stderr is full or closed
-        for line in lines[:MOST_LINES] + more:
-            say(f"memexp: {line if len(line) <= 2 * half else f'{line[:half]} ... {line[-half:]}'}", error=True)
+        for line in shortened(mask(message)).split("\n"):
+            say(f"memexp: {line}", error=True)
     return code
 
 

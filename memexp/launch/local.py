@@ -29,7 +29,7 @@ from memexp.launch.status.notify import notify
 from memexp.machine import cores, free_memory, visible_gpus
 from memexp.project import variables
 from memexp.runs import Run
-from memexp.runs.scribe import Lock, end_with, private, take
+from memexp.runs.scribe import Lock, end_with, take
 from memexp.runs.status import State, end_of, is_locked, last_metrics, log_lines, reached, state_of
 
 POLL_S = 0.1
@@ -151,7 +151,7 @@ class _Launch:
         if ended:  # how an earlier start ended
             (run.path / "exit.json").unlink(missing_ok=True)
         command = _command(spec, self.processes)
-        log = open(run.path / "log.txt", "ab", opener=private)  # noqa: SIM115 (closed in `collect`)
+        log = run.open_log()  # closed in `collect`
         log.write(f"$ {mask(shlex.join(command))}\n".encode())
         log.flush()
         slot = self.slots.pop(0)

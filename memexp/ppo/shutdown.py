@@ -82,7 +82,8 @@ def write_exit(run: Run, writer: Writer, outcome: Exit) -> None:
     """Write exit.json, and wait for it at most WRITE_EXIT_S. Raises RuntimeError if the writing process has ended."""
     run.finish(outcome)
     for answer in writer.finish(WRITE_EXIT_S):
-        if answer.error and not answer.retried and not answer.gone:
+        is_part = answer.group is not None  # of a checkpoint that was given up
+        if answer.error and not (answer.retried or answer.gone or is_part):
             say(f"memexp: exit.json was not written: {answer.error}", error=True)
 
 

@@ -23,14 +23,14 @@ from contextlib import suppress
 from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, Protocol, cast
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from memexp.config import check_run_name, path_in
 from memexp.credentials import mask, mask_data
-from memexp.formatting import printable
+from memexp.formatting import printable, shortened
 from memexp.runs import scribe
 from memexp.runs.metrics import STEPS, columns_of_text, read_metrics, record_of, records_of
 from memexp.runs.reading import DamagedError, Model, read_bytes, read_json, read_model, read_yaml
@@ -49,6 +49,8 @@ Return = Annotated[float, Field(gt=-1e100, lt=1e100)]
 PART = "[0-9]" * 8 + ".parquet"
 """Names of the parts of episodes.parquet. Other files there are somebody else's."""
 
+MAX_REASON = 100_000
+"""Characters of the reason for which a run ended that are looked at."""
 MAX_GAP = {"float32": 1e-3, "bf16": 5e-2}
 """Precision -> largest |difference of log-probability| between acting and learning that a consistent run may have."""
 
@@ -148,6 +150,12 @@ class Exit(_Record):
     agent_steps: Count = 0
     wall_s: float = 0.0
 
+    @field_validator("reason")
+    @classmethod
+    def _mask_and_shorten(cls, reason: str) -> str:
+        """The reason may be the text of an error of somebody's environment: with secrets, or with megabytes."""
+        return shortened(mask(reason[:MAX_REASON]), most_lines=100)
+
 
 class Horizon(BaseModel):
     """horizon.json: mean returns of the last policy, its memory cut to the last k steps before the present one."""
@@ -223,6 +231,13 @@ class Run:
 
     def exists(self) -> bool:
         return (self.path / "run.json").exists()
+
+    def open_log(self) -> BinaryIO:
+        """log.txt, open for appending. What stands there and is no file (a pipe would block) is set aside."""
+        file = self.path / "log.txt"
+        if file.exists() and not file.is_file():
+            file.rename(_free_name(file))
+        return open(file, "ab", opener=scribe.private)
 
     # What the run is.
 
@@ -334,8 +349,7 @@ class Run:
     # How it ended.
 
     def finish(self, outcome: Exit) -> None:
-        """Write exit.json. The reason may be the text of an error of somebody's environment."""
-        outcome = outcome.model_copy(update={"reason": mask(outcome.reason)})
+        """Write exit.json."""
         self.files.replace(self.path / "exit.json", outcome.model_dump_json(indent=2).encode())
 
     @property

@@ -48,6 +48,8 @@ LOCK_TRIES, LOCK_WAIT_S = 4, 0.05
 BEAT_S, LEASE_S, SETTLE_S = 10.0, 60.0, 1.0
 """A lease is renewed after BEAT_S seconds and ends LEASE_S seconds after the last time. SETTLE_S seconds after taking
 it, a process looks whether another one has taken it at the same moment."""
+TOKEN_CHARACTERS = 1000
+"""Most characters of a lease that are read."""
 _libc = ctypes.CDLL(None)
 
 
@@ -157,8 +159,10 @@ def _take_lease(file: Path) -> str | None:
 
 
 def _token_in(file: Path) -> str | None:
+    """What a lease says; None if there is none, or something else (a pipe, a device, a folder) stands there."""
     try:
-        return file.read_text()
+        with open(file, opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)) as lease:
+            return lease.read(TOKEN_CHARACTERS)
     except (OSError, ValueError):
         return None
 
@@ -170,14 +174,14 @@ def _is_alive(file: Path) -> bool:
 def _holder(file: Path) -> tuple[str, int] | None:
     """Host and process ID in a lease that was renewed lately, by a process that, as far as is known here, lives."""
     try:
-        age, (host, pid, _) = time.time() - file.stat().st_mtime, file.read_text().split()
+        age, (host, pid, _) = time.time() - file.stat().st_mtime, (_token_in(file) or "").split()
         if host == socket.gethostname():
             try:
                 os.kill(int(pid), 0)
             except PermissionError:  # a process of another user: it lives
                 age = 0.0
         return (host, int(pid)) if age < LEASE_S else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, OverflowError):
         return None
 
 

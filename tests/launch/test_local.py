@@ -193,6 +193,17 @@ def test_a_damaged_exit_json_is_left_to_the_trainer(monkeypatch, damaged):
     assert (run.path / "exit.json").read_bytes() == damaged
 
 
+@pytest.mark.parametrize("place", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_at_the_place_of_a_log_is_set_aside(monkeypatch, place):
+    run = Run.named("a")
+    run.path.mkdir(parents=True)
+    place(run.path / "log.txt")
+    monkeypatch.setattr(local, "_command", lambda spec, processes: ["echo", "last words"])
+    outcome = run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
+    assert outcome.failed == [("a", "last words")]
+    assert os.path.lexists(run.path / "log.txt.damaged")
+
+
 @pytest.mark.parametrize(("number", "words"), [(9, "killed by signal 9 (out of memory?)"), (11, "killed by signal 11")])
 def test_a_run_that_was_killed_says_so_in_plain_words(monkeypatch, capsys, number, words):
     monkeypatch.setattr(local, "_command", lambda spec, processes: ["sh", "-c", f"kill -{number} $$"])

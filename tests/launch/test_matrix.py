@@ -1,6 +1,7 @@
 """A matrix file becomes one run a matrix cell, each with a name of its own; a mistake is named with file and place."""
 
 import itertools
+import os
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,12 @@ def test_a_missing_file_is_answered_with_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=r"there is no matrix file demos.yaml; did you mean 'demo.yaml'"):
         load_matrix("demos.yaml")
+
+
+def test_a_pipe_is_no_matrix_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UsageError, match=r"pipe.yaml is no matrix file: it is a pipe or a device$"):
+        load_matrix(tmp_path / "pipe.yaml")
 
 
 def test_an_unknown_scale_is_answered_with_the_nearest():

@@ -22,8 +22,9 @@ from memexp.ppo.checkpoint import Checkpoint, CheckpointError, load_latest, name
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.saver import Saver
 from memexp.ppo.session import Session
+from memexp.ppo.shutdown import write_exit
 from memexp.ppo.train import train
-from memexp.runs import RESTART, Run
+from memexp.runs import RESTART, Exit, Run
 from memexp.runs.writer import Writer
 
 ENDLESS = {"trainer__total_timesteps": 10**8, "evaluation__random_episodes": 0}
@@ -296,6 +297,19 @@ def test_a_run_whose_directory_is_deleted_stops_with_one_line_and_writes_nothing
     assert f"{run.path} was deleted or moved" in outcome.reason
     assert "Traceback" not in capsys.readouterr().err
     assert not run.path.exists()
+
+
+def test_exit_json_is_not_blamed_for_a_checkpoint_that_was_given_up(tmp_path, capsys):
+    (tmp_path / "no-folder").touch()
+    writer = Writer(patience=0.1)
+    group = writer.new_group()
+    for name in "ab":
+        writer.order("replace", tmp_path / "no-folder" / name, group=group)
+    run = Run(tmp_path, writer)
+    write_exit(run, writer, Exit(status="failed"))
+    writer.leave()
+    assert capsys.readouterr().err == ""
+    assert run.exit.status == "failed"
 
 
 def test_a_run_whose_writer_was_killed_has_failed_and_says_so(monkeypatch):

@@ -117,6 +117,18 @@ def test_metrics_that_end_before_the_run_did_are_named(capsys, home):
     assert len([note for note in report["notes"] if "metrics.jsonl ends at" in note]) == 3
 
 
+@pytest.mark.parametrize("reason", ["x" * 3_000_000, "\n" * 3_000_000, "x y\n" * 100_000, "eyJaaaaaaaaaa-" * 100_000])
+def test_a_reason_without_end_floods_nothing(capsys, home, reason):
+    runs = write_matrix(home / "runs", {"S": [0.9], "S~": [0.1]})
+    change(runs[0].path / "exit.json", status="failed", reason=f"first {reason} token=CANARYx7Q2")
+    for words in (["status"], ["monitor", "test", "--once"], ["report", "test", "--json"]):
+        typed = type_command(capsys, *words)
+        assert typed.code == 0
+        assert "first" in typed.out
+        assert "CANARY" not in typed.out
+        assert len(typed.out) < 200_000
+
+
 OPTIONAL = ["matrix", "pattern", "mem_len", "memory", "recipe", "hardware", "price_per_hour", "random_return"]
 OPTIONAL += ["ceiling_return", "num_actions", "random_funnel", "memory_span", "solved_return", "solved_by", "partner"]
 

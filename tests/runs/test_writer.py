@@ -136,6 +136,7 @@ def test_where_there_are_no_locks_a_lease_takes_their_place(tmp_path, monkeypatc
         ("here 99999999 x", 0, False),
         ("", 0, False),
         ("torn", 0, False),
+        ("here 99999999999999999999 x", 0, False),
     ],
 )
 def test_a_lease_ends_when_it_is_not_renewed_or_its_process_has_ended(tmp_path, monkeypatch, holder, age, held):
@@ -150,6 +151,18 @@ def test_a_lease_ends_when_it_is_not_renewed_or_its_process_has_ended(tmp_path, 
     assert (lock is None) == held
     if lock:
         lock.release()
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, os.mkdir, lambda path: os.symlink("/dev/zero", path)])
+def test_what_is_no_file_at_the_place_of_a_lease_is_nobodys_and_stops_nothing(tmp_path, place):
+    path = tmp_path / "lock"
+    path.touch()
+    place(tmp_path / "lock.lease")
+    assert not scribe.is_held(path)
+    assert scribe.lease_holders(path) == []
+    lock = scribe.take(path)
+    assert lock is not None
+    lock.release()
 
 
 def test_a_lease_is_renewed(tmp_path, monkeypatch):

@@ -422,6 +422,8 @@ def load_matrix(path: Path | str) -> Matrix:
     if path.is_dir():
         inside = ", ".join(str(file) for file in sorted(path.glob("*.y*ml"))) or "none"
         raise UsageError(f"{path} is a folder; matrix files in it: {inside}")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no matrix file: it is a pipe or a device")
     if not path.is_file():
         near = {str(file) for folder in (path.parent, Path("."), Path("experiments")) for file in folder.glob("*.y*ml")}
         raise UsageError(f"there is no matrix file {path}{did_you_mean(str(path), near)}")
