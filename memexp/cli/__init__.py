@@ -39,6 +39,7 @@ for command in (
     launching.launch,
     running.train,
     running.doctor,
+    running.check,
     running.bench,
     launching.status,
     launching.monitor,

@@ -11,7 +11,7 @@ import numpy as np
 
 from memexp.config import UsageError, did_you_mean
 from memexp.console import say
-from memexp.envs.puffer.source import import_named
+from memexp.modules import import_named
 from memexp.runs import MAX_GAP
 
 STEPS, ENVS, STARTS = 32, 8, 1 / 8
