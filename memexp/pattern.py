@@ -1,5 +1,9 @@
 """Pattern strings: "AgSA" is one column of three experts, "X^S" one of two. Imports no torch."""
 
+import re
+
+from memexp.project import entries
+
 TOKENS: dict[str, str] = {
     "A": "Axon: diagonal complex recurrence with exact traces (RTU)",
     "Ag": "AGaLiTe: gated linear attention with an oscillatory low-rank state",
@@ -20,26 +24,43 @@ ATTENTION = {"X", "X^"}
 Pattern = str | list[str]
 
 
+OWN_CELL = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+"""A cell of one's own, MODULE:CLASS."""
+
+
 def parse_pattern(pattern: str) -> list[str]:
     """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]. Commas and spaces may separate them.
 
+    A word with a colon is a cell of one's own, MODULE:CLASS. So is the name of an entry point of the group
+    `memexp.cells`, unless it consists of our tokens: "Ag,cells:MinGRU,A" -> ["Ag", "cells:MinGRU", "A"].
     Raises ValueError, which names the first character that starts no token.
     """
-    longest_first = sorted(TOKENS, key=len, reverse=True)
-    tokens, at = [], 0
-    while at < len(pattern):
-        if pattern[at] in ", ":
-            at += 1
-            continue
-        token = next((t for t in longest_first if pattern.startswith(t, at)), None)
+    tokens: list[str] = []
+    for word in re.finditer(r"[^, ]+", pattern):
+        tokens += _tokens_of(word[0], pattern, word.start())
+    if not tokens:
+        raise ValueError(f"pattern '{pattern}' is empty; known tokens: {', '.join(TOKENS)}")
+    return tokens
+
+
+def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
+    if ":" in word:
+        if not OWN_CELL.fullmatch(word):
+            raise ValueError(f"pattern '{pattern}': '{word}' is not MODULE:CLASS, a cell of your own")
+        return [word]
+    longest_first, tokens, at = sorted(TOKENS, key=len, reverse=True), list[str](), 0
+    while at < len(word):
+        token = next((t for t in longest_first if word.startswith(t, at)), None)
         if token is None:
+            named = entries("cells")
+            if word in named:
+                return [word]
             raise ValueError(
-                f"pattern '{pattern}' has no token at '{pattern[at]}' (character {at + 1}); known: {', '.join(TOKENS)}"
+                f"pattern '{pattern}' has no token at '{word[at]}' (character {start + at + 1}); "
+                f"known: {', '.join([*TOKENS, *named])}, and MODULE:CLASS for a cell of your own"
             )
         tokens.append(token)
         at += len(token)
-    if not tokens:
-        raise ValueError(f"pattern '{pattern}' is empty; known tokens: {', '.join(TOKENS)}")
     return tokens
 
 
@@ -47,6 +68,12 @@ def tokens_in(pattern: Pattern) -> set[str]:
     """The tokens of all columns of a pattern. Raises ValueError as `parse_pattern` does."""
     columns = [pattern] if isinstance(pattern, str) else pattern
     return {token for column in columns for token in parse_pattern(column)}
+
+
+def cell_modules(pattern: Pattern) -> list[tuple[str, str]]:
+    """(module, class) of all cells in a pattern that are not ours: what is imported to build it."""
+    own = sorted(tokens_in(pattern) - TOKENS.keys())
+    return [(module, name) for module, _, name in (entries("cells").get(one, one).partition(":") for one in own)]
 
 
 def remembers(pattern: Pattern, mem_len: int) -> bool:

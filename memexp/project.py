@@ -89,7 +89,7 @@ def variables() -> dict[str, str]:
 @cache
 def entries(group: str) -> dict[str, str]:
     """Name -> 'module:attribute' or 'module' of the entry points `memexp.<group>` of installed packages."""
-    return {one.name: re.sub(r"\s|\[.*", "", one.value) for one in entry_points(group=f"memexp.{group}")}
+    return {one.name: re.sub(r"\s|\[.*", "", one.value) for one in sorted(entry_points(group=f"memexp.{group}"))}
 
 
 def import_named(name: str, what: str, prefix: str = "") -> ModuleType:

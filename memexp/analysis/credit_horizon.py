@@ -48,6 +48,7 @@ def credit_horizon(arm: Arm) -> int | None:
 
     A recurrent state gets its gradient within a segment: the horizon. Attention alone looks back `mem_len` steps a
     layer. Beyond its own window it needs gradients through other layers, so the limit is `mem_len` plus the horizon.
+    A cell of one's own is assumed to be a recurrent state.
     """
     horizon, layers = _get(arm, "trainer", "horizon"), _get(arm, "cortex", "num_layers")
     if not arm.remembers:

@@ -202,7 +202,8 @@ def find_reach(environment: Environment, pairs: Sequence[Pair]) -> Reach | None:
         return None
     short = [pair for pair in pairs if needed and (pair.horizon is None or pair.horizon < needed)]
     knobs = tuple(dict.fromkeys(horizon_knob(pair.arm) for pair in short))
-    return Reach(tuple((pair.arm.name, pair.horizon) for pair in pairs), span, episode, knobs)
+    assumed = tuple(pair.arm.name for pair in pairs if pair.arm.is_foreign and pair.horizon is not None)
+    return Reach(tuple((pair.arm.name, pair.horizon) for pair in pairs), span, episode, knobs, assumed)
 
 
 def _memoryless(environment: Environment) -> list[Arm]:

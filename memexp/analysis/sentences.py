@@ -66,7 +66,8 @@ def reach_text(reach: Reach) -> str:
     episode = f"an episode has up to {reach.episode}" if reach.episode is not None else ""
     asked = f"; {task or episode}" if task or episode else ""
     raised = f": raise {' or '.join(reach.knobs)}" if reach.knobs else ""
-    return f"Training could connect {known}{asked}{raised}."
+    assumed = f" This assumes that {joined(reach.assumed)} keeps a recurrent state." if reach.assumed else ""
+    return f"Training could connect {known}{asked}{raised}.{assumed}"
 
 
 def near_miss_text(miss: NearMiss) -> str:

@@ -116,6 +116,8 @@ class Reach:
     """Length of an episode, where it was logged."""
     knobs: tuple[str, ...] = ()
     """Settings that make the horizons longer which are shorter than the span (else the episode), or not known."""
+    assumed: tuple[str, ...] = ()
+    """Arms with cells that memexp does not know, which count as recurrent states."""
 
     @property
     def needed(self) -> int | None:

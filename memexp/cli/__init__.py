@@ -40,6 +40,7 @@ for command in (
     launching.launch,
     running.train,
     running.doctor,
+    running.check,
     running.bench,
     launching.status,
     launching.monitor,

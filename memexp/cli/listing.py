@@ -52,20 +52,24 @@ def _environments() -> Rows:
 def _patterns(overrides: Sequence[str] = ()) -> Rows:
     """One row for a stack of each single token, and one for `pattern=` if it is among the overrides.
 
-    A token that cannot be built at these sizes, or has no formula, has None as its cost, and a `reason`.
+    Tokens are ours, and the names of the cells that installed packages offer. One that cannot be built at these sizes
+    has None as its cost, and a `reason`. The cost of cells of others is counted, which imports them.
     """
+    from memexp.cortex.own import counted_cost
+
     given = bind_arguments(cost, parse_overrides(overrides))
     asked = CortexConfig.parse(given)
     sizes = {key: getattr(asked, key) for key in ("d_hidden", "num_layers", "n_heads", "mem_len")}
-    rows = [{"token": token, "summary": summary, **sizes} for token, summary in TOKENS.items()]
+    known = TOKENS | {name: f"{place}, of an installed package" for name, place in entries("cells").items()}
+    rows = [{"token": token, "summary": summary, **sizes} for token, summary in known.items()]
     for row in rows:
         try:
-            row |= asdict(cost(row["token"], **sizes))
+            row |= asdict(cost(row["token"], **sizes, count=counted_cost))
         except UsageError as error:
             row |= dict.fromkeys(COSTS) | {"reason": str(error)}
     if "pattern" in given:
         row = {"token": _name(asked.pattern), "summary": _meaning(asked.pattern)}
-        rows.append({**row, **sizes, **asdict(cost(asked.pattern, **sizes))})
+        rows.append({**row, **sizes, **asdict(cost(asked.pattern, **sizes, count=counted_cost))})
     return rows
 
 
@@ -78,7 +82,7 @@ def _meaning(pattern: Pattern) -> str:
         return "one pattern a layer"
     tokens = parse_pattern(pattern)
     if len(tokens) == 1:
-        return TOKENS[tokens[0]]
+        return TOKENS.get(tokens[0], "a cell of your own")
     return f"{', '.join(tokens[:-1])} and {tokens[-1]} as experts of one column, mixed by a router"
 
 
@@ -98,7 +102,7 @@ def pattern_table(rows: Rows) -> Table:
     for header in ("parameters", "state", "FLOPs"):
         table.add_column(header, justify="right", no_wrap=True)
     for number, row in enumerate(rows):
-        if number == len(TOKENS):
+        if number == len(TOKENS) + len(entries("cells")):
             table.add_section()
         table.add_row(Text(row["token"]), *_cells(row))
     return table

@@ -68,6 +68,23 @@ def doctor(
     return DONE if report.ok else FAILED
 
 
+def check(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="MODULE:CLASS, an installed cell, or a token such as S.")],
+    d_hidden: Annotated[int, typer.Option(min=1, help="Width of the stack, features.")] = 32,
+    device: Annotated[str, typer.Option(help="Where to run it: cpu, cuda, ...")] = "cpu",
+    as_json: AsJson = False,
+) -> int:
+    """Check that a memory cell keeps what memexp relies on: resets, rows, gradients, one function for both passes."""
+    from memexp.cortex.check import check_cell
+
+    report = check_cell(cell, d_hidden, device=device)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        report.print()
+    return DONE if report.ok else FAILED
+
+
 def bench(
     recipe: Recipe,
     updates: Annotated[int, typer.Option(min=1, help="Number of updates to time.")] = 5,

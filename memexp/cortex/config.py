@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from memexp.config import Config
-from memexp.pattern import Pattern, parse_pattern
+from memexp.modules import refuse_standard_library
+from memexp.pattern import Pattern, cell_modules, tokens_in
 
 AGALITE_HEADS = 8
 """Heads of Ag; n_heads does not change it."""
@@ -15,7 +16,7 @@ class CortexConfig(Config):
     """A memory stack: its cells, width, depth, and whether its memory is on."""
 
     pattern: str | list[str] = "X"
-    """Cortex pattern ("X", "S", "AgSA", "X^S"); a list gives one pattern a layer."""
+    """Cortex pattern ("X", "S", "AgSA", "X^S", "cells:MinGRU"); a list gives one pattern a layer."""
     d_hidden: int = Field(default=128, gt=0, le=65_536)
     """Width of the stack, features."""
     num_layers: int = Field(default=4, gt=0, le=1_000)
@@ -33,16 +34,15 @@ class CortexConfig(Config):
     @field_validator("pattern")
     @classmethod
     def _pattern_is_known(cls, pattern: Pattern) -> Pattern:
-        for one in [pattern] if isinstance(pattern, str) else pattern:
-            parse_pattern(one)
+        for module, _ in cell_modules(pattern):
+            refuse_standard_library(module, "cells")
         return pattern
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "CortexConfig":
         if self.d_hidden % self.n_heads:
             raise ValueError(f"n_heads={self.n_heads} does not divide d_hidden={self.d_hidden}")
-        columns = [self.pattern] if isinstance(self.pattern, str) else self.pattern
-        if self.d_hidden % AGALITE_HEADS and any("Ag" in parse_pattern(column) for column in columns):
+        if self.d_hidden % AGALITE_HEADS and "Ag" in tokens_in(self.pattern):
             raise ValueError(f"the {AGALITE_HEADS} heads of Ag do not divide d_hidden={self.d_hidden}")
         if isinstance(self.pattern, list) and len(self.pattern) != self.num_layers:
             raise ValueError(f"pattern lists {len(self.pattern)} layers but num_layers={self.num_layers}")

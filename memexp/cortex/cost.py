@@ -43,19 +43,26 @@ class Cost:
         return Cost(*(a * times for a in astuple(self)))
 
 
-def cost(pattern: Pattern, d_hidden: int, num_layers: int, n_heads: int, mem_len: int) -> Cost:
+def cost(
+    pattern: Pattern, d_hidden: int, num_layers: int, n_heads: int, mem_len: int, count: "Count | None" = None
+) -> Cost:
     """The cost of the stack that `build_stack` makes of the same arguments, with its last layer norm.
 
-    Raises UsageError for a token that is unknown or has no formula here, or for sizes that do not fit.
+    `count` gives the cost of the block of a cell of one's own, which has no formula here.
+    Raises UsageError for a token that is unknown or has neither, or for sizes that do not fit.
     """
     sizes = CortexConfig.parse(
         {"pattern": pattern, "d_hidden": d_hidden, "num_layers": num_layers, "n_heads": n_heads, "mem_len": mem_len}
     )
     patterns = [pattern] * num_layers if isinstance(pattern, str) else pattern
-    return sum((column(parse_pattern(one), sizes) for one in patterns), Cost(parameters=2 * d_hidden))
+    return sum((column(parse_pattern(one), sizes, count) for one in patterns), Cost(parameters=2 * d_hidden))
 
 
-def column(tokens: list[str], sizes: CortexConfig) -> Cost:
+Count = Callable[[str, CortexConfig], Cost]
+"""(token, sizes of the stack) -> the cost of its block."""
+
+
+def column(tokens: list[str], sizes: CortexConfig, count: Count | None = None) -> Cost:
     """One column. A single expert is just its block. E experts also have these parameters, with keys of width H:
 
         norm      H                             mixer  4 H^2 + E H    W_q, W_k, W_v, W_out, one query bias per expert
@@ -68,9 +75,10 @@ def column(tokens: list[str], sizes: CortexConfig) -> Cost:
     the E contributions times the E query biases, E H for the refiner, 4 H^2 for the head.
     """
     for token in tokens:
-        if token not in TOKEN_COSTS:
+        if token not in TOKEN_COSTS and count is None:
             raise UsageError(f"there is no formula for {token} in memexp/cortex/cost.py")
-    experts = sum((TOKEN_COSTS[token](sizes) for token in tokens), Cost())
+    costs = (TOKEN_COSTS[one](sizes) if one in TOKEN_COSTS else count(one, sizes) for one in tokens)  # type: ignore[misc]
+    experts = sum(costs, Cost())
     if len(tokens) == 1:
         return experts
     H, E = sizes.d_hidden, len(tokens)

@@ -1,6 +1,6 @@
 """The memory of a policy: columns in sequence, built from a pattern string.
 
-`TOKEN_BLOCKS` gives each token of a pattern its block and cell.
+`TOKEN_BLOCKS` gives each token of a pattern its block and cell; `own.py` those of a cell of one's own.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from memexp.cortex.cells.xl import XL
 from memexp.cortex.cells.xl_axon import XLAxon
 from memexp.cortex.column import Column, RoutedColumn, RouterInit
 from memexp.cortex.config import AGALITE_HEADS
+from memexp.cortex.own import own_block
 from memexp.pattern import Pattern, parse_pattern
 
 
@@ -155,7 +156,8 @@ def build_stack(
     oneDNN, after a minute of compilation (bf16: two). It has not been measured on a GPU.
 
     Raises:
-        UsageError: an unknown token or option, sizes that do not fit, or `compile` with a torch below 2.13.
+        UsageError: an unknown token, option or cell of one's own, sizes that do not fit, or `compile` with a torch
+            below 2.13.
     """
     post_norm = cell_options.pop("post_norm", True)
     router = cell_options.get("router", {})
@@ -182,10 +184,15 @@ def build_stack(
     return Stack(columns, d_hidden, memory, post_norm)
 
 
+def build_block(token: str, options: Options) -> nn.Module:
+    """The block of one token: ours, or that of a cell of one's own."""
+    return TOKEN_BLOCKS[token](options) if token in TOKEN_BLOCKS else own_block(token, options.d_hidden)
+
+
 def build_column(pattern: str, options: Options) -> Column:
     """The column of one pattern."""
     tokens = parse_pattern(pattern)
-    experts = [TOKEN_BLOCKS[token](options) for token in tokens]
+    experts = [build_block(token, options) for token in tokens]
     if len(experts) == 1:
         return Column(tokens, experts)
     return RoutedColumn(tokens, experts, options.d_hidden, init=options.router_init, **options.router)

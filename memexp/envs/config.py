@@ -5,14 +5,13 @@ The text under a knob gives its unit and effect. This module imports neither tor
 
 import difflib
 import re
-import sys
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from memexp.config import Config, did_you_mean
 from memexp.envs.assembly_tasks import STATIONS, STYLES, Style
+from memexp.modules import refuse_standard_library
 from memexp.project import entries, place_of
 
 Value = TypeVar("Value")
@@ -301,14 +300,6 @@ class ThirdParty(Config):
         named = [(rest.rpartition(":")[0], "") if kind == "gym" else (module, name)]
         named += [(module, name) for module, _, name in (one.partition("(")[0].partition(":") for one in self.wrappers)]
         return [(module, name) for module, name in named if module]
-
-
-def refuse_standard_library(module: str) -> None:
-    """Raises ValueError for a module of Python's own, or of the program that runs: they are no environments."""
-    top = module.partition(".")[0]
-    if top in (*sys.stdlib_module_names, "__main__", "test"):
-        own = f"; rename your {top}.py, which Python's own hides" if Path(f"{top}.py").exists() else ""
-        raise ValueError(f"'{module}' belongs to Python itself, which has no environments{own}")
 
 
 KINDS = ("gym", "module", "pettingzoo")

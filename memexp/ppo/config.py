@@ -9,6 +9,7 @@ from memexp.cortex.config import CortexConfig
 from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
 from memexp.envs.suites import suite
+from memexp.pattern import ATTENTION, tokens_in
 from memexp.policy.config import PolicyConfig
 
 Steps = Annotated[Count, Field(gt=0, le=10**15)]
@@ -199,7 +200,7 @@ class TrainConfig(Config):
         if self.labels.arm:
             return self.labels.arm
         pattern = self.cortex.pattern if isinstance(self.cortex.pattern, str) else "-".join(self.cortex.pattern)
-        window = f"_memlen{self.cortex.mem_len}" if "X" in pattern else ""
+        window = f"_memlen{self.cortex.mem_len}" if tokens_in(self.cortex.pattern) & ATTENTION else ""
         return pattern + window + ("~" if self.cortex.memory == "off" else "")
 
     @model_validator(mode="after")

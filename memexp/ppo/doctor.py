@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from memexp import envs
 from memexp.config import UsageError
 from memexp.console import Console
+from memexp.cortex.check import shake
 from memexp.envs.base import VecEnv, random_actions
 from memexp.envs.config import ThirdParty
 from memexp.policy.actions import AppendLogStd
@@ -158,14 +159,6 @@ def _examine(trainer: Trainer, problems_too: bool) -> _Findings:
 
 def _largest(numbers: Iterable[float]) -> float:
     return torch.tensor([*numbers]).max().item()  # unlike Python's max it keeps a NaN
-
-
-def shake(policy: Policy, scale: float = 0.1) -> None:
-    """Add noise to every weight, so that no part of the policy is hidden by an initial zero."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in policy.parameters():
-            p += scale * torch.randn(p.shape, generator=generator).to(p.device)
 
 
 def sharpen(trainer: Trainer, share: float = 0.5) -> None:

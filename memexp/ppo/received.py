@@ -6,11 +6,13 @@ from functools import cache
 from importlib.metadata import distribution, packages_distributions
 
 import gymnasium
+from torch import nn
 
 from memexp.config import UsageError
 from memexp.credentials import MASK
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer.source import home_of
+from memexp.modules import home_of
+from memexp.pattern import cell_modules
 from memexp.ppo.config import TrainConfig
 from memexp.project import entries, import_named, is_in_project, place_of
 from memexp.runs import home
@@ -21,12 +23,13 @@ OWN_WRAPPERS = "memexp.envs.wrappers"
 
 
 def check_received(run: str, config: TrainConfig, trust: bool = False) -> None:
-    """Raises UsageError unless the environment in the config.yaml of `run` can be made, and is known here or trusted.
+    """Raises UsageError unless what the config.yaml of `run` names can be made, and is known here or trusted.
 
-    Known are environment and wrapper classes of installed packages, `parallel_env` of packages that need PettingZoo,
-    entry points `memexp.envs`, and files of this project. Other functions of such packages may import what their
+    Known are environment, wrapper and cell classes of installed packages, `parallel_env` of packages that need
+    PettingZoo, entry points, and files of this project. Other functions of such packages may import what their
     arguments name.
     """
+    _check(run, "a cell", cell_modules(config.cortex.pattern), trust)
     env = config.env
     if not isinstance(env, ThirdParty):
         return
@@ -35,11 +38,15 @@ def check_received(run: str, config: TrainConfig, trust: bool = False) -> None:
             f"run '{run}' was made with a secret in env.options, which memexp does not keep: "
             "let the environment read it from an environment variable"
         )
-    for module, name in env.imports:
+    _check(run, "an environment", env.imports, trust)
+
+
+def _check(run: str, kind: str, named: list[tuple[str, str]], trust: bool) -> None:
+    for module, name in named:
         if not (trust or _is_known(module, name)):
             what = f"{module}:{name}" if name else module
             raise UsageError(
-                f"run '{run}' wants to import {what!r}, which is neither an environment of an installed package "
+                f"run '{run}' wants to import {what!r}, which is neither {kind} of an installed package "
                 "nor a file of this project: read it, then add --trust"
             )
 
@@ -48,7 +55,7 @@ _packages = cache(packages_distributions)  # package -> the distributions that i
 
 
 def _is_known(module: str, name: str) -> bool:
-    """Whether importing `module`, and calling `name` in it, runs nothing but environments that this machine has."""
+    """Whether importing `module`, and calling `name` in it, runs nothing but environments or cells of this machine."""
     top = module.partition(".")[0]
     if top in OWN:
         return module == OWN_WRAPPERS
@@ -60,6 +67,8 @@ def _is_known(module: str, name: str) -> bool:
         return True
     found = getattr(import_named(module, module), name, None) if name else gymnasium.Env
     if inspect.isclass(found) and (issubclass(found, gymnasium.Env) or hasattr(found, "observation_space")):
+        return True
+    if inspect.isclass(found) and issubclass(found, nn.Module) and hasattr(found, "init_state"):
         return True
     owner = home_of(found, module)
     return _is_of_project(owner) or (name == "parallel_env" and _is_of_environments(owner.partition(".")[0]))

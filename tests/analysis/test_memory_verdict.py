@@ -38,10 +38,21 @@ def config(horizon=32, layers=2):
         ("X", {"pattern": ["X", "X^"], "mem_len": 8}, 16),
         ("X", {"pattern": "X", "mem_len": 0}, 0),
         ("S~", {"pattern": "S"}, 0),
+        ("own", {"pattern": "cells:MinGRU", "mem_len": 8}, 32),
+        ("own", {"pattern": "X,cells:MinGRU", "mem_len": 8}, 32),
+        ("own", {"pattern": "of_a_package", "mem_len": 0}, 32),
     ],
 )
 def test_the_credit_horizon_is_that_of_a_recurrent_state_and_the_window_a_layer_of_attention(arm, info, far):
     assert credit_horizon(environment({arm: GOOD}, config=config(), **info).arms[arm]) == far
+
+
+def test_the_answer_says_that_it_assumes_the_horizon_of_a_cell_that_it_does_not_know():
+    low = {"S": [0.3, 0.31, 0.29, 0.3, 0.32], "S~": [0.3, 0.29, 0.31, 0.3, 0.28]}
+    said = "This assumes that S keeps a recurrent state."
+    for pattern, assumed in (("S", False), ("S,cells:MinGRU", True)):
+        found = judged_arms(low, memory_span=100, config=config(), pattern=pattern)
+        assert (said in found["memory"]["reason"]) == assumed
 
 
 def test_the_credit_horizon_is_unknown_without_a_config():

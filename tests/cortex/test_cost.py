@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from memexp.config import UsageError
 from memexp.cortex import build_stack
-from memexp.cortex.cost import TOKEN_COSTS, Cost, cost
+from memexp.cortex.cost import TOKEN_COSTS, Cost, cost, mlstm, post_up_gated
+from memexp.cortex.own import counted_cost
 from memexp.cortex.stack import TOKEN_BLOCKS, Stack
 from memexp.pattern import TOKENS, Pattern, parse_pattern
 
@@ -78,6 +79,27 @@ def test_parameters_and_state_are_those_of_the_stack(pattern: str, H: int, N: in
     expected = cost(pattern, H, 2, N, M)
     built = build_stack(pattern, H, 2, mem_len=M, n_heads=N)
     assert parameters_and_state(built) == (expected.parameters, expected.state_bytes)
+
+
+@pytest.mark.parametrize("cell", ["Leaky", "GRU", "Nested", "LooksAtItsData", "Wide"])
+def test_the_cost_of_a_cell_of_ones_own_is_counted(cell: str) -> None:
+    pattern, H = f"Ag,helpers.own_cells:{cell},A", 16
+    counted = cost(pattern, H, 2, 4, 4, counted_cost)
+    assert parameters_and_state(build_stack(pattern, H, 2)) == (counted.parameters, counted.state_bytes)
+    alone = cost(f"helpers.own_cells:{cell}", H, 1, 4, 4, counted_cost)
+    known = {"Nested": 123, "Leaky": LEAKY, "LooksAtItsData": LEAKY, "GRU": LEAKY + 2 * 5 * H * H}
+    if cell in known:
+        assert alone.step_flops == known[cell]
+    else:  # twice as wide inside
+        assert alone.step_flops == cost("M", H, 1, 4, 4).step_flops - mlstm(2 * H, 4, axon=False).step_flops + 8 * H * H
+
+
+LEAKY = post_up_gated(Cost(step_flops=2 * 16 * 16), 16).step_flops
+
+
+def test_a_plan_counts_nothing_because_that_imports_the_cell() -> None:
+    with pytest.raises(UsageError, match="no formula for helpers"):
+        cost("helpers.own_cells:GRU", 16, 1, 4, 4)
 
 
 columns = st.lists(st.sampled_from(sorted(TOKENS)), min_size=1, max_size=4).map(",".join)

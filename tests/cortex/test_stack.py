@@ -11,11 +11,13 @@ from torch import Tensor
 
 from memexp.config import UsageError
 from memexp.cortex import build_stack
+from memexp.cortex.check import run_in_calls, shake
 from memexp.cortex.stack import TOKEN_BLOCKS, Stack
 from memexp.pattern import TOKENS
 
 MIXED = [["XS", "L"], ["AgSA"], ["AXMS", "C"]]
-PATTERNS = [*([token] * 2 for token in TOKEN_BLOCKS), *MIXED]
+OWN = [["helpers.own_cells:Nested"] * 2, ["Ag,helpers.own_cells:GRU,A"], ["helpers.own_cells:Wide", "X"]]
+PATTERNS = [*([token] * 2 for token in TOKEN_BLOCKS), *MIXED, *OWN]
 few = settings(max_examples=5, deadline=None)
 more = settings(max_examples=60, deadline=None)
 mixed_patterns = st.lists(
@@ -28,10 +30,7 @@ def random_stack(pattern: list[str], seed: int = 0, memory: str = "on", mem_len:
     """A stack whose parameters are all away from zero and one, so that nothing is hidden by an initial value."""
     torch.manual_seed(seed)
     stack = build_stack(pattern, H, len(pattern), mem_len=mem_len, memory=memory)  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in stack.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    shake(stack, 0.2, seed)
     return stack
 
 
@@ -41,15 +40,6 @@ def carried_state(stack: Stack, B: int) -> dict[str, Tensor]:
     with torch.no_grad():
         _, state = stack(x, stack.init_state(B), torch.rand(B, 6) < 0.2)
     return state
-
-
-def run_in_calls(stack: Stack, x: Tensor, state: dict[str, Tensor], resets: Tensor, cuts: list[int]) -> tuple:
-    """The sequence in several calls, beginning at each of `cuts`."""
-    ys = []
-    for start, stop in zip([0, *cuts], [*cuts, x.shape[1]], strict=True):
-        y, state = stack(x[:, start:stop], state, resets[:, start:stop])
-        ys.append(y)
-    return torch.cat(ys, 1), state
 
 
 def assert_same(a: tuple, b: tuple, tolerance: float = 1e-5) -> None:

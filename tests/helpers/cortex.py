@@ -229,15 +229,6 @@ def gradients_of(
     return [torch.zeros_like(a) if grad is None else grad for a, grad in zip(inputs, found, strict=True)]
 
 
-def run_steps(module: nn.Module, x: Tensor, state: Any, resets: Tensor | None) -> tuple[Tensor, Any]:
-    """T calls of one step each."""
-    ys = []
-    for t in range(x.shape[1]):
-        y, state = module(x[:, t : t + 1], state, None if resets is None else resets[:, t : t + 1])
-        ys.append(y)
-    return torch.cat(ys, dim=1), state
-
-
 def assert_close(actual: Tensor, expected: Tensor, what: str, tolerance: float = 1e-5) -> None:
     """|a - b| <= tolerance max(1, max|b|), the comparison rule of outputs and states."""
     assert actual.shape == expected.shape, f"{what}: {list(actual.shape)} instead of {list(expected.shape)}"

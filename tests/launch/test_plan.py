@@ -82,11 +82,11 @@ def test_a_run_without_a_name_is_called_after_its_words_whatever_their_order():
 def test_a_plan_names_the_modules_that_its_runs_import_and_imports_none(tmp_path, monkeypatch, capsys):
     (tmp_path / "maze.py").write_text("open('CANARY', 'w')\n")
     (tmp_path / "m.yaml").write_text(
-        "name: m\narchitectures: {S: {pattern: S}}\nsteps: [1k]\nseeds: 1\nenvironments:\n"
+        "name: m\narchitectures: {S: {pattern: 'S,my.cells:MinGRU'}}\nsteps: [1k]\nseeds: 1\nenvironments:\n"
         "  a: {recipe: any, args: {env: 'module:maze:Maze', wrappers: ['minigrid.wrappers:FullyObsWrapper']}}\n"
     )
     monkeypatch.chdir(tmp_path)
     typed = type_command(capsys, "launch", "m.yaml", "--local", "--dry-run")
     assert typed.code == 0
-    assert "they import maze, minigrid.wrappers\n" in typed.out
+    assert "they import maze, minigrid.wrappers, my.cells\n" in typed.out
     assert not (tmp_path / "CANARY").exists()

@@ -12,7 +12,9 @@ from memexp.policy.model import Policy
 from memexp.ppo.doctor import doctor
 
 
-@pytest.mark.parametrize(("pattern", "mem_len"), [("S", 0), ("X", 0), ("X", 3), ("X", 20), ("L", 0)])
+@pytest.mark.parametrize(
+    ("pattern", "mem_len"), [("S", 0), ("X", 0), ("X", 3), ("X", 20), ("L", 0), ("Ag,helpers.own_cells:Nested", 0)]
+)
 @pytest.mark.parametrize("memory", ["on", "off"])
 def test_every_stack_acts_as_it_learns(pattern, mem_len, memory):
     config = tiny(cortex__pattern=pattern, cortex__mem_len=mem_len, cortex__memory=memory, trainer__horizon=12)

@@ -6,9 +6,9 @@ from helpers.commands import type_command
 from helpers.training import tiny
 
 from memexp.config import override
+from memexp.cortex.check import shake
 from memexp.ppo import horizon, train
 from memexp.ppo.distributed import Ranks
-from memexp.ppo.doctor import shake
 from memexp.ppo.horizon import measure_horizon, remembers
 from memexp.ppo.trainer import Trainer
 from memexp.recipes import any as any_recipe

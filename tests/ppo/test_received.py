@@ -35,7 +35,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr(ProjectFinder, "folders", [str(folder)])
     monkeypatch.syspath_prepend(tmp_path / "beside")
     yield folder
-    for name in ("maze", "parts", "parts.maze", "helped", "foreign", "home"):
+    for name in ("maze", "parts", "parts.maze", "helped", "foreign", "home", "cells"):
         sys.modules.pop(name, None)
 
 
@@ -106,6 +106,36 @@ def test_a_module_that_registers_or_makes_environments_is_no_exception(env, proj
     with pytest.raises(UsageError, match="run 'r' wants to import 'foreign"):
         check_received("r", received(env))
     assert not (project / "CANARY").exists()
+
+
+CELL = "from torch import nn\nclass Cell(nn.Module):\n    def init_state(self): ...\nopen('CANARY', 'w')\n"
+
+
+@pytest.mark.parametrize("place", [*FOREIGN, "foreign:Cell"])
+def test_so_is_a_cell(place, project):
+    (project.parent / "beside" / "foreign.py").write_text(CELL)
+    config = cell(f"X,{place}")
+    with pytest.raises(UsageError, match=rf"run 'r' wants to import '{place}', which is neither a cell.*--trust"):
+        check_received("r", config)
+    assert not (project / "CANARY").exists()
+    check_received("r", config, trust=True)
+
+
+def test_a_cell_of_this_project_or_of_our_tokens_is_known(project):
+    (project / "cells.py").write_text(CELL)
+    for pattern in ("cells:Cell", "Ag,cells:Cell", "AgSA", ["X", "S"]):
+        check_received("r", cell(pattern))
+
+
+def cell(pattern):
+    layers = len(pattern) if isinstance(pattern, list) else 1
+    return TrainConfig.parse({"cortex": {"pattern": pattern, "num_layers": layers}})
+
+
+@pytest.mark.parametrize("place", ["os:system", "__main__:main", "test:x"])
+def test_the_standard_library_has_no_cells_trusted_or_not(place):
+    with pytest.raises(UsageError, match="belongs to Python itself, which has no cells"):
+        cell(place)
 
 
 STANDARD = ["os:system", "subprocess:run", "shutil:rmtree", "os.path:join", "__main__:main", "test:x", "builtins:exec"]

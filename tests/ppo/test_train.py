@@ -137,10 +137,12 @@ def test_a_completed_run_is_not_run_again():
     assert Run.named("once").metrics() == before
 
 
+OWN = "A,helpers.own_cells:Nested"
 RUNS = {
     "tmaze-S": lambda **names: tiny("tmaze", cortex__pattern="S", trainer__grad_norm_growth=1.05, **names),
     "chain_recall-X": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="X", **names),
     "chain_recall-AgSA": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern="AgSA", **names),
+    "chain_recall-own": lambda **names: tiny("chain_recall", env__episode_length=20, cortex__pattern=OWN, **names),
     "assembly_lines-S": lambda **names: tiny_assembly(trainer__horizon=100, trainer__total_timesteps=9600, **names),
     "cvc_random_maps-S": lambda **names: tiny_cvc(**names),
 }

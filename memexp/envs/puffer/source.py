@@ -5,19 +5,18 @@ import hashlib
 import importlib
 import inspect
 import re
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import gymnasium
 
 from memexp.config import UsageError, did_you_mean
-from memexp.envs.config import ThirdParty, refuse_standard_library
+from memexp.envs.config import ThirdParty
+from memexp.modules import call, find, member, one_line
 from memexp.project import import_named
 
 TURN_BASED = (
@@ -37,12 +36,12 @@ def make_one(config: ThirdParty) -> Any:
     if kind == "gym":
         env = _from_registry(rest, config.options)
     elif kind == "module":
-        env = _call(_find(rest, config.id), config.options, config.id)
+        env = call(find(rest, config.id), config.options, config.id)
     else:
         module = import_named(rest, config.id, "pettingzoo.")
         if hasattr(module, "env") and not hasattr(module, "parallel_env"):
             raise UsageError(TURN_BASED.format(config.id))
-        env = _call(_member(module, "parallel_env", config.id), config.options, config.id)
+        env = call(member(module, "parallel_env", config.id), config.options, config.id)
     for wrapper in config.wrappers:
         env = _wrap(env, wrapper)
     if hasattr(env, "agent_iter"):
@@ -103,10 +102,10 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry)
             near = near if near.startswith("; did") else ""  # do not list hundreds of ids
-            why = f"{_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
+            why = f"{one_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
     make = partial(gymnasium.make, plain)  # an option named `id` would name another environment: it is an error
-    return _call(make, {"disable_env_checker": True, **options}, f"gym:{name}")
+    return call(make, {"disable_env_checker": True, **options}, f"gym:{name}")
 
 
 def _import_suites(id: str) -> None:
@@ -119,62 +118,19 @@ def _import_suites(id: str) -> None:
                     importlib.import_module(name)
 
 
-def _call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
-    try:
-        return make(**options)
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {_line(error)}{_place(error)}") from error
-
-
-def _place(error: BaseException) -> str:
-    """The line of the environment's own code that raised the error; empty if other code did."""
-    frame = traceback.extract_tb(error.__traceback__, limit=-1)[-1]
-    others = (__file__, str(Path(str(gymnasium.__file__)).parent))
-    return "" if frame.filename.startswith(others) else f" ({frame.filename}, line {frame.lineno})"
-
-
 def _wrap(env: Any, text: str) -> Any:
     """The environment in a wrapper. `text` is MODULE:CALLABLE or MODULE:CALLABLE(keyword=value, ...), Python values."""
     place, bracket, inside = text.partition("(")
     options: dict[str, Any] = {}
     try:
         if bracket:
-            call = ast.parse(f"f({inside}", mode="eval").body
-            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name)) or call.args:
+            one = ast.parse(f"f({inside}", mode="eval").body
+            if not (isinstance(one, ast.Call) and isinstance(one.func, ast.Name)) or one.args:
                 raise ValueError("not one call with keywords")
-            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
-            if len(options) < len(call.keywords):
+            options = {word.arg: ast.literal_eval(word.value) for word in one.keywords if word.arg}
+            if len(options) < len(one.keywords):
                 raise ValueError("** is not allowed")
     except (SyntaxError, ValueError):
         raise UsageError(f"wrapper '{text}' is not MODULE:CALLABLE(keyword=value, ...)") from None
-    wrapper = _find(place, f"wrapper '{text}'")
-    return _call(lambda **words: wrapper(env, **words), options, f"wrapper '{text}'")
-
-
-def _find(place: str, what: str) -> Callable[..., Any]:
-    module, colon, name = place.partition(":")
-    if not colon or not name:
-        raise UsageError(f"{what} is not MODULE:CALLABLE")
-    return _member(import_named(module, what), name, what)
-
-
-def _member(module: ModuleType, name: str, what: str) -> Callable[..., Any]:
-    found = getattr(module, name, None)
-    if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(f"{what}: {module.__name__} has no '{name}'{did_you_mean(name, known)}")
-    try:
-        refuse_standard_library(home_of(found, module.__name__))
-    except ValueError as error:
-        raise UsageError(f"{what}: {error}") from None
-    return found
-
-
-def home_of(found: Any, named: str) -> str:
-    """The module in which a class or function is defined, which may be another than the one that `named` it."""
-    defined = inspect.isclass(found) or inspect.isroutine(found)
-    return (getattr(found, "__module__", None) if defined else None) or named
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    wrapper = find(place, f"wrapper '{text}'")
+    return call(partial(wrapper, env), options, f"wrapper '{text}'")

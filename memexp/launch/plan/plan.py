@@ -20,6 +20,7 @@ from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.pattern import cell_modules
 from memexp.ppo.config import RESUMABLE
 from memexp.runs import Run, RunInfo, find_runs
 from memexp.runs.identity import changes_between, refuse_another_experiment
@@ -182,8 +183,9 @@ def _summary(plan: Plan) -> Iterator[str]:
     later = sum(run.is_later for run in plan.runs)
     then = f", {later} when these have ended" if later else ""
     yield f"{counted(len(plan.runs), 'run')}: {_states(plan.runs)}; {len(plan.due)} to launch{then}{steps}"
-    environments = [run.spec.config.env for run in plan.runs]
-    modules = {module for env in environments if isinstance(env, ThirdParty) for module, _ in env.imports}
+    configs = [run.spec.config for run in plan.runs]
+    modules = {module for one in configs if isinstance(one.env, ThirdParty) for module, _ in one.env.imports}
+    modules |= {module for one in configs for module, _ in cell_modules(one.cortex.pattern)}
     if modules:
         yield f"they import {', '.join(sorted(modules))}"
     if plan.resources:

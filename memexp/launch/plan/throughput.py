@@ -23,6 +23,7 @@ from memexp.envs.config import ThirdParty
 from memexp.launch.plan.resources import is_kind
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.machine import cpu_name
+from memexp.pattern import ATTENTION, tokens_in
 from memexp.ppo.config import TrainConfig
 from memexp.runs import Run, find_runs, home
 from memexp.runs.directory import write_atomically
@@ -93,13 +94,13 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
 
 def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
     """What `memexp bench` measured, as a figure of today. A GPU has SkyPilot's name, if that is known."""
-    pattern = _pattern_of(config)
+    attends = tokens_in(config.cortex.pattern) & ATTENTION
     return Figure(
         hardware=table_name(device) if gpus else cpu_name(),
         gpus=gpus,
         env=_env_of(config),
-        pattern=pattern,
-        mem_len=config.cortex.mem_len if "X" in pattern else None,
+        pattern=_pattern_of(config),
+        mem_len=config.cortex.mem_len if attends else None,
         num_layers=config.cortex.num_layers,
         d_hidden=config.cortex.d_hidden,
         sps=round(sps, 1),
