@@ -103,7 +103,7 @@ def test_recipes_of_a_project_are_found_and_run_from_any_folder_in_it(folder, fi
     (folder / file).write_text(RECIPE.format("colour") + BODY)
     monkeypatch.chdir(folder / "below")
     typed = type_command(capsys, "launch", "colour", "--local", "--dry-run", "length=4")
-    assert (typed.code, typed.err) == (0, "")
+    assert typed.code == 0, typed.err
     name = ".".join(Path(file).with_suffix("").parts).removesuffix(".__init__")
     assert find_recipe("colour").name == f"{name}.colour"
     assert "recipes.controls.tmaze  " in type_command(capsys, "list", "recipes").out
