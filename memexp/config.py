@@ -182,14 +182,20 @@ class Config(BaseModel):
 
     @classmethod
     def parse(cls, data: Any, where: str = "") -> Self:
-        """`data` as this config. Raises UsageError with one line per mistake; `where` names the source (a file)."""
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise UsageError(error_lines(error, where)) from None
+        """`data` as this config; see `parse_model`."""
+        return parse_model(cls, data, where)
 
 
 C = TypeVar("C", bound=Config)
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse_model(model: type[M], data: Any, where: str = "") -> M:
+    """`data` as a `model`. Raises UsageError with one line per mistake; `where` names the source (a file)."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(error_lines(error, where)) from None
 
 
 def error_lines(error: ValidationError, where: str = "") -> str:
@@ -202,7 +208,7 @@ def error_lines(error: ValidationError, where: str = "") -> str:
         given = item.get("input")
         if isinstance(given, (str, int, float, bool)) and f"'{given}'" not in message:
             message += f" (got {given!r})"
-        lines.append(": ".join(part for part in (where, place, message) if part))
+        lines.append(": ".join(part for part in (where, place, message) if part).replace("\n", "; "))
     return "\n".join(lines)
 
 

@@ -43,11 +43,12 @@ def load(
     where there are no runs, or where they belong to several matrices and `matrix` is none of them.
     """
     seeds, notes = list[Seed](), list[str]()
-    runs = list(runs)
-    metrics = _metrics(runs, stated or {}, notes)
-    for run in runs:
-        problems: list[str] = []
-        seed = known(partial(read_seed, run, problems, metrics), problems)
+    found = [(run, known(partial(getattr, run, "info"), problems := list[str]()), problems) for run in runs]
+    metrics = _metrics([info for _, info, _ in found if info], stated or {}, notes)
+    for run, info, problems in found:
+        if info and (metric := metrics[info.env]) != info.metric:
+            info = info.model_copy(update={"metric": metric, "random_metric": None})
+        seed = known(partial(read_seed, run, problems, info), problems) if info else None
         if seed and (now := (stated or {}).get(seed.info.env)):
             seed = replace(seed, info=seed.info.restated(now))
         seeds += [seed] if seed else []
@@ -71,24 +72,21 @@ def load(
         same, more = same_environments(name, [seed for seed in seeds if seed.info.env == name])
         groups |= same
         notes += more
-    found = {name: _environment(name, members) for name, members in sorted(groups.items())}
-    arms = [arm.base for environment in found.values() for arm in environment.arms.values()]
-    for name, environment in found.items():
+    environments = {name: _environment(name, members) for name, members in sorted(groups.items())}
+    arms = [arm.base for environment in environments.values() for arm in environment.arms.values()]
+    for name, environment in environments.items():
         environment.architectures = tuple(dict.fromkeys(arms))
         environment.trials = [seed for seed in trials if seed.info.env == name]
-    return found, notes
+    return environments, notes
 
 
-def read_seed(run: Run | WandbRun, problems: list[str] | None = None, metrics: Mapping[str, str] | None = None) -> Seed:
-    """One run as columns, judged by its own metric or by that of its environment in `metrics`.
+def read_seed(run: Run | WandbRun, problems: list[str] | None = None, info: RunInfo | None = None) -> Seed:
+    """One run as columns; `info`: what it is, if that is known already.
 
-    Raises OSError or ValueError if run.json or metrics.jsonl cannot be read.
-
-    Any other damaged file counts as missing and is named in `problems`.
+    Raises OSError or ValueError if run.json or metrics.jsonl cannot be read, or if the metric cannot be judged. Any
+    other damaged file counts as missing and is named in `problems`.
     """
-    info = run.info
-    if (metric := (metrics or {}).get(info.env, info.metric)) != info.metric:
-        info = info.model_copy(update={"metric": metric, "random_metric": None})
+    info = info or run.info
     is_return = info.metric == "return"
     columns = run.columns((*COLUMNS, LACKING + info.metric), FUNNEL if is_return else STATISTICS)
     if not is_return:
@@ -126,14 +124,11 @@ def read_seed(run: Run | WandbRun, problems: list[str] | None = None, metrics: M
     )
 
 
-def _metrics(
-    runs: Sequence[Run | WandbRun], stated: Mapping[str, Mapping[str, Any]], notes: list[str]
-) -> dict[str, str]:
+def _metrics(infos: Sequence[RunInfo], stated: Mapping[str, Mapping[str, Any]], notes: list[str]) -> dict[str, str]:
     """Environment -> the metric of which its runs are judged: that of the matrix file, else that of most runs."""
     recorded: dict[str, list[str]] = {}
-    for run in runs:
-        if info := known(partial(getattr, run, "info")):
-            recorded.setdefault(info.env, []).append(info.metric)
+    for info in infos:
+        recorded.setdefault(info.env, []).append(info.metric)
     found: dict[str, str] = {}
     for env, names in recorded.items():
         found[env] = metric = stated.get(env, {}).get("metric") or Counter(names).most_common(1)[0][0]

@@ -54,10 +54,9 @@ def report(
     from memexp.analysis.answer import answer_of
     from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
-    from memexp.launch.status.targets import stated_in
 
-    name, runs, notes = foreign_runs_of(source, map_file, column or []) if source else runs_of(target or "")
-    environments, more = load(runs, name, stated_in(target) if target else None)
+    name, runs, notes, *stated = foreign_runs_of(source, map_file, column or []) if source else runs_of(target or "")
+    environments, more = load(runs, name, *stated)
     found = answer_of(environments, notes + more, name)
     if source:
         given = [
@@ -80,8 +79,9 @@ def report(
     return None
 
 
-def runs_of(target: str) -> tuple[str, list[Any], list[str]]:
-    """(name, runs, notes on runs that cannot be read) of a matrix, a folder of runs, or wandb:ENTITY/PROJECT.
+def runs_of(target: str) -> tuple[Any, ...]:
+    """(name, runs, notes on runs that cannot be read) of a matrix, a folder of runs, or wandb:ENTITY/PROJECT; of a
+    matrix file also what it states (see `load`).
 
     Raises UsageError for an unknown target, LaunchError if W&B does not answer.
     """

@@ -19,7 +19,7 @@ from memexp.analysis.formatting import kind_text
 from memexp.analysis.sequential_plan import Action, Plan
 from memexp.config import UsageError
 from memexp.formatting import ranges
-from memexp.launch.status.targets import find_matrix, stated_in
+from memexp.launch.status.targets import find_matrix
 from memexp.runs import Run
 from memexp.runs.status import State, info_of, matrix_of, state_of
 
@@ -32,8 +32,8 @@ def watch(target: str, verdicts: Callable[[Answer], RenderableType], console: Co
     with Live(console=console, auto_refresh=False) as live:
         try:
             while True:
-                name, runs, notes = find_matrix(target)
-                found = answer(runs, name, stated_in(target))
+                name, runs, notes, stated = find_matrix(target)
+                found = answer(runs, name, stated)
                 found.notes.extend(notes)
                 live.update(Group(verdicts(found), plan_table(found), stop_line(found, runs)), refresh=True)
                 time.sleep(EVERY_S)

@@ -128,12 +128,16 @@ def horizon(
     from memexp.ppo.horizon import horizon_of
     from memexp.runs.status import info_of
 
+    def is_judged(run: Any) -> bool:
+        """Whether it has a memory to cut, and is no trial of a setting."""
+        info = info_of(run)
+        return info is not None and info.memory == "on" and info.mem_len != 0 and not info.tuning
+
     runs = find_targets(target)
     named, code = len(runs) == 1, DONE
+    if not named and not (runs := list(filter(is_judged, runs))):
+        raise UsageError(f"{' '.join(target)}: no run that is judged has a memory to cut")
     for run in runs:
-        info = info_of(run)
-        if not named and (info is None or info.memory == "off" or info.mem_len == 0):
-            continue  # twins have no memory to cut
         try:
             found = horizon_of(run, episodes, trust, lambda k, name=run.name: say(f"{name}: k = {k}", error=True))
         except (CheckpointError, OSError, UsageError) as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memexp import envs
 from memexp.config import UsageError
-from memexp.envs.base import Episodes
+from memexp.envs.base import Episodes, VecEnv
 from memexp.envs.origin import origin_of
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.policy.model import Policy
@@ -49,10 +49,17 @@ def training_passes(config: TrainConfig) -> float:
     return COST * config.trainer.total_timesteps * (1 + 3 * config.trainer.update_epochs)
 
 
+def policy_with(config: TrainConfig, env: VecEnv, weights: dict[str, Tensor], device: torch.device) -> Policy:
+    """The policy of a run in environments like `env`, for `measure_horizon`."""
+    cortex = config.cortex.model_copy(update={"compile": False})  # each k would be compiled anew
+    policy = Policy(env.observation, env.actions, cortex, config.policy).to(device)
+    policy.load_state_dict(weights)
+    return policy
+
+
 def measure_horizon(
     config: TrainConfig,
-    weights: dict[str, Tensor],
-    device: torch.device,
+    policy: Policy,
     agent_steps: int,
     episodes: int = EPISODES,
     most_passes: float = float("inf"),
@@ -64,13 +71,10 @@ def measure_horizon(
     About `most_passes` agent steps go through the network at most: then there are fewer episodes. None if they would be
     fewer than FEWEST, or if an episode does not end.
     """
-    with closing(held_out_worlds(config.env, 1, config.seed)) as env:
-        cortex = config.cortex.model_copy(update={"compile": False})  # each k would be compiled anew
-        policy = Policy(env.observation, env.actions, cortex, config.policy).to(device)
-    policy.load_state_dict(weights)
+    device = str(next(policy.parameters()).device)
 
     def play(episodes: int, k: int | None) -> Episodes:
-        return _play(config, policy, episodes, k, str(device), most_passes)
+        return _play(config, policy, episodes, k, device, most_passes)
 
     try:
         return _measure(config, play, agent_steps, episodes, most_passes, on_step)
@@ -121,10 +125,10 @@ def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[i
     check_received(run.name, config, trust)
     with closing(envs.build(config.env, 1)) as env:
         refuse_another_environment(run, origin_of(env.modules), config.force)
-    steps, weights = load_weights(run.checkpoints)
-    device = join(config.trainer.device).device
+        steps, weights = load_weights(run.checkpoints)
+        policy = policy_with(config, env, weights, join(config.trainer.device).device)
     most = float("inf") if episodes else UNASKED_PASSES
-    found = measure_horizon(config, weights, device, steps, episodes or EPISODES, most, on_step)
+    found = measure_horizon(config, policy, steps, episodes or EPISODES, most, on_step)
     if found is None:
         raise UsageError(f"run '{run.name}': {FEWEST} episodes would take long; ask for them with --episodes {FEWEST}")
     run.write_horizon(found)

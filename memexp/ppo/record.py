@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from memexp.config import UsageError, count_name, did_you_mean
+from memexp.config import UsageError, count_name, did_you_mean, parse_model
 from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
@@ -22,7 +22,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
-from memexp.runs import Run, RunInfo, Trial
+from memexp.runs import Run, RunInfo
 from memexp.runs.identity import recorded_environment
 from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.provenance import provenance
@@ -112,7 +112,8 @@ class RunRecord:
             "solved_by": None if env.solved_return is None else "the reward threshold in Gymnasium's registry",
             **reference_levels(self.run, config, env.ceiling_return, self.display.print_line),
         }
-        self.run.write_info(RunInfo(**info.model_dump() | measured).restated(config.labels.stated))
+        info = parse_model(RunInfo, info.model_dump() | measured, "run.json")
+        self.run.write_info(info.restated(config.labels.stated))
 
     def open_wandb(self) -> None:
         """Begin to mirror the metrics at W&B, after run.json is written."""
@@ -198,24 +199,19 @@ def reference_levels(
 
 
 def described(config: TrainConfig) -> RunInfo:
-    """run.json as far as the config alone tells it. The config has a run name."""
-    return RunInfo(
-        run=config.run or "",
-        matrix=config.labels.matrix,
-        env=config.labels.env or config.env.name,
-        arm=config.arm,
-        pattern=config.cortex.pattern,
-        mem_len=config.cortex.mem_len,
-        memory=config.cortex.memory,
-        twin_of=config.labels.twin_of,
-        seed=config.seed,
-        metric=config.labels.metric,
-        recipe=config.recipe,
-        total_timesteps=config.trainer.total_timesteps,
-        hardware=config.labels.hardware,
-        price_per_hour=config.labels.price_per_hour,
-        tuning=Trial(**config.labels.tuning) if config.labels.tuning else None,
-    )
+    """run.json as far as the config alone tells it. Raises UsageError for labels that cannot be."""
+    labels, cortex = config.labels, config.cortex
+    fields = {
+        **labels.model_dump(include={"matrix", "twin_of", "metric", "hardware", "price_per_hour", "tuning"}),
+        **cortex.model_dump(include={"pattern", "mem_len", "memory"}),
+        "run": config.run or "",
+        "env": labels.env or config.env.name,
+        "arm": config.arm,
+        "seed": config.seed,
+        "recipe": config.recipe,
+        "total_timesteps": config.trainer.total_timesteps,
+    }
+    return parse_model(RunInfo, fields, "labels")
 
 
 def counting(print_line: Callable[[str], None], what: str, total: int, unit: str) -> Callable[[float], None]:

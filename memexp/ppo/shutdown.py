@@ -12,8 +12,9 @@ from typing import Any
 from memexp.console import say
 from memexp.ppo.distributed import Ranks, report_failure
 from memexp.runs import Exit, Run, RunInfo
+from memexp.runs.scribe import take
 from memexp.runs.status import last_metrics
-from memexp.runs.writer import Writer
+from memexp.runs.writer import LockedError, Writer
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 WRITE_EXIT_S = 5.0
@@ -101,9 +102,18 @@ def record_failure(run: Run, ranks: Ranks, error: BaseException, updates: int, i
         last = (last_metrics(run) or [{}])[-1]
         outcome = Exit(status="failed", reason=reason)
         outcome.agent_steps, outcome.wall_s = last.get("agent_steps", 0), last.get("wall_s", 0.0)
-        writer = Writer(run.lock)
-        run = Run(run.path, writer)
-        if not run.exists():
+        writer = lock = None
+        try:
+            writer = Writer(run.lock)
+        except LockedError:
+            return
+        except (OSError, RuntimeError):  # out of memory: no process and no thread can start
+            lock = take(run.lock)
+        if not run.exists() and (writer or lock):
             run.write_info(info)
-        write_exit(run, writer, outcome)
-        writer.leave()
+        if writer:
+            write_exit(Run(run.path, writer), writer, outcome)
+            writer.leave()
+        elif lock:
+            run.finish(outcome)
+            lock.release()

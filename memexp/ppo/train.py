@@ -16,7 +16,7 @@ from memexp.envs.config import ThirdParty
 from memexp.machine import cores
 from memexp.ppo.config import RESUMABLE, TrainConfig
 from memexp.ppo.distributed import Ranks, join, leave
-from memexp.ppo.horizon import measure_horizon, remembers, training_passes
+from memexp.ppo.horizon import measure_horizon, policy_with, remembers, training_passes
 from memexp.ppo.record import described
 from memexp.ppo.session import Session
 from memexp.ppo.shutdown import record_failure
@@ -40,7 +40,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         raise UsageError("the run has no name: give run=NAME")
     _set_up_process(config)
     resolve_mode(config.wandb.mode)
-    run = Run.named(config.run)
+    run, info = Run.named(config.run), described(config)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)
     config = with_readings_of(run, config)
     outcome = end_of(run)
@@ -53,7 +53,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
         outcome = session.train()
     except (Exception, SystemExit) as error:
         if session or not isinstance(error, UsageError):  # a wrong config leaves no run directory
-            record_failure(run, ranks, error, session.trainer.updates if session else 0, described(config))
+            record_failure(run, ranks, error, session.trainer.updates if session else 0, info)
         raise
     if session.together:  # else `leave` would wait for lost ranks
         leave()
@@ -76,11 +76,11 @@ def with_readings_of(run: Run, config: TrainConfig) -> TrainConfig:
 def _look_back(config: TrainConfig, run: Run, session: Session, ranks: Ranks) -> None:
     """Measure how far back the policy looks. The run is completed before: nothing that happens here changes that."""
     asked, trainer = config.evaluation.horizon_episodes, session.trainer
-    if not (asked and remembers(config)):
+    if not asked or not remembers(config) or config.labels.tuning:  # trials of settings are not judged
         return
     try:
-        weights, device, steps = trainer.policy.state_dict(), ranks.device, trainer.agent_steps
-        found = measure_horizon(config, weights, device, steps, asked, training_passes(config))
+        policy = policy_with(config, trainer.env, trainer.policy.state_dict(), ranks.device)
+        found = measure_horizon(config, policy, trainer.agent_steps, asked, training_passes(config))
         if found:
             run.write_horizon(found)
     except Exception as error:

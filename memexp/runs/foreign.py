@@ -18,7 +18,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic import Field, model_validator
 
-from memexp.config import Config, UsageError, check_levels, did_you_mean, parse_value
+from memexp.config import Config, UsageError, check_levels, did_you_mean, parse_model, parse_value
 from memexp.runs.directory import Exit, ExitStatus, RunInfo
 from memexp.runs.metrics import COUNT, RETURN, STEPS, WALL, columns_of_records
 from memexp.runs.reading import DamagedError, read_bytes
@@ -340,4 +340,4 @@ def _runs(groups: dict[tuple[str, str, str, str], Any], mapping: Mapping, stem: 
                 "total_timesteps": int(mapping.total_timesteps or max(rows[-1][STEPS], 1)),
                 **mapping.model_dump(include={"random_return", "ceiling_return", "solved_return", "memory_span"}),
             }
-            yield ForeignRun(name, RunInfo.model_validate(info), rows, logs[0][0].status, {})
+            yield ForeignRun(name, parse_model(RunInfo, info, logs[0][0].path), rows, logs[0][0].status, {})

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
+
+from memexp.config import UsageError, parse_model
 
 MAX_BYTES = 32 << 20
 """Largest JSON file that is read. The largest that a run has is a provenance.json with the changes of many starts."""
@@ -64,10 +66,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def read_model(kind: type[Model], path: Path) -> Model:
     """The JSON object in a file as a `kind`. Raises FileNotFoundError, and DamagedError, which names a wrong field."""
     try:
-        return kind.model_validate(read_json(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise DamagedError(path, f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}") from None
+        return parse_model(kind, read_json(path))
+    except UsageError as error:
+        raise DamagedError(path, str(error).splitlines()[0]) from None
 
 
 def _text(path: Path, max_bytes: int) -> str:

@@ -48,8 +48,8 @@ class Going(Counting):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.how == "nan observation":
                 obs[0] = np.nan
-            if self.how == "nan reward":
-                reward = float("nan")
+            if self.how in ("nan reward", "huge reward"):
+                reward = float("nan") if self.how == "nan reward" else 1e300
         return obs, reward, terminated, truncated, info
 
 

@@ -266,6 +266,14 @@ WRONG = {
     "name in architecture": ({"architectures": {"S~": {"pattern": "S"}}}, "the name 'S~' may have"),
     "a key of the matrix": ({"overrides": {"seed": 3}}, "overrides: 'seed' is set by the matrix: use `seeds`"),
     "variable that is taken": ({"vars": {"env": "x"}}, "'env' cannot be a variable"),
+    "two mistakes within": (
+        {"scales": {"s": {"resources": {"gpus": -1, "nodes": 0}}}},
+        "scales.s.resources: gpus: Input should be .* \\(got -1\\); nodes: Input should be .* \\(got 0\\)",
+    ),
+    "a control with memory": (
+        {"architectures": {"S": {"pattern": "S"}, "C": {"pattern": "S", "twin_of": "S"}}},
+        "architectures.C: a twin \\(twin_of\\) has no memory",
+    ),
     "scale resource": ({"scales": {"s": {"resources": {"gpu": 1}}}}, "scales.s.resources: unknown key 'gpu'"),
 }
 
@@ -277,6 +285,7 @@ def test_a_mistake_in_a_matrix_is_one_line_that_names_file_and_place(tmp_path, c
     with pytest.raises(UsageError, match=named) as caught:
         expand(load_matrix(file), str(file))
     assert str(caught.value).startswith(f"{file}: ")
+    assert str(caught.value).count(str(file)) == 1
     assert len(str(caught.value).splitlines()) == 1
 
 

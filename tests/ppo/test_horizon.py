@@ -57,7 +57,7 @@ def test_a_cut_policy_sees_the_last_k_steps_and_nothing_before(pattern, k):
 )
 def test_a_cut_that_leaves_all_that_the_policy_could_see_changes_nothing(recipe, changes):
     config = tiny(recipe, **changes)
-    found = measure_horizon(config, shaken(config).state_dict(), CPU, 7, episodes=30)
+    found = measure_horizon(config, shaken(config), 7, episodes=30)
     assert found is not None
     assert found.episodes == 30
     longest = max(found.returns)
@@ -71,7 +71,7 @@ def test_a_cut_that_leaves_all_that_the_policy_could_see_changes_nothing(recipe,
 @pytest.mark.parametrize("env", ["gym:Pendulum-v1", "gym:CartPole-v1"])
 def test_any_environment_and_any_actions_can_be_measured(env):
     config = override(any_recipe.train(env=env, max_steps=12), {"cortex.d_hidden": 16})
-    found = measure_horizon(config, shaken(config).state_dict(), CPU, 0, episodes=3)
+    found = measure_horizon(config, shaken(config), 0, episodes=3)
     assert found is not None
     assert found.longest >= 8
     assert all(value == value for value in found.returns.values())
@@ -80,10 +80,10 @@ def test_any_environment_and_any_actions_can_be_measured(env):
 def test_the_number_of_episodes_keeps_to_what_it_may_cost():
     config = tiny("chain_recall", env__episode_length=8)
     policy, passes = shaken(config), 8 * (1 + 2 + 3 + 5 + 9)
-    found = measure_horizon(config, policy.state_dict(), CPU, 0, 200, most_passes=40.5 * passes)
+    found = measure_horizon(config, policy, 0, 200, most_passes=40.5 * passes)
     assert found is not None
     assert found.episodes == 40
-    assert measure_horizon(config, policy.state_dict(), CPU, 0, 200, most_passes=19 * passes) is None
+    assert measure_horizon(config, policy, 0, 200, most_passes=19 * passes) is None
 
 
 @pytest.mark.parametrize(("memory", "mem_len", "expected"), [("on", 4, True), ("off", 4, False), ("on", 0, False)])
@@ -126,6 +126,22 @@ def test_a_twin_is_refused_by_name(capsys):
     assert "run 'twin' has no memory to cut" in typed.err
 
 
+def test_of_a_matrix_only_the_runs_that_are_judged_are_measured(capsys):
+    """Neither twins nor trials of settings, whose training does not measure it either."""
+    trial = {"arm": "S", "kind": "tune", "values": {"trainer.learning_rate": 1e-3}}
+    small = {"labels__matrix": "tuned", "evaluation__horizon_episodes": 20, "trainer__total_timesteps": 256}
+    train.train(tiny(run="tried", labels__tuning=trial, **small))
+    train.train(tiny(run="twin", cortex__memory="off", **small))
+    nothing = type_command(capsys, "horizon", "tuned")
+    assert (nothing.code, nothing.err) == (2, "memexp: tuned: no run that is judged has a memory to cut\n")
+    train.train(tiny(run="judged", **small))
+    typed = type_command(capsys, "horizon", "tuned", "--episodes", "20")
+    assert typed.code == 0
+    assert [line.split()[0] for line in typed.out.splitlines()][-1:] == ["judged"]
+    measured = [run.horizon is not None for run in map(Run.named, ("tried", "twin", "judged"))]
+    assert measured == [False, False, True]
+
+
 def test_an_environment_whose_episodes_do_not_end_is_given_up():
     config = tiny("chain_recall", env__episode_length=10**6)
-    assert measure_horizon(config, shaken(config).state_dict(), CPU, 0, most_passes=2000) is None
+    assert measure_horizon(config, shaken(config), 0, most_passes=2000) is None

@@ -5,6 +5,8 @@ import gzip
 import itertools
 import json
 import signal
+import subprocess
+import threading
 
 import pytest
 import torch
@@ -31,7 +33,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.shutdown import StopSignal
 from memexp.ppo.train import train
 from memexp.runs import RESTART, Run
-from memexp.runs.status import state_of
+from memexp.runs.status import State, state_of
 from memexp.runs.writer import Writer
 
 
@@ -91,6 +93,26 @@ def test_a_run_that_cannot_begin_leaves_the_word_of_the_process_that_works_on_it
         train(config)
     holder.leave()
     assert Run.named("busy").exit is None
+
+
+@pytest.mark.parametrize("nothing", ["thread", "process"])
+def test_a_run_that_has_no_memory_for_a_thread_or_a_process_has_failed_and_says_so(monkeypatch, nothing):
+    """So it is under `ulimit -v`: exit.json is written without them."""
+    error = RuntimeError("can't start new thread") if nothing == "thread" else OSError(12, "Cannot allocate memory")
+
+    def refuse(self, *_, **__):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((threading.Thread, "start") if nothing == "thread" else (subprocess, "Popen")), refuse)
+        with pytest.raises(type(error)):
+            train(tiny(run="poor"))
+    run = Run.named("poor")
+    assert run.exit is not None
+    assert (run.exit.status, run.exit.reason) == ("failed", f"before the first update: {type(error).__name__}: {error}")
+    assert state_of(run) is State.FAILED
+    assert run.info.arm == "S"
+    assert train(tiny(run="poor")).status == "completed"
 
 
 def test_every_line_says_where_its_time_went():
@@ -335,6 +357,19 @@ def test_a_name_stands_for_one_experiment():
 def test_a_return_that_counts_as_solved_lies_below_the_ceiling(capsys, words, said):
     typed = type_command(capsys, "train", *words, "run=wrong", "evaluation.random_episodes=0")
     assert (typed.code, typed.err) == (2, f"memexp: {said}\n")
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ("price_per_hour=1e12", "labels: price_per_hour: Input should be less than 1000000000 (got 1000000000000.0)"),
+        ("tuning={arm: S, values: {}}", "labels: tuning.kind: Field required"),
+    ],
+)
+def test_a_label_that_run_json_cannot_hold_is_one_line_before_anything_is_written(capsys, home, label, said):
+    typed = type_command(capsys, "train", "tmaze", f"labels.{label}", "run=wrong")
+    assert (typed.code, typed.err) == (2, f"memexp: {said}\n")
+    assert not home.exists()
 
 
 def test_a_run_without_a_name_is_refused():

@@ -116,9 +116,7 @@ class _ObservationReader:
         except spaces.NotInSpaceError as error:
             raise ApiError(f"{where} {error}") from None
         if array is None:
-            raise ApiError(
-                f"{where} the observation {short(obs)}, which is not in its observation_space, {short(self._given)}"
-            )
+            raise ApiError(f"{where} {spaces.not_in(obs, self._given, '')}")
         return array
 
 
@@ -132,9 +130,11 @@ def _values(result: Any, where: str, expected: str) -> tuple[Any, ...]:
 
 
 def _number(reward: Any, what: str) -> float:
-    if isinstance(reward, int | float):
-        return float(reward)
-    array = np.asarray(reward)
-    if array.size != 1 or array.dtype.kind not in "biuf":
-        raise ApiError(f"{what} {short(reward)}, which is not a number")
-    return float(array.item())
+    if not isinstance(reward, int | float):
+        array = np.asarray(reward)
+        if array.size != 1 or array.dtype.kind not in "biuf":
+            raise ApiError(f"{what} {short(reward)}, which is not a number")
+        reward = array.item()
+    if not abs(reward) <= spaces.MOST:
+        raise ApiError(f"{what} {reward}, {spaces.NOT_FINITE}")
+    return float(reward)

@@ -37,7 +37,6 @@ class Board(NamedTuple):
 
     episode: Any  # int64: number of the running episode; before a reset, the number of the episode to start
     warm_up: Any  # int64: number of random steps after a reset
-    step: Any  # int64: number of the latest step in its episode
     cut: Any  # int8: the limit of this project, not the environment, cut the episode that has just ended
 
 
@@ -111,7 +110,6 @@ class EmulatedEnv(PufferEnv):
 
     def _reset(self) -> None:
         self._begin()
-        self._board.step[self._row] = 0
         space = self.single_action_space
         space.seed(self._seed(_RANDOM_PLAY))
         for _ in range(self._board.warm_up[self._row]):
@@ -131,7 +129,6 @@ class EmulatedEnv(PufferEnv):
         if self._first_action:
             actions = actions + self._first_action
         self._steps += 1
-        self._board.step[self._row] = self._steps
         late = self._steps >= self._limit
         if isinstance(self._inner, PettingZooPufferEnv):
             self._step_all(actions, late)

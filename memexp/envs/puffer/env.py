@@ -1,7 +1,6 @@
 """Any Gymnasium or PettingZoo environment as a VecEnv."""
 
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -17,7 +16,7 @@ from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.readings import choose
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
-from memexp.spaces import ActionSpace, CellsSpace, ImageSpace, Part, StructSpace, VectorSpace
+from memexp.spaces import ActionSpace, CellsSpace, ImageSpace, VectorSpace
 
 WARM_UP = 256
 """Most random steps that bring the environments out of phase."""
@@ -59,7 +58,6 @@ class ThirdPartyEnv(VecEnv):
         self.ceiling_return, self.solved_return = config.ceiling_return, driver.solved_return
         self._modules = driver.modules
         self._action_space = driver.single_action_space
-        self._floats = _float_columns(self.observation, self._vec.single_observation_space)
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
         self.ends_by_itself = False
 
@@ -125,7 +123,7 @@ class ThirdPartyEnv(VecEnv):
     def _receive(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """PufferLib's buffers after a step of all: obs `[N, 2, ...]`, reward, terminated, truncated `[N]`.
 
-        Raises EnvError for an error in an environment, and for a number that is not finite in single precision.
+        Raises EnvError for an error in an environment.
         """
         obs, reward, terminated, truncated, _, infos, _, _ = self._vec.recv()
         self._told: dict[str, Tensor] = {}  # of the episodes that have just ended: numbers in their last infos
@@ -135,36 +133,7 @@ class ThirdPartyEnv(VecEnv):
             for name, number in info.get("numbers", {}).items():
                 column = self._told.setdefault(f"env/{name}", torch.full((self.num_envs,), torch.nan))
                 column[info["row"]] = number
-        dones = terminated | truncated
-        if not np.isfinite(reward).all():
-            self._refuse("the reward", reward, ~np.isfinite(reward), dones, last=True)
-        for name, columns in self._floats:
-            with np.errstate(over="ignore"):
-                numbers = columns(obs).astype(np.float32, copy=False)
-            for which in (ACT, LAST) if dones.any() else (ACT,):
-                wrong = ~np.isfinite(numbers[:, which])
-                if which == LAST:
-                    wrong &= dones[:, None]
-                if wrong.any():
-                    self._refuse(name, columns(obs)[:, which], wrong, dones, last=which == LAST)
         return obs, reward, terminated, truncated
-
-    def _refuse(
-        self, what: str, numbers: np.ndarray, wrong: np.ndarray, dones: np.ndarray, last: bool = False
-    ) -> NoReturn:
-        """Raise EnvError for the first of `numbers` `[N, ...]` that is `wrong`, with its env, episode and step.
-
-        `last`: if the episode has just ended, the number belongs to it, not to the one that follows.
-        """
-        place = tuple(np.argwhere(wrong)[0])
-        i = int(place[0]) * self.num_envs // self.num_agents
-        episode, step = int(self._board.episode[i]), int(self._board.step[i])
-        if self._by_env(dones)[i].all():
-            episode, step = (episode - 1, step) if last else (episode, 0)
-        raise EnvError(
-            f"{self._config.id}: {what} is {numbers[place]} in env {self._first_env + i}, "
-            f"episode {episode}, step {step} (seed {self._seed})"
-        )
 
     def _refuse_endless(self, over: Tensor) -> None:
         """Raise UsageError if only the default limit of this project has ever ended an episode."""
@@ -202,17 +171,3 @@ class ThirdPartyEnv(VecEnv):
         elif isinstance(space, ImageSpace | CellsSpace):
             tensor = tensor.reshape(self.num_agents, *space.shape)
         return tensor.to(self.device)
-
-
-def _float_columns(space: Any, box: Any) -> list[tuple[str, Callable[[np.ndarray], np.ndarray]]]:
-    """Of each part of floats: its name, and a function that picks them `[N, 2, size]` out of PufferLib's buffer."""
-    if isinstance(space, StructSpace):
-        return [(spaces.called(part.name), _columns(part)) for part in space.parts if part.dtype.startswith("float")]
-    is_float = np.issubdtype(box.dtype, np.floating)
-    return [("the observation", lambda obs: obs.reshape(*obs.shape[:2], -1))] if is_float else []
-
-
-def _columns(part: Part) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that picks a part's numbers `[N, 2, size]` out of PufferLib's buffer `[N, 2, num_bytes]`."""
-    stop = part.offset + int(np.prod(part.shape)) * np.dtype(part.dtype).itemsize
-    return lambda obs: np.ascontiguousarray(obs[..., part.offset : stop]).view(part.dtype)

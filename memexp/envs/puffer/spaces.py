@@ -34,6 +34,8 @@ from memexp.spaces import (
 TEXT = TextSpace(words=96, numbers=1024)
 """Longest text, and numbers of its words."""
 _ALL = "the observation"
+MOST = float(np.finfo(np.float32).max)
+NOT_FINITE = "no finite number in single precision"
 
 
 class NotInSpaceError(ValueError):
@@ -189,7 +191,7 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
             else:
                 whole = isinstance(obs, tuple | list) and len(obs) == len(parts)
             if not whole:
-                raise _not_in(obs, space, path)
+                raise not_in(obs, space, path)
             for key, write_part in parts:
                 write_part(obs[key])
 
@@ -198,7 +200,7 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
 
         def compare(obs: Any) -> None:
             if not isinstance(obs, str) or obs != only:
-                raise _not_in(obs, space, path)
+                raise not_in(obs, space, path)
 
         return compare
     field, read = next(fields), reader(space)
@@ -206,13 +208,13 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
     def write_leaf(obs: Any) -> None:
         value = read(obs)
         if value is None:
-            raise _not_in(obs, space, path)
+            raise not_in(obs, space, path)
         field[...] = value
 
     return write_leaf
 
 
-def _not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
+def not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
     why = f"is not in its observation_space, {short(space)}"
     if isinstance(space, spaces.Dict) and isinstance(obs, Mapping):
         differences = ("lacks", space.keys() - obs.keys()), ("has an unknown", obs.keys() - space.keys())
@@ -221,6 +223,9 @@ def _not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
         why = f"has {len(obs)} parts, not {len(space)}"
     elif is_text(space) and _only_text(space) is None and isinstance(obs, str):
         why = f"has more than {TEXT.words} words"
+    elif isinstance(space, spaces.Box) and (numbers := _array(obs, space.shape, "f")) is not None:
+        wrong = numbers[~(abs(numbers) <= MOST)]
+        why = f"holds {wrong[0]}, {NOT_FINITE}" if len(wrong) else why
     return NotInSpaceError(f"{called(path or _ALL)} {short(obs)}, which {why}")
 
 
@@ -265,14 +270,16 @@ def _array(obs: Any, shape: tuple[int, ...], kinds: str) -> np.ndarray | None:
 
 
 def _numbers(obs: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | None:
-    """`obs` as an array of this type; None for another shape, and if the type cannot hold one of the numbers."""
-    array = _array(obs, shape, "biuf" if dtype.kind == "f" else "biu")
-    if array is None or array.dtype == dtype:
+    """`obs` as an array of this type; None for another shape, if the type cannot hold one of the numbers, and if one is
+    not finite in single precision, in which policies compute."""
+    is_float = dtype.kind == "f"
+    array = _array(obs, shape, "biuf" if is_float else "biu")
+    if array is None or (array.dtype == dtype and not is_float):
         return array
     with np.errstate(over="ignore"):
-        cast = array.astype(dtype)
-    is_lost = np.isinf(cast) & np.isfinite(array) if dtype.kind == "f" else cast != array
-    return None if np.count_nonzero(is_lost) else cast
+        cast = array.astype(dtype, copy=False)
+        is_right = np.isfinite(cast.astype(np.float32, copy=False)) if is_float else cast == array
+    return cast if np.count_nonzero(is_right) == array.size else None
 
 
 @lru_cache(maxsize=4096)

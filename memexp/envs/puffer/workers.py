@@ -27,7 +27,7 @@ CHECK_INTERVAL = 0.2
 
 def make_board(num_envs: int) -> Board:
     """A board in shared memory, all zero."""
-    kinds = (("q", np.int64), ("q", np.int64), ("q", np.int64), ("b", np.int8))
+    kinds = (("q", np.int64), ("q", np.int64), ("b", np.int8))
     return Board(*(np.frombuffer(RawArray(kind, num_envs), dtype) for kind, dtype in kinds))
 
 

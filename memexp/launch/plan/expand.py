@@ -58,7 +58,7 @@ def places(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> dict[
         for env, arch in product(matrix.environments, matrix.architectures):
             first = Place(env, arch, "on", matrix.steps[0], matrix.seed_list[0])
             if arch in matrix.controls and spec_at(first).remembers:
-                raise UsageError(f"{where and where + ': '}architectures.{arch}: {NO_CONTROL}")
+                raise UsageError(f"architectures.{arch}: {NO_CONTROL}")
             memory = ("on", "off") if matrix.twins and spec_at(first).remembers else ("on",)
             for steps, on_or_off, seed in product(matrix.steps, memory, matrix.seed_list):
                 yield Place(env, arch, on_or_off, steps, seed)

@@ -33,11 +33,14 @@ class Target:
         self._matrices: dict[str, str | None] = {}
         self.arms: set[tuple[str, str]] = set()
         """(environment, arm) of a matrix file's runs, as it is now."""
+        self.stated: dict[str, dict[str, Any]] = {}
+        """Environment -> what a matrix file says of its task, and the metric."""
         self._at: Run | None = None
         path, is_file = Path(name), name.endswith((".yaml", ".yml"))
         if is_file:
             matrix = load_matrix(name)
             self.matrix = matrix.name
+            self.stated = {env: {**one.stated, "metric": matrix.metric} for env, one in matrix.environments.items()}
             specs = expand(matrix, name)
             self.arms = {(spec.env, spec.config.arm) for spec in specs}
             for spec in [] if to_report else [*first_trials(matrix), *specs]:
@@ -109,8 +112,8 @@ def find_targets(names: Sequence[str], unknown: bool = False) -> list[Run]:
     return known + [Run.named(name) for name in submissions.read() if name not in there]
 
 
-def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
-    """(name, runs, notes) to report on. Raises UsageError if there is no run.
+def find_matrix(name: str) -> tuple[str, list[Run], list[str], dict[str, dict[str, Any]]]:
+    """(name, runs, notes, `Target.stated`) to report on. Raises UsageError if there is no run.
 
     Of a matrix file, runs of arms and environments that it no longer has are left out; notes name these. A run whose
     run.json is damaged may belong to any matrix, so it is returned, too: the report then names it.
@@ -119,7 +122,7 @@ def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
     runs = target.runs(unknown=True)
     if target.matrix is None:
         matrices = {matrix_of(run) for run in runs if info_of(run)}
-        return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs, []
+        return (matrices.pop() if len(matrices) == 1 else None) or Path(name).resolve().name, runs, [], {}
     gone: dict[tuple[str, str], list[Run]] = {}
     for run in runs if target.arms else []:
         if (info := info_of(run)) and (info.env, _planned_arm(info)) not in target.arms:
@@ -129,15 +132,7 @@ def find_matrix(name: str) -> tuple[str, list[Run], list[str]]:
     notes = [f"left out, because {name} no longer has them: {listed}"] if gone else []
     if len(left_out) == len(runs) and runs:
         raise UsageError(f"no run of {name} as it is now has started; {notes[0]}")
-    return target.matrix, [run for run in runs if run.name not in left_out], notes
-
-
-def stated_in(name: str) -> dict[str, dict[str, Any]]:
-    """Environment -> what a matrix file says of its task, and the metric; empty for any other name."""
-    if not name.endswith((".yaml", ".yml")):
-        return {}
-    matrix = load_matrix(name)
-    return {env: {**one.stated, "metric": matrix.metric} for env, one in matrix.environments.items()}
+    return target.matrix, [run for run in runs if run.name not in left_out], notes, target.stated
 
 
 def _planned_arm(info: RunInfo) -> str:
