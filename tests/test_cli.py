@@ -431,6 +431,30 @@ def test_doctor_says_what_an_environment_did_wrong_without_a_traceback_of_its_ow
     assert re.fullmatch("memexp: .*step\\(\\) returned 4 values, .*\n", typed.err)
 
 
+SHOP = """
+import gymnasium
+class Shop(gymnasium.Env):
+    observation_space = action_space = gymnasium.spaces.Discrete(2)
+    def __init__(self, token): self.token = token
+    def reset(self, **how):
+        print(self.token) if how.get("seed") is not None else None
+        raise RuntimeError(f"{self.token} is refused")
+"""
+
+
+@pytest.mark.parametrize("command", ["doctor", "bench", "play", "funnel", "train"])
+def test_every_command_masks_a_typed_secret_in_the_error_of_an_environment(tmp_path, monkeypatch, capsys, command):
+    (tmp_path / "shop17.py").write_text(SHOP)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("memexp.credentials._typed", set())
+    words = ["any", "env=module:shop17:Shop", "options={token: CANARYx7Q2}"]
+    words += {"play": ["--ascii"], "train": ["run=shop", "wandb.mode=disabled"]}.get(command, [])
+    typed = type_command(capsys, command, *words)
+    assert typed.code in (1, 2)
+    assert "*** is refused" in typed.err
+    assert "CANARY" not in typed.err + (typed.out if command in ("doctor", "bench", "train") else "")
+
+
 @pytest.mark.parametrize("command", [("train", "tmaze"), ("doctor", "tmaze"), ("launch", "tmaze", "--dry-run")])
 @pytest.mark.parametrize("code", [0, None, "no licence"])
 def test_a_recipe_that_ends_the_interpreter_is_a_failure_with_its_words(capsys, monkeypatch, command, code):

@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from memexp.config import EnvError, UsageError, did_you_mean, exit_text
 from memexp.console import accept_all_characters, drop_output, say
-from memexp.credentials import mask
+from memexp.credentials import mask, remember
 from memexp.formatting import shortened
 from memexp.launch import LaunchError
 from memexp.project import enter
@@ -76,6 +76,7 @@ class Group(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **settings: Any) -> Any:
         accept_all_characters()
+        remember(list(sys.argv[1:] if args is None else args))
         try:
             code = super().main(args, *rest, **{**settings, "standalone_mode": False})
         except UsageError as error:
@@ -160,4 +161,5 @@ def config_of(arguments: list[str]) -> tuple[Any, list[str]]:
 
     recipe, overrides = split_target(arguments)
     spec = recipe_specs(recipe, parse_overrides(overrides))[0]
+    remember(spec.config.model_dump())
     return spec.config, spec.arguments

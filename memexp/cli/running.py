@@ -9,7 +9,7 @@ import typer
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
 from memexp.console import Console, say, table_console
-from memexp.credentials import masked_output, remember
+from memexp.credentials import masked_output
 from memexp.formatting import counted
 from memexp.runs import RESTART
 
@@ -26,8 +26,6 @@ def train(
 
 def exit_of(config: Any, argv: list[str]) -> int:
     """Train `config`; returns the exit code. A log that gets the output gets no credentials."""
-    remember(config.model_dump())
-    remember(argv)
     from memexp.ppo.checkpoint import CheckpointError
     from memexp.ppo.train import train as run
 
@@ -60,7 +58,9 @@ def doctor(
     else:
         from memexp.ppo.doctor import doctor as examine
 
-        report = examine(config_of(recipe or [])[0])
+        config, _ = config_of(recipe or [])
+        with masked_output():
+            report = examine(config)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
     else:
@@ -103,7 +103,8 @@ def bench(
     from memexp.ppo.train import measure
 
     notes = Console(stderr=True)
-    found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"), seconds)
+    with masked_output():
+        found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"), seconds)
     figure = figure_of(config, found.device, found.gpus, found.sps)
     where = add_figure(figure, table)
     if as_json:
