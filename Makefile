@@ -1,5 +1,6 @@
-# Every target sets up its own .venv first; nothing but git, make, Python 3.11 and the package registries is needed.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Every target sets up its own .venv first; nothing but git, make, a Python from 3.11 to 3.14 and package registries is
+# needed.
+PYTHON ?= $(firstword $(foreach one,3.11 3.12 3.13 3.14,$(shell command -v python$(one))) python3)
 VENV := .venv
 RUN := $(VENV)/bin
 # torch comes first and alone: with it in place no other package pulls another build of it.
@@ -40,8 +41,8 @@ mutants: $(VENV)/ready
 	$(RUN)/python benchmarks/mutants.py --sample 300
 
 $(VENV)/ready: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' || \
-		{ echo "Python 3.11 or 3.12 is needed; set PYTHON=..."; exit 1; }
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' || \
+		{ echo "a Python from 3.11 to 3.14 is needed; set PYTHON=..."; exit 1; }
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet $(TORCH)
 	$(RUN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"

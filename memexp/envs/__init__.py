@@ -82,9 +82,15 @@ def make_puffer(
 ) -> "NativePufferEnv":
     """`num_envs` environments as one native PufferEnv, for PufferLib's vectorisation and trainer.
 
-    PufferLib passes `buf`: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`.
+    PufferLib passes `buf`: `pufferlib.vector.make(make_puffer, env_args=["tmaze", 64])`. Raises UsageError if it is not
+    installed.
     """
-    from memexp.envs.export.puffer import NativePufferEnv
+    try:
+        from memexp.envs.export.puffer import NativePufferEnv
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"make_puffer needs '{error.name}': pip install 'memexp[puffer]', on Python below 3.13"
+        ) from None
 
     return NativePufferEnv(name, num_envs, seed, buf, knobs)
 

@@ -246,7 +246,7 @@ Readings = Annotated[dict[str, str], BeforeValidator(_check_readings)]
 
 
 class ThirdParty(Config):
-    """Any Gymnasium or PettingZoo environment, through PufferLib (docs/your-environment.md)."""
+    """Any Gymnasium or PettingZoo environment (docs/your-environment.md)."""
 
     name: Literal["any"] = "any"
     id: str = Field(default="gym:CartPole-v1", min_length=1)
@@ -268,7 +268,8 @@ class ThirdParty(Config):
     ceiling_return: float | None = None
     """Return of a perfect policy; none: what the environment declares."""
     backend: Literal["auto", "serial", "multiprocessing"] = "auto"
-    """serial: in this process. multiprocessing: in workers. auto: in workers if there are at least three cores."""
+    """serial: in this process. multiprocessing: in workers. auto: in workers if there are at least three cores,
+    but not on macOS."""
     workers: int | None = Field(default=None, ge=1)
     """Worker processes; none: one fewer than there are cores. Results do not depend on it."""
 

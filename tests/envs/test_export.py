@@ -4,11 +4,11 @@ import json
 import subprocess
 import sys
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import gymnasium
 import numpy as np
-import pufferlib.vector
 import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
@@ -22,6 +22,10 @@ TRAINER = Path(__file__).parents[1] / "helpers" / "puffer_trainer.py"
 GRID = SMALL | {"max_steps": [20]}
 
 
+needs_puffer = pytest.mark.skipif(find_spec("pufferlib") is None, reason="PufferLib is not installed")
+
+
+@needs_puffer
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["native", "Multiprocessing"])
 def test_pufferlibs_own_trainer_learns_our_env(backend, tmp_path):
@@ -32,8 +36,11 @@ def test_pufferlibs_own_trainer_learns_our_env(backend, tmp_path):
     assert found["first"] < 0.7 < 0.9 < found["last"]
 
 
+@needs_puffer
 @pytest.mark.parametrize(("name", "knobs"), [("tmaze", {}), ("chain_recall", {}), ("cvc_random_maps", GRID)])
 def test_a_puffer_env_shows_what_the_env_shows(name, knobs):
+    import pufferlib
+
     env, world = envs.make_puffer(name, 3, seed=5, **knobs), envs.make(name, 3, seed=5, **knobs)
     assert isinstance(env, pufferlib.PufferEnv)
     assert env.num_agents == world.num_agents
@@ -53,7 +60,17 @@ def test_a_puffer_env_shows_what_the_env_shows(name, knobs):
     assert ended > 0
 
 
+def test_without_pufferlib_its_environment_is_one_clear_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pufferlib.pufferlib", None)
+    monkeypatch.delitem(sys.modules, "memexp.envs.export.puffer", raising=False)
+    with pytest.raises(UsageError, match=r"make_puffer needs 'pufferlib.*memexp\[puffer\]"):
+        envs.make_puffer("tmaze")
+
+
+@needs_puffer
 def test_envs_of_different_puffer_workers_differ():
+    import pufferlib.vector
+
     vec = pufferlib.vector.make(
         partial(envs.make_puffer, "chain_recall", 16),
         backend="Multiprocessing",

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import gymnasium
 import numpy as np
 import psutil
 import pytest
 import torch
-from helpers import third_party
+from helpers import rollouts, third_party
 
 from memexp import envs
 from memexp.config import CORES, UsageError
@@ -23,6 +24,7 @@ from memexp.envs.puffer.workers import number_of_workers
 from memexp.spaces import CategoriesSpace, ContinuousActions, ImageSpace, MultiDiscreteActions, VectorSpace
 
 COUNTING = "module:helpers.third_party:Counting"
+NEEDS_PUFFER = pytest.mark.skipif(find_spec("pufferlib") is None, reason="PufferLib is not installed")
 BACKENDS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
 
 
@@ -575,6 +577,25 @@ def test_workers_end_with_their_envs(make):
     workers = [psutil.Process(process.pid) for process in env._vec.processes]
     env.close()
     assert not any(worker.is_running() for worker in workers)
+
+
+@pytest.mark.parametrize("world", rollouts.WORLDS)
+def test_the_same_seeds_give_the_same_results_with_and_without_pufferlib_and_workers(world, monkeypatch):
+    found = {rollouts.digest(world, backend["backend"]) for backend in BACKENDS}
+    monkeypatch.setattr("memexp.envs.puffer.workers.pufferlib", None)
+    found |= {rollouts.digest(world, backend["backend"]) for backend in BACKENDS}
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("library", [pytest.param(True, marks=NEEDS_PUFFER), False])
+def test_a_dead_worker_is_one_line_whoever_steps_the_environments(library, make, monkeypatch):
+    if not library:
+        monkeypatch.setattr("memexp.envs.puffer.workers.pufferlib", None)
+    env = make(COUNTING, 4, backend="multiprocessing", workers=2)
+    env.reset()
+    os.kill(env._vec.processes[1].pid, signal.SIGKILL)
+    with pytest.raises(EnvError, match=r"^worker 1, which ran 2 environments, died \(killed by SIGKILL\)"):
+        play(env, 50)
 
 
 @pytest.mark.parametrize("seen", third_party.Showing.SEEN)

@@ -1,9 +1,10 @@
-"""Gymnasium and PettingZoo environments as a VecEnv, through PufferLib's emulation and vectorisation.
+"""Gymnasium and PettingZoo environments as a VecEnv, through PufferLib's vectorisation, or Gymnasium's.
 
 source.py      makes one environment from gym:ID, module:MODULE:CALLABLE or pettingzoo:MODULE
 spaces.py      translates its spaces into those of `memexp.spaces`
 api_checks.py  checks that it keeps the interface of Gymnasium or PettingZoo
-emulated.py    steps one environment for PufferLib: resets, seeds, last observations, errors
+emulated.py    steps one environment into shared buffers: resets, seeds, last observations, errors
+vector.py      Gymnasium's vector environments, where PufferLib is not installed
 workers.py     steps many environments, in this process or in worker processes
 env.py         presents all of them as a VecEnv
 """

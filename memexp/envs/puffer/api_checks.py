@@ -18,31 +18,19 @@ class ApiError(Exception):
 
 
 class CheckedEnv(gymnasium.Wrapper):
-    """A Gymnasium environment whose results are checked. An observation that is no Box becomes bytes.
-
-    If a reset raises, PufferLib resets once more, without the seed. Here the second reset raises too, and `failure`
-    keeps the first error.
-    """
+    """A Gymnasium environment whose results are checked. An observation that is no Box becomes bytes."""
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
         self._read = _ObservationReader(env.observation_space)
         self.observation_space = self._read.space
-        self.failure: Exception | SystemExit | None = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        if self.failure:
-            raise ApiError("reset() failed before")
-        try:
-            obs, info = _values(self.env.reset(seed=seed), "reset()", "observation, info")
-            return self._read(obs, "reset() returned"), info
-        except (Exception, SystemExit) as error:
-            self.failure = error
-            raise
+        obs, info = _values(self.env.reset(seed=seed), "reset()", "observation, info")
+        return self._read(obs, "reset() returned"), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         obs, reward, *rest = _values(self.env.step(action), "step()", _STEP)
-        self.info = rest[-1]
         return self._read(obs, "step() returned"), _number(reward, "step() returned the reward"), *rest
 
 
@@ -50,11 +38,8 @@ class CheckedParallelEnv:
     """A PettingZoo parallel environment whose results are checked. An observation that is no Box becomes bytes.
 
     All agents have the same observation space and play from the start. A step must return an observation and a reward
-    for every agent that played before it, including those that finish in it. PufferLib would treat a missing agent as
-    terminated and lose its last reward.
+    for every agent that played before it, including those that finish in it.
     """
-
-    failure: Exception | SystemExit | None = None
 
     def __init__(self, env: Any):
         self.env = env

@@ -1,8 +1,8 @@
-"""One environment as PufferLib steps it: a native PufferEnv around PufferLib's emulation of the environment.
+"""One environment that writes its steps into the buffers of PufferLib, or of `vector.py` where that is not installed.
 
-PufferLib's vectorisation starts the next episode one step late: it loses an action and adds a step that the environment
-never made. An EmulatedEnv starts the next episode at once. Its buffer holds two observations for each agent: the one to
-act on, and the true last one of an episode that has just ended. Both reach the trainer through shared memory.
+The step that ends an episode starts the next one. So no action is lost, and no step is added that the environment never
+made, as in PufferLib's own emulation. The buffer holds two observations for each agent: the one to act on, and the true
+last one of an episode that has just ended. Both reach the trainer through shared memory.
 """
 
 import re
@@ -14,22 +14,19 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-import pufferlib
-from pufferlib.emulation import GymnasiumPufferEnv, PettingZooPufferEnv
-from pufferlib.pufferlib import PufferEnv, set_buffers
 
 from memexp.config import UsageError, exit_text
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import source, spaces
 from memexp.envs.puffer.api_checks import ApiError, CheckedEnv, CheckedParallelEnv
+from memexp.envs.puffer.vector import Buffers, PufferEnv, make_buffers
 
 ACT, LAST = 0, 1
 """Indices of the two observations."""
 INFO_NAME = re.compile(r"[\w.][-\w. ]{0,63}")
 """Names of the numbers in `info` that are kept."""
 _RANDOM_PLAY = 1
-_FLAGS = ("rewards", "terminals", "truncations", "teacher_actions", "masks", "actions")
 
 
 class Board(NamedTuple):
@@ -47,12 +44,9 @@ class EmulatedEnv(PufferEnv):
     leave the trainer waiting.
     """
 
-    observations: np.ndarray
-    rewards: np.ndarray
-    terminals: np.ndarray
-    truncations: np.ndarray
-
-    def __init__(self, config: ThirdParty, stream: int, number: int, row: int, board: Board, buf: Any = None):
+    def __init__(
+        self, config: ThirdParty, stream: int, number: int, row: int, board: Board, buf: Buffers | None = None
+    ):
         self._stream, self._number, self._row, self._board = stream, number, row, board
         self._name = config.id
         env = source.make_one(config)
@@ -62,12 +56,12 @@ class EmulatedEnv(PufferEnv):
         self.observation, self.action = _spaces(env, config.id)
         if source.is_parallel(env):
             self._checked = CheckedParallelEnv(env)
-            self._inner: Any = PettingZooPufferEnv(env=self._checked)
+            shown = self._checked.observation_space(env.possible_agents[0])
+            self.num_agents = len(env.possible_agents)
         else:
             self._checked = CheckedEnv(env)
-            self._inner = GymnasiumPufferEnv(env=self._checked)
-        self._inner.is_observation_checked = True  # CheckedEnv did it, and says where
-        shown = self._inner.single_observation_space
+            shown, self.num_agents = self._checked.observation_space, 1
+        assert isinstance(shown, gymnasium.spaces.Box)
         self.single_observation_space = gymnasium.spaces.Box(
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
         )
@@ -75,10 +69,9 @@ class EmulatedEnv(PufferEnv):
         if isinstance(self.action, gymnasium.spaces.Discrete):  # PufferLib assumes that they start at 0
             self.single_action_space = gymnasium.spaces.Discrete(int(self.action.n))
             self._first_action = int(self.action.start)
-        self.num_agents = self._inner.num_agents
-        super().__init__(buf)
-        own = {name: np.zeros_like(getattr(self, name)) for name in _FLAGS}
-        set_buffers(self._inner, {**own, "observations": self.observations[:, ACT]})
+        buf = buf or make_buffers(self.single_observation_space, self.num_agents)
+        self.observations, self.rewards = buf["observations"], buf["rewards"]
+        self.terminals, self.truncations = buf["terminals"], buf["truncations"]
         self._steps = 0
         self._tellers: dict[str, int] = {}  # number in the last infos -> most agents that told it
         self._alive = np.ones(self.num_agents, bool)
@@ -93,14 +86,13 @@ class EmulatedEnv(PufferEnv):
         return self.observations, self.rewards, self.terminals, self.truncations, infos
 
     def close(self) -> None:
-        for info in self._guarded(self._inner.close):
+        for info in self._guarded(self._checked.close):
             print(info["error"], file=sys.stderr)
 
     def _guarded(self, do: Any, *arguments: Any) -> list[dict[str, str]]:
         try:
             do(*arguments)
-        except (Exception, SystemExit) as raised:
-            error = self._checked.failure or raised
+        except (Exception, SystemExit) as error:
             error = ApiError(exit_text(error)) if isinstance(error, SystemExit) else error
             place = f"env {self._number}, episode {self._board.episode[self._row]}, step {self._steps}"
             if isinstance(error, ApiError):
@@ -119,7 +111,16 @@ class EmulatedEnv(PufferEnv):
     def _begin(self) -> None:
         self._steps = 0
         self._alive[:] = True
-        self._inner.reset(seed=self._seed())
+        obs, _ = self._checked.reset(seed=self._seed())
+        self._show(obs)
+
+    def _show(self, obs: Any) -> None:
+        """Write the observations to act on: of the agents that have one, else zeros."""
+        if isinstance(self._checked, CheckedEnv):
+            self.observations[0, ACT] = obs
+            return
+        for row, agent in enumerate(self._checked.possible_agents):
+            self.observations[row, ACT] = obs.get(agent, 0)
 
     def _seed(self, *purpose: int) -> int:
         """A seed of 31 bits for the running episode."""
@@ -130,33 +131,38 @@ class EmulatedEnv(PufferEnv):
             actions = actions + self._first_action
         self._steps += 1
         late = self._steps >= self._limit
-        if isinstance(self._inner, PettingZooPufferEnv):
-            self._step_all(actions, late)
+        if isinstance(self._checked, CheckedParallelEnv):
+            self._step_all(self._checked, actions, late)
             return
-        _, reward, terminated, truncated, _ = self._inner.step(actions)
-        assert isinstance(self._checked, CheckedEnv)
-        infos = [self._checked.info]
+        action = actions.ravel()
+        discrete = isinstance(self.action, gymnasium.spaces.Discrete)
+        obs, reward, *ended, info = self._checked.step(action[0] if discrete else action)
+        terminated, truncated = (bool(np.any(flag)) for flag in ended)
+        self._show(obs)
         over = terminated or truncated
         self.rewards[0], self.terminals[0] = reward, terminated
         self.truncations[0] = not terminated and (over or late)
         if over or late:
-            self._end(not over, infos)
+            self._end(not over, [info])
 
-    def _step_all(self, actions: np.ndarray, late: bool) -> None:
+    def _step_all(self, env: CheckedParallelEnv, actions: np.ndarray, late: bool) -> None:
         """A step of several agents. Some of them may have finished before the others."""
-        inner = self._inner
-        inner.step(actions)
-        over = inner.done
+        agents = env.possible_agents
+        chosen = {agent: action for agent, action in zip(agents, actions, strict=True) if agent in env.agents}
+        obs, rewards, terminated, truncated, _ = env.step(chosen)
+        self._show(obs)
+        over = not env.agents or all(terminated.values()) or all(truncated.values())
         last = over or late
-        dones = inner.terminals | inner.truncations
-        counted = self._alive | last  # PufferLib reports a finished agent as done again at every later step
-        self.rewards[:] = inner.rewards
-        self.terminals[:] = inner.terminals & counted
-        self.truncations[:] = (inner.truncations | (last & ~dones)) & ~inner.terminals & counted
+        ended = np.array([agent not in obs or bool(terminated[agent]) for agent in agents])
+        cut = np.array([agent in obs and bool(truncated[agent]) for agent in agents])
+        counted = self._alive | last  # a finished agent is done again only at the end
+        self.rewards[:] = [rewards.get(agent, 0) for agent in agents]
+        self.terminals[:] = ended & counted
+        self.truncations[:] = (cut | (last & ~ended)) & ~ended & counted
+        dones = ended | cut
         self._alive &= ~dones
         if last:
-            assert isinstance(self._checked, CheckedParallelEnv)
-            self._end(not over, [*self._checked.infos.values()])
+            self._end(not over, [*env.infos.values()])
         elif dones.any():
             self.observations[dones, LAST] = self.observations[dones, ACT]
 
@@ -206,11 +212,11 @@ def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
 
 
 def own_traceback(error: Exception) -> str:
-    """The traceback without the frames of this package and of PufferLib that led to the environment.
+    """The traceback without the frames of this package that led to the environment.
 
     An explicit limit, because libraries set sys.tracebacklimit to 0 (SkyPilot does, and leaves it after an error).
     """
-    ours = tuple(str(Path(file).parent) for file in (__file__, str(pufferlib.__file__)))
+    ours = str(Path(__file__).parent)
     frames = error.__traceback__
     while frames and frames.tb_next and frames.tb_frame.f_code.co_filename.startswith(ours):
         frames = frames.tb_next

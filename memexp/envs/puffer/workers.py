@@ -1,10 +1,12 @@
-"""Many environments: PufferLib's serial and multiprocessing backends, and the supervision of worker processes."""
+"""Many environments, in this process or in workers: how many of these, their signals, and what happens if one dies."""
 
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from functools import partial
 from multiprocessing import connection
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize
@@ -12,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import psutil
-import pufferlib.vector
 import torch
 
 from memexp.config import UsageError, cores_left
-from memexp.envs.base import EnvError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.emulated import Board, EmulatedEnv
+from memexp.envs.puffer.vector import GymnasiumVec, death, pufferlib, stop
 from memexp.machine import cores
 
 CHECK_INTERVAL = 0.2
@@ -32,12 +33,18 @@ def make_board(num_envs: int) -> Board:
 
 
 def make_vec(config: ThirdParty, stream: int, first: int, board: Board) -> Any:
-    """PufferLib's vector environment of the environments from number `first` on, one for each row of the board."""
+    """A vector environment of the environments from number `first` on, one for each row of the board.
+
+    It is PufferLib's, or Gymnasium's where PufferLib is not installed. Results do not depend on it.
+    """
     num_envs = len(board.episode)
     shared = {"config": config, "stream": stream, "board": board, "driver": os.getpid()}
     arguments = [shared | {"number": first + row, "row": row} for row in range(num_envs)]
     given: dict[str, Any] = {"env_args": [[]] * num_envs, "env_kwargs": arguments, "num_envs": num_envs}
     workers = number_of_workers(config, num_envs)
+    if not pufferlib:
+        makers = [partial(_create, **words) for words in arguments]
+        return GymnasiumVec(makers[0](), makers, workers)
     parallel = {"backend": Workers, "num_workers": workers, "overwork": True}
     given |= parallel if workers else {"backend": pufferlib.vector.Serial}
     return pufferlib.vector.make([_create] * num_envs, **given)
@@ -49,8 +56,8 @@ def number_of_workers(config: ThirdParty, num_envs: int) -> int:
     One core of this rank (of those that CORES leaves to the run) is kept for the learner, because a waiting worker
     spins. Raises UsageError if the environments cannot be divided evenly among `config.workers`.
     """
-    if config.backend == "serial":
-        return 0
+    if config.backend == "serial" or (config.backend == "auto" and sys.platform == "darwin"):
+        return 0  # macOS does not fork safely
     if config.workers:
         if num_envs % config.workers:
             raise UsageError(f"env.workers={config.workers} does not divide the {num_envs} envs of this process")
@@ -62,13 +69,16 @@ def number_of_workers(config: ThirdParty, num_envs: int) -> int:
     return workers if workers > 1 or config.backend == "multiprocessing" else 0
 
 
-class Workers(pufferlib.vector.Multiprocessing):
+_Multiprocessing: Any = pufferlib.vector.Multiprocessing if pufferlib else object
+
+
+class Workers(_Multiprocessing):
     """PufferLib's worker processes. A dead worker raises EnvError, and workers end when their parent process ends."""
 
     def __init__(self, *arguments: Any, **words: Any):
         super().__init__(*arguments, **words)
         # At exit multiprocessing waits for running processes, so they must be stopped before that.
-        self.close = Finalize(self, _stop, args=(self.processes, self.driver_env), exitpriority=10)
+        self.close = Finalize(self, stop, args=(self.processes, self.driver_env), exitpriority=10)
 
     def recv(self) -> Any:
         """PufferLib's `recv`, which raises EnvError if a worker has died instead of waiting for ever."""
@@ -86,19 +96,7 @@ class Workers(pufferlib.vector.Multiprocessing):
     def _check_alive(self) -> None:
         for i, process in enumerate(self.processes):
             if not process.is_alive() and self.buf["semaphores"][i] < pufferlib.vector.MAIN:
-                code = process.exitcode or 0
-                how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-                raise EnvError(
-                    f"worker {i}, which ran {self.envs_per_worker} environments, died ({how}); what it printed is above"
-                )
-
-
-def _stop(processes: list[Any], driver: EmulatedEnv) -> None:
-    for process in processes:
-        process.kill()
-    for process in processes:
-        process.join()
-    driver.close()
+                raise death(i, process, self.envs_per_worker)
 
 
 def _create(
