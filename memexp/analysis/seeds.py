@@ -121,7 +121,8 @@ class Arm:
     @property
     def config(self) -> dict[str, dict[str, Any]]:
         """Config of the first run; empty where it is not known."""
-        return next((seed.config for seed in (*self.seeds, *self.partial)), {})
+        runs = [*self.seeds, *self.partial]
+        return runs[0].config if runs else {}
 
     @cached_property
     def finals(self) -> np.ndarray:
