@@ -101,7 +101,10 @@ def check_cell(name: str, width: int = 32, mem_len: int = 4, device: str = "cpu"
 
     Raises UsageError if `name` is no single cell, or if there is no such class.
     """
-    tokens = parse_pattern(name)
+    try:
+        tokens = parse_pattern(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if len(tokens) != 1:
         raise UsageError(f"'{name}' has {len(tokens)} cells: check one at a time")
     if tokens[0] not in TOKENS:
