@@ -28,11 +28,11 @@ def call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
         return make(**options)
     except (Exception, SystemExit) as error:
         raise UsageError(
-            f"{name} cannot be made: {type(error).__name__}: {one_line(error)}{place_of(error)}"
+            f"{name} cannot be made: {type(error).__name__}: {one_line(error)}{where_raised(error)}"
         ) from error
 
 
-def place_of(error: BaseException) -> str:
+def where_raised(error: BaseException) -> str:
     """The line of the user's own code that raised the error; empty if other code did."""
     frame = traceback.extract_tb(error.__traceback__, limit=-1)[-1]
     file = Path(frame.filename)

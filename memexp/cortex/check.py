@@ -19,7 +19,7 @@ from memexp.cortex.blocks import PreUpGated
 from memexp.cortex.cells.shared import State
 from memexp.cortex.own import own_class
 from memexp.cortex.stack import Options, build_block
-from memexp.modules import one_line, place_of
+from memexp.modules import one_line, where_raised
 from memexp.pattern import TOKENS, parse_pattern
 
 ROWS, STEPS, STARTS = 5, 12, 0.2
@@ -169,7 +169,7 @@ def _told(finding: Finding) -> Generator[None]:
     except UsageError as error:  # of OwnCell
         finding.fail(str(error))
     except Exception as error:
-        finding.fail(f"{type(error).__name__}: {one_line(error)}{place_of(error)}")
+        finding.fail(f"{type(error).__name__}: {one_line(error)}{where_raised(error)}")
 
 
 @torch.no_grad()
