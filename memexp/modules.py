@@ -25,10 +25,12 @@ def call(make: Callable[..., Any], options: dict[str, Any], name: str) -> Any:
     try:
         return make(**options)
     except (Exception, SystemExit) as error:
-        raise UsageError(f"{name} cannot be made: {type(error).__name__}: {one_line(error)}{line_of(error)}") from error
+        raise UsageError(
+            f"{name} cannot be made: {type(error).__name__}: {one_line(error)}{where_raised(error)}"
+        ) from error
 
 
-def line_of(error: BaseException) -> str:
+def where_raised(error: BaseException) -> str:
     """The line of the user's own code that raised the error; empty if other code did."""
     frame = traceback.extract_tb(error.__traceback__, limit=-1)[-1]
     file = Path(frame.filename)

@@ -19,7 +19,7 @@ from memexp.cortex.blocks import PreUpGated
 from memexp.cortex.cells.shared import State
 from memexp.cortex.own import own_class
 from memexp.cortex.stack import Options, build_block
-from memexp.modules import line_of, one_line
+from memexp.modules import one_line, where_raised
 from memexp.pattern import TOKENS, parse_pattern
 
 ROWS, STEPS, STARTS = 5, 12, 0.2
@@ -101,7 +101,10 @@ def check_cell(name: str, width: int = 32, mem_len: int = 4, device: str = "cpu"
 
     Raises UsageError if `name` is no single cell, or if there is no such class.
     """
-    tokens = parse_pattern(name)
+    try:
+        tokens = parse_pattern(name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if len(tokens) != 1:
         raise UsageError(f"'{name}' has {len(tokens)} cells: check one at a time")
     if tokens[0] not in TOKENS:
@@ -166,7 +169,7 @@ def _told(finding: Finding) -> Generator[None]:
     except UsageError as error:  # of OwnCell
         finding.fail(str(error))
     except Exception as error:
-        finding.fail(f"{type(error).__name__}: {one_line(error)}{line_of(error)}")
+        finding.fail(f"{type(error).__name__}: {one_line(error)}{where_raised(error)}")
 
 
 @torch.no_grad()

@@ -40,8 +40,8 @@ class Policy(nn.Module):
         self.critic = _head(d, config.d_critic, 1, gain=1.0)
 
     def init_state(self, batch: int, device: torch.device) -> State:
-        """The state of `batch` rows at the start of an episode."""
-        return self.stack.init_state(batch, device, torch.float32)
+        """The state of `batch` rows at the start of an episode, without gradient, also if a cell has learnt it."""
+        return {key: leaf.detach() for key, leaf in self.stack.init_state(batch, device, torch.float32).items()}
 
     def forward(self, obs: Tensor, state: State, resets: Tensor) -> tuple[Tensor, Tensor, State]:
         """obs `[N, ...]`, resets `[N]` (or `[B, T, ...]`, `[B, T]`) -> logits, values, state after the last step.
