@@ -126,7 +126,7 @@ def misunderstood(line: str) -> str:
             list_rows(arguments["what"], arguments["overrides"] or [])
     except Exception as error:
         return f"{line}: {error}"
-    if name != "launch" or (meant[-1].endswith(".yaml") and not Path(meant[-1]).exists()):
+    if name != "launch" or not meant or (meant[-1].endswith(".yaml") and not Path(meant[-1]).exists()):
         return ""
     return "" if main([name, *given, *([] if "--dump-config" in given else ["--dry-run"])]) == 0 else line
 

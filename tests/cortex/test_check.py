@@ -100,7 +100,7 @@ def test_the_cell_of_the_page_passes_and_without_its_line_about_resets_it_fails(
     assert line in code
     (tmp_path / "cells_of_the_page.py").write_text(code)
     (tmp_path / "cells_of_nobody.py").write_text(code.replace(line, ""))
-    monkeypatch.setattr("memexp.modules.ProjectFinder.folder", str(tmp_path))
+    monkeypatch.setattr("memexp.project.ProjectFinder.folders", [str(tmp_path)])
     report = check_cell("cells_of_the_page:MinGRU")
     assert report.ok
     told = [(one.check, one.note) for one in report.findings if one.note]
