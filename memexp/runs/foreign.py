@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 
 from memexp.config import Config, UsageError, check_levels, did_you_mean, parse_model, parse_value
 from memexp.runs.directory import Exit, ExitStatus, RunInfo
+from memexp.runs.identity import flat
 from memexp.runs.metrics import COUNT, RETURN, STEPS, WALL, columns_of_records
 from memexp.runs.reading import DamagedError, read_bytes
 
@@ -232,19 +233,11 @@ def _wandb_logs(target: str) -> list[Callable[[], Log]]:
 
     def read(run: Any) -> Log:
         rows = [{STEPS: row.get("_step"), WALL: row.get("_runtime"), **row} for row in history_of(run)]
-        facts = {"name": run.name, "group": getattr(run, "group", None), **_flat(dict(run.config))}
+        facts = {"name": run.name, "group": getattr(run, "group", None), **flat(dict(run.config))}
         names = list(dict.fromkeys(name for row in rows for name in row))
         return Log(str(run.name), names, rows, facts, STATUSES.get(run.state))
 
     return [lambda run=run: read(run) for run in runs_of_project(target)]
-
-
-def _flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        inside = cast("dict[str, Any]", value) if isinstance(value, dict) else None
-        flat |= _flat(inside, f"{above}{key}.") if inside is not None else {above + key: value}
-    return flat
 
 
 # Runs.

@@ -24,7 +24,7 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
     if not run.exists() or not ((run.path / "config.yaml").exists() or reached(run)):
         return
     free = tuple(f"{key}." for key in may_change)
-    old, new = _flat(known(lambda: run.config) or {}), _flat(mask_data(config))
+    old, new = flat(known(lambda: run.config) or {}), flat(mask_data(config))
     if not old:
         old = _of_info(info_of(run))
         new = {key: value for key, value in new.items() if key in old}
@@ -110,9 +110,10 @@ def _of_info(info: RunInfo | None) -> dict[str, Any]:
     return {**cortex, "seed": info.seed, "trainer.total_timesteps": info.total_timesteps}
 
 
-def _flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(data: dict[str, Any], above: str = "") -> dict[str, Any]:
+    """{"trainer": {"gamma": 0.9}} as {"trainer.gamma": 0.9}; `above` precedes every key."""
+    found: dict[str, Any] = {}
     for key, value in data.items():
         is_group = isinstance(value, dict)
-        flat |= _flat(cast(dict[str, Any], value), f"{above}{key}.") if is_group else {above + key: value}
-    return flat
+        found |= flat(cast(dict[str, Any], value), f"{above}{key}.") if is_group else {above + key: value}
+    return found

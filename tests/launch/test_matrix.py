@@ -266,10 +266,6 @@ WRONG = {
     "name in architecture": ({"architectures": {"S~": {"pattern": "S"}}}, "the name 'S~' may have"),
     "a key of the matrix": ({"overrides": {"seed": 3}}, "overrides: 'seed' is set by the matrix: use `seeds`"),
     "variable that is taken": ({"vars": {"env": "x"}}, "'env' cannot be a variable"),
-    "two mistakes within": (
-        {"scales": {"s": {"resources": {"gpus": -1, "nodes": 0}}}},
-        "scales.s.resources: gpus: Input should be .* \\(got -1\\); nodes: Input should be .* \\(got 0\\)",
-    ),
     "a control with memory": (
         {"architectures": {"S": {"pattern": "S"}, "C": {"pattern": "S", "twin_of": "S"}}},
         "architectures.C: a twin \\(twin_of\\) has no memory",

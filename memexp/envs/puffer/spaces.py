@@ -276,9 +276,12 @@ def _numbers(obs: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | 
     array = _array(obs, shape, "biuf" if is_float else "biu")
     if array is None or (array.dtype == dtype and not is_float):
         return array
-    with np.errstate(over="ignore"):
-        cast = array.astype(dtype, copy=False)
-        is_right = np.isfinite(cast.astype(np.float32, copy=False)) if is_float else cast == array
+    cast = single = array
+    if array.dtype != dtype or dtype.itemsize > 4:  # `errstate` takes as long as all the rest
+        with np.errstate(over="ignore"):
+            cast = array.astype(dtype)
+            single = cast.astype(np.float32) if is_float else cast
+    is_right = np.isfinite(single) if is_float else cast == array
     return cast if np.count_nonzero(is_right) == array.size else None
 
 

@@ -161,7 +161,7 @@ class Scale(Section):
     @field_validator("resources")
     @classmethod
     def _resources_are_known(cls, resources: dict[str, Any]) -> dict[str, Any]:
-        Resources.parse(resources)
+        Resources.model_validate(resources)
         return resources
 
 
