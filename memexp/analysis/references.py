@@ -22,11 +22,14 @@ def find_references(environments: Mapping[str, Environment]) -> None:
                 environment.reference = found
             else:
                 environment.notes.append(f"partner {environment.partner} is no top of the scale: {found}")
+        own = best_arm(environment)
         others = {other: best for other, one in environments.items() if other != name and (best := best_arm(one))}
         environment.offers = [
             f"partner: {other} (its best arm {best.name} ends at {float(iqm(best.finals)):.4g})"
             for other, best in others.items()
             if other != environment.partner
+            and environments[other].partner != name
+            and (own is None or iqm(best.finals) > iqm(own.finals))
         ]
         if environment.oracle is not None:
             environment.offers = [

@@ -163,6 +163,15 @@ def test_what_could_serve_as_a_top_is_offered(tmp_path):
     )
 
 
+@pytest.mark.parametrize("partner", [None, "full"])
+def test_an_environment_that_cannot_be_a_top_is_not_offered(tmp_path, partner):
+    """Neither one whose arms end lower, nor one that names this environment as its partner."""
+    write_pendulum(tmp_path, {"S": FULL}, env="full")
+    write_pendulum(tmp_path, {"S": [value + 400 for value in FULL] if partner else PENDULUM["S"]}, partner=partner)
+    (said,) = [sentence for sentence in answers(tmp_path)["full"]["next"] if "no ceiling is known" in sentence]
+    assert "a fully observed `partner:`" in said
+
+
 # A known top that nobody reaches.
 
 PART = [0.85, 0.86, 0.84, 0.85, 0.855]
