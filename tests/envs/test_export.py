@@ -126,7 +126,7 @@ def test_envs_of_several_agents_are_no_gymnasium_environment():
         envs.make_gymnasium("cvc_random_maps", 2, **GRID)
 
 
-@pytest.mark.parametrize("make", [envs.make_puffer, envs.make_gymnasium])
+@pytest.mark.parametrize("make", [pytest.param(envs.make_puffer, marks=needs_puffer), envs.make_gymnasium])
 @pytest.mark.parametrize(("name", "knobs"), [("gym:CartPole-v1", {}), ("any", {"id": "gym:Pendulum-v1"})])
 def test_environments_of_others_are_not_exported_as_if_they_were_ours(make, name, knobs):
     with pytest.raises(UsageError, match=f"^{name}: this environment is not memexp's"):

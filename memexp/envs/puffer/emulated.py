@@ -66,6 +66,7 @@ class EmulatedEnv(PufferEnv):
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
         )
         self.single_action_space, self._first_action = self.action, 0
+        self._is_scalar = isinstance(self.action, gymnasium.spaces.Discrete)
         if isinstance(self.action, gymnasium.spaces.Discrete):  # PufferLib assumes that they start at 0
             self.single_action_space = gymnasium.spaces.Discrete(int(self.action.n))
             self._first_action = int(self.action.start)
@@ -134,11 +135,9 @@ class EmulatedEnv(PufferEnv):
         if isinstance(self._checked, CheckedParallelEnv):
             self._step_all(self._checked, actions, late)
             return
-        action = actions.ravel()
-        discrete = isinstance(self.action, gymnasium.spaces.Discrete)
-        obs, reward, *ended, info = self._checked.step(action[0] if discrete else action)
-        terminated, truncated = (bool(np.any(flag)) for flag in ended)
-        self._show(obs)
+        obs, reward, *ended, info = self._checked.step(actions[0] if self._is_scalar else actions.ravel())
+        terminated, truncated = (flag if isinstance(flag, bool) else bool(np.any(flag)) for flag in ended)
+        self.observations[0, ACT] = obs
         over = terminated or truncated
         self.rewards[0], self.terminals[0] = reward, terminated
         self.truncations[0] = not terminated and (over or late)
