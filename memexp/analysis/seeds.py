@@ -116,7 +116,7 @@ class Arm:
     @property
     def config(self) -> dict[str, dict[str, Any]]:
         """Config of the first run; empty where it is not known."""
-        return next((seed.config for seed in (*self.seeds, *self.partial)), {})
+        return next((seed.config for seed in (*self.seeds, *self.partial)), dict[str, dict[str, Any]]())
 
     @cached_property
     def finals(self) -> np.ndarray:
