@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.pattern import ATTENTION, TOKENS, tokens_in
+from memexp.pattern import ATTENTION, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 from memexp.runs.directory import Horizon
 
@@ -104,11 +104,6 @@ class Arm:
             return set()
 
     @property
-    def is_foreign(self) -> bool:
-        """Whether memexp knows nothing of a cell in the pattern: a cell of one's own, or a token of another version."""
-        return not self.tokens or bool(self.tokens - TOKENS.keys())
-
-    @property
     def attends_only(self) -> bool:
         """Whether the pattern is attention alone, which keeps no state beyond `mem_len` steps."""
         return bool(self.tokens) and self.tokens <= ATTENTION
@@ -121,8 +116,7 @@ class Arm:
     @property
     def config(self) -> dict[str, dict[str, Any]]:
         """Config of the first run; empty where it is not known."""
-        runs = [*self.seeds, *self.partial]
-        return runs[0].config if runs else {}
+        return next((seed.config for seed in (*self.seeds, *self.partial)), dict[str, dict[str, Any]]())
 
     @cached_property
     def finals(self) -> np.ndarray:
