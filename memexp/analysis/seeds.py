@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from memexp.analysis.alpha_spending import MIN_SEEDS
-from memexp.pattern import ATTENTION, tokens_in
+from memexp.pattern import ATTENTION, TOKENS, tokens_in
 from memexp.runs import MAX_GAP, RunInfo
 from memexp.runs.directory import Horizon
 
@@ -102,6 +102,11 @@ class Arm:
             return tokens_in(self.info.pattern)
         except ValueError:
             return set()
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether memexp knows nothing of a cell in the pattern: a cell of one's own, or a token of another version."""
+        return not self.tokens or bool(self.tokens - TOKENS.keys())
 
     @property
     def attends_only(self) -> bool:
