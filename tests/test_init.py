@@ -10,13 +10,19 @@ from memexp.project import ProjectFinder
 FILES = {"pyproject.toml", "experiments.yaml", "envs.py", "cells.py", "recipes.py", "README.md", ".gitignore"}
 
 
+def forget():
+    """Let modules with the names of the template's be found anew."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("cells", "envs", "recipes")]:
+        del sys.modules[name]
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
+    forget()
     yield
-    for name in ("cells", "envs", "recipes"):
-        sys.modules.pop(name, None)
+    forget()
 
 
 def test_the_project_can_be_planned_where_it_was_written(tmp_path, monkeypatch, capsys):

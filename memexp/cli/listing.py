@@ -55,8 +55,6 @@ def _patterns(overrides: Sequence[str] = ()) -> Rows:
     Tokens are ours, and the names of the cells that installed packages offer. One that cannot be built at these sizes
     has None as its cost, and a `reason`. The cost of cells of others is counted, which imports them.
     """
-    from memexp.cortex.own import counted_cost
-
     given = bind_arguments(cost, parse_overrides(overrides))
     asked = CortexConfig.parse(given)
     sizes = {key: getattr(asked, key) for key in ("d_hidden", "num_layers", "n_heads", "mem_len")}
@@ -64,17 +62,23 @@ def _patterns(overrides: Sequence[str] = ()) -> Rows:
     rows = [{"token": token, "summary": summary, **sizes} for token, summary in known.items()]
     for row in rows:
         try:
-            row |= asdict(cost(row["token"], **sizes, count=counted_cost))
+            row |= asdict(cost(row["token"], **sizes, count=_counted_cost))
         except UsageError as error:
             row |= dict.fromkeys(COSTS) | {"reason": str(error)}
     if "pattern" in given:
         row = {"token": _name(asked.pattern), "summary": _meaning(asked.pattern)}
-        rows.append({**row, **sizes, **asdict(cost(asked.pattern, **sizes, count=counted_cost))})
+        rows.append({**row, **sizes, **asdict(cost(asked.pattern, **sizes, count=_counted_cost))})
     return rows
 
 
 def _name(pattern: Pattern) -> str:
     return pattern if isinstance(pattern, str) else f"[{', '.join(pattern)}]"
+
+
+def _counted_cost(token: str, sizes: CortexConfig) -> Cost:
+    from memexp.cortex.own import counted_cost  # torch
+
+    return counted_cost(token, sizes)
 
 
 def _meaning(pattern: Pattern) -> str:

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 
 from memexp.config import UsageError
 from memexp.cortex.config import AGALITE_HEADS, CortexConfig
-from memexp.pattern import Pattern, parse_pattern
+from memexp.pattern import TOKENS, Pattern, parse_pattern
 
 FLOAT, AGE = 4, 8
 """Bytes of a float32, and of the int64 age of X's memory."""
@@ -75,7 +75,7 @@ def column(tokens: list[str], sizes: CortexConfig, count: Count | None = None) -
     the E contributions times the E query biases, E H for the refiner, 4 H^2 for the head.
     """
     for token in tokens:
-        if token not in TOKEN_COSTS and count is None:
+        if token not in TOKEN_COSTS and (count is None or token in TOKENS):
             raise UsageError(f"there is no formula for {token} in memexp/cortex/cost.py")
     costs = (TOKEN_COSTS[one](sizes) if one in TOKEN_COSTS else count(one, sizes) for one in tokens)  # type: ignore[misc]
     experts = sum(costs, Cost())

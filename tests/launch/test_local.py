@@ -14,11 +14,12 @@ from rich.console import Console
 
 from memexp import machine
 from memexp.config import CORES
-from memexp.envs.origin import ProjectFinder, origin_of
+from memexp.envs.origin import origin_of
 from memexp.launch import local
 from memexp.launch.local import default_jobs, last_line, run_here
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
+from memexp.project import ProjectFinder
 from memexp.runs import Exit, Run
 from memexp.runs.status import log_lines, state_of
 
@@ -68,7 +69,7 @@ def test_a_launch_says_that_the_environment_has_changed_since_runs_of_the_matrix
     tmp_path, home, monkeypatch, capsys
 ):
     """Also for other seeds than it launches; nothing of the environment is imported for it."""
-    monkeypatch.setattr(ProjectFinder, "folder", str(tmp_path))
+    monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
     (tmp_path / "my_world.py").write_text("raise SystemExit\n")
     now = origin_of(["my_world", "gymnasium"])
     matrix = {"name": "tiny", "environments": {"maze": {"recipe": "tmaze"}}, "architectures": {"S": {"pattern": "S"}}}
@@ -92,6 +93,7 @@ def test_a_launch_says_that_the_environment_has_changed_since_runs_of_the_matrix
 def test_no_file_of_the_current_folder_takes_the_place_of_a_package(processes, tmp_path, monkeypatch):
     """What a user calls queue.py, typer.py or recipes/ is not imported; an environment of that folder is."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])  # as any command does
     for name in ("queue", "typer", "yaml", "torch/__init__", "recipes/__init__", "memexp/__init__", "gymnasium"):
         (tmp_path / f"{name}.py").parent.mkdir(exist_ok=True)
         (tmp_path / f"{name}.py").write_text("open('CANARY', 'w')\n")
