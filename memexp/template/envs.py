@@ -12,7 +12,7 @@ class Colour(gymnasium.Env):
     With `always` the colour stays in view: then nothing needs to be remembered.
     """
 
-    def __init__(self, colours: int = 4, delay: int = 8, always: bool = False):
+    def __init__(self, colours: int = 4, delay: int = 4, always: bool = False):
         self.colours, self.delay, self.always = colours, delay, always
         self.observation_space = gymnasium.spaces.MultiDiscrete([colours + 1, 2])
         self.action_space = gymnasium.spaces.Discrete(colours)

@@ -5,7 +5,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.recipes.any import train
 
 
-def colour(delay: int = 8, always: bool = False, pattern: str = "S", mem_len: int = 16) -> TrainConfig:
+def colour(delay: int = 4, always: bool = False, pattern: str = "S", mem_len: int = 16) -> TrainConfig:
     """Name the colour that was shown `delay` steps ago."""
     options = {"delay": delay, "always": always}
     config = train(
