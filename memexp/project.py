@@ -97,7 +97,7 @@ def import_named(name: str, what: str, prefix: str = "") -> ModuleType:
 
     Raises UsageError, which begins with `what`: for a module that does not exist or cannot be imported.
     """
-    _search_project()
+    search()
     for candidate in dict.fromkeys((name, prefix + name)):
         try:
             return importlib.import_module(candidate)
@@ -111,7 +111,8 @@ def import_named(name: str, what: str, prefix: str = "") -> ModuleType:
     raise UsageError(f"{what}: there is no module '{name}' here: install its package, or start in its folder")
 
 
-def _search_project() -> None:
+def search() -> None:
+    """Have imports, and questions where a module is, look into the project too."""
     if ProjectFinder not in sys.meta_path:
         sys.meta_path.append(ProjectFinder)
 

@@ -24,6 +24,13 @@ def home(tmp_path, tmp_path_factory, monkeypatch):
     return tmp_path / "home"
 
 
+@pytest.fixture(autouse=True)
+def _plans_build_nothing(request, monkeypatch):
+    """Building what a plan names takes seconds: only tests with the fixture `builds` do."""
+    if "builds" not in request.fixturenames:
+        monkeypatch.setattr("memexp.launch.launch.build", lambda specs, terminal: [])
+
+
 def pytest_terminal_summary(terminalreporter):
     """Says which golden data the tests used."""
     terminalreporter.write_line(describe_golden())

@@ -48,6 +48,9 @@ def launch(
         bool, typer.Option("--force", help="Resume runs although the code of their environment has changed.")
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan, but submit nothing.")] = False,
+    no_build: Annotated[
+        bool, typer.Option("--no-build", help="Make no environment and no stack before: import nothing they name.")
+    ] = False,
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks as yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task file a run to this folder.")] = None,
     local: Annotated[bool, typer.Option(help="Run on this machine.")] = False,

@@ -6,6 +6,7 @@ from typing import Any
 
 from memexp.config import UsageError, check_run_name, parse_count, parse_overrides, parse_value
 from memexp.launch import Terminal
+from memexp.launch.build import build
 from memexp.launch.cloud.dispatch import to_cloud
 from memexp.launch.local import default_jobs, run_here
 from memexp.launch.plan.expand import expand
@@ -137,8 +138,11 @@ def send(
         specs = [spec.forced() for spec in specs]
     failed = scout(specs, options.processes, options.dry_run, terminal) if options.scout else 0
     plan = make_plan(name, specs, None if options.local else resources, options.processes, later)
+    shown = bool(options.dump_config or options.render)
+    wanted = options.dry_run or not (options.local or shown or not plan.due)
+    modules = build(specs, terminal) if wanted and not options.no_build else []
     if not options.local:
-        return to_cloud(plan, resources, options, terminal)
+        return to_cloud(plan, resources, options, terminal, modules)
     print_plan(plan, terminal.console, options.as_json)
     for line in changed_environments(name):
         terminal.note(line)

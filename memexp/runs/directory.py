@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from memexp.runs.metrics import Array
 
 RESTART = 75
-"""Exit code (EX_TEMPFAIL) of a trainer that was stopped and has a checkpoint: devops/skypilot/task.yaml restarts it."""
+"""Exit code (EX_TEMPFAIL) of a trainer that was stopped and has a checkpoint: the task restarts it."""
 
 ExitStatus = Literal["completed", "failed", "preempted", "cancelled"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]

@@ -52,9 +52,14 @@ def code(checkout: Path = CHECKOUT) -> dict[str, Any]:
     Of an installed package they are not known (None): `packages` holds its version.
     """
     if (record := checkout / CODE_FILE).exists():
-        sent = json.loads(record.read_text())
-        return sent | kept_diff(sent["diff"] or "")
+        return _sent(record)
     return changes(checkout) if is_own(checkout) else {"commit": None, "dirty": False, "diff": None}
+
+
+def _sent(record: Path) -> dict[str, Any]:
+    """What the CODE_FILE of sent code says."""
+    sent = json.loads(record.read_text())
+    return sent | kept_diff(sent["diff"] or "")
 
 
 def is_own(checkout: Path) -> bool:
@@ -70,6 +75,9 @@ def is_own(checkout: Path) -> bool:
 
 def project(folder: Path) -> dict[str, Any] | None:
     """Commit and uncommitted changes of the user's project, which `folder` is in; None if that is memexp or no git."""
+    for place in (folder, *folder.parents):
+        if (record := place / CODE_FILE).exists() and place.resolve() != CHECKOUT:
+            return {"name": place.name, **_sent(record)}
     top = ask_git(folder, "rev-parse", "--show-toplevel")
     if not top or is_own(Path(top)):
         return None

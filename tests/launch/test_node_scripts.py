@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from memexp.launch.cloud.install import SCRIPTS
 from memexp.launch.status.attempts import End, add_end, add_start, end_of_start, spent, starts_of
 from memexp.runs import Run
 
 DEVOPS = Path(__file__).parents[2] / "devops"
-SCRIPTS = DEVOPS / "skypilot"
 WORDS = ["recipes.controls.tmaze", "pattern=[S, X]", "num_layers=2", "run=a.run"]
 STAND_IN = """#!/bin/sh
 case "$2" in memexp.launch.cloud.node) exec {python} "$@" ;; esac
-case "$*" in *all_reduce.py) exit {all_reduce} ;; esac
+case "$*" in *memexp.ppo.all_reduce) exit {all_reduce} ;; esac
 printf '%s\\n' "$@" > {folder}/words
 {before}
 {record}
@@ -220,7 +220,7 @@ def test_wandb_that_does_not_answer_is_a_warning(node):
 
 @pytest.mark.slow
 def test_the_all_reduce_is_a_real_one():
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPTS / "all_reduce.py")]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "memexp.ppo.all_reduce"]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=True)
     assert "2 ranks summed 16 MiB through gloo" in done.stdout
 
@@ -294,7 +294,9 @@ def test_what_a_run_has_spent_is_summed_over_its_recoveries():
     assert spent(run) == (1.5, None)
 
 
-@pytest.mark.parametrize("script", sorted(DEVOPS.glob("*/*.sh")), ids=lambda script: script.name)
+@pytest.mark.parametrize(
+    "script", [*sorted(DEVOPS.glob("*/*.sh")), *sorted(SCRIPTS.glob("*.sh"))], ids=lambda script: script.name
+)
 def test_scripts_pass_shellcheck_and_are_executable(script: Path):
     done = subprocess.run(
         [str(Path(sys.executable).with_name("shellcheck")), str(script)], capture_output=True, text=True, check=False

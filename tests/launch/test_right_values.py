@@ -17,6 +17,7 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud import node, submissions
 from memexp.launch.cloud.code import Code
 from memexp.launch.cloud.dispatch import check_budget, submissions_of
+from memexp.launch.cloud.install import Install
 from memexp.launch.cloud.job_queue import read_queue, settle
 from memexp.launch.cloud.sky_task import make_task
 from memexp.launch.cloud.submit import AT_ONCE, Outcome, submit
@@ -33,7 +34,7 @@ from memexp.runs import RESTART, Exit, Run
 from memexp.runs.status import State
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
-CODE = Code("c0ffee", "https://github.com/a/b", ())
+CODE = Install(Code("c0ffee", "https://github.com/a/b", ()))
 MAPS, TMAZE = find_recipe("cvc_random_maps_train.train"), find_recipe("tmaze")
 HOURS = 2e9 / 258_000 / 3600
 """2.153: AgSA's two billion agent steps on 8 L4."""

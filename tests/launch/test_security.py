@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from memexp.config import UsageError
 from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.install import SCRIPTS, Install
 from memexp.launch.cloud.sky_task import dump, make_task
 from memexp.launch.plan.matrix import Matrix
 from memexp.launch.plan.recipe import find_recipe
@@ -27,7 +28,7 @@ from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
-CODE = Code("c0ffee", "https://github.com/a/b", ())
+CODE = Install(Code("c0ffee", "https://github.com/a/b", ()))
 
 # Injection.
 
@@ -49,13 +50,16 @@ EXAMPLES = 200
 def typed_on_the_node(task: dict, folder: Path) -> list[str]:
     """What run.sh is given when the task's YAML is read back and its command is run by bash."""
     (data,) = yaml.safe_load_all(dump([task], "yaml"))
-    script = folder / "devops" / "skypilot" / "run.sh"
-    if not script.exists():
-        script.parent.mkdir(parents=True)
-        script.write_text("printf '%s\\0' \"$@\"\n")
-    done = subprocess.run(["bash", "-c", data["run"]], cwd=folder, env={**data["envs"], "MEMEXP_REPOSITORY": "",
-                          "PATH": os.environ["PATH"]}, capture_output=True, check=True)  # fmt: skip
-    return done.stdout.decode().removesuffix("\0").split("\0")
+    python = folder / ".venv" / "bin" / "python"
+    if not python.exists():
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\nprintf '%s\\0' \"$@\"\n")
+        python.chmod(0o755)
+    env = {**data["envs"], "PATH": os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", data["run"]], cwd=folder, env=env, capture_output=True, check=True)
+    module, node, run, *words = done.stdout.decode().removesuffix("\0").split("\0")
+    assert (module, node, run) == ("-m", "memexp.launch.cloud.node", "run")
+    return words
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +79,7 @@ def test_no_text_becomes_a_command(folder, hardware: str, arm: str, env: str):
     except UsageError:  # what begins with { or [ is read as YAML
         reject()
     assert typed_on_the_node(make_task(asked, Resources(gpus=0), CODE), folder) == asked.arguments
-    assert {file.name for file in folder.iterdir()} == {"devops"}
+    assert {file.name for file in folder.iterdir()} == {".venv"}
 
 
 @settings(max_examples=EXAMPLES)
@@ -114,7 +118,7 @@ def test_no_text_of_a_matrix_file_becomes_a_command(folder, name: str, hardware:
     except UsageError:
         return
     assert typed_on_the_node(make_task(asked, Resources(gpus=0), CODE), folder) == asked.arguments
-    assert {file.name for file in folder.iterdir()} == {"devops"}
+    assert {file.name for file in folder.iterdir()} == {".venv"}
 
 
 @pytest.mark.parametrize("document", ["!!python/object/apply:os.system ['touch CANARY']", "!!python/name:os.system"])
@@ -231,7 +235,7 @@ def test_no_secret_is_in_anything_that_was_written_printed_or_listed_as_a_proces
 
 def _run_as_on_a_node(words: list[str], home: Path) -> str:
     variables = {"MEMEXP_PYTHON": sys.executable, "MEMEXP_HOME": str(home), "MEMEXP_RUN": "b", "PYTHONPATH": str(ROOT)}
-    command = ["bash", str(ROOT / "devops" / "skypilot" / "run.sh"), *words]
+    command = ["bash", str(SCRIPTS / "run.sh"), *words]
     done = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, check=True)
     assert "done; exit code 0" in done.stdout + done.stderr
     return done.stdout + done.stderr

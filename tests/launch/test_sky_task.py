@@ -14,6 +14,7 @@ from helpers.commands import files_below, type_command
 
 from memexp.config import UsageError
 from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.install import Install
 from memexp.launch.cloud.sky_task import dump, make_task, sent_along, to_sky, validate
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.resources import INFRA, Resources
@@ -21,7 +22,7 @@ from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
 ROOT = Path(__file__).parents[2]
-CODE = Code("c0ffee", "https://github.com/a/b", ())
+CODE = Install(Code("c0ffee", "https://github.com/a/b", ()))
 
 FOUNDING_NOTE = r"""
 ./devops/skypilot/launch.py \
@@ -186,7 +187,7 @@ def test_options_reach_the_task():
         ("16+", False, "AWS", ("L4", 4)),
         ("16+", False, "AWS", ("A10G", 4)),
     }
-    assert task.envs["MEMEXP_COMMIT"] == "c0ffee"
+    assert task.envs["GIT_COMMIT_HASH"] == "c0ffee"
     assert task.envs["MEMEXP_MAX_RUNTIME_HOURS"] == "1.5"
     assert task.envs["MEMEXP_HEARTBEAT_SECONDS"] == "60"
     assert task.envs["MEMEXP_HOME"] in data["file_mounts"]
@@ -225,10 +226,12 @@ def test_a_shared_folder_stands_for_a_bucket_and_variables_reach_the_node():
 
 
 def test_a_snapshot_is_sent_in_place_of_a_clone():
-    sent = sent_along(make_task(spec(), Resources(), CODE), Code("c0ffee", "", ("dirty",), "/tmp"))
-    task = as_sky(sent)
-    assert task.workdir == "/tmp"
-    assert (task.envs["MEMEXP_REPOSITORY"], task.envs["MEMEXP_COMMIT"]) == ("", "c0ffee")
+    asked = make_task(spec(), Resources(), CODE)
+    assert as_sky(asked).workdir == {"url": "https://github.com/a/b", "ref": "c0ffee"}
+    assert asked["envs"]["GIT_COMMIT_HASH"] == "c0ffee"
+    task = as_sky(sent_along(asked, Install(Code("c0ffee", "", ("dirty",), "/tmp"), sent="/tmp")))
+    assert (task.workdir, task.file_mounts) == ("/tmp", {"~/memexp_install": "/tmp"})
+    assert not {"GIT_URL", "GIT_COMMIT_HASH"} & set(task.envs)
 
 
 def test_rendering_twice_gives_the_same_files(capsys, tmp_path):
@@ -244,7 +247,7 @@ def test_a_node_gets_every_word_as_it_was_typed():
     ugly = "a b'c\"d$HOME `id` \\ ${MEMEXP_RUN} {arguments} {{x}} #%s"
     asked = spec(**{"labels.hardware": ugly, "labels.arm": "two\nlines", "pattern": '["S"]'})
     (data,) = yaml.safe_load_all(dump([make_task(asked, Resources(gpus=0), CODE)], "yaml"))
-    line = as_sky(data).run.partition("run.sh ")[2]
+    line = as_sky(data).run.partition("cloud.node run ")[2]
     typed = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True).stdout
     assert typed.removesuffix("\0").split("\0") == asked.arguments
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from memexp.launch import LaunchError
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.install import Install
 from memexp.launch.cloud.job_queue import FIELDS, connect, require_cloud
 from memexp.launch.cloud.sky_task import make_task
 from memexp.launch.cloud.submit import submit
@@ -22,7 +23,7 @@ from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import recipe_specs
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # SkyPilot's imports
-CODE = Code("c0ffee", "https://github.com/a/b", ())
+CODE = Install(Code("c0ffee", "https://github.com/a/b", ()))
 
 
 def tasks(*names: str) -> list[dict]:

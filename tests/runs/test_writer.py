@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from memexp.launch.cloud.install import SCRIPTS
 from memexp.runs import RESTART, scribe
 from memexp.runs.directory import write_atomically
 from memexp.runs.writer import LockedError, Writer
@@ -429,6 +430,5 @@ def test_the_oldest_order_without_an_answer_says_how_long_it_waits(tmp_path):
 
 
 def test_the_job_is_restarted_on_the_exit_code_that_asks_for_it():
-    folder = Path(__file__).parents[2] / "devops" / "skypilot"
-    task = yaml.safe_load((folder / "task.yaml").read_text())
+    task = yaml.safe_load((SCRIPTS / "task.yaml").read_text())
     assert task["resources"]["job_recovery"]["recover_on_exit_codes"] == [RESTART] == [75]

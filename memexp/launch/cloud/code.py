@@ -53,14 +53,17 @@ def find_code(ref: str | None = None, checkout: Path = CHECKOUT) -> Code:
     """
     if (checkout == CHECKOUT and not is_own(checkout)) or ask_git(checkout, "rev-parse", "--git-dir") is None:
         if ref:
-            raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout of memexp")
-        return Code("", "", ("memexp runs from no git checkout of its own, so nodes cannot fetch its code",))
+            raise UsageError(f"--git-ref {ref}: {checkout} is no git checkout")
+        return Code(
+            "", "", (f"{checkout} is no git checkout of its own, so nodes cannot fetch its code: git init, git commit",)
+        )
     commit = ask_git(checkout, "rev-parse", "--verify", "--quiet", f"{ref or 'HEAD'}^{{commit}}")
     if not commit:
         names = (ask_git(checkout, "for-each-ref", "--format=%(refname:short)") or "").split()
         raise UsageError(f"--git-ref {ref}: no such branch, tag or commit{did_you_mean(ref or 'HEAD', names)}")
     problems: list[str] = []
-    changed = (ask_git(checkout, "status", "--porcelain") or "").splitlines()
+    others = [".", f":(exclude){home().relative_to(checkout)}"] if home().is_relative_to(checkout) else []
+    changed = (ask_git(checkout, "status", "--porcelain", "--", *others) or "").splitlines()
     if changed and not ref:
         some = f"{len(changed)} files are" if len(changed) > 1 else f"{changed[0][3:]} is"
         problems.append(f"{some} not committed")
@@ -87,7 +90,7 @@ def with_snapshot(code: Code, ref: str | None, checkout: Path = CHECKOUT) -> Cod
     The same code has the same snapshot. Raises LaunchError where none can be taken.
     """
     if not code.commit:
-        raise LaunchError("nodes cannot get the code: memexp runs from no git checkout of its own")
+        raise LaunchError(f"nodes cannot get the code: {checkout} is no git checkout with a commit")
     try:
         diff = b"" if ref else git(checkout, *DIFF, "HEAD")
         name = f"{code.commit[:10]}-{hashlib.sha256(diff).hexdigest()[:10]}"

@@ -1,11 +1,12 @@
 """A launch into the cloud: plan -> tasks -> dumped, rendered or submitted."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError, Terminal
 from memexp.launch.cloud import submissions
-from memexp.launch.cloud.code import Code, find_code, with_snapshot
+from memexp.launch.cloud.install import Install, check_install, find_install, modules_of
 from memexp.launch.cloud.job_queue import INSTEAD, connect, require_cloud
 from memexp.launch.cloud.sky_task import Task, dump, make_task, render, sent_along, validate
 from memexp.launch.cloud.submit import submit
@@ -14,10 +15,18 @@ from memexp.launch.plan.plan import Plan, how_to_measure, print_plan
 from memexp.launch.plan.resources import Resources
 
 
-def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Terminal) -> int:
-    """Make a task of every run, then dump, render, show or submit them as the options say; returns the exit code."""
-    code = find_code(options.git_ref)
-    tasks = [make_task(run.spec, resources, code, plan.prices) for run in plan.runs if not run.is_later]
+def to_cloud(
+    plan: Plan, resources: Resources, options: Options, terminal: Terminal, modules: Sequence[str] = ()
+) -> int:
+    """Make a task of every run, then dump, render, show or submit them as the options say; returns the exit code.
+
+    `modules` are those of the environments, as far as they are known. Raises UsageError for what nodes could not have.
+    """
+    specs = [run.spec for run in plan.runs]
+    install = find_install(specs, resources.pip, options.git_ref)
+    check_install(install, [*modules_of(specs), *modules])
+    code, plan = install.code, replace(plan, nodes=install.lines())
+    tasks = [make_task(run.spec, resources, install, plan.prices) for run in plan.runs if not run.is_later]
     if unchecked := validate(tasks):
         terminal.note(unchecked)
     if options.dump_config:
@@ -32,13 +41,13 @@ def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Termi
         return 0
     if options.dry_run:
         if code.problems:
-            terminal.note(problems)
+            terminal.note(problems + ("" if options.skip_git_check else ": a launch needs --skip-git-check"))
         print_plan(plan, terminal.console, options.as_json)
         check_budget(plan, options.budget)
         return 0
     check_budget(plan, options.budget)
     print_plan(plan, terminal.console)
-    return submit_due(plan, tasks, code, resources, options, terminal)
+    return submit_due(plan, tasks, install, resources, options, terminal)
 
 
 def check_budget(plan: Plan, budget: float | None) -> None:
@@ -60,7 +69,7 @@ def check_budget(plan: Plan, budget: float | None) -> None:
 
 
 def submit_due(
-    plan: Plan, tasks: list[Task], code: Code, resources: Resources, options: Options, terminal: Terminal
+    plan: Plan, tasks: list[Task], install: Install, resources: Resources, options: Options, terminal: Terminal
 ) -> int:
     """Submit the runs that are due and in no queue; returns the exit code."""
     due = {spec.run for spec in plan.due}
@@ -68,7 +77,7 @@ def submit_due(
         terminal.say("nothing to launch")
         return 0
     if not options.skip_git_check:
-        code.require()
+        install.code.require()
     sky = connect(INSTEAD)
     require_cloud(sky)
     if not (resources.bucket or resources.home):
@@ -76,9 +85,8 @@ def submit_due(
     if options.confirm and not terminal.confirm(f"Submit {len(due)} runs?"):
         raise LaunchError("nothing was submitted")
     tasks = [task for task in tasks if task["name"] in due]
-    if code.problems:
-        sent_code = with_snapshot(code, options.git_ref)
-        tasks = [sent_along(task, sent_code) for task in tasks]
+    packed = install.packed(options.git_ref)
+    tasks = [sent_along(task, packed) for task in tasks]
 
     def before(names: Sequence[str]) -> None:
         submissions.record(submissions_of(plan, resources, names))

@@ -1,5 +1,6 @@
-"""What run.sh asks Python on a node: may the run start, what does it cost, how did it end, should it be restarted?
+"""What a task and its run.sh ask Python on a node: may the run start, what does it cost, how did it end, again or not?
 
+python -m memexp.launch.cloud.node run RECIPE KEY=VALUE...       becomes run.sh
 python -m memexp.launch.cloud.node check RECIPE KEY=VALUE...     exit code 2 for arguments that no restart makes right
 python -m memexp.launch.cloud.node start                         prints its number, then overrides for `memexp train`
 python -m memexp.launch.cloud.node stalled SECONDS               notifies the channel
@@ -12,6 +13,7 @@ import os
 import sys
 import urllib.request
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from memexp.config import UsageError, parse_overrides
 from memexp.credentials import mask
@@ -173,6 +175,8 @@ def _say(line: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     what, *rest = arguments
+    if what == "run":
+        os.execvp("bash", ["bash", str(Path(__file__).parent / "scripts" / "run.sh"), *rest])
     if what == "check":
         return check(rest)
     if what == "home":

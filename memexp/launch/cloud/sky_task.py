@@ -1,4 +1,4 @@
-"""A run as a SkyPilot task: devops/skypilot/task.yaml with name, machines, environment and arguments filled in."""
+"""A run as a SkyPilot task: scripts/task.yaml with name, machines, code, environment and arguments filled in."""
 
 import copy
 import hashlib
@@ -17,22 +17,19 @@ import yaml
 from memexp.config import UsageError, path_in, read_yaml
 from memexp.credentials import mask
 from memexp.launch import LaunchError
-from memexp.launch.cloud.code import Code
+from memexp.launch.cloud.install import SCRIPTS, SENT, Install
 from memexp.launch.cloud.job_queue import reason_of
 from memexp.launch.plan.prices import Price
-from memexp.launch.plan.resources import CPUS, Resources
+from memexp.launch.plan.resources import CPUS, MOUNT, STORE, Resources
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.runs.provenance import CHECKOUT
+from memexp.project import root
 from memexp.runs.scribe import private
 
-TEMPLATE = CHECKOUT / "devops" / "skypilot" / "task.yaml"
-MOUNT = "/mnt/memexp"
-"""Where a node finds the bucket of run directories."""
 Task = dict[str, Any]
 """A task as its YAML file has it."""
 
 
-def make_task(spec: RunSpec, resources: Resources, code: Code, prices: Mapping[str, Price] | None = None) -> Task:
+def make_task(spec: RunSpec, resources: Resources, install: Install, prices: Mapping[str, Price] | None = None) -> Task:
     """The task that trains a run; contains no secret. `prices`: kind of GPU -> price of one node.
 
     Raises UsageError for an override that looks like a secret.
@@ -47,8 +44,7 @@ def make_task(spec: RunSpec, resources: Resources, code: Code, prices: Mapping[s
     task["num_nodes"] = resources.nodes
     task["resources"] |= {"cpus": f"{resources.cpus or CPUS}+", "any_of": list(_candidates(resources))}
     task["envs"] |= {
-        "MEMEXP_REPOSITORY": code.repository,
-        "MEMEXP_COMMIT": code.commit,
+        **install.envs,
         "MEMEXP_RUN": spec.run,
         "MEMEXP_HOME": MOUNT if resources.bucket else resources.home or "",
         "MEMEXP_HEARTBEAT_SECONDS": str(resources.heartbeat_timeout_seconds),
@@ -56,16 +52,37 @@ def make_task(spec: RunSpec, resources: Resources, code: Code, prices: Mapping[s
         "MEMEXP_PRICES": json.dumps({kind: price.by_market(resources) for kind, price in (prices or {}).items()}),
         **resources.envs,
     }
-    if resources.bucket:
-        task["file_mounts"] = {MOUNT: {"source": resources.bucket, "mode": "MOUNT_CACHED"}}
-    task["run"] = task["run"].replace("{arguments}", shlex.join(spec.arguments))
+    if install.code.repository:
+        task["workdir"] = {"url": install.code.repository, "ref": install.code.commit}
+    if mounts := _mounts(resources):
+        task["file_mounts"] = mounts
+    task["setup"] = install.script(resources.setup)
+    run = task["run"].replace("{folder}", shlex.quote(install.folder))
+    task["run"] = run.replace("{arguments}", shlex.join(spec.arguments))
     return task
 
 
-def sent_along(task: Task, code: Code) -> Task:
-    """The task with the snapshot of the code as workdir, instead of a clone."""
-    envs = {**task["envs"], "MEMEXP_REPOSITORY": "", "MEMEXP_COMMIT": code.commit}
-    return {**task, "workdir": code.workdir, "envs": envs}
+def _mounts(resources: Resources) -> dict[str, Any]:
+    """Path on the node -> what stands there. Raises UsageError for a file of this machine that does not exist."""
+    mounts: dict[str, Any] = {}
+    for target, source in resources.files.items():
+        place = source if STORE.fullmatch(source) else str(root() / Path(source).expanduser())
+        if place != source and not Path(place).exists():
+            raise UsageError(f"resources.files: {target}: there is no {place}")
+        mounts[target] = place
+    if resources.bucket:
+        mounts[MOUNT] = {"source": resources.bucket, "mode": "MOUNT_CACHED"}
+    return mounts
+
+
+def sent_along(task: Task, install: Install) -> Task:
+    """The task with what is sent from this machine: a snapshot of the code instead of a clone, and memexp."""
+    if install.code.workdir:
+        envs = {key: value for key, value in task["envs"].items() if key not in ("GIT_URL", "GIT_COMMIT_HASH")}
+        task = {**task, "workdir": install.code.workdir, "envs": envs}
+    if install.sent:
+        task = {**task, "file_mounts": {**task.get("file_mounts", {}), SENT: install.sent}}
+    return task
 
 
 def _candidates(resources: Resources) -> Iterable[dict[str, Any]]:
@@ -73,14 +90,13 @@ def _candidates(resources: Resources) -> Iterable[dict[str, Any]]:
     markets = [True, False] if resources.spot is None and resources.uses_spot else [resources.uses_spot]
     kinds = [{"accelerators": f"{kind}:{resources.gpus}"} for kind in resources.accelerators]
     for spot, place, kind in itertools.product(markets, resources.places, kinds if resources.gpus else [{}]):
-        yield {**({"infra": place} if place else {}), **kind, "use_spot": spot}
+        image = {"image_id": resources.image} if resources.image else {}
+        yield {**({"infra": place} if place else {}), **kind, **image, "use_spot": spot}
 
 
 @cache
 def _template() -> Task:
-    if not TEMPLATE.exists():
-        raise LaunchError(f"{TEMPLATE} is missing: launch to the cloud from a checkout of memexp")
-    return read_yaml(TEMPLATE)
+    return read_yaml(SCRIPTS / "task.yaml")
 
 
 def validate(tasks: Sequence[Task]) -> str | None:

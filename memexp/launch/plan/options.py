@@ -35,6 +35,7 @@ class Options:
     retry_failed: bool = False
     force: bool = False
     dry_run: bool = False
+    no_build: bool = False
     dump_config: str | None = None
     render: Path | None = None
     local: bool = False

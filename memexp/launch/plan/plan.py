@@ -69,6 +69,8 @@ class Plan:
     """None: on this machine."""
     prices: dict[str, Price]
     """Kind of GPU -> price of one node, where it is known."""
+    nodes: Sequence[str] = ()
+    """Lines about what nodes get and install."""
 
     @property
     def due(self) -> list[RunSpec]:
@@ -104,6 +106,7 @@ class Plan:
             "due": len(self.due),
             "counts": self.counts,
             "resources": self.resources.model_dump() if self.resources else None,
+            "nodes": [*self.nodes],
             "machine_hours": cost and cost.hours,
             "dollars": cost and cost.dollars,
             "estimate": cost and {"speed": cost.speed_basis, "price": cost.price_basis or None},
@@ -190,6 +193,7 @@ def _summary(plan: Plan) -> Iterator[str]:
         yield f"they import {', '.join(sorted(modules))}"
     if plan.resources:
         yield f"each on {plan.resources}"
+    yield from plan.nodes
     if cost := plan.cost:
         yield _hours_and_dollars(cost)
         yield f"  steps/s: {cost.speed_basis}"

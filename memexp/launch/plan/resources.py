@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, cast
 
+from packaging.requirements import InvalidRequirement, Requirement
 from pydantic import Field, field_validator, model_validator
 
 from memexp.config import Config, did_you_mean
@@ -25,9 +26,14 @@ GPUS = (
 """SkyPilot's names of the GPUs that clouds rent. The user's own machines may have others."""
 CPUS = 8
 """Least number of CPUs of a node, if none is asked for."""
-SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL")
-"""Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written."""
-_NAMES = ("REPOSITORY", "COMMIT", "RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
+SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL", "GIT_TOKEN")
+"""Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written. SkyPilot
+clones a private repository with GIT_TOKEN."""
+MOUNT = "/mnt/memexp"
+"""Where a node finds the bucket of run directories."""
+STORE = re.compile(r"(s3|gs|r2|cos|oci|https)://\S+")
+"""A file or folder in a cloud's storage."""
+_NAMES = ("RUN", "HOME", "HEARTBEAT_SECONDS", "MAX_RUNTIME_HOURS", "PRICES")
 TASK_VARIABLES = tuple(f"MEMEXP_{name}" for name in _NAMES)
 """Environment variables that every task sets itself."""
 
@@ -72,6 +78,14 @@ class Resources(Section):
     those of the node."""
     envs: dict[str, str] = Field(default={})
     """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}), no secrets."""
+    pip: list[str] = Field(default=[])
+    """Packages that nodes install beside those of the project's lock file (["minigrid>=3.0"])."""
+    files: dict[str, str] = Field(default={})
+    """Path on the node -> what stands there: a bucket ("s3://mybucket/data"), or a file or folder of this machine."""
+    image: str | None = Field(default=None, pattern=r"^\S+$")
+    """Machine image of a cloud, or container ("docker:nvcr.io/nvidia/pytorch:25.09-py3"); None: SkyPilot's."""
+    setup: list[str] = Field(default=[])
+    """Commands of bash on the node, when all packages are installed, in the project's folder."""
 
     @field_validator("infra", "regions")
     @classmethod
@@ -79,6 +93,38 @@ class Resources(Section):
         for place in [value] if isinstance(value, str) else value or []:
             if (name := place.partition("/")[0].lower()) not in INFRA:
                 raise ValueError(f"unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
+        return value
+
+    @field_validator("pip", "setup", mode="before")
+    @classmethod
+    def _one_may_stand_alone(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("pip")
+    @classmethod
+    def _packages_are_requirements(cls, packages: list[str]) -> list[str]:
+        for one in packages:
+            try:
+                local = (Requirement(one).url or "").startswith("file:")
+            except InvalidRequirement:
+                local = True
+            if local:
+                raise ValueError(f"'{one}' is no package that nodes can install, such as 'minigrid>=3.0'")
+        return packages
+
+    @field_validator("files")
+    @classmethod
+    def _files_have_a_place(cls, files: dict[str, str]) -> dict[str, str]:
+        for target in files:
+            if not target.startswith(("/", "~/")) or target.endswith("/") or target == MOUNT:
+                raise ValueError(f"'{target}' is no path on a node: it begins with / or ~/, ends without /")
+        return files
+
+    @field_validator("pip", "files", "image", "setup")
+    @classmethod
+    def _no_secret_is_in_the_task(cls, value: Any) -> Any:
+        if mask(text := str(value)) != text:
+            raise ValueError("there seems to be a secret in it, and this file is copied into tasks and logs")
         return value
 
     @field_validator("envs")
@@ -142,6 +188,8 @@ class Resources(Section):
         parts = [f"{self.nodes} nodes of {kinds}" if self.nodes > 1 else kinds, market[self.spot]]
         if places := [place for place in self.places if place]:
             parts.append(f"in {' or '.join(places)}")
+        if self.image:
+            parts.append(self.image)
         if self.max_runtime_hours:
             parts.append(f"at most {self.max_runtime_hours:g} h")
         return ", ".join(parts)

@@ -32,7 +32,7 @@ if [ -n "${WANDB_API_KEY:-}" ] && [[ "${WANDB_MODE:-online}" = online ]]; then
 fi
 
 if [ "${SKYPILOT_NUM_NODES:-1}" -gt 1 ] || [ "$processes" -gt 1 ]; then
-  if ! timeout "${MEMEXP_PREFLIGHT_SECONDS:-300}" "$python" "$@" devops/skypilot/all_reduce.py; then
+  if ! timeout "${MEMEXP_PREFLIGHT_SECONDS:-300}" "$python" "$@" -m memexp.ppo.all_reduce; then
     tail -q -n 20 "${NCCL_DEBUG_FILE%%%*}"* 2>/dev/null
     unfit 75 "the ranks cannot reach one another"
   fi

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# run.sh RECIPE KEY=VALUE...: trains one run on all GPUs of all nodes: checks, torchrun, a watch, an exit code.
+# run.sh RECIPE KEY=VALUE...: trains one run on all GPUs of all nodes: checks, torchrun, a watch, an exit code. It is
+# started in the folder of the code.
 # Exit codes: 0 done (or its time is up), 2 wrong arguments (never restarted), 75 restart it (preempted, hung, a broken
 # node, an error that may not happen again), 1 failed for good. memexp/launch/cloud/node.py decides.
 set -uo pipefail
-cd "$(dirname "$0")/../.." || exit 1
-here=devops/skypilot
+here="$(cd "$(dirname "$0")" && pwd)" || exit 1
 
 export MEMEXP_HOME="${MEMEXP_HOME:-$HOME/memexp_home}"
 python="${MEMEXP_PYTHON:-.venv/bin/python}"

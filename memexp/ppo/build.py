@@ -1,0 +1,53 @@
+"""Makes what runs name, for `memexp launch --dry-run`: environments are stepped, stacks get one batch.
+
+python -m memexp.ppo.build: reads configs as a JSON list from stdin; prints one JSON line for each:
+{"error": why it cannot be trained or null, "modules": the modules of its environment}.
+"""
+
+import json
+import os
+import sys
+from contextlib import closing
+from typing import Any
+
+from memexp.config import EnvError, UsageError, exit_text
+from memexp.ppo.config import TrainConfig
+
+SMALL = {"num_envs": 2, "horizon": 4, "num_minibatches": 1, "update_epochs": 1, "device": "cpu", "graph": False}
+"""Settings of the one update."""
+
+
+def build(config: TrainConfig) -> list[str]:
+    """Make environments and policy, and train them for one update; returns the modules of the environment.
+
+    Raises whatever they raise.
+    """
+    from memexp.ppo.distributed import join
+    from memexp.ppo.trainer import Trainer
+
+    env = config.env.model_copy(update={"backend": "serial"} if config.env.name == "any" else {})
+    trainer = config.trainer.model_copy(update={**SMALL, "total_timesteps": 1 << 30})
+    with closing(Trainer(config.model_copy(update={"trainer": trainer, "env": env}), join("cpu"))) as made:
+        made.train_step()
+        return list(made.env.modules)
+
+
+def main() -> None:
+    """Environments may print: the answers go to the real standard output, what they print to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for data in json.load(sys.stdin):
+        answer: dict[str, Any] = {"error": None, "modules": []}
+        try:
+            answer["modules"] = build(TrainConfig.model_validate(data))
+        except SystemExit as stop:
+            answer["error"] = exit_text(stop)
+        except (UsageError, EnvError) as error:
+            answer["error"] = str(error).strip()
+        except Exception as error:
+            answer["error"] = f"{type(error).__name__}: {error}"
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
