@@ -47,7 +47,7 @@ def origin_of(modules: Iterable[str]) -> dict[str, str]:
         elif file.suffix == ".py":
             source = file.read_bytes()
             found[name] = _digest(source)
-            new = [one for one in _imports(source, name, file) if one not in seen and _belongs(one)]
+            new = [one for one in imports_of(source, name, file) if one not in seen and _belongs(one)]
             seen.update(new)
             todo += new
     return dict(sorted(found.items()))
@@ -95,7 +95,7 @@ def _place(name: str) -> tuple[Path | None, Sequence[str]]:
     return Path(file) if file else None, folders or ()
 
 
-def _imports(source: bytes, module: str, file: Path) -> Iterator[str]:
+def imports_of(source: bytes, module: str, file: Path) -> Iterator[str]:
     """Names of modules that the source of `module` may import, and the packages that it is in."""
     above = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
     yield from above

@@ -11,6 +11,7 @@ import platform
 import re
 import shlex
 import shutil
+import sys
 import tempfile
 import tomllib
 import zipfile
@@ -26,7 +27,7 @@ from packaging.utils import canonicalize_name
 
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
-from memexp.envs.origin import INSTALLED, origin_of
+from memexp.envs.origin import INSTALLED, imports_of, origin_of
 from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code, find_code, with_snapshot
 from memexp.launch.plan.recipe import find_recipe
@@ -153,7 +154,7 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
     names = [one for one in _locked(install) if not re.match(r"memexp\b", one[0])]
     yield from (text for _, text in names if text)
     covered = _closure(["memexp[gpu]", *install.pip, *(name for name, _ in names)])
-    for name in origin_of(modules):
+    for name in dict.fromkeys(_with_imports(origin_of(modules))):
         file, top = place_of(name), name.partition(".")[0]
         if file is None or top == "memexp":
             continue
@@ -166,6 +167,16 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
             yield f"{found[0]}, which the runs import, is in no list of packages that nodes install: add it to {where}"
         elif found and (url := _local(distribution(found[0]))):
             yield f"{found[0]} is installed here from {url}: nodes cannot get that"
+
+
+def _with_imports(modules: Iterable[str]) -> Iterator[str]:
+    """The modules, and the installed packages that those of the user import."""
+    for name in modules:
+        yield name
+        if name.partition(".")[0] != "memexp" and (file := place_of(name)) and not _is_installed(file):
+            tops = {one.partition(".")[0] for one in imports_of(file.read_bytes(), name, file)}
+            others = sorted(tops - sys.stdlib_module_names)
+            yield from (top for top in others if (place := place_of(top)) and _is_installed(place))
 
 
 def _foreign(install: Install, name: str, file: Path) -> Iterator[str]:
