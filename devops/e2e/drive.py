@@ -82,8 +82,8 @@ def memexp(*words: str) -> str:
     return done.stdout
 
 
-def rows() -> dict[str, dict[str, Any]]:
-    return {row["run"]: row for row in json.loads(memexp("status", "e2e", "--json"))}
+def rows(matrix: str) -> dict[str, dict[str, Any]]:
+    return {row["run"]: row for row in json.loads(memexp("status", matrix, "--json"))}
 
 
 def wait_for(what: str, happened: Callable[[], Any], seconds: float = 900, every: float = 1) -> Any:
@@ -102,7 +102,7 @@ def state_is(run: str, *states: str) -> Callable[[], Any]:
     before = {}
 
     def look() -> dict[str, Any] | None:
-        row = rows()[run]
+        row = rows(run.partition(".")[0])[run]
         word = f"{row['state']}, {row['agent_steps']} steps, {row['recoveries']} recoveries, job {row['job']}"
         if before.get(run) != word:
             say(f"  status of {run}: {word}")
@@ -173,11 +173,15 @@ def search_for_secrets() -> None:
         say(f"  SkyPilot's own files ({place}): {len(found)} of {number} hold a secret {names}")
 
 
+def make_home() -> None:
+    """The nodes' user writes here, as on a shared file system."""
+    for folder in (HOME, HOME / "runs"):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o777)
+
+
 def main() -> None:
-    HOME.mkdir(mode=0o777)
-    HOME.chmod(0o777)  # the nodes' user writes here, as on a shared file system
-    (HOME / "runs").mkdir(mode=0o777)
-    (HOME / "runs").chmod(0o777)
+    make_home()
     (BASE / "e2e.yaml").write_text(yaml.safe_dump(MATRIX))
     say(next(line for line in memexp("launch", "e2e.yaml", "--dry-run").splitlines() if "hours" in line))
     launch_and_interrupt()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# e2e.sh VENV [BASE]: `memexp launch` against a real SkyPilot API server, which runs its jobs on a Slurm cluster on this machine.
+# [PARTS="drive project"] e2e.sh VENV [BASE]: `memexp launch` against a real SkyPilot API server, which runs its jobs on a Slurm cluster on this machine.
 # Needs root. Installs Debian's slurm-wlm, munge, openssh-server, rsync and python3 where they are missing; ends every
 # process that it started and removes user and BASE (KEEP=1 keeps BASE, with all logs).
 set -euo pipefail
@@ -24,6 +24,11 @@ if [ ! -x "$NODE_PYTHON" ]; then echo "e2e.sh: nodes need $NODE_PYTHON, which ev
 mkdir -p "$BASE"
 "$venv/bin/python" -m venv "$BASE/uv" && "$BASE/uv/bin/pip" install -q uv
 export UV="$BASE/uv/bin/uv"
+
+# Nodes install from the registries from which this machine does.
+setting() { "$venv/bin/pip" config get "global.$1" 2>/dev/null | tr '\n' ' ' || true; }
+UV_FIND_LINKS="${PIP_FIND_LINKS:-$(setting find-links)}" UV_DEFAULT_INDEX="${PIP_INDEX_URL:-$(setting index-url)}"
+export UV_FIND_LINKS UV_DEFAULT_INDEX
 
 # SkyPilot's own home: no file of the user's is read or written.
 export HOME="$BASE/skyhome"
@@ -62,5 +67,16 @@ PYTHONPATH="$here" sky api start >/dev/null
 sky check slurm | grep -i 'slurm.*enabled'
 echo "server and cluster: $((SECONDS - begun)) s"
 cd "$BASE"
-PYTHONPATH="$BASE/src" "$venv/bin/python" "$here/drive.py" "$BASE" "$venv/lib/$version/site-packages"
+packages="$venv/lib/$version/site-packages"
+for part in ${PARTS:-drive project}; do
+  if [ "$part" = drive ]; then
+    PYTHONPATH="$BASE/src" "$venv/bin/python" "$here/drive.py" "$BASE" "$packages"
+  else # the user has installed memexp's wheel
+    "$venv/bin/pip" wheel -q --no-deps --wheel-dir "$BASE/wheel" "$BASE/src"
+    "$venv/bin/python" -m venv --without-pip "$BASE/user"
+    echo "$packages" >"$BASE/user/lib/$version/site-packages/packages.pth"
+    "$venv/bin/pip" --python "$BASE/user/bin/python" install -q --no-deps "$BASE/wheel"/memexp-*.whl
+    PYTHONPATH="$here" "$BASE/user/bin/python" "$here/$part.py" "$BASE" "$packages"
+  fi
+done
 echo "e2e: passed in $((SECONDS - begun)) s"
