@@ -55,7 +55,7 @@ class Job:
     slot: int
     task: TaskID
     steps_before: int
-    """Agent steps that the run had at the start of the process."""
+    """Agent steps that the run had at the start of the process, or at the checkpoint from which it resumed."""
     steps: int
     lock: Lock
     """Held by this launch until the process has ended."""
@@ -206,6 +206,7 @@ class _Launch:
         for job in self.jobs:
             if lines := last_metrics(job.run):
                 job.steps = min(lines[-1].get("agent_steps", job.steps), job.spec.agent_steps)
+                job.steps_before = min(job.steps_before, job.steps)
                 self.progress.update(job.task, completed=job.steps, note=_describe(lines[-1]))
         gained = self.gained + sum(job.steps - job.steps_before for job in self.jobs)
         rate = gained / (now - self.started)
