@@ -1,5 +1,6 @@
 """Runs on this machine are real processes: they finish, resume, fail and stop as the run directory says."""
 
+import io
 import json
 import os
 import signal
@@ -154,16 +155,17 @@ def test_the_last_words_of_several_processes_are_the_runs_own_reason_or_what_kil
     assert last_line(run) == (reason or "killed by signal 9 (out of memory?)")
 
 
-def test_a_run_that_resumes_from_an_earlier_checkpoint_gives_no_negative_rate(capsys):
+def test_a_run_that_resumes_from_an_earlier_checkpoint_gives_no_negative_rate():
     one = spec("a", **{"trainer.total_timesteps": "2000"})
     run = Run.named("a")
     run.path.mkdir(parents=True)
     (run.path / "metrics.jsonl").write_text('{"update": 1, "agent_steps": 600}\n')
-    launch = local._Launch([one], 1, 1, CONSOLE)
+    told = io.StringIO()
+    launch = local._Launch([one], 1, 1, Console(file=told))
     launch.started, launch.said = -1e4, -1e4
     launch.jobs.append(local.Job(one, run, None, None, 0, launch.progress.add_task("a", note=""), 1000, 1000, None))  # type: ignore[arg-type]
     launch.show()
-    assert "0 of 1 runs, 0 agent steps/s, ? left" in capsys.readouterr().out
+    assert "0 of 1 runs, 0 agent steps/s, ? left" in told.getvalue()
 
 
 def test_a_run_that_another_process_works_on_is_left_to_it(monkeypatch, capsys):
