@@ -119,16 +119,34 @@ def search() -> None:
 
 def place_of(module: str) -> Path | None:
     """The file of a module, or the folder of a package without one; None if it is nowhere. Nothing is imported."""
-    top, *parts = module.split(".")
-    try:
-        spec = find_spec(top)
-    except ValueError:
-        return None
-    spec = spec or ProjectFinder.find_spec(top)
-    for part in parts:
-        spec = spec and PathFinder.find_spec(part, list(spec.submodule_search_locations or ()))
-    place = spec and (spec.origin if spec.has_location else next(iter(spec.submodule_search_locations or ()), None))
+    file, folders = _find(module)
+    place = file or next(iter(folders), None)
     return Path(place).resolve() if place else None
+
+
+def file_of(module: str) -> Path | None:
+    """The file of a module; None for a package without one. Nothing is imported."""
+    file, _ = _find(module)
+    return Path(file) if file else None
+
+
+def _find(module: str) -> tuple[str | None, Sequence[str]]:
+    """The file of a module, loaded or not, and the folders of the modules in it."""
+    if module in sys.modules:
+        loaded = sys.modules[module]
+        return getattr(loaded, "__file__", None), getattr(loaded, "__path__", None) or ()
+    parent, _, name = module.rpartition(".")
+    inside = _find(parent)[1] if parent else None
+    if inside is None:
+        spec = find_spec(module) or ProjectFinder.find_spec(module)
+    else:
+        spec = PathFinder.find_spec(name, [*inside]) if inside else None
+    return (spec.origin if spec.has_location else None, spec.submodule_search_locations or ()) if spec else (None, ())
+
+
+def is_installed(file: Path) -> bool:
+    """Whether a file belongs to an installed package."""
+    return any(part in ("site-packages", "dist-packages") for part in file.parts)
 
 
 def is_in_project(file: Path) -> bool:

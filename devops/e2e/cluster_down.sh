@@ -26,7 +26,8 @@ done
 for place in /proc/[0-9]*/cwd; do # slurmd's helpers that have lost it
   if [[ "$(readlink "$place")" = "$BASE/log"* ]]; then kill -KILL "$(basename "$(dirname "$place")")" 2>/dev/null; fi
 done
-if id "$CLUSTER_USER" >/dev/null 2>&1; then
+if user="$(id -u "$CLUSTER_USER" 2>/dev/null)"; then
+  rm -rf "/tmp/uv_cache_$user" # SkyPilot's place for what nodes download
   for _ in 1 2 3 4 5; do
     ps -u "$CLUSTER_USER" -o pid= | xargs -r kill -KILL 2>/dev/null
     if userdel "$CLUSTER_USER" 2>/dev/null; then break; fi

@@ -29,6 +29,8 @@ ENVIRONMENT = {
     "WANDB_API_KEY": f"{SECRET}01234567",
     "MEMEXP_WEBHOOK_URL": f"http://127.0.0.1:9/hooks/{SECRET}",
 }
+REGISTRY = {name: os.environ[name] for name in ("UV_FIND_LINKS", "UV_DEFAULT_INDEX") if os.environ[name].strip()}
+"""From where nodes install, beside PyPI or in its place."""
 BEGUN = time.monotonic()
 STEPS = int(os.environ.get("E2E_STEPS", "300000"))  # so many that a run is seen while it trains
 MATRIX = {
@@ -52,6 +54,7 @@ MATRIX = {
             "MEMEXP_WATCH_SECONDS": "2",
             "OMP_NUM_THREADS": "1",
             "WANDB_MODE": "disabled",
+            **REGISTRY,
         },
     },
     "overrides": {

@@ -10,7 +10,7 @@ import os
 import subprocess
 
 import yaml
-from drive import BASE, HOME, expect, kill_a_rank, make_home, memexp, say, state_is, steps, wait_for
+from drive import BASE, HOME, REGISTRY, expect, kill_a_rank, make_home, memexp, say, state_is, steps, wait_for
 
 FOLDER = BASE / "project"
 STEPS = 200_000  # so many that a run is seen while it trains
@@ -29,9 +29,8 @@ def write_the_project() -> None:
         "MEMEXP_PROCESSES": "1",
         "MEMEXP_WATCH_SECONDS": "2",
         "OMP_NUM_THREADS": "1",
-        "UV_CACHE_DIR": str(BASE / "uv_cache"),
         "WANDB_MODE": "disabled",
-        **{name: os.environ[name] for name in ("UV_FIND_LINKS", "UV_DEFAULT_INDEX") if os.environ[name].strip()},
+        **REGISTRY,
     }
     node = {"gpus": 8, "accelerators": ["L4"], "infra": "slurm/loop", "home": str(HOME), "envs": variables}
     matrix |= {"steps": [STEPS], "seeds": 1, "resources": node, "overrides": {"trainer.checkpoint_minutes": 0.05}}

@@ -7,15 +7,13 @@ looked at. Nothing is imported, and what the process has imported before makes n
 import hashlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from importlib.machinery import PathFinder
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec, resolve_name
+from importlib.util import resolve_name
 from pathlib import Path
 
-from memexp.project import ProjectFinder
+from memexp.project import file_of, is_installed
 
-INSTALLED = ("site-packages", "dist-packages")
 OWN = "memexp"
 SHARED = ("memexp.envs", "memexp.envs.base", "memexp.envs.config")
 """Modules that all environments have in common. Knobs stand in config.yaml."""
@@ -38,10 +36,10 @@ def origin_of(modules: Iterable[str]) -> dict[str, str]:
     seen = set(todo)
     while todo:
         name = todo.pop()
-        file = _file(name)
+        file = file_of(name)
         if file is None or name in SHARED:
             continue
-        if any(part in INSTALLED for part in file.parts) and name.partition(".")[0] != OWN:
+        if is_installed(file) and name.partition(".")[0] != OWN:
             package, known = _package(name, file)
             found[package] = known
         elif file.suffix == ".py":
@@ -71,28 +69,8 @@ def _belongs(name: str) -> bool:
     top = name.partition(".")[0]
     if top == OWN:
         return name.startswith(f"{OWN}.envs.")
-    file = None if top in sys.stdlib_module_names else _file(name)
-    return file is not None and not any(part in INSTALLED for part in file.parts)
-
-
-def _file(name: str) -> Path | None:
-    return _place(name)[0]
-
-
-def _place(name: str) -> tuple[Path | None, Sequence[str]]:
-    """The file of a module, loaded or not, and the folders of the modules in it."""
-    if name in sys.modules:
-        module = sys.modules[name]
-        file, folders = getattr(module, "__file__", None), getattr(module, "__path__", None)
-    else:
-        parent = name.rpartition(".")[0]
-        inside = _place(parent)[1] if parent else None
-        if inside is None:
-            spec = find_spec(name) or ProjectFinder.find_spec(name)
-        else:
-            spec = PathFinder.find_spec(name, inside) if inside else None
-        file, folders = (spec.has_location and spec.origin, spec.submodule_search_locations) if spec else (None, None)
-    return Path(file) if file else None, folders or ()
+    file = None if top in sys.stdlib_module_names else file_of(name)
+    return file is not None and not is_installed(file)
 
 
 def imports_of(source: bytes, module: str, file: Path) -> Iterator[str]:

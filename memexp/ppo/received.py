@@ -14,7 +14,7 @@ from memexp.envs.config import ThirdParty
 from memexp.modules import home_of
 from memexp.pattern import cell_modules
 from memexp.ppo.config import TrainConfig
-from memexp.project import entries, import_named, is_in_project, place_of
+from memexp.project import entries, import_named, is_in_project, is_installed, place_of
 from memexp.runs import home
 
 OWN = ("memexp", "pufferlib")
@@ -85,6 +85,6 @@ def _is_of_environments(package: str) -> bool:
 def _is_of_project(module: str) -> bool:
     """Whether a module's file is in the project, and neither installed nor below $MEMEXP_HOME."""
     file = place_of(module)
-    if file is None or file.is_relative_to(home().resolve()) or "site-packages" in str(file):
+    if file is None or file.is_relative_to(home().resolve()) or is_installed(file):
         return False
     return is_in_project(file)

@@ -27,12 +27,12 @@ from packaging.utils import canonicalize_name
 
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
-from memexp.envs.origin import INSTALLED, imports_of, origin_of
+from memexp.envs.origin import imports_of, origin_of
 from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code, find_code, with_snapshot
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.project import VARIABLE, ProjectFinder, find_project, is_in_project, place_of, root, search
+from memexp.project import VARIABLE, ProjectFinder, find_project, is_in_project, is_installed, place_of, root, search
 from memexp.runs import home
 from memexp.runs.provenance import CHECKOUT, ask_git, is_own
 
@@ -111,7 +111,7 @@ def find_install(specs: Sequence[RunSpec], pip: Sequence[str], ref: str | None) 
     if own and here.is_relative_to(CHECKOUT):
         return Install(find_code(ref), pip=tuple(pip), python=_python(CHECKOUT))
     named = [module for module in modules_of(specs) if not module.startswith("memexp.")]
-    files = [file for module in named if (file := place_of(module)) and not _is_installed(file)]
+    files = [file for module in named if (file := place_of(module)) and not is_installed(file)]
     if find_project(here) is None and not any(is_in_project(file) for file in files):
         if own:
             return Install(find_code(ref), pip=tuple(pip), python=_python(CHECKOUT))
@@ -158,7 +158,7 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
         file, top = place_of(name), name.partition(".")[0]
         if file is None or top == "memexp":
             continue
-        if not _is_installed(file):
+        if not is_installed(file):
             yield from _foreign(install, name, file)
             continue
         found = packages_distributions().get(top, [])
@@ -173,10 +173,10 @@ def _with_imports(modules: Iterable[str]) -> Iterator[str]:
     """The modules, and the installed packages that those of the user import."""
     for name in modules:
         yield name
-        if name.partition(".")[0] != "memexp" and (file := place_of(name)) and not _is_installed(file):
+        if name.partition(".")[0] != "memexp" and (file := place_of(name)) and not is_installed(file):
             tops = {one.partition(".")[0] for one in imports_of(file.read_bytes(), name, file)}
             others = sorted(tops - sys.stdlib_module_names)
-            yield from (top for top in others if (place := place_of(top)) and _is_installed(place))
+            yield from (top for top in others if (place := place_of(top)) and is_installed(place))
 
 
 def _foreign(install: Install, name: str, file: Path) -> Iterator[str]:
@@ -265,10 +265,6 @@ def _needs(name: str) -> tuple[str, ...]:
 
 def _requires(name: str) -> list[Requirement]:
     return [Requirement(need) for need in _needs(name)]
-
-
-def _is_installed(file: Path) -> bool:
-    return any(part in INSTALLED for part in file.parts)
 
 
 def _local(one: Distribution) -> str:
