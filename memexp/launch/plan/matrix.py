@@ -89,7 +89,8 @@ Seeds = Annotated[Annotated[Count, Field(le=MAX_RUNS)] | list[Count], AfterValid
 
 
 class Filter(Config):
-    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values."""
+    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values. A single value
+    needs no brackets."""
 
     env: Names | None = None
     """Environment, by its name in the file."""
