@@ -1,19 +1,24 @@
 """What the documentation names exists: commands, options, config keys, links, anchors, files, modules and tests."""
 
 import re
+import runpy
 import shlex
+import textwrap
 from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 
+from memexp import strict_yaml
 from memexp.analysis.verdicts import MemoryCause
 from memexp.cli import app, main
 from memexp.cli.common import config_of
 from memexp.cli.listing import list_rows
 from memexp.config import override, parse_overrides
 from memexp.envs.config import ENVIRONMENTS
+from memexp.launch.plan.expand import expand
+from memexp.launch.plan.matrix import Matrix
 from memexp.launch.status.monitor.draw import MARKS
 from memexp.ppo.config import TrainConfig
 from memexp.project import ProjectFinder
@@ -173,7 +178,7 @@ def test_every_option_that_is_named_alone_exists(page):
 @each(CURRENT)
 def test_every_config_key_exists(page):
     missing = []
-    for section, key in re.findall(r"\b(trainer|cortex|policy|curriculum|evaluation)\.(\w+)", text_of(page)):
+    for section, key in re.findall(r"(?<![\w.])(trainer|cortex|policy|curriculum|evaluation)\.(\w+)", text_of(page)):
         config = TrainConfig.model_fields[section].annotation
         if key not in config.model_fields and key not in ("py", "md", "svg"):  # type: ignore[union-attr]
             missing.append(f"{section}.{key}")
@@ -285,6 +290,31 @@ def test_the_architecture_page_lists_every_module_and_no_other():
     modules = {path for path in sources() if path.startswith("memexp/")}
     assert modules - listed == {path for path in modules if re.fullmatch(r"memexp/(\w+/)?__init__\.py", path)}
     assert listed <= modules
+
+
+def test_the_page_of_the_matrix_file_says_what_the_models_say():
+    """`python devops/site/matrix.py` writes the tables again."""
+    script = runpy.run_path(str(ROOT / "devops" / "site" / "matrix.py"))
+    assert (ROOT / "docs" / "matrix.md").read_text().endswith(f"{script['START']}\n\n{script['tables']()}")
+
+
+REST = {
+    "name": "rest",
+    "environments": {"maze": {"recipe": "recipes.controls.tmaze"}},
+    "architectures": {"S": {"pattern": "S"}},
+    "steps": "100k",
+}
+"""What a part of a matrix file lacks."""
+
+
+@each(CURRENT)
+def test_every_matrix_and_every_part_of_one_can_be_read(page):
+    for block in re.findall(r"^ *```yaml\n(.*?)^ *```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+        data = strict_yaml.read(textwrap.dedent(block))
+        if "name" in data:
+            assert expand(Matrix.parse(data, name_of(page)), name_of(page))
+        elif data.keys() & Matrix.model_fields.keys():
+            Matrix.parse({**REST, **data}, name_of(page))
 
 
 def test_the_page_of_the_monitor_explains_every_mark_and_column():

@@ -150,9 +150,9 @@ def knob_rows() -> Rows:
         effects, schema = field_docstrings(config), config.model_json_schema()
         for knob, field in config.model_fields.items():
             if knob != "name":
-                allowed = _allowed(schema["properties"][knob])
+                taken = allowed(schema["properties"][knob])
                 effect = effects.get(knob, "")
-                rows.append({"env": name, "knob": knob, "default": field.default, "range": allowed, "effect": effect})
+                rows.append({"env": name, "knob": knob, "default": field.default, "range": taken, "effect": effect})
     return rows
 
 
@@ -167,29 +167,39 @@ def field_docstrings(config: type[Config]) -> dict[str, str]:
     return found
 
 
-def _allowed(schema: dict[str, Any]) -> str:
-    """The values that a JSON schema allows: '1 to 64', 'true, false', 'from, to: 0 to 200', 'any of: a, b'."""
+def allowed(schema: dict[str, Any]) -> str:
+    """The values that a JSON schema allows: 'text', 'true, false', 'whole number, 1 to 64', 'list of: a, b'.
+
+    A model of its own is its class's name.
+    """
     if "anyOf" in schema:
-        return " or ".join(_allowed(one) for one in schema["anyOf"])
+        return " or ".join(dict.fromkeys(map(allowed, schema["anyOf"])))
+    if "$ref" in schema:
+        return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
         return ", ".join(map(str, schema["enum"]))
     kind = schema.get("type")
     if kind == "array":
-        number = "from, to" if schema.get("maxItems") == 2 else "any of"
-        return f"{number}: {_allowed(schema['items'])}"
+        number = "from, to" if schema.get("maxItems") == 2 else "list of"
+        return f"{number}: {allowed(schema['items'])}"
     if kind in ("integer", "number"):
         return _bounds(schema, "whole number" if kind == "integer" else "number")
+    if isinstance(each := schema.get("additionalProperties"), dict):
+        return f"names, each with {allowed(each)}"
     named = {"boolean": "true, false", "null": "none", "string": "text", "object": "names and values"}
-    return named.get(str(kind), str(kind))
+    return named.get(str(kind), "anything")
 
 
 def _bounds(schema: dict[str, Any], kind: str) -> str:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    if low is not None and high is not None:
-        return f"{low} to {high:,}"
-    if "exclusiveMinimum" in schema:
-        return f"above {schema['exclusiveMinimum']}"
-    return kind if low is None else f"{low} or more"
+    """'whole number, 1 to 64', 'number, 0 or more', 'number above 0', 'number above 0, at most 1', 'number'."""
+    low, high = (schema.get(name, schema.get(short)) for name, short in (("minimum", "ge"), ("maximum", "le")))
+    above = schema.get("exclusiveMinimum", schema.get("gt"))
+    if above is not None and kind == "whole number":
+        low, above = above + 1, None
+    most = high if high is None else f"{high:,}" if high < 1e9 else f"{high:.0e}"
+    if low is not None:
+        return f"{kind}, {low:g} " + (f"to {most}" if most else "or more")
+    return kind + (f" above {above:g}" if above is not None else "") + (f", at most {most}" if most else "")
 
 
 def knob_list(rows: Rows) -> RenderableType:

@@ -122,7 +122,9 @@ class WandbConfig(Config):
     """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline. `wandb sync` uploads an offline run, and
     `wandb sync --append` the later folders of a resumed one."""
     project: str | None = None
+    """Project at W&B; None: memexp."""
     entity: str | None = None
+    """User or team at W&B; None: your default."""
 
 
 STATED = {"ceiling_return", "solved_return", "partner", "memory_span"}
@@ -133,6 +135,7 @@ class Labels(Config):
     """The run's place in a matrix, by which the answer groups runs."""
 
     matrix: str | None = None
+    """The matrix's name; None: the run belongs to none."""
     env: str | None = None
     """The environment's name in the matrix; None: its own."""
     arm: str | None = None
@@ -142,6 +145,7 @@ class Labels(Config):
     metric: str = "return"
     """What is judged: the return, or the name of a number in the `info` of an episode's last step, such as success."""
     hardware: str | None = None
+    """The machine, as tables of steps/s name it; None: what the run finds."""
     price_per_hour: float | None = Field(default=None, ge=0)
     """Dollars per hour of the machine."""
     tuning: dict[str, Any] | None = None
@@ -185,6 +189,7 @@ class TrainConfig(Config):
     force: bool = False
     """Resume the run although the code of its environment has changed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
+    """Seed of the weights, the environments and the actions."""
     env: EnvConfig = TMaze()
     curriculum: CurriculumConfig = CurriculumConfig()
     cortex: CortexConfig = CortexConfig()

@@ -89,16 +89,21 @@ Seeds = Annotated[Annotated[Count, Field(le=MAX_RUNS)] | list[Count], AfterValid
 
 
 class Filter(Config):
-    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values."""
+    """Selects runs of a matrix: those that have, for every key that is given, one of the listed values. A single value
+    needs no brackets."""
 
     env: Names | None = None
+    """Environment, by its name in the file."""
     arch: Names | None = None
+    """Architecture, by its name in the file; its twin is meant, too."""
     arm: Names | None = None
     """Architecture, or its twin with a '~' at the end."""
     memory: Names | None = None
     """on, or off for twins."""
     steps: Counts | None = None
+    """Agent steps of the run."""
     seed: Counts | None = None
+    """Seed of the run."""
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "Filter":
@@ -128,7 +133,9 @@ class Environment(Section):
     """One environment of a matrix: a recipe and the arguments that make it this environment."""
 
     recipe: str
+    """Dotted name of a recipe, or its unique end (recipes.any.train, tmaze). `memexp list recipes` shows all."""
     args: Arguments = Field(default={})
+    """Arguments of the recipe, knobs of its environment and dotted keys ({length: 8, trainer.gamma: 0.99})."""
     ceiling_return: float | None = Field(default=None, allow_inf_nan=False)
     """Highest mean episode return that can be reached: the top of the scale."""
     solved_return: float | None = Field(default=None, allow_inf_nan=False)
@@ -153,10 +160,15 @@ class Scale(Section):
     """Changes to the matrix under a name (`--scale NAME`). What a scale does not name stays as it is."""
 
     steps: ListOfSteps | None = None
+    """In place of the matrix's `steps`."""
     seeds: Seeds | None = None
+    """In place of the matrix's `seeds`."""
     twins: bool | None = None
+    """In place of the matrix's `twins`."""
     resources: dict[str, Any] = Field(default={})
+    """Keys of `resources` that change; the others stay."""
     overrides: dict[str, Any] = Field(default={})
+    """Overrides that are added, or take the place of the matrix's."""
 
     @field_validator("resources")
     @classmethod
@@ -166,12 +178,12 @@ class Scale(Section):
 
 
 class Pilots(Section):
-    """How `memexp launch pilots` searches for environment settings with which an agent learns (launch/pilots.py)."""
+    """How `memexp launch pilots` searches for environment settings with which an agent learns."""
 
     arch: str | None = None
     """Architecture of the pilot runs; None: the first with memory."""
     settings: dict[str, list[dict[str, Any]]] = Field(default={})
-    """Environment -> settings to try, in addition to those that memexp suggests."""
+    """Environment -> settings to try beside those that memexp suggests ({maze: [{length: 2}, {length: 4}]})."""
     steps: Steps | None = None
     """Agent steps of a run in the first rung; None: 1/27 of the matrix's steps."""
     rungs: int = Field(default=3, ge=1, le=6)
@@ -181,10 +193,12 @@ class Pilots(Section):
 
 
 class Range(Config):
-    """Values of a key between two ends, from which a random search draws."""
+    """A range of values in `tune`, from which a random search draws."""
 
     low: int | float
+    """Smallest value. If both ends are whole numbers, so are the values."""
     high: int | float
+    """Largest value."""
     log: bool = False
     """True: every factor is equally likely, not every difference."""
 
@@ -221,31 +235,39 @@ class Matrix(Section):
     seed."""
 
     name: Name
+    """The matrix's name. `memexp status`, `report` and the others take it, and it begins the run names."""
     run: Name = "{name}.{env}_{arch}_{steps}.s{seed}"
     """Template of the run names; any of name, env, arch, steps, seed and the keys of `vars`."""
     vars: dict[str, Name | int | float] = Field(default={})
-    """Further keys of the template, with their values."""
+    """Further keys of the template, with their values ({version: 2})."""
     environments: dict[str, Environment] = Field(min_length=1)
+    """Name -> environment."""
     architectures: dict[str, Arguments] = Field(min_length=1)
+    """Name -> arguments of the recipe and dotted keys ({pattern: X, mem_len: 128, trainer.horizon: 64}). The recipes of
+    memexp all take pattern, mem_len, d_hidden, num_layers and n_heads. `twin_of: ARM` makes it a twin of one's own."""
     steps: ListOfSteps = Field(min_length=1)
-    """Agent steps of a run; a list gives one run for each entry."""
+    """Agent steps of a run (500m, 2b); a list gives one run for each entry."""
     seeds: Seeds = 5
+    """Number of seeds (3: the seeds 0, 1 and 2), or a list of seeds ([3]: seed 3 alone)."""
     metric: Name = "return"
     """What is judged: the return, or a number in the `info` of an episode's last step, such as success."""
     twins: bool = True
     """True: every architecture with memory also runs with memory=off. An architecture with `twin_of: ARM` is a twin of
     one's own: a control without memory, with which ARM is compared, too."""
     resources: Resources = Resources()
+    """The machines and the time that each run gets in the cloud. They mean nothing with --local."""
     overrides: dict[str, Any] = Field(default={})
-    """Recipe arguments and dotted keys for all runs."""
+    """Recipe arguments and dotted keys for all runs ({trainer.horizon: 256})."""
     exclude: list[Filter] = Field(default=[])
-    """Runs to leave out: each entry is {key: value or list of values}; keys: env, arch, arm, memory, steps, seed."""
+    """Runs to leave out: each entry has a value or list of values for one or more keys ({env: maze, arch: [S, X]})."""
     scales: dict[str, Scale] = Field(default={})
-    """Variants for --scale NAME. The matrix is then called '<name>-<scale>', so that its runs have other names."""
+    """Variants for --scale NAME. The matrix is then called '<name>-<scale>', so that its runs have other names
+    ({small: {steps: [100k], seeds: 2}})."""
     pilots: Pilots = Pilots()
     """Short runs before the matrix, which search for settings of the environment."""
     tune: dict[str, list[Any] | Range] = Field(default={})
-    """Dotted key -> values to try, a list or a range. Every arm and its twin run with their own best values."""
+    """Dotted key -> values to try, a list ([3e-4, 1e-3]) or a range ({low: 0.9, high: 0.99}). Every arm and its twin
+    run with their own best values."""
     tuning: Tuning = Tuning()
     """How many of these values are tried, and for how long."""
 

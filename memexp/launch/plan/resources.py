@@ -81,11 +81,13 @@ class Resources(Section):
     pip: list[str] = Field(default=[])
     """Packages that nodes install beside those of the project's lock file (["minigrid>=3.0"])."""
     files: dict[str, str] = Field(default={})
-    """Path on the node -> what stands there: a bucket ("s3://mybucket/data"), or a file or folder of this machine."""
+    """Path on the node -> what stands there: a bucket ({/data/mazes: "s3://mybucket/mazes"}), or a file or folder
+    of this machine."""
     image: str | None = Field(default=None, pattern=r"^\S+$")
     """Machine image of a cloud, or container ("docker:nvcr.io/nvidia/pytorch:25.09-py3"); None: SkyPilot's."""
     setup: list[str] = Field(default=[])
-    """Commands of bash on the node, when all packages are installed, in the project's folder."""
+    """Commands of bash on the node, when all packages are installed, in the project's folder
+    (["apt-get install -y libgl1"])."""
 
     @field_validator("infra", "regions")
     @classmethod
