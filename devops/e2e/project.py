@@ -7,6 +7,7 @@ recovers, and the report has both arms.
 
 import json
 import os
+import re
 import subprocess
 
 import yaml
@@ -22,6 +23,9 @@ def write_the_project() -> None:
     os.chdir(FOLDER)
     environment = FOLDER / "envs.py"
     environment.write_text("import minigrid  # a package that memexp does not need\n" + environment.read_text())
+    (pin,) = re.findall(r"^torch==.*", (BASE / "src" / "constraints.txt").read_text(), re.M)  # the newest is for GPUs
+    project = FOLDER / "pyproject.toml"
+    project.write_text(project.read_text().replace('"memexp",', f'"memexp", "{pin}",'))
     matrix = yaml.safe_load((FOLDER / "experiments.yaml").read_text())
     del matrix["environments"]["shown"], matrix["environments"]["hidden"]["partner"], matrix["architectures"]["S"]
     variables = {
