@@ -240,13 +240,17 @@ def _pulls_ahead(pair: Pair, scale: Scale) -> bool:
 def _near_the_top(pairs: Sequence[Pair], solvers: Sequence[Arm], scale: Scale) -> bool:
     """Whether so little is surely left to gain below a known top that no memory could add what matters.
 
-    An arm without memory shows it alone (the `solvers` share the level), or all arms of the pairs together: they end at
-    the same level. An arm whose memory hurts does not.
+    Shown by one of the `solvers` alone (they share the level), by the twins of the pairs together, or by every arm with
+    memory. A mean over twins and arms with memory shows nothing: a few seeds may have learned what needs memory.
     """
     if scale.best_arm is not None:
         return False
-    alike = [arm for pair in pairs for arm in ([pair.twin] if pair.hurts else [pair.arm, pair.twin])]
-    return _surely_near(alike, scale, 1) or any(_surely_near([arm], scale, len(solvers)) for arm in solvers)
+    twins = list({pair.twin.name: pair.twin for pair in pairs}.values())
+    return (
+        any(_surely_near([arm], scale, len(solvers)) for arm in solvers)
+        or _surely_near(twins, scale, 1)
+        or all(_surely_near([pair.arm], scale, 1) for pair in pairs)
+    )
 
 
 def _surely_near(arms: Sequence[Arm], scale: Scale, claims: int) -> bool:

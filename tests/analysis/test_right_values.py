@@ -436,6 +436,15 @@ def test_each_cause_of_a_memory_verdict_is_found(arms, options, kind, cause):
     assert verdict_of(arms, **options) == (MemoryKind(kind), cause)
 
 
+def test_seeds_that_learned_the_part_that_needs_memory_do_not_hide_it_in_the_mean():
+    """Half of the seeds of one arm of four reach the last tenth; all arms together seem to be near the top."""
+    noise = 0.02 * np.sin(np.arange(10))
+    arms = {name: 0.9 + np.roll(noise, i) for i, name in enumerate(["A", "A~", "B", "B~", "C", "C~", "D", "D~"])}
+    arms["D"] = arms["D"] + 0.1 * (np.arange(10) % 2)
+    assert np.mean([*arms.values()]) > 0.905
+    assert verdict_of(arms) == (MemoryKind.UNDECIDED, MemoryCause.REST_UNCERTAIN)
+
+
 def test_four_seeds_exclude_that_an_arm_solves_in_55_percent_of_its_runs_and_fewer_do_not(monkeypatch):
     arms = {"S": GOOD[:4], "S~": HALF[:4]}
     assert 0.45**4 < 0.05 < 0.45**3
