@@ -114,8 +114,9 @@ Subsystem sftp internal-sftp
 SetEnv SLURM_CONF=$BASE/etc/slurm.conf SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 CONF
 /usr/sbin/sshd -f "$BASE/ssh/sshd_config" -E "$BASE/log/sshd.log"
-for _ in $(seq 40); do
+for _ in $(seq 120); do
   if [ "$(sinfo -h -t idle -o %D)" = "$NODES" ]; then break; fi
   sleep 0.5
 done
 sinfo -N -o '%N %t %c %m %G %P'
+[ "$(sinfo -h -t idle -o %D)" = "$NODES" ]

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
 # [PARTS="drive project"] e2e.sh VENV [BASE]: `memexp launch` against a real SkyPilot API server, which runs its jobs on a Slurm cluster on this machine.
 # Needs root. Installs Debian's slurm-wlm, munge, openssh-server, rsync and python3 where they are missing; ends every
-# process that it started and removes user and BASE (KEEP=1 keeps BASE, with all logs).
+# process that it started and removes user and BASE (KEEP=1 keeps BASE, with all logs). Exit code 77: no cluster can be
+# started on this machine.
 set -euo pipefail
 venv="$(cd "${1:?virtual environment with memexp and SkyPilot}" && pwd)"
 export BASE="${2:-/var/tmp/memexp_e2e}" CLUSTER_USER=memexp-e2e NODES=2
 here="$(cd "$(dirname "$0")" && pwd)"
 checkout="$(cd "$here/../.." && pwd)"
 begun=$SECONDS
-if [ "$(id -u)" -ne 0 ]; then echo "e2e.sh: root is needed: it starts a cluster" >&2; exit 1; fi
+if [ "$(id -u)" -ne 0 ]; then echo "e2e.sh: root is needed: it starts a cluster" >&2; exit 77; fi
 if [ -e "$BASE" ]; then echo "e2e.sh: $BASE exists: remove it, or name another folder" >&2; exit 1; fi
 
 # What Debian has. Nothing that is installed starts by itself.
 if ! { command -v slurmctld && command -v munged && [ -x /usr/sbin/sshd ] && command -v rsync; } >/dev/null; then
   policy=/usr/sbin/policy-rc.d mine=0
   if [ ! -e $policy ]; then printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy && mine=1; fi
-  apt-get install -y -qq --no-install-recommends slurm-wlm munge openssh-server rsync python3 python3-venv >/dev/null
+  if command -v apt-get >/dev/null && apt-get update -qq; then
+    apt-get install -y -qq --no-install-recommends slurm-wlm munge openssh-server rsync python3 python3-venv >/dev/null ||
+      echo "e2e.sh: Debian's packages could not be installed" >&2
+  fi
   if [ $mine -eq 1 ]; then rm $policy; fi
+  if ! command -v slurmctld >/dev/null; then exit 77; fi
 fi
 version="$("$venv/bin/python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])')"
 export NODE_PYTHON="/usr/bin/$version"
-if [ ! -x "$NODE_PYTHON" ]; then echo "e2e.sh: nodes need $NODE_PYTHON, which every user may run" >&2; exit 1; fi
+if [ ! -x "$NODE_PYTHON" ]; then echo "e2e.sh: nodes need $NODE_PYTHON, which every user may run" >&2; exit 77; fi
 mkdir -p "$BASE"
 "$venv/bin/python" -m venv "$BASE/uv" && "$BASE/uv/bin/pip" install -q uv
 export UV="$BASE/uv/bin/uv"
@@ -58,7 +63,7 @@ down() {
   if [ "${KEEP:-0}" != 1 ]; then rm -rf "$BASE"; fi
 }
 trap down EXIT
-bash "$here/cluster_up.sh"
+if ! bash "$here/cluster_up.sh"; then exit 77; fi
 
 # The code as it is committed here; a clone without a remote, so that launches send it along.
 git clone --quiet --no-hardlinks "$checkout" "$BASE/src"
