@@ -34,7 +34,7 @@ def test_the_project_can_be_planned_where_it_was_written(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path / "My Task")
     typed = type_command(capsys, "launch", "experiments.yaml", "--local", "--dry-run")
     assert (typed.code, typed.err) == (0, "")
-    assert "40 runs: 40 new" in typed.out
+    assert "30 runs: 30 new" in typed.out
 
 
 @pytest.mark.parametrize("name", sorted(FILES))

@@ -27,7 +27,12 @@ def write_the_project() -> None:
     project = FOLDER / "pyproject.toml"
     project.write_text(project.read_text().replace('"memexp",', f'"memexp", "{pin}",'))
     matrix = yaml.safe_load((FOLDER / "experiments.yaml").read_text())
-    del matrix["environments"]["shown"], matrix["environments"]["hidden"]["partner"], matrix["architectures"]["S"]
+    del (
+        matrix["exclude"],
+        matrix["environments"]["shown"],
+        matrix["environments"]["hidden"]["partner"],
+        matrix["architectures"]["S"],
+    )
     variables = {
         "MEMEXP_PREFLIGHT": "warn",  # of GPUs that are none
         "MEMEXP_PROCESSES": "1",

@@ -6,6 +6,7 @@ which resumes. Each command imports what it needs when it runs, so that planning
 
 import atexit
 import gc
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Annotated
@@ -15,8 +16,16 @@ import typer
 from memexp.cli import launching, report, running, starting
 from memexp.cli.common import DONE, FAILED, Command, Group
 
-atexit.register(gc.freeze)
-"""When the process ends, Python would look for garbage among some 400,000 objects: seconds on a busy machine."""
+
+@atexit.register
+def _end_without_a_search_for_garbage() -> None:
+    """Python would search some 400,000 objects when the process ends: seconds on a busy machine.
+
+    Not if Triton was imported: it reports whatever is left as leaked, in dozens of lines.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
+
 
 app = typer.Typer(
     cls=Group,

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import keystr, tree_flatten_with_path, tree_map, tree_unflatten
-from torch.utils.flop_counter import FlopCounterMode
 
 from memexp.config import UsageError, did_you_mean
 from memexp.cortex.blocks import Block, PassThrough, PostUpGated, PreUpGated
@@ -174,6 +173,8 @@ def _flops_seen(cell: OwnCell, width: int) -> int:
 
 
 def _flops_of_a_row(cell: OwnCell, width: int, device: torch.device) -> int:
+    from torch.utils.flop_counter import FlopCounterMode  # imports Triton, which takes most of a second
+
     counted: list[int] = []
     for rows in (2, 3):
         x, resets = torch.zeros(rows, 1, width, device=device), torch.zeros(rows, 1, dtype=torch.bool, device=device)
