@@ -28,7 +28,8 @@ def home(tmp_path, tmp_path_factory, monkeypatch):
 def _plans_build_nothing(request, monkeypatch):
     """Building what a plan names takes seconds: only tests with the fixture `builds` do."""
     if "builds" not in request.fixturenames:
-        monkeypatch.setattr("memexp.launch.launch.build", lambda specs, terminal: [])
+        for place in ("launch", "cloud.dispatch"):
+            monkeypatch.setattr(f"memexp.launch.{place}.build", lambda specs, terminal: [])
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -15,7 +15,7 @@ from drive import BASE, HOME, REGISTRY, expect, kill_a_rank, make_home, memexp, 
 
 FOLDER = BASE / "project"
 STEPS = 200_000  # so many that a run is seen while it trains
-RUNS = ["colour.hidden_minGRU_200k.s0", "colour.hidden_minGRU-off_200k.s0"]
+RUNS = ["project.hidden_minGRU_200k.s0", "project.hidden_minGRU-off_200k.s0"]
 
 
 def write_the_project() -> None:

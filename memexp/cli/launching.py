@@ -49,7 +49,11 @@ def launch(
     ] = False,
     dry_run: Annotated[bool, typer.Option(help="Check everything and show the plan, but submit nothing.")] = False,
     no_build: Annotated[
-        bool, typer.Option("--no-build", help="Make no environment and no stack before: import nothing they name.")
+        bool,
+        typer.Option(
+            "--no-build",
+            help="Import nothing that runs name, and make no environment or stack before.",
+        ),
     ] = False,
     dump_config: Annotated[str | None, typer.Option(help="Print the SkyPilot tasks as yaml or json.")] = None,
     render: Annotated[Path | None, typer.Option(help="Write one SkyPilot task file a run to this folder.")] = None,

@@ -155,7 +155,9 @@ class Trial:
         self.resets = (torch.rand(ROWS, STEPS) < STARTS).to(device)
         self.resets[:, STEPS // 2] = torch.tensor([True, False, True, False, True])  # some inside, in some rows
         with torch.no_grad():
-            _, self.state = self.cell(torch.randn_like(self.x), self.fresh(), self.resets)
+            y, self.state = self.cell(torch.randn_like(self.x), self.fresh(), self.resets)
+        if not all(leaf.isfinite().all() for leaf in (y, *self.state.values())):
+            raise UsageError("it returns numbers that are not finite (NaN or infinity)")
 
     def fresh(self, rows: int = ROWS, dtype: torch.dtype = torch.float32) -> State:
         return self.cell.init_state(rows, self.device, dtype)  # type: ignore[operator]

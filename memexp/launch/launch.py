@@ -138,11 +138,10 @@ def send(
         specs = [spec.forced() for spec in specs]
     failed = scout(specs, options.processes, options.dry_run, terminal) if options.scout else 0
     plan = make_plan(name, specs, None if options.local else resources, options.processes, later)
-    shown = bool(options.dump_config or options.render)
-    wanted = options.dry_run or not (options.local or shown or not plan.due)
-    modules = build(specs, terminal) if wanted and not options.no_build else []
     if not options.local:
-        return to_cloud(plan, resources, options, terminal, modules)
+        return to_cloud(plan, resources, options, terminal)
+    if options.dry_run and not options.no_build:
+        build(specs, terminal)
     print_plan(plan, terminal.console, options.as_json)
     for line in changed_environments(name):
         terminal.note(line)

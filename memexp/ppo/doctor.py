@@ -88,10 +88,12 @@ class DoctorReport:
         for problem in self.problems:
             out.print(f"problem                {problem}")
         wrong = [memory for memory, gap in self.gaps.items() if not gap <= self.threshold]
-        if wrong:
+        if any(math.isnan(self.gaps[memory]) for memory in wrong):
+            out.print("FAILED: the policy's log-probabilities are NaN: a cell returns numbers that are not finite")
+        elif wrong:
             with_memory = " and ".join(f"with memory {memory}" for memory in wrong)
             out.print(f"FAILED: the policy that acts is not the policy that learns ({with_memory})")
-        if not self.reset_leak <= self.threshold:
+        if self.reset_leak > self.threshold or (math.isnan(self.reset_leak) and not wrong):
             out.print("FAILED: what was before the start of an episode changes the policy in it: a cell ignores resets")
         out.print("ok" if self.ok else "not ok")
 

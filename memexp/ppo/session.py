@@ -182,7 +182,7 @@ class Session:
 
     def fail(self, error: Exception) -> Exit:
         """End the run because of `error`, which the other ranks get to know."""
-        if not isinstance(error, FloatingPointError | UnwritableError | EnvError):
+        if not isinstance(error, FloatingPointError | UnwritableError | EnvError | UsageError):
             traceback.print_exc()
         reason = f"update {self.trainer.updates + 1}: {type(error).__name__}: {error}"
         report_failure(self.ranks, reason)

@@ -27,7 +27,7 @@ WRONG = {
     "CutsGradients": (REACH, 1, "gets no gradient from any earlier step"),
     "WrongGradient": (DERIVATIVES, 0, "step 0: the gradient of x is off by"),
     "NoMemory": (REACH, 1, "y depends on no earlier step"),
-    "NotFinite": (STEPS, 0, "step 0: y differs by nan"),
+    "NotFinite": (MADE, None, "it returns numbers that are not finite (NaN or infinity)"),
     "ReturnsDouble": (MADE, None, "forward returns state as torch.float64 [5, 16], but it was given torch.float32"),
     "ReturnsOtherShape": (MADE, None, "forward returns y as torch.float32 [5, 12, 15]; x is torch.float32 [5, 12, 16]"),
     "ReturnsNoState": (MADE, None, "forward returns a Tensor, not (y, state)"),

@@ -98,6 +98,7 @@ def test_packages_that_runs_import_are_in_the_lock_file_or_are_named(project, lo
         "pyproject.toml": f'[project]\nname = "mine"\ndependencies = ["{name}>=3"]\n[tool.memexp]\n',
     }
     (project / lock).write_text(texts[lock])
+    git(project, "add", ".")
     said = told("minigrid.envs:MemoryEnv")
     assert (said == "") is listed
     if not listed:
@@ -139,9 +140,21 @@ def test_a_package_is_found_wherever_runs_import_it(project, where):
 )
 def test_a_package_from_a_path_of_this_machine_is_refused_by_name(project, lock, text, named):
     (project / lock).write_text(text.format())
+    git(project, "add", ".")
     said = told()
     assert named in said
     assert bool(said) is bool(named)
+
+
+def test_a_lock_file_that_nodes_would_not_get_or_that_is_out_of_date_is_named(project):
+    (project / "requirements.txt").write_text("minigrid\n")
+    assert "git does not know requirements.txt, so nodes would not get it" in told()
+    (project / "uv.lock").write_text('[[package]]\nname = "numpy"\nsource = {registry = "x"}\n')
+    (project / "pyproject.toml").write_text(
+        '[project]\ndependencies = ["memexp", "Mini_Grid>=3", "numpy"]\n[tool.memexp]\n'
+    )
+    git(project, "add", ".")
+    assert told() == "nodes cannot run this:\nuv.lock lacks Mini_Grid, which pyproject.toml lists: uv lock"
 
 
 def test_a_file_that_git_does_not_know_or_that_is_elsewhere_is_refused_by_name(project, tmp_path, monkeypatch):
@@ -157,7 +170,7 @@ def test_a_file_that_git_does_not_know_or_that_is_elsewhere_is_refused_by_name(p
 def test_a_project_outside_of_git_is_refused(tmp_path, monkeypatch):
     (tmp_path / "colours.py").write_text(ENV)
     monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
-    assert "is no git checkout with a commit, so nodes cannot get colours.py" in told()
+    assert "is no git checkout with a commit, so nodes cannot get your files" in told()
 
 
 def installed(folder: Path, monkeypatch, url: str | None = None) -> None:
@@ -266,6 +279,10 @@ def test_pip_files_image_and_setup_reach_the_task(project, tmp_path):
     assert {one["image_id"] for one in data["resources"]["any_of"]} == {resources.image}
     assert data["setup"].rstrip().endswith("apt-get install -y libgl1")
     assert "packages=('minigrid>=3.0')" in data["setup"]
+    assert resources.lines()[:2] == [
+        f"  they get s3://mine/data as /data/one, {tmp_path}/data as ~/two, a.txt as /data/three",
+        "  they run apt-get install -y libgl1",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -277,6 +294,7 @@ def test_pip_files_image_and_setup_reach_the_task(project, tmp_path):
         ({"files": {"data": "s3://a/b"}}, "'data' is no path on a node"),
         ({"files": {"/mnt/memexp": "s3://a/b"}}, "'/mnt/memexp' is no path on a node"),
         ({"setup": ["export HF_TOKEN=hf_abcdefghijklmnopqrstuvwxyz123456"]}, "a secret"),
+        ({"setup": "ls; if"}, "bash cannot read 'ls; if': .*syntax error"),
         ({"image": "a b"}, "image"),
         ({"fils": {}}, "did you mean 'files'"),
     ],
@@ -308,8 +326,10 @@ def test_the_plan_says_what_nodes_get_and_a_launch_that_cannot_run_there_stops(p
         typed = type_command(capsys, "launch", "m.yaml", *options)
         assert typed.code == 2
         assert "minigrid, which the runs import, is in no list of packages that nodes install" in typed.err
+        assert ("to launch (" in typed.out) is (options == ["--dry-run"])
     assert (files_below(home) if home.exists() else {}) == before
     (project / "requirements.txt").write_text("minigrid\n")
+    git(project, "add", ".")
     typed = type_command(capsys, "launch", "m.yaml", "--dry-run")
     assert typed.code == 0, typed.err
     assert "they install requirements.txt" in typed.out

@@ -108,3 +108,13 @@ def test_a_leak_that_is_not_finite_fails():
     report = doctor(tiny())
     report.reset_leak = math.nan
     assert not report.ok
+
+
+@pytest.mark.parametrize(("gap", "leak", "told"), [(math.nan, 0.0, "NaN"), (1.0, 0.0, "not the policy that learns")])
+def test_what_is_not_finite_is_called_so_and_nothing_else(gap, leak, told, capsys):
+    report = doctor(tiny())
+    report.gaps, report.reset_leak = dict.fromkeys(report.gaps, gap), leak or gap
+    report.print()
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert told in failed[0]
+    assert len(failed) == (1 if math.isnan(gap) else 2)

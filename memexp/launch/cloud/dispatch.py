@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from memexp.config import UsageError
 from memexp.launch import LaunchError, Terminal
+from memexp.launch.build import build
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.install import Install, check_install, find_install, modules_of
 from memexp.launch.cloud.job_queue import INSTEAD, connect, require_cloud
@@ -15,17 +16,23 @@ from memexp.launch.plan.plan import Plan, how_to_measure, print_plan
 from memexp.launch.plan.resources import Resources
 
 
-def to_cloud(
-    plan: Plan, resources: Resources, options: Options, terminal: Terminal, modules: Sequence[str] = ()
-) -> int:
+def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Terminal) -> int:
     """Make a task of every run, then dump, render, show or submit them as the options say; returns the exit code.
 
-    `modules` are those of the environments, as far as they are known. Raises UsageError for what nodes could not have.
+    Raises UsageError for what cannot be built, and for what nodes could not have.
     """
     specs = [run.spec for run in plan.runs]
     install = find_install(specs, resources.pip, options.git_ref)
-    check_install(install, [*modules_of(specs), *modules])
-    code, plan = install.code, replace(plan, nodes=install.lines())
+    code, plan = install.code, replace(plan, nodes=[*install.lines(), *resources.lines()])
+    is_shown = options.dump_config or options.render
+    try:
+        check_install(install, modules_of(specs))
+        if not (is_shown or options.no_build) and (options.dry_run or plan.due):
+            check_install(install, build(specs, terminal))
+    except UsageError:
+        if options.dry_run and not options.as_json:
+            print_plan(plan, terminal.console)
+        raise
     tasks = [make_task(run.spec, resources, install, plan.prices) for run in plan.runs if not run.is_later]
     if unchecked := validate(tasks):
         terminal.note(unchecked)
@@ -36,7 +43,9 @@ def to_cloud(
     if options.render:
         paths = render(tasks, options.render)
         if code.problems:
-            terminal.note(f"{problems}: nodes cannot fetch this code; a launch sends it along")
+            terminal.note(
+                f"{problems}: nodes cannot fetch this code; a launch sends it along, these files alone do not"
+            )
         terminal.note(f"{len(paths)} tasks written into {options.render}")
         return 0
     if options.dry_run:
@@ -80,8 +89,6 @@ def submit_due(
         install.code.require()
     sky = connect(INSTEAD)
     require_cloud(sky)
-    if not (resources.bucket or resources.home):
-        terminal.say("note: no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")
     if options.confirm and not terminal.confirm(f"Submit {len(due)} runs?"):
         raise LaunchError("nothing was submitted")
     tasks = [task for task in tasks if task["name"] in due]

@@ -16,6 +16,7 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
@@ -32,7 +33,17 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code, find_code, with_snapshot
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import RunSpec
-from memexp.project import VARIABLE, ProjectFinder, find_project, is_in_project, is_installed, place_of, root, search
+from memexp.project import (
+    MARK,
+    VARIABLE,
+    ProjectFinder,
+    find_project,
+    is_in_project,
+    is_installed,
+    place_of,
+    root,
+    search,
+)
 from memexp.runs import home
 from memexp.runs.provenance import CHECKOUT, ask_git, is_own
 
@@ -151,6 +162,8 @@ def check_install(install: Install, modules: Iterable[str]) -> None:
 
 
 def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
+    if install.lock in LOCKS and install.code.commit and not _is_in_git(install, install.project / install.lock):
+        yield f"git does not know {install.lock}, so nodes would not get it: git add it"
     names = [one for one in _locked(install) if not re.match(r"memexp\b", one[0])]
     yield from (text for _, text in names if text)
     covered = _closure(["memexp[gpu]", *install.pip, *(name for name, _ in names)])
@@ -162,11 +175,11 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
             yield from _foreign(install, name, file)
             continue
         found = packages_distributions().get(top, [])
-        if found and not covered & {canonicalize_name(one) for one in found}:
+        if found and (url := _local(distribution(found[0]))):
+            yield f"{found[0]} is installed here from {url}: nodes cannot get that"
+        elif found and not covered & {canonicalize_name(one) for one in found}:
             where = "pip: in resources" + (f", or {install.lock}" if install.lock in LOCKS else "")
             yield f"{found[0]}, which the runs import, is in no list of packages that nodes install: add it to {where}"
-        elif found and (url := _local(distribution(found[0]))):
-            yield f"{found[0]} is installed here from {url}: nodes cannot get that"
 
 
 def _with_imports(modules: Iterable[str]) -> Iterator[str]:
@@ -185,9 +198,13 @@ def _foreign(install: Install, name: str, file: Path) -> Iterator[str]:
         what = "an editable install" if name.partition(".")[0] in packages_distributions() else "a file"
         yield f"{name} is {what} outside of {install.top} ({file}): nodes cannot get it"
     elif not install.code.commit:
-        yield f"{install.top} is no git checkout with a commit, so nodes cannot get {file.name}: git init, git commit"
-    elif ask_git(install.top, "ls-files", "--error-unmatch", "--", str(file)) is None:
+        yield f"{install.top} is no git checkout with a commit, so nodes cannot get your files: git init, git commit"
+    elif not _is_in_git(install, file):
         yield f"git does not know {file.relative_to(install.top)}, so nodes would not get it: git add it"
+
+
+def _is_in_git(install: Install, file: Path) -> bool:
+    return ask_git(install.top, "ls-files", "--error-unmatch", "--", str(file)) is not None
 
 
 def _locked(install: Install) -> Iterator[tuple[str, str]]:
@@ -213,6 +230,10 @@ def _locked(install: Install) -> Iterator[tuple[str, str]]:
             source = package.get("source", {})
             place = next((str(source[kind]) for kind in ("editable", "directory", "path") if kind in source), "")
             yield package["name"], _outside(install, place, f"{package['name']} in uv.lock")
+        locked = {canonicalize_name(package["name"]) for package in data.get("package", [])}
+        for one in _dependencies(install.project / MARK):
+            if canonicalize_name(one) not in locked | {"memexp"}:
+                yield "", f"uv.lock lacks {one}, which pyproject.toml lists: uv lock"
         return
     sources: dict[str, Any] = data.get("tool", {}).get("uv", {}).get("sources", {})
     for line in data.get("project", {}).get("dependencies", []):
@@ -220,6 +241,14 @@ def _locked(install: Install) -> Iterator[tuple[str, str]]:
     for name, source in sources.items():
         place = cast(dict[str, Any], source).get("path", "") if isinstance(source, dict) else ""
         yield name, _outside(install, place, f"{name} in [tool.uv.sources]")
+
+
+def _dependencies(file: Path) -> Iterator[str]:
+    """Names of the packages that a pyproject.toml lists."""
+    listed = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("dependencies", []) if file.exists() else []
+    for line in listed:
+        with suppress(InvalidRequirement):
+            yield Requirement(line).name
 
 
 def _file_url(line: str) -> str:

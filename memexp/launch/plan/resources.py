@@ -1,6 +1,7 @@
 """The machines of a run: how many, of which kind, where, and for how long."""
 
 import re
+import subprocess
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -59,7 +60,8 @@ class Resources(Section):
     cpus: int | None = Field(default=None, ge=1)
     """Least number of CPUs of one node; None: 8."""
     spot: bool | None = None
-    """True: spot instances only. False: on-demand instances only. None: spot first, then on demand."""
+    """True: spot instances only. False: on-demand instances only. None: spot first, then on demand; machines
+    without GPUs on demand only."""
     accelerators: list[str] = Field(default=["L4", "A10G"], min_length=1)
     """Kinds of GPU that may be used, the preferred one first."""
     infra: str | None = None
@@ -113,6 +115,15 @@ class Resources(Section):
             if local:
                 raise ValueError(f"'{one}' is no package that nodes can install, such as 'minigrid>=3.0'")
         return packages
+
+    @field_validator("setup")
+    @classmethod
+    def _bash_can_read_it(cls, commands: list[str]) -> list[str]:
+        for one in commands:
+            read = subprocess.run(["bash", "-n"], input=one, capture_output=True, text=True, check=False)
+            if read.returncode:
+                raise ValueError(f"bash cannot read '{one}': {read.stderr.strip().rpartition('line ')[2]}")
+        return commands
 
     @field_validator("files")
     @classmethod
@@ -182,6 +193,14 @@ class Resources(Section):
     def uses_spot(self) -> bool:
         """True if spot instances are tried first."""
         return self.gpus > 0 and not self.is_own if self.spot is None else self.spot
+
+    def lines(self) -> list[str]:
+        """What the plan says about files, commands and the place of run directories."""
+        files = [f"{place} as {target}" for target, place in self.files.items()]
+        lines = [f"  {what} {', '.join(of)}" for what, of in (("they get", files), ("they run", self.setup)) if of]
+        if not (self.bucket or self.home):
+            lines.append("no bucket is given: a recovered run starts anew (resources.bucket, or --bucket s3://...)")
+        return lines
 
     def __str__(self) -> str:
         """'8x L4 or A10G, spot first, at most 24 h'."""
