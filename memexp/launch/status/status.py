@@ -20,6 +20,7 @@ def status_of(run: Run) -> RunStatus:
     """The status of a run from its directory alone. Changes nothing."""
     problems: list[str] = []
     state, outcome, info = state_of(run), end_of(run, problems), info_of(run, problems)
+    known(lambda: run.config, problems)  # to name it where it is damaged
     lines = last_metrics(run, problems)
     reason = (outcome.reason if outcome else None) or (last_error(run) if state is State.FAILED else None)
     if info is None:  # it has not begun, or failed before it could write run.json, or run.json is damaged
