@@ -17,6 +17,7 @@ from typing import Any
 
 import memexp
 from memexp.config import UsageError, path_in
+from memexp.credentials import mask, remember
 from memexp.envs.config import ThirdParty
 from memexp.launch import Terminal
 from memexp.launch.local import environment_of, kill_tree
@@ -45,7 +46,9 @@ def build(specs: Sequence[RunSpec], terminal: Terminal) -> list[str]:
     if len(answers) < len(todo):
         found.append(f"{_name(todo[len(answers)])}: {end}")
     if found:
-        raise UsageError("\n".join(dict.fromkeys(found)))
+        for spec in todo:  # an environment may say its options in an error
+            remember(spec.config.model_dump())
+        raise UsageError(mask("\n".join(dict.fromkeys(found))))
     for spec in todo:
         if _is_own(spec):
             with suppress(OSError):  # without a cache the next launch builds it again

@@ -23,8 +23,10 @@ open("IMPORTED", "w")
 class Colour(gymnasium.Env):
     observation_space, action_space = gymnasium.spaces.Discrete(3), gymnasium.spaces.Discrete(2)
 
-    def __init__(self, how="well"):
+    def __init__(self, how="well", token=""):
         self.how = how
+        if token:
+            raise RuntimeError(f"{token} is refused")
         if how == "raises":
             raise RuntimeError("no level is called 'blue'")
         if how == "exits":
@@ -93,6 +95,12 @@ def test_what_cannot_be_made_is_named_with_one_line_each(folder):
     assert len(lines) == 5
     for line, what in zip(lines, [*hows.values(), "did you mean 'Colour'", "no module 'colour'"], strict=True):
         assert re.search(what, line), line
+
+
+@pytest.mark.slow
+def test_a_secret_of_the_options_is_not_said(folder):
+    with pytest.raises(UsageError, match=r"RuntimeError: \*\*\* is refused"):
+        building.build(specs(env="colours:Colour", options="{token: CANARYx7Q2}"), TERMINAL)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
