@@ -73,8 +73,8 @@ def test_a_run_takes_no_more_threads_than_the_quota(group, monkeypatch):
 @pytest.mark.parametrize(
     ("files", "jobs"),
     [
-        ({}, 48),
-        ({"memory_max": "max", "memory_current": str(500 * GB)}, 48),
+        ({}, 96),
+        ({"memory_max": "max", "memory_current": str(500 * GB)}, 96),
         ({"memory_max": str(8 * GB), "memory_current": str(3 * GB)}, 5),
         ({"memory_max": str(8 * GB), "memory_current": str(3 * GB), "memory_stat": f"anon 1\ninactive_file {GB}"}, 6),
         ({"memory_max": str(GB), "memory_current": str(2 * GB)}, 1),

@@ -10,7 +10,7 @@ from typing import Any
 from memexp.analysis.formatting import names_text
 from memexp.analysis.seeds import Seed
 from memexp.formatting import counted
-from memexp.runs.identity import THEN, apart, changes_text, environments_apart
+from memexp.runs.identity import CODE, THEN, apart, changes_text, code_apart
 
 LEVELS = ("ceiling_return", "solved_return", "memory_span", "partner")
 NOT_THE_WORLD = ("backend", "workers", "reward_scale", "reading", *LEVELS)
@@ -21,7 +21,7 @@ def same_environments(name: str, seeds: Sequence[Seed]) -> tuple[dict[str, list[
     """The runs in groups of one environment each, and notes. The newest group keeps the name, others have a number."""
     kinds: dict[str, list[Seed]] = {}
     for seed in sorted(seeds, key=lambda one: str(one.provenance.get("time", ""))):
-        kinds.setdefault(str((_arm(seed), seed.info.environment, _knobs(seed))), []).append(seed)
+        kinds.setdefault(str((_arm(seed), seed.info.environment, seed.info.cells, _knobs(seed))), []).append(seed)
     groups: list[list[list[Seed]]] = []
     for kind in kinds.values():
         fitting = (group for group in groups if not any(_difference(member[0], kind[0]) for member in group))
@@ -34,13 +34,15 @@ def same_environments(name: str, seeds: Sequence[Seed]) -> tuple[dict[str, list[
     members = [[seed for kind in group for seed in kind] for group in groups]
     names = [names_text([seed.run for seed in some]) for some in members]
     notes = [
-        f"runs of different environments are not pooled: '{label}' ({old}) and '{name}' ({names[-1]}), in which this "
+        f"runs with different code are not pooled: '{label}' ({old}) and '{name}' ({names[-1]}), in which this "
         f"changed: {_changes(group, groups[-1])}"
         for label, old, group in zip(labels[:-1], names[:-1], groups[:-1], strict=True)
     ]
     for seed in seeds:
-        if mixed := [f"{part} {known}" for part, known in (seed.info.environment or {}).items() if THEN in known]:
-            notes.append(f"{seed.run}: its environment changed while it trained (--force): {'; '.join(mixed)}")
+        for what, (_, own) in CODE.items():
+            known: dict[str, str] = getattr(seed.info, what) or {}
+            if mixed := [f"{part} {versions}" for part, versions in known.items() if THEN in versions]:
+                notes.append(f"{seed.run}: {own} changed while it trained (--force): {'; '.join(mixed)}")
     silent = [seed.run for seed in seeds if not seed.info.environment]
     if 0 < len(silent) < len(seeds):
         one = f"{counted(len(silent), 'run')} of '{name}' ({names_text(silent)})"
@@ -60,7 +62,7 @@ def _knobs(seed: Seed) -> dict[str, str]:
 def _difference(one: Seed, other: Seed) -> str:
     """What differs between the environments of two runs; '' if nothing does. Arms may differ in knobs on purpose."""
     knobs = apart(_knobs(one), _knobs(other), shared=True) if _arm(one) == _arm(other) else {}
-    return changes_text(environments_apart(one.info, other.info) | knobs)
+    return changes_text(code_apart(one.info, other.info) | knobs)
 
 
 def _changes(before: list[list[Seed]], after: list[list[Seed]]) -> str:

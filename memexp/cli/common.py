@@ -161,5 +161,4 @@ def config_of(arguments: list[str]) -> tuple[Any, list[str]]:
 
     recipe, overrides = split_target(arguments)
     spec = recipe_specs(recipe, parse_overrides(overrides))[0]
-    remember(spec.config.model_dump())
     return spec.config, spec.arguments

@@ -1,4 +1,4 @@
-"""Where an environment's code comes from: versions of installed packages, hashes of the user's own source files.
+"""Where the code of an environment, or of cells, comes from: versions of packages, hashes of the user's own files.
 
 Runs whose origins differ played different environments, whatever their names say. Data files and compiled code are not
 looked at. Nothing is imported, and what the process has imported before makes no difference.
@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import resolve_name
 from pathlib import Path
 
+from memexp.pattern import Pattern, cell_modules
 from memexp.project import file_of, is_installed
 
 OWN = "memexp"
@@ -24,6 +25,15 @@ _FROM = rf"from{_GAP}(\.*)([\w.]*){_GAP}import\b(?:{_GAP})?(\([^)]*\)|{_LINE})"
 _IMPORT = re.compile(rf"^[ \t]*(?:{_FROM}|import{_GAP}({_LINE}))", re.M)
 """(dots, module, names from it) or (modules) of an import. Text that only looks like one names no module. Every run
 does this: it is much faster than a syntax tree."""
+
+
+def code_of(world: Iterable[str], pattern: Pattern) -> dict[str, dict[str, str]]:
+    """`origin_of` the modules of a world, and of the cells in the pattern that are not memexp's own, if there are any.
+
+    Keys are "environment" and "cells", as in run.json.
+    """
+    cells = origin_of(module for module, _ in cell_modules(pattern))
+    return {"environment": origin_of(world), **({"cells": cells} if cells else {})}
 
 
 def origin_of(modules: Iterable[str]) -> dict[str, str]:

@@ -17,11 +17,11 @@ from typing import Any
 
 import memexp
 from memexp.config import UsageError, path_in
-from memexp.credentials import mask, remember
 from memexp.envs.config import ThirdParty
 from memexp.launch import Terminal
 from memexp.launch.local import environment_of, kill_tree
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.pattern import cell_modules
 from memexp.runs.scribe import end_with
 
 LIMIT_S = 300.0
@@ -33,7 +33,7 @@ def build(specs: Sequence[RunSpec], terminal: Terminal) -> list[str]:
 
     Raises UsageError with a line for each that cannot be built, or not in time.
     """
-    todo = [spec for spec in _distinct(specs) if not _mark(spec).exists()]
+    todo = [spec for spec in _distinct(specs) if not ((mark := _mark(spec)) and mark.exists())]
     if not todo:
         return []
     terminal.note(f"building {', '.join(_name(spec) for spec in todo)} (--no-build skips this)")
@@ -46,14 +46,11 @@ def build(specs: Sequence[RunSpec], terminal: Terminal) -> list[str]:
     if len(answers) < len(todo):
         found.append(f"{_name(todo[len(answers)])}: {end}")
     if found:
-        for spec in todo:  # an environment may say its options in an error
-            remember(spec.config.model_dump())
-        raise UsageError(mask("\n".join(dict.fromkeys(found))))
-    for spec in todo:
-        if _is_own(spec):
-            with suppress(OSError):  # without a cache the next launch builds it again
-                _mark(spec).parent.mkdir(parents=True, exist_ok=True)
-                _mark(spec).touch()
+        raise UsageError("\n".join(dict.fromkeys(found)))
+    for mark in filter(None, map(_mark, todo)):
+        with suppress(OSError):  # without a cache the next launch builds it again
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
     return sorted({module for answer in answers for module in answer["modules"]})
 
 
@@ -96,16 +93,14 @@ def _name(spec: RunSpec) -> str:
     return f"{spec.env} with {spec.config.arm}"
 
 
-def _is_own(spec: RunSpec) -> bool:
-    """Whether environment and cells are memexp's own."""
-    return not isinstance(spec.config.env, ThirdParty) and ":" not in str(spec.config.cortex.pattern)
+def _mark(spec: RunSpec) -> Path | None:
+    """A file in the user's cache: this environment and stack were built with these sources.
 
-
-def _mark(spec: RunSpec) -> Path:
-    """A file in the user's cache: memexp's own environment and stack were built with these sources."""
-    if not _is_own(spec):
-        return Path(os.devnull) / "never"
+    None if not all of it is memexp's own.
+    """
     config = spec.config
+    if isinstance(config.env, ThirdParty) or cell_modules(config.cortex.pattern):
+        return None
     parts = config.env.model_dump_json(), config.cortex.model_dump_json(), config.policy.model_dump_json(), _sources()
     folder = path_in("XDG_CACHE_HOME", Path.home() / ".cache") / "memexp" / "built"
     return folder / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]

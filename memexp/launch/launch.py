@@ -12,7 +12,7 @@ from memexp.launch.local import default_jobs, run_here
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix, Seeds, load_matrix
 from memexp.launch.plan.options import Options
-from memexp.launch.plan.plan import changed_environments, make_plan, print_plan
+from memexp.launch.plan.plan import changed_code, make_plan, print_plan
 from memexp.launch.plan.recipe import all_recipes, split_target
 from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec, recipe_specs
@@ -143,7 +143,7 @@ def send(
     if options.dry_run and not options.no_build:
         build(specs, terminal)
     print_plan(plan, terminal.console, options.as_json)
-    for line in changed_environments(name):
+    for line in changed_code(name):
         terminal.note(line)
     if options.dry_run or options.scout:
         return int(failed > 0)

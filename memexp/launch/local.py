@@ -87,8 +87,8 @@ class Outcome:
 
 
 def default_jobs(processes: int) -> int:
-    """Number of runs at a time: as many as the GPUs (without GPUs half the cores) and the memory have room for."""
-    room = min(len(visible_gpus()) or cores() // 2, free_memory() // MEMORY)
+    """Number of runs at a time: as many as the GPUs (without GPUs the cores) and the memory have room for."""
+    room = min(len(visible_gpus()) or cores(), free_memory() // MEMORY)
     return max(1, room // processes)
 
 

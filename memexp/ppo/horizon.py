@@ -14,7 +14,7 @@ from torch import Tensor
 from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import Episodes, VecEnv
-from memexp.envs.origin import origin_of
+from memexp.envs.origin import code_of
 from memexp.pattern import ATTENTION, tokens_in
 from memexp.policy.model import Policy
 from memexp.ppo.checkpoint import load_weights
@@ -25,7 +25,7 @@ from memexp.ppo.received import check_received
 from memexp.ppo.trainer import autocast
 from memexp.runs import Run
 from memexp.runs.directory import Horizon
-from memexp.runs.identity import refuse_another_environment
+from memexp.runs.identity import refuse_other_code
 
 EPISODES = 200
 """Episodes for each k, unless they cost too much."""
@@ -124,7 +124,7 @@ def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[i
         raise UsageError(f"run '{run.name}' has no memory to cut")
     check_received(run.name, config, trust)
     with closing(envs.build(config.env, 1)) as env:
-        refuse_another_environment(run, origin_of(env.modules), config.force)
+        refuse_other_code(run, code_of(env.modules, config.cortex.pattern), config.force)
         steps, weights = load_weights(run.checkpoints)
         policy = policy_with(config, env, weights, join(config.trainer.device).device)
     most = float("inf") if episodes else UNASKED_PASSES

@@ -15,7 +15,7 @@ from memexp.config import UsageError, count_name, did_you_mean, parse_model
 from memexp.console import Console, drop_output
 from memexp.envs.base import Episodes, concatenated, episode_means
 from memexp.envs.config import GRID_GAMES, SCRIPTED
-from memexp.envs.origin import origin_of
+from memexp.envs.origin import code_of
 from memexp.formatting import duration
 from memexp.machine import cpu_name
 from memexp.ppo.config import TrainConfig
@@ -23,7 +23,7 @@ from memexp.ppo.distributed import Ranks
 from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
-from memexp.runs.identity import recorded_environment
+from memexp.runs.identity import recorded_code
 from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.provenance import provenance
 from memexp.runs.wandb_sink import WandbSink
@@ -95,9 +95,9 @@ class RunRecord:
         if device.type == "cuda":
             hardware = f"{self.ranks.world_size}x {torch.cuda.get_device_name(device)}"
         self.run.write_config(config.model_dump())
-        origin = origin_of(trainer.env.modules)
+        code = code_of(trainer.env.modules, config.cortex.pattern)
         start = provenance(argv, str(device), self.ranks.world_size)
-        self.run.write_provenance({**start, "environment": origin})
+        self.run.write_provenance({**start, **code})
         lines = described_observation(trainer.env.observation, trainer.env.because)
         for line in lines:
             self.display.print_line(line)
@@ -105,7 +105,7 @@ class RunRecord:
         measured = {
             "observation": (self.run.exists() and self.run.info.observation) or lines,
             "hardware": info.hardware or hardware,
-            "environment": recorded_environment(self.run, origin),
+            **recorded_code(self.run, code),
             "memory_span": env.memory_span,
             "num_actions": env.num_actions or None,
             "solved_return": env.solved_return,

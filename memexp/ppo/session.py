@@ -17,7 +17,7 @@ import torch
 from memexp.config import UsageError
 from memexp.console import say
 from memexp.envs.base import EnvError
-from memexp.envs.origin import origin_of
+from memexp.envs.origin import code_of
 from memexp.ppo.checkpoint import load_latest
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import RankLostError, Ranks, RankWatchdog, explain, report_failure, report_leaving
@@ -29,7 +29,7 @@ from memexp.ppo.timing import Profiler
 from memexp.ppo.trainer import Trainer
 from memexp.runs import RESTART, Exit, Run
 from memexp.runs.directory import ExitStatus
-from memexp.runs.identity import refuse_another_environment
+from memexp.runs.identity import refuse_other_code
 from memexp.runs.writer import LockedError, Writer
 
 MARGIN_S = 2.0
@@ -58,7 +58,7 @@ class Session:
         self.trainer = Trainer(config, ranks)
         self.config = config = self.trainer.config
         try:
-            refuse_another_environment(Run(path), origin_of(self.trainer.env.modules), config.force)
+            refuse_other_code(Run(path), code_of(self.trainer.env.modules, config.cortex.pattern), config.force)
         except UsageError:
             self.trainer.close()
             raise

@@ -120,6 +120,8 @@ class RunInfo(_Record):
     """The same of a scripted policy that sees the whole state."""
     environment: dict[str, str] | None = None
     """Packages and modules that the environment comes from -> version, or hash of the source."""
+    cells: dict[str, str] | None = None
+    """The same of the cells, if they are not all memexp's own."""
     memory_span: Count | None = None
     """Agent steps that a policy must remember to solve the task; 0 if the current observation is enough."""
     num_actions: Annotated[int, Field(ge=1, lt=2**63)] | None = None

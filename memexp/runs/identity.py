@@ -10,7 +10,10 @@ from memexp.runs.directory import Run, RunInfo
 from memexp.runs.status import info_of, known, reached
 
 Versions = Mapping[str, str]
-"""Part of an environment -> its version, or the hash of its source."""
+"""Part of an environment, or of the cells -> its version, or the hash of its source."""
+Code = Mapping[str, Versions]
+CODE = {"environment": ("in another environment", "its environment"), "cells": ("with other cells", "its cells")}
+"""Fields of run.json with the versions of a run's code; how a sentence names another one, and the run's own."""
 DECIDED = "env.reading."
 """Keys that a run decides at its start where they are not given."""
 
@@ -39,27 +42,30 @@ def refuse_another_experiment(run: Run, config: dict[str, Any], may_change: Iter
 
 
 THEN = ", then "
-"""Between the versions of a part of the environment that changed within one run (--force)."""
+"""Between the versions of a part of the code that changed within one run (--force)."""
 
 
-def refuse_another_environment(run: Run, origin: dict[str, str], forced: bool) -> None:
-    """Raises UsageError if `run` has trained in an environment whose code was another, unless `forced`."""
+def refuse_other_code(run: Run, code: Code, forced: bool) -> None:
+    """Raises UsageError if `run` has trained with other code of its environment or its cells, unless `forced`."""
     info = info_of(run)
-    if forced or info is None or not info.environment or not reached(run):
+    if forced or info is None or not reached(run):
         return
-    if changes := changes_between(info.environment, origin):
-        why = f"run '{run.name}' was trained in another environment: {changes}"
-        raise UsageError(f"{why}; give the new run another name, or go on in spite of it: --force")
+    for what, (where, _) in CODE.items():
+        if (old := getattr(info, what)) and (changes := changes_between(old, code.get(what, {}))):
+            why = f"run '{run.name}' was trained {where}: {changes}"
+            raise UsageError(f"{why}; give the new run another name, or go on in spite of it: --force")
 
 
-def recorded_environment(run: Run, origin: dict[str, str]) -> dict[str, str]:
-    """What run.json says about the environment: `origin`, or, where a part changed within the run, both versions."""
+def recorded_code(run: Run, code: Code) -> dict[str, dict[str, str]]:
+    """What run.json says about the code: `code`, or, where a part changed within the run, both versions."""
     info = info_of(run)
-    old = (info.environment if info and reached(run) else None) or origin
-    recorded = {part: old.get(part, "absent") for part in sorted(old.keys() | origin.keys())}
-    for part, before in recorded.items():
-        if not before.endswith(now := origin.get(part, "absent")):
-            recorded[part] = f"{before}{THEN}{now}"
+    recorded: dict[str, dict[str, str]] = {}
+    for what, new in code.items():
+        old = (getattr(info, what) if info and reached(run) else None) or new
+        known = {part: (old.get(part, "absent"), new.get(part, "absent")) for part in sorted(old.keys() | new.keys())}
+        recorded[what] = {
+            part: before if before.endswith(now) else f"{before}{THEN}{now}" for part, (before, now) in known.items()
+        }
     return recorded
 
 
@@ -83,22 +89,24 @@ def apart(one: Versions, other: Versions, shared: bool = False) -> dict[str, tup
     return {part: versions for part, versions in both.items() if len(set(versions)) > 1}
 
 
-def environments_apart(one: RunInfo, other: RunInfo) -> dict[str, tuple[str, str]]:
-    """What differs between the environments of two runs; nothing is known of a run that does not say it.
+def code_apart(one: RunInfo, other: RunInfo) -> dict[str, tuple[str, str]]:
+    """What differs between the code of two runs in one environment; nothing is known of a run that does not say it.
 
-    Arms may differ in wrappers on purpose, but never in the version of a part that both have.
+    Arms may differ in wrappers and cells on purpose, but never in the version of a part of the environment that both
+    have.
     """
     first, second = one.environment or {}, other.environment or {}
     same_arm = one.arm.removesuffix("~") == other.arm.removesuffix("~")
-    return apart(first, second, shared=not (same_arm and first and second))
+    cells = apart(one.cells, other.cells) if same_arm and one.cells and other.cells else {}
+    return apart(first, second, shared=not (same_arm and first and second)) | cells
 
 
-def different_environments(infos: Iterable[RunInfo]) -> str:
-    """'my_env 3f2a or 9c1b', if runs in environments of one name trained in different ones; else ''."""
-    kinds = {(info.arm.removesuffix("~"), str(info.environment)): info for info in infos}
+def different_code(infos: Iterable[RunInfo]) -> str:
+    """'my_env 3f2a or 9c1b', if runs in environments of one name trained with different code; else ''."""
+    kinds = {(info.arm.removesuffix("~"), str(info.environment), str(info.cells)): info for info in infos}
     found: dict[str, tuple[str, str]] = {}
     for one, other in combinations(kinds.values(), 2):
-        found |= environments_apart(one, other)
+        found |= code_apart(one, other)
     return "; ".join(f"{part} {' or '.join(versions)}" for part, versions in found.items())
 
 

@@ -98,18 +98,18 @@ def _mapping(path: Path, language: str, load: Any) -> dict[str, Any]:
     return cast(dict[str, Any], value)
 
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's, where PyYAML has it: nine times as fast."""
 
 
 def _plain_yaml(text: str) -> Any:
     """A document without aliases (a few lines of them can stand for gigabytes, and no file of ours has any)."""
     depth = 0
-    events = cast(Iterable[object], yaml.parse(text, Loader=_Loader))  # pyright: ignore[reportUnknownMemberType]
+    events = cast(Iterable[object], yaml.parse(text, Loader=_SafeLoader))  # pyright: ignore[reportUnknownMemberType]
     for event in events:
         if isinstance(event, yaml.AliasEvent):
             raise yaml.YAMLError("it has an alias")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise RecursionError
-    return yaml.load(text, Loader=_Loader)
+    return yaml.load(text, Loader=_SafeLoader)

@@ -44,7 +44,7 @@ def both_arms(folder, seeds, origin, **more):
         ((V1, {}), ({**V1, "mine.rewards": "1111, then 2222"}, {}), "mine.rewards 1111, now 1111, then 2222"),
     ],
 )
-def test_runs_of_different_environments_are_shown_apart_and_named(tmp_path, old, new, named):
+def test_runs_with_different_code_are_shown_apart_and_named(tmp_path, old, new, named):
     both_arms(tmp_path, (0, 1), old[0], knobs=old[1])
     both_arms(tmp_path, (2, 3), new[0], knobs=new[1], time="2026-01-02")
     groups, (note, *mixed) = loaded(tmp_path)
@@ -79,6 +79,17 @@ def test_arms_may_differ_in_wrappers_and_knobs_on_purpose_but_not_in_versions(tm
     written(tmp_path, "U", 0, V2, time="2026-02-01")
     groups, _ = loaded(tmp_path)
     assert groups == {"world": ["world_U.s0"], "world @1": ["world_S.s0", "world_T.s0"]}
+
+
+def test_seeds_of_one_arm_with_different_cells_are_not_pooled_but_arms_are(tmp_path):
+    both_arms(tmp_path, (0,), V1, cells={"cells": "1111"})
+    written(tmp_path, "T", 0, V1, cells={"cells": "2222"})
+    written(tmp_path, "T", 1, V1)  # of an older memexp: not known
+    assert list(loaded(tmp_path)[0]) == ["world"]
+    both_arms(tmp_path, (1,), V1, cells={"cells": "2222"}, time="2026-02-01")
+    groups, (note,) = loaded(tmp_path)
+    assert groups["world @1"] == ["world_S.s0", "world_S_off.s0", "world_T.s0", "world_T.s1"]
+    assert note.endswith("cells 1111, now 2222")
 
 
 def test_runs_that_do_not_say_their_environment_are_pooled_with_a_note(tmp_path):

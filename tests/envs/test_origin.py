@@ -5,11 +5,13 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from helpers.commands import files_below, type_command
 from helpers.training import stop_after, tiny
 
+import memexp
 from memexp import envs
 from memexp.envs.origin import origin_of
 from memexp.ppo.train import train
@@ -151,28 +153,35 @@ def test_worlds_of_memexp_are_known_by_their_sources(name, module):
     assert not any(key.startswith(("memexp.envs.scripted", "memexp.envs.puffer")) for key in found)
 
 
-def test_a_run_whose_environment_changed_is_resumed_with_force_alone_and_says_so(project, monkeypatch, home):
+@pytest.mark.parametrize(
+    ("part", "field", "words"),
+    [("rewards", "environment", "in another environment"), ("cells", "cells", "with other cells")],
+)
+def test_a_run_whose_code_changed_is_resumed_with_force_alone_and_says_so(
+    part, field, words, project, monkeypatch, home
+):
+    (project / "cells.py").write_bytes((Path(memexp.__file__).parent / "template" / "cells.py").read_bytes())
+    settings: dict = {"cortex": {"pattern": "worlds_of_mine.cells:MinGRU"}} if field == "cells" else {}
     with monkeypatch.context() as patch:
         stop_after(2, patch)
-        assert train(config()).status == "preempted"
-    run = Run.named("r")
-    old = run.info.environment["worlds_of_mine.rewards"]
+        assert train(config(**settings)).status == "preempted"
+    run, module = Run.named("r"), f"worlds_of_mine.{part}"
+    old = getattr(run.info, field)[module]
     before = files_below(run.path)
-    (project / "rewards.py").write_text("FACTOR = 2.0\n")
-    with pytest.raises(
-        ValueError, match=rf"trained in another environment: worlds_of_mine.rewards {old}, now \w+; .*--force$"
-    ):
-        train(config())
+    with (project / f"{part}.py").open("a") as file:
+        file.write("FACTOR = 2.0\n")
+    with pytest.raises(ValueError, match=rf"trained {words}: {module} {old}, now \w+; .*--force$"):
+        train(config(**settings))
     assert files_below(run.path) == before
     with monkeypatch.context() as patch:
         stop_after(4, patch)
-        assert train(config(force=True)).status == "preempted"
-    recorded = run.info.environment["worlds_of_mine.rewards"]
+        assert train(config(force=True, **settings)).status == "preempted"
+    recorded = getattr(run.info, field)[module]
     assert recorded.startswith(f"{old}, then ")
-    starts = [run.provenance["environment"], *(start["environment"] for start in run.provenance["resumes"])]
-    assert len({start["worlds_of_mine.rewards"] for start in starts}) == 2
-    assert train(config()).status == "completed"  # it is the last one now
-    assert run.info.environment["worlds_of_mine.rewards"] == recorded
+    starts = [run.provenance[field], *(start[field] for start in run.provenance["resumes"])]
+    assert len({start[module] for start in starts}) == 2
+    assert train(config(**settings)).status == "completed"  # it is the last one now
+    assert getattr(run.info, field)[module] == recorded
 
 
 def test_force_is_an_option_of_launch_that_reaches_the_run(capsys):

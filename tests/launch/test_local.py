@@ -82,8 +82,10 @@ def test_a_launch_says_that_the_environment_has_changed_since_runs_of_the_matrix
     assert type_command(capsys, *command).err == ""
     (tmp_path / "my_world.py").write_text("raise SystemExit(1)\n")
     changed = f"my_world {now['my_world']}, now {origin_of(['my_world'])['my_world']}; the report does not pool"
-    (line,) = type_command(capsys, *command).err.splitlines()
-    assert line.startswith(f"'maze' has changed since 2 runs trained in it: {changed}")
+    write_run(home / "runs", "S", 2, [0.5], env="maze", matrix="tiny", environment={}, cells=now)
+    line, cells = type_command(capsys, *command).err.splitlines()
+    assert cells.startswith(f"cells of 'S' changed since 1 run trained: {changed}")
+    assert line.startswith(f"'maze' changed since 2 runs trained: {changed}")
     (tmp_path / "my_world.py").unlink()
     assert "my_world " + now["my_world"] + ", now absent" in type_command(capsys, *command).err
     assert "my_world" not in sys.modules
@@ -320,7 +322,7 @@ def test_jobs_share_cores_and_gpus(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert machine.visible_gpus() == []
-    assert (default_jobs(1), default_jobs(2), default_jobs(99)) == (4, 2, 1)
+    assert (default_jobs(1), default_jobs(2), default_jobs(99)) == (8, 4, 1)
     environment = local.environment_of(slot=0, jobs=4, processes=1)
     assert (environment["OMP_NUM_THREADS"], environment[CORES]) == ("2", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "3")

@@ -28,6 +28,8 @@ def to_cloud(plan: Plan, resources: Resources, options: Options, terminal: Termi
     try:
         check_install(install, modules_of(specs))
         if not (is_shown or options.no_build) and (options.dry_run or plan.due):
+            if not options.dry_run:
+                connect(INSTEAD)  # a missing server is told before the minute that building takes
             check_install(install, build(specs, terminal))
     except UsageError:
         if options.dry_run and not options.as_json:

@@ -33,6 +33,7 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud.code import Code, find_code, with_snapshot
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import RunSpec
+from memexp.pattern import cell_modules
 from memexp.project import (
     MARK,
     VARIABLE,
@@ -53,7 +54,6 @@ LOCKS = ("uv.lock", "requirements.txt", "pyproject.toml")
 OWN_LOCK = "constraints.txt"
 SENT = "~/memexp_install"
 """Where a node finds memexp, if the code is not memexp's own checkout."""
-_CELL = re.compile(r"([^\W\d][\w.]*):[^\W\d]\w*")
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ class Install:
     def lines(self) -> list[str]:
         """What the plan says about it."""
         where = f"{self.top.name} at {self.code.commit[:10]}" if self.code.commit else "no files of yours"
-        sent = " with the changes that git knows" if self.code.problems and self.code.commit else ""
-        packages = self.lock or "no lock file"
-        if self.lock in LOCKS[1:]:
-            packages += " (without uv.lock nodes take the newest versions that it allows)"
+        changed = self.code.commit and any("committed" in one for one in self.code.problems)
+        sent = " with the changes that git knows" if changed else ""
+        newest = " (without uv.lock nodes take the newest versions that it allows)" if self.lock in LOCKS[1:] else ""
+        packages = [self.lock + newest] if self.lock else []
         own = f"memexp {distribution('memexp').version} ({self.memexp} of this machine)" if self.memexp else "memexp"
-        return [f"nodes get {where}{sent}", f"  they install {', '.join([packages, own, *self.pip])}"]
+        return [f"nodes get {where}{sent}", f"  they install {', '.join([*packages, own, *self.pip])}"]
 
     def packed(self, ref: str | None) -> "Install":
         """With the snapshots that are sent along, below $MEMEXP_HOME. Raises LaunchError where none can be taken."""
@@ -148,9 +148,9 @@ def modules_of(specs: Iterable[RunSpec]) -> list[str]:
     for recipe in dict.fromkeys(spec.recipe for spec in specs):
         found[find_recipe(recipe).module] = None
     for spec in specs:
-        env, pattern = spec.config.env, spec.config.cortex.pattern
-        found |= dict.fromkeys(module for module, _ in env.imports) if isinstance(env, ThirdParty) else {}
-        found |= dict.fromkeys(_CELL.findall(pattern if isinstance(pattern, str) else ",".join(pattern)))
+        env = spec.config.env
+        imports = env.imports if isinstance(env, ThirdParty) else []
+        found |= dict.fromkeys(module for module, _ in [*imports, *cell_modules(spec.config.cortex.pattern)])
     return list(found)
 
 
@@ -231,24 +231,23 @@ def _locked(install: Install) -> Iterator[tuple[str, str]]:
             place = next((str(source[kind]) for kind in ("editable", "directory", "path") if kind in source), "")
             yield package["name"], _outside(install, place, f"{package['name']} in uv.lock")
         locked = {canonicalize_name(package["name"]) for package in data.get("package", [])}
-        for one in _dependencies(install.project / MARK):
-            if canonicalize_name(one) not in locked | {"memexp"}:
-                yield "", f"uv.lock lacks {one}, which pyproject.toml lists: uv lock"
+        mark = install.project / MARK
+        for line in _dependencies(tomllib.loads(mark.read_text("utf-8"))) if mark.exists() else []:
+            with suppress(InvalidRequirement):
+                if canonicalize_name(one := Requirement(line).name) not in locked | {"memexp"}:
+                    yield "", f"uv.lock lacks {one}, which pyproject.toml lists: uv lock"
         return
-    sources: dict[str, Any] = data.get("tool", {}).get("uv", {}).get("sources", {})
-    for line in data.get("project", {}).get("dependencies", []):
+    for line in _dependencies(data):
         yield line, _outside(install, _file_url(line), line)
+    sources: dict[str, Any] = data.get("tool", {}).get("uv", {}).get("sources", {})
     for name, source in sources.items():
         place = cast(dict[str, Any], source).get("path", "") if isinstance(source, dict) else ""
         yield name, _outside(install, place, f"{name} in [tool.uv.sources]")
 
 
-def _dependencies(file: Path) -> Iterator[str]:
-    """Names of the packages that a pyproject.toml lists."""
-    listed = tomllib.loads(file.read_text("utf-8")).get("project", {}).get("dependencies", []) if file.exists() else []
-    for line in listed:
-        with suppress(InvalidRequirement):
-            yield Requirement(line).name
+def _dependencies(data: dict[str, Any]) -> list[str]:
+    """Requirements that a pyproject.toml lists."""
+    return data.get("project", {}).get("dependencies", [])
 
 
 def _file_url(line: str) -> str:

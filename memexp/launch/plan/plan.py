@@ -22,7 +22,7 @@ from memexp.launch.plan.resources import Resources
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.pattern import cell_modules
 from memexp.ppo.config import RESUMABLE
-from memexp.runs import Run, RunInfo, find_runs
+from memexp.runs import Run, find_runs
 from memexp.runs.identity import changes_between, refuse_another_experiment
 from memexp.runs.status import State, info_of, reached, state_of
 
@@ -132,18 +132,20 @@ def make_plan(
     return Plan(name, runs, resources, estimator.prices)
 
 
-def changed_environments(matrix: str) -> list[str]:
-    """A line for each environment whose code, as it is here now, is not that which runs of the matrix trained in."""
-    trained: dict[tuple[str, str], list[RunInfo]] = {}
+def changed_code(matrix: str) -> list[str]:
+    """A line for each environment and cell whose code, as it is here now, is not that with which its runs trained."""
+    trained: dict[tuple[str, str], tuple[dict[str, str], int]] = {}
     for run in find_runs():
         info = info_of(run)
-        if info and info.environment and info.matrix == matrix and reached(run):
-            trained.setdefault((info.env, str(info.environment)), []).append(info)
+        if info and info.matrix == matrix and reached(run):
+            own = {f"'{info.env}'": info.environment, f"cells of '{info.arm.removesuffix('~')}'": info.cells}
+            for name, code in ((name, code) for name, code in own.items() if code):
+                _, count = trained.get(key := (name, str(code)), ({}, 0))
+                trained[key] = code, count + 1
     lines: list[str] = []
-    for (env, _), infos in trained.items():
-        old = infos[0].environment or {}
+    for (name, _), (old, count) in trained.items():
         if changes := changes_between(old, origin_of(old)):
-            since = f"'{env}' has changed since {counted(len(infos), 'run')} trained in it: {changes}"
+            since = f"{name} changed since {counted(count, 'run')} trained: {changes}"
             lines.append(f"{since}; the report does not pool them with what is trained now")
     return lines
 

@@ -21,7 +21,7 @@ from memexp.config import (
     error_lines,
     override,
 )
-from memexp.credentials import mask_data
+from memexp.credentials import mask_data, remember
 from memexp.launch.plan.recipe import Recipe
 from memexp.pattern import remembers
 from memexp.ppo.config import TrainConfig
@@ -84,6 +84,7 @@ def make_spec(recipe: Recipe, overrides: Mapping[str, Any]) -> RunSpec:
         near = re.sub(r"([-_.])[-_.]{2,}", r"\1", typed["run"])
         raise UsageError(f"run name '{typed['run']}' has three separators in a row; did you mean '{near}'?")
     config = resolve(recipe, typed)
+    remember(config.model_dump())  # an environment may say its options in an error
     if config.run is None:  # `null` stands for no value
         raise UsageError(f"run={typed['run']} is no name: leave it out, or name the run")
     return RunSpec(recipe.name, typed, config)

@@ -17,7 +17,7 @@ from memexp.formatting import DASH, duration, number, percent, ranges, short_cou
 from memexp.launch.status.monitor import draw
 from memexp.launch.status.monitor.draw import BLUE, MARKS, ORANGE, RED
 from memexp.launch.status.monitor.snapshot import RunSnapshot
-from memexp.runs.identity import different_environments
+from memexp.runs.identity import different_code
 from memexp.runs.status import State
 
 CURVE_WIDTH = 8, 40
@@ -86,9 +86,7 @@ def _alarms(runs: Sequence[RunSnapshot]) -> list[RenderableType]:
 
 def changed_environments(runs: Sequence[RunSnapshot]) -> list[str]:
     """A line for each environment of which runs trained in different versions."""
-    changes = {
-        env: different_environments(run.info for run in some if run.info) for env, some in grouped(runs, "env").items()
-    }
+    changes = {env: different_code(run.info for run in some if run.info) for env, some in grouped(runs, "env").items()}
     said = "runs trained in different environments, which the report does not pool"
     return [f"{env}  {said}: {change}" for env, change in changes.items() if change]
 
