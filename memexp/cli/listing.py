@@ -1,4 +1,4 @@
-"""What `memexp list` shows: recipes, environments and their knobs, pattern tokens and their cost, and runs.
+"""What `memexp list` shows: recipes, environments and their knobs, pattern tokens and their cost, matrix files, runs.
 
 A list is rows of plain data, the name first. The effect of a knob is the docstring below its field in
 memexp/envs/config.py.
@@ -7,9 +7,12 @@ memexp/envs/config.py.
 import ast
 import inspect
 import itertools
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -119,6 +122,18 @@ def _cells(row: dict[str, Any]) -> list[Text]:
     return [Text(row["summary"]), *(Text(figure.rstrip()) for figure in figures)]
 
 
+def matrix_files() -> dict[str, str]:
+    """Name -> text of the matrix files that memexp brings along."""
+    found = files("memexp").joinpath("experiments").iterdir()
+    return {Path(file.name).stem: file.read_text("utf-8") for file in sorted(found, key=lambda one: one.name)}
+
+
+def _matrices() -> Rows:
+    """One row a matrix file, with the first sentence of the comment at its top."""
+    comments = {name: " ".join(re.findall(r"^# (\S.*)", text, re.M)) for name, text in matrix_files().items()}
+    return [{"matrix": name, "summary": re.split(r"(?<=[.?]) ", text)[0]} for name, text in comments.items()]
+
+
 def _runs() -> Rows:
     rows = [status_of(run) for run in find_runs()]
     return [{"run": row.run, "state": row.state, "agent_steps": row.agent_steps} for row in rows]
@@ -139,6 +154,7 @@ LISTS: dict[str, Callable[[], Rows]] = {
     "recipes": _recipes,
     "envs": _environments,
     "patterns": _patterns,
+    "matrices": _matrices,
     "runs": _runs,
 }
 

@@ -105,7 +105,7 @@ def bench(
     notes = Console(stderr=True)
     with masked_output():
         found = measure(config, updates, lambda sps: notes.print(f"{sps:,.0f} agent steps/s"), seconds)
-    figure = figure_of(config, found.device, found.gpus, found.sps)
+    figure = figure_of(config, found.device, found.gpus, found.sps, found.start_s)
     where = add_figure(figure, table)
     if as_json:
         print(figure.model_dump_json(indent=2))
@@ -204,14 +204,14 @@ def funnel(
 
 
 def show(
-    what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|runs")],
+    what: Annotated[str, typer.Argument(metavar="recipes|envs|patterns|matrices|runs")],
     overrides: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE")] = None,
     knobs: Annotated[
         bool, typer.Option("--knobs", help="With envs: show default, range and effect of every knob.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List recipes, environments with their knobs, pattern tokens, or runs.
+    """List recipes, environments with their knobs, pattern tokens, memexp's own matrix files, or runs.
 
     `patterns` shows the cost of stacks at the sizes that you choose: d_hidden=64 num_layers=3 n_heads=4 mem_len=16
     pattern=AgSA.

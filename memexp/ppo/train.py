@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 
+import psutil
 import torch
 
 from memexp.config import UsageError
@@ -99,6 +100,8 @@ class Throughput:
     lowest: float
     highest: float
     updates: int
+    start_s: float
+    """Seconds from the start of the process to the first timed update."""
 
 
 def measure(
@@ -118,6 +121,7 @@ def measure(
         with closing(Trainer(config, ranks)) as trainer:
             _rate_of_update(trainer)
             rates, began = list[float](), time.monotonic()
+            start_s = time.time() - psutil.Process().create_time()
             while len(rates) < updates and (not rates or max(ranks.gather(time.monotonic() - began)) < seconds):
                 rates.append(_rate_of_update(trainer))
                 if on_update and ranks.is_first:
@@ -125,7 +129,7 @@ def measure(
         on_gpu = ranks.device.type == "cuda"
         name = torch.cuda.get_device_name(ranks.device) if on_gpu else "cpu"
         sps, gpus = statistics.median(rates), ranks.world_size * on_gpu
-        return Throughput(name, gpus, sps, min(rates), max(rates), len(rates))
+        return Throughput(name, gpus, sps, min(rates), max(rates), len(rates), start_s)
     finally:
         leave()
 

@@ -124,6 +124,23 @@ def test_a_figure_never_changes_its_kind_of_machine_and_says_when_it_is_scaled(h
     assert "scaled" not in same.basis
 
 
+def test_the_start_of_a_run_counts_as_long_as_something_is_left(home):
+    asked = spec(TMAZE, pattern="S", **{"trainer.total_timesteps": "10k"})
+    add_figure(figure_of(asked.config, "cpu", 0, 1000.0, start_s=7.04))
+    found = Estimator(None).estimate(asked)
+    assert found is not None
+    assert found.hours * 3600 == pytest.approx(10 + 7)
+    assert found.speed_basis.endswith(", 7 s to start")
+    write_run(home / "runs", "S", 0, [0.5], name=asked.run, env="tmaze", budget=10_000)
+    found = Estimator(None).estimate(asked)
+    assert found is not None
+    assert found.hours == 0
+    add_figure(figure_of(asked.config, "cpu", 0, 1000.0))  # takes the other's place
+    found = Estimator(None).estimate(spec(TMAZE, pattern="S", run="b", **{"trainer.total_timesteps": "10k"}))
+    assert found is not None
+    assert found.hours * 3600 == pytest.approx(10)
+
+
 def test_a_figure_of_a_cheaper_architecture_stands_for_no_costlier_one(home):
     asked = spec(TMAZE, pattern="AgSA")
     add_figure(figure_of(spec(TMAZE, pattern="S").config, "NVIDIA L4", 1, 5000.0))

@@ -55,7 +55,8 @@ class Estimator:
         if found is None:
             return None
         kind, speed = found
-        hours = max(0, spec.agent_steps - reached(Run.named(spec.run))) / speed.sps / 3600
+        left = max(0, spec.agent_steps - reached(Run.named(spec.run)))
+        hours = (left / speed.sps + speed.start_s * (left > 0)) / 3600
         if resources and resources.max_runtime_hours is not None:
             hours = min(hours, resources.max_runtime_hours)
         unpriced = Estimate(hours, sps=speed.sps, speed_basis=speed.basis, stands_for=speed.stands_for)
@@ -75,7 +76,10 @@ class Estimator:
         return [cpu_name()], 0, 1
 
     def _speed(self, spec: RunSpec, kind: str, gpus: int, nodes: int) -> Speed | None:
-        return measured_speed(spec, kind, gpus * nodes, self.measured) or expected_speed(spec, kind, gpus, nodes)
+        """The rate of the arm's own runs counts first; how long a run takes to start, only tables know."""
+        expected = expected_speed(spec, kind, gpus, nodes)
+        measured = measured_speed(spec, kind, gpus * nodes, self.measured)
+        return replace(measured, start_s=expected.start_s) if measured and expected else measured or expected
 
 
 def total(estimates: Sequence[Estimate | None]) -> Estimate | None:

@@ -199,6 +199,8 @@ def _summary(plan: Plan) -> Iterator[str]:
     if cost := plan.cost:
         yield _hours_and_dollars(cost)
         yield f"  steps/s: {cost.speed_basis}"
+        if plan.resources:
+            yield "  not counted: the minutes that nodes take to start, which are paid, too"
         if cost.price_basis and plan.resources:
             yield f"  prices: {cost.price_basis}"
         elif plan.resources and not plan.resources.is_own:

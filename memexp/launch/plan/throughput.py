@@ -48,6 +48,8 @@ class Figure(Config):
     d_hidden: int | None = None
     sps: float
     """Agent steps per second of the whole node."""
+    start_s: float | None = None
+    """Seconds that a run takes before its first update; None: not known."""
     source: str
     date: date
 
@@ -60,6 +62,8 @@ class Speed:
     basis: str
     stands_for: str = ""
     """Pattern for which another pattern's figure was taken."""
+    start_s: float = 0.0
+    """Seconds that a run takes before its first update, where they are known."""
 
 
 def user_table() -> Path:
@@ -83,7 +87,7 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
     """Write the figure into a table (default: this machine's), in place of one of the same kind; returns the table."""
     file = file or user_table()
     head = "".join(line for line in file.read_text().splitlines(True) if line.startswith("#")) if file.exists() else ""
-    measured = {"sps", "source", "date"}
+    measured = {"sps", "start_s", "source", "date"}
     kind = figure.model_dump(exclude=measured)
     others = [one for one in _read(file) if one.model_dump(exclude=measured) != kind]
     rows = [one.model_dump(exclude_none=True) for one in [*others, figure]]
@@ -92,7 +96,7 @@ def add_figure(figure: Figure, file: Path | None = None) -> Path:
     return file
 
 
-def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure:
+def figure_of(config: TrainConfig, device: str, gpus: int, sps: float, start_s: float | None = None) -> Figure:
     """What `memexp bench` measured, as a figure of today. A GPU has SkyPilot's name, if that is known."""
     attends = tokens_in(config.cortex.pattern) & ATTENTION
     return Figure(
@@ -104,6 +108,7 @@ def figure_of(config: TrainConfig, device: str, gpus: int, sps: float) -> Figure
         num_layers=config.cortex.num_layers,
         d_hidden=config.cortex.d_hidden,
         sps=round(sps, 1),
+        start_s=start_s and round(start_s, 1),
         source="memexp bench",
         date=date.today(),
     )
@@ -166,8 +171,9 @@ def expected_speed(spec: RunSpec, kind: str, gpus: int, nodes: int = 1) -> Speed
     its = _machine(best.hardware, best.gpus)[1]
     size = f"{best.gpus}x {best.hardware}" if best.gpus else best.hardware
     scaled = "" if its == count else f", scaled from {its} to {count} {'GPUs' if gpus else 'cores'}"
-    basis = f"{best.pattern} on {size}, {best.source} ({best.date}){scaled}"
-    return Speed(best.sps * count / its * nodes, basis, "" if same else pattern)
+    start = f", {best.start_s:.0f} s to start" if best.start_s else ""
+    basis = f"{best.pattern} on {size}, {best.source} ({best.date}){scaled}{start}"
+    return Speed(best.sps * count / its * nodes, basis, "" if same else pattern, best.start_s or 0.0)
 
 
 def _machine(hardware: str, gpus: int) -> tuple[str, int]:
