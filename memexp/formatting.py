@@ -37,8 +37,8 @@ def duration(seconds: float | None) -> str:
 
 
 def hours_text(hours: float, decimals: int, unit: str = "") -> str:
-    """2.15 -> '2.15' and `unit`; below 0.1 a duration: 0.004 -> '14s'."""
-    return f"{hours:,.{decimals}f}{unit}" if hours >= 0.1 or not hours else duration(3600 * hours)
+    """2.15 -> '2.15' and `unit`; below 0.1 a duration: 0.004 -> '14s', 0 -> '0s'."""
+    return f"{hours:,.{decimals}f}{unit}" if hours >= 0.1 else duration(3600 * hours)
 
 
 def dollars(amount: float | None) -> str:
