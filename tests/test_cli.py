@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helpers.commands import files_below, type_command
 from helpers.synthetic_runs import rising, write_matrix, write_run
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import memexp
@@ -418,6 +419,19 @@ def test_variables_of_a_single_rank_do_no_harm(capsys, monkeypatch, harmless):
     for name, value in harmless.items():
         monkeypatch.setenv(name, value)
     assert join("cpu").world_size == 1
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_help_cuts_a_word_and_every_option_stands_in_it(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    overview = type_command(capsys, "--help").out
+    for name, command in commands.items():
+        shown = type_command(capsys, name, "--help").out
+        assert not re.search(r"…|[a-z,]\.\.\.", shown + overview), name
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                assert not option.startswith("-") or re.search(rf"(^|[ ,/]){option}\b", shown, re.M), (name, option)
 
 
 def test_main_returns_the_exit_code():
