@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from memexp.config import EnvError, UsageError, did_you_mean, exit_text
+from memexp.config import EnvError, UsageError, did_you_mean, exit_text, plain
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.credentials import mask, remember
 from memexp.formatting import shortened
@@ -131,7 +131,7 @@ def explain(error: Any) -> str:
         if settings and not difflib.get_close_matches(option, known, cutoff=0.7):
             return f"unknown option '{option}'; a setting is typed without dashes: {option.lstrip('-')}=VALUE"
         return f"unknown option '{option}'{did_you_mean(option, known)}"
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = plain(" ".join(error.format_message().split()).rstrip("."))
     if context and message.startswith("No such command"):
         word = message.split("'")[1]
         return f"unknown command '{word}'{did_you_mean(word, context.command.list_commands(context))}"

@@ -249,7 +249,7 @@ WRONG = {
     "a long file": ({"name": "x" * 10**7}, "there are more than 100,000 characters"),
     "a long variable": ({"vars": {"v": "x" * 90_000}}, "vars.v: .*at most 120 characters"),
     "negative steps": ({"steps": [-5]}, r"steps\.0: .*greater than 0"),
-    "steps that are none": ({"steps": ["many"]}, "steps.0: .*integer"),
+    "steps that are none": ({"steps": ["many"]}, "steps.0: .*whole number"),
     "unknown template key": ({"run": "{name}.{envv}"}, "run: unknown key 'envv' in the template; did you mean 'env'"),
     "broken template": ({"run": "{name"}, "run: the template '{name' is broken"),
     "template with an index": ({"run": "{name[x]}"}, r"run: the template '{name\[x\]}' is broken"),
@@ -380,7 +380,7 @@ def test_a_control_is_a_twin_of_its_architecture_and_gets_no_twin_of_its_own():
 @pytest.mark.parametrize(
     ("control", "why"),
     [
-        ({**CONTROL, "twin_of": "s"}, "architectures.C: twin_of: there is no other architecture 's'; known: S"),
+        ({**CONTROL, "twin_of": "s"}, "architectures.C: twin_of: there is no other architecture 's'; did you mean 'S'"),
         ({**CONTROL, "twin_of": "C"}, "there is no other architecture 'C'"),
         ({**CONTROL, "twin_of": "S~"}, "there is no other architecture 'S~'; did you mean 'S'"),
         ({**CONTROL, "twin_of": None}, "there is no other architecture 'None'"),
