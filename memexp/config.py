@@ -83,9 +83,11 @@ MAX_LISTED = 30
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """'; did you mean 'x'?' for the option nearest to `word`, else the list of options, else nothing."""
     options = sorted({str(option) for option in options})
-    near = difflib.get_close_matches(word, options, n=1, cutoff=0.5)
+    lower = {option.lower(): option for option in options}
+    near = difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.6)
+    near += [one for one in lower if len(one) > 2 and word.lower().startswith(one)]
     if near:
-        return f"; did you mean '{near[0]}'?"
+        return f"; did you mean '{lower[near[0]]}'?"
     more = f" and {len(options) - MAX_LISTED} more" if len(options) > MAX_LISTED else ""
     return f"; known: {', '.join(options[:MAX_LISTED])}{more}" if options else ""
 
@@ -198,13 +200,44 @@ def parse_model(model: type[M], data: Any, where: str = "") -> M:
         raise UsageError(error_lines(error, where)) from None
 
 
+_KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "string": "text, in quotes",
+    "list": "a list, such as [a, b]",
+    "dictionary": "names with values, such as {a: 1}",
+}
+"""Pydantic's name of a kind of value -> what to write."""
+
+
+def plain(message: str) -> str:
+    """A message of pydantic in plain words: 'Input should be a valid integer, ...' -> 'must be a whole number'."""
+    message = re.sub(r"^Value error, | after validation", "", message)
+    message = re.sub(r"\b(Input|String|List|Dictionary) should ", "must ", message)
+    return re.sub(
+        r"a valid (\w+)( or instance of .*|, (unable|got) .*)?$", lambda kind: _KINDS.get(kind[1], kind[1]), message
+    )
+
+
+def form(pattern: str, what: str) -> AfterValidator:
+    """Text of which `pattern` is true; an error says `what` it must be, with an example."""
+
+    def check(text: str) -> str:
+        if not re.search(pattern, text):
+            raise ValueError(f"'{text}' is no {what}")
+        return text
+
+    return AfterValidator(check)
+
+
 def error_lines(error: ValidationError, where: str = "") -> str:
     """One line per mistake in a pydantic error: its place, what is wrong, the given value."""
     lines = []
     for loc, group in itertools.groupby(error.errors(), _value_of):
         item, *others = group
         place = ".".join(str(part) for part in loc if not str(part).startswith("function-"))
-        message = " or ".join(dict.fromkeys(one["msg"].removeprefix("Value error, ") for one in (item, *others)))
+        message = " or ".join(dict.fromkeys(plain(one["msg"]) for one in (item, *others)))
         given = item.get("input")
         if isinstance(given, (str, int, float, bool)) and f"'{given}'" not in message:
             message += f" (got {given!r})"

@@ -51,10 +51,23 @@ def member(module: ModuleType, name: str, what: str, wanted: str = "environments
     """The callable of this name in a module. Raises UsageError if there is none, or if it is Python's own."""
     found = getattr(module, name, None)
     if not callable(found):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        raise UsageError(f"{what}: {module.__name__} has no '{name}'{did_you_mean(name, known)}")
+        raise UsageError(f"{what}: {module.__name__} has no '{name}'{did_you_mean(name, offered(module, wanted))}")
     _refuse(home_of(found, module.__name__), what, wanted)
     return found
+
+
+METHODS = {"cells": ("init_state", "forward"), "environments": ("reset", "step")}
+
+
+def offered(module: ModuleType, wanted: str) -> list[str]:
+    """Names of a module that can be what is wanted: classes with its methods, and functions that make environments."""
+
+    def fits(value: Any) -> bool:
+        if inspect.isfunction(value):
+            return wanted != "cells" and value.__module__ == module.__name__
+        return callable(value) and all(hasattr(value, method) for method in METHODS[wanted])
+
+    return [name for name, value in vars(module).items() if not name.startswith("_") and fits(value)]
 
 
 def _refuse(module: str, what: str, wanted: str) -> None:

@@ -56,6 +56,7 @@ class _Reader(yaml.SafeLoader):
 
     def __init__(self, text: str):
         super().__init__(text)
+        self._text = text
         self._level = self._values = 0
         self._sizes: dict[yaml.Node | None, int] = {}
 
@@ -85,6 +86,10 @@ class _Reader(yaml.SafeLoader):
             if key_node.tag == f"{_TAG}merge":  # `<<: *anchor` does not count as a key
                 continue
             key = self.construct_object(key_node, deep=True)
+            start, end = key_node.end_mark.index, value_node.end_mark.index
+            if start <= end and not value_node.value and ":" not in self._text[start:end]:
+                how = 'put a text with a comma in quotes ("Ag,cells:X"), and a space after the colon of a key'
+                raise _error(f"'{key}' has no value: {how}", key_node)
             hashable = isinstance(key, Hashable)
             if not hashable or key in seen:
                 raise _error(f"the key '{key}' stands twice" if hashable else f"{key} cannot be a key", key_node)

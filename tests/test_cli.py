@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helpers.commands import files_below, type_command
 from helpers.synthetic_runs import rising, write_matrix, write_run
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import memexp
@@ -56,7 +57,7 @@ WRONG = {
     "no target": ("launch", "memexp list recipes"),
     "argument": ("launch tmaze patern=S", "unknown argument 'patern'.*did you mean 'pattern'"),
     "dotted key": ("launch tmaze trainer.horizn=8", "did you mean 'horizon'"),
-    "argument value": ("launch tmaze length=long", "length: .*integer"),
+    "argument value": ("launch tmaze length=long", "length: .*whole number"),
     "pattern": ("launch tmaze pattern=AgZA", "no token at 'Z'"),
     "run name": ("launch tmaze --run=a/b", "run name 'a/b' contains '/'; did you mean 'a-b'"),
     "run name as a word": ("launch tmaze run=a/b", "run name 'a/b' contains '/'; did you mean 'a-b'"),
@@ -83,7 +84,7 @@ WRONG = {
     "an option for hours": ("launch good.yaml -t --hb=5", "-t needs a value, but '--hb=5' follows"),
     "an option for a file": ("play tmaze --out --greedy", "--out needs a value, but '--greedy' follows"),
     "an environment of any that is unknown": ("play any env=gim:X", "did you mean 'gym'"),
-    "gpus that are no number": ("launch tmaze --gpus eight", "'--gpus'.*integer"),
+    "gpus that are no number": ("launch tmaze --gpus eight", "'--gpus'.*whole number"),
     "option": ("launch tmaze --gpu=8", "unknown option '--gpu'; did you mean '--gpus'"),
     "option without value": ("launch tmaze --gpus", "'--gpus' requires an argument"),
     "negative hours": ("launch tmaze -t -1", "max_runtime_hours: .*greater than 0"),
@@ -133,7 +134,7 @@ WRONG = {
     "report of a matrix that never ran": ("report good.yaml", "no run of good.yaml has started"),
     "list": ("list recipe", "did you mean 'recipes'"),
     "size of patterns": ("list patterns d_hiden=64", "unknown argument 'd_hiden'; did you mean 'd_hidden'"),
-    "size that is no number": ("list patterns mem_len=long", "mem_len: .*integer"),
+    "size that is no number": ("list patterns mem_len=long", "mem_len: .*whole number"),
     "heads that do not fit": ("list patterns n_heads=3", "n_heads=3 does not divide d_hidden=128"),
     "pattern that does not fit": ("list patterns d_hidden=12 pattern=AgS", "heads of Ag do not divide d_hidden=12"),
     "unknown pattern": ("list patterns pattern=AgZA", "no token at 'Z'"),
@@ -418,6 +419,19 @@ def test_variables_of_a_single_rank_do_no_harm(capsys, monkeypatch, harmless):
     for name, value in harmless.items():
         monkeypatch.setenv(name, value)
     assert join("cpu").world_size == 1
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_help_cuts_a_word_and_every_option_stands_in_it(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    commands = get_command(app).commands  # type: ignore[attr-defined]
+    overview = type_command(capsys, "--help").out
+    for name, command in commands.items():
+        shown = type_command(capsys, name, "--help").out
+        assert not re.search(r"…|[a-z,]\.\.\.", shown + overview), name
+        for parameter in command.params:
+            for option in (*parameter.opts, *parameter.secondary_opts):
+                assert not option.startswith("-") or re.search(rf"(^|[ ,/]){option}\b", shown, re.M), (name, option)
 
 
 def test_main_returns_the_exit_code():

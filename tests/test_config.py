@@ -95,7 +95,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(text: str, annotation: typ
 def test_a_value_that_fits_no_type_of_a_union_is_one_mistake():
     with pytest.raises(UsageError) as caught:
         parse_value("{a: 1}", str | list[str], "pattern")
-    assert re.fullmatch("pattern: .*valid string or .*valid list", str(caught.value))
+    assert re.fullmatch("pattern: .*text, in quotes or .*a list.*", str(caught.value))
     with pytest.raises(UsageError) as caught:
         TrainConfig.parse({"seed": -1, "trainer": {"gamma": 2, "clip": 2, "gae_lambda": 2}, "cortex": {"pattern": 1}})
     places = [line.split(":")[0] for line in str(caught.value).splitlines()]
@@ -271,5 +271,5 @@ def test_an_absurd_size_is_refused_with_the_limit(key):
     from memexp.config import override
     from memexp.ppo.config import TrainConfig
 
-    with pytest.raises(UsageError, match=f"{key}: Input should be less than or equal to"):
+    with pytest.raises(UsageError, match=f"{key}: must be less than or equal to"):
         override(TrainConfig(), {key: str(10**12)})

@@ -112,7 +112,16 @@ def print_to(request, monkeypatch):
         stream.close()
 
 
-PRINTING = ["status", "list runs", "list envs --json", "monitor foreign --once", "logs r0", "report foreign --json"]
+PRINTING = [
+    "--help",
+    "launch --help",
+    "status",
+    "list runs",
+    "list envs --json",
+    "monitor foreign --once",
+    "logs r0",
+    "report foreign --json",
+]
 
 
 @pytest.mark.parametrize("command", PRINTING)

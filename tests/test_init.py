@@ -1,6 +1,8 @@
 """`memexp init` writes a project that can be launched at once, and overwrites nothing."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
 from helpers.commands import files_below, type_command
@@ -37,10 +39,28 @@ def test_the_project_can_be_planned_where_it_was_written(tmp_path, monkeypatch, 
     assert "30 runs: 30 new" in typed.out
 
 
-@pytest.mark.parametrize("name", sorted(FILES))
-def test_a_file_that_is_there_is_kept_and_named(tmp_path, capsys, name):
-    (tmp_path / name).write_text("mine\n")
+@pytest.mark.parametrize("target", [".", "mine"])
+@pytest.mark.parametrize("names", [["README.md"], ["README.md", "LICENSE", ".gitignore", ".git/config"], ["src/a.py"]])
+def test_a_fresh_clone_gets_what_is_missing_and_keeps_the_rest(tmp_path, capsys, target, names):
+    for name in names:
+        (tmp_path / target / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / target / name).write_text("mine\n")
+    typed = type_command(capsys, "init", target)
+    assert (typed.code, typed.err) == (0, "")
+    files = files_below(tmp_path / target)
+    assert set(files) >= {*FILES, *names}
+    assert {files[name] for name in names} == {b"mine\n"}
+    kept = [Path(line.split(" is kept")[0]).name for line in typed.out.splitlines() if "is kept as it is" in line]
+    assert kept == sorted(FILES & {*names})
+    assert ("memexp_home/ belongs in it" in typed.out) == (".gitignore" in names)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+@pytest.mark.parametrize("name", sorted(FILES - {"README.md", ".gitignore"}))
+def test_a_needed_file_that_is_there_is_kept_and_named(tmp_path, capsys, name, kind):
+    place = tmp_path / name
+    {"file": place.touch, "folder": place.mkdir, "link": lambda: place.symlink_to("nowhere")}[kind]()
     typed = type_command(capsys, "init")
     assert (typed.code, typed.out) == (2, "")
     assert typed.err == f"memexp: {name} exists already: nothing was written; name another folder\n"
-    assert set(files_below(tmp_path)) == {name}
+    assert os.listdir(tmp_path) == [name]

@@ -96,7 +96,7 @@ def test_undotted_words_are_arguments_and_dotted_ones_reach_into_the_config():
         ("recipe", "x", "unknown argument 'recipe'"),
         ("pattern", "AgZA", "no token at 'Z'"),
         ("length", "0", "length: .*greater than or equal to 1"),
-        ("length", "long", "length: .*integer"),
+        ("length", "long", "length: .*whole number"),
         ("run", "a/b", "did you mean 'a-b'"),
         ("n_heads", "3", "does not divide"),
     ],

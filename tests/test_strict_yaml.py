@@ -61,6 +61,36 @@ def test_what_yaml_1_1_read_otherwise_is_refused_with_what_to_write(place: str, 
     assert "write " in problem(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("a: 1\nb: {pattern: Ag,cells:X}", "cells:X"),
+        ("{pattern: Ag, cells:X, mem_len: 3}", "cells:X"),
+        ("{pattern: S, mem_len:3}", "mem_len:3"),
+        ("- {recipe:tmaze}", "recipe:tmaze"),
+        ("{env: module:mine:Env,length}", "length"),
+    ],
+)
+def test_a_key_in_braces_without_a_colon_is_refused_with_the_advice_to_quote(text: str, key: str):
+    with pytest.raises(yaml.YAMLError) as caught:
+        read(text)
+    assert f"'{key}' has no value: put a text with a comma in quotes" in problem(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{a: , b: }", {"a": None, "b": None}),
+        ("a:\nb: {}", {"a": None, "b": {}}),
+        ("{x: &q '', y: *q, z: *q }", {"x": "", "y": "", "z": ""}),
+        ('{pattern: "Ag,cells:X"}', {"pattern": "Ag,cells:X"}),
+        ('{"a":1}', {"a": 1}),
+    ],
+)
+def test_a_key_with_a_colon_may_have_an_empty_value(text: str, value: Any):
+    assert read(text) == value
+
+
 @pytest.mark.parametrize("text", ["010", "1:30", "yes", "[1, 010]", "2020-01-01"])
 @pytest.mark.parametrize("annotation", [int, Count, float | None, list[int], Any])
 def test_values_on_the_command_line_follow_the_same_rule(annotation: Any, text: str):

@@ -33,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # Rich cuts options that are longer than its columns
     invoke_without_command=True,
 )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from memexp.config import EnvError, UsageError, did_you_mean, exit_text
+from memexp.config import EnvError, UsageError, did_you_mean, exit_text, plain
 from memexp.console import accept_all_characters, drop_output, say
 from memexp.credentials import mask, remember
 from memexp.formatting import shortened
@@ -31,23 +31,12 @@ _TyperError: type[Exception] = typer.BadParameter.__mro__[2]
 """Base of the errors that Typer raises for wrong usage."""
 
 
-@contextmanager
-def _unread_help() -> Generator[None]:
-    """Turn the end of the process that Rich's console asks for, if nobody reads the help, into that of all output."""
-    try:
-        yield
-    except SystemExit as stop:
-        if isinstance(stop.__context__, BrokenPipeError):
-            raise BrokenPipeError from None
-        raise
-
-
 class Command(TyperCommand):
     """Refuses an option in the place of another option's value: `--render --skip-git-check`."""
 
-    def make_context(self, *given: Any, **settings: Any) -> Any:
-        with _unread_help():
-            return super().make_context(*given, **settings)
+    def get_short_help_str(self, limit: int = sys.maxsize) -> str:
+        """The first sentence of the help. It is wrapped, not cut, where it is longer than a line."""
+        return super().get_short_help_str(sys.maxsize)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         known = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
@@ -62,7 +51,7 @@ class Group(TyperGroup):
     """Turns every error into one clear line on stderr and an exit code, without a traceback or a box."""
 
     def make_context(self, *given: Any, **settings: Any) -> Any:
-        with system_errors(), _unread_help():  # else Typer ends with 1, or in a traceback
+        with system_errors():  # else Typer ends with 1, or in a traceback
             return super().make_context(*given, **settings)
 
     def invoke(self, context: Any) -> Any:
@@ -142,7 +131,7 @@ def explain(error: Any) -> str:
         if settings and not difflib.get_close_matches(option, known, cutoff=0.7):
             return f"unknown option '{option}'; a setting is typed without dashes: {option.lstrip('-')}=VALUE"
         return f"unknown option '{option}'{did_you_mean(option, known)}"
-    message = " ".join(error.format_message().split()).rstrip(".")
+    message = plain(" ".join(error.format_message().split()).rstrip("."))
     if context and message.startswith("No such command"):
         word = message.split("'")[1]
         return f"unknown command '{word}'{did_you_mean(word, context.command.list_commands(context))}"

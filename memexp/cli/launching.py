@@ -64,7 +64,8 @@ def launch(
         bool, typer.Option(help="Time one run of each environment (2 minutes in all), show the plan, launch nothing.")
     ] = False,
     select: Annotated[
-        list[str] | None, typer.Option(help="Launch only these runs of the matrix: arch=S,X16. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Launch only these runs of the matrix: arch=S,X16 or env=maze,arch=S. Repeatable."),
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Number of seeds of the matrix, or a list: 0,1,2 or 7,.")] = None,
     steps: Annotated[str | None, typer.Option(help="Agent steps of each run: 2b, 500m.")] = None,

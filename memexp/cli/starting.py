@@ -1,5 +1,6 @@
 """`memexp init`: writes a small project of the user's own, which runs at once."""
 
+import os
 import re
 import shlex
 from importlib.resources import files
@@ -12,6 +13,8 @@ from memexp.config import UsageError
 from memexp.console import say
 
 RENAMED = {"gitignore": ".gitignore"}
+KEPT = ("README.md", ".gitignore")
+"""Files that the project can do without: those of the user stay, and the rest is written."""
 
 
 def init(
@@ -20,12 +23,16 @@ def init(
     """Write a small project that runs at once: environment, memory cell, recipe and matrix. Overwrites nothing."""
     templates = [file for file in files("memexp").joinpath("template").iterdir() if file.is_file()]
     targets = {folder / RENAMED.get(file.name, file.name): file.read_text("utf-8") for file in templates}
-    if there := sorted(str(target) for target in targets if target.exists()):
-        verb = "exist" if there[1:] else "exists"
-        raise UsageError(f"{', '.join(there)} {verb} already: nothing was written; name another folder")
+    there = sorted(target for target in targets if os.path.lexists(target))
+    if needed := [str(target) for target in there if target.name not in KEPT]:
+        verb = "exist" if needed[1:] else "exists"
+        raise UsageError(f"{', '.join(needed)} {verb} already: nothing was written; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^a-z0-9]+", "-", folder.resolve().name.lower()).strip("-") or "memexp-project"
     for target, text in sorted(targets.items()):
+        if target in there:
+            say(f"{target} is kept as it is" + "; memexp_home/ belongs in it" * (target.name == ".gitignore"))
+            continue
         with target.open("x", encoding="utf-8") as file:
             file.write(text.replace("memexp-project", name))
         say(str(target))

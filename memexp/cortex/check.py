@@ -19,8 +19,9 @@ from memexp.cortex.blocks import PreUpGated
 from memexp.cortex.cells.shared import State
 from memexp.cortex.own import own_class
 from memexp.cortex.stack import Options, build_block
-from memexp.modules import one_line, where_raised
-from memexp.pattern import TOKENS, parse_pattern
+from memexp.modules import offered, one_line, where_raised
+from memexp.pattern import TOKENS, module_in, parse_pattern
+from memexp.project import import_named
 
 ROWS, STEPS, STARTS = 5, 12, 0.2
 """Rows and steps of a sequence, and the share of steps that start an episode."""
@@ -104,7 +105,7 @@ def check_cell(name: str, width: int = 32, mem_len: int = 4, device: str = "cpu"
     try:
         tokens = parse_pattern(name)
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        raise UsageError(f"{error}{_cells_in(name)}") from None
     if len(tokens) != 1:
         raise UsageError(f"'{name}' has {len(tokens)} cells: check one at a time")
     if tokens[0] not in TOKENS:
@@ -122,6 +123,14 @@ def check_cell(name: str, width: int = 32, mem_len: int = 4, device: str = "cpu"
             with _told(finding):
                 CHECKS[finding.check](trial, finding)
     return CellReport(name, width, findings)
+
+
+def _cells_in(name: str) -> str:
+    """'; known: a:B' for the name of a module `a`, which is imported; '' for another name."""
+    if not (module := module_in(name)):
+        return ""
+    found = [f"{module}:{cell}" for cell in offered(import_named(module, name), "cells")]
+    return f"; known: {', '.join(found)}" if found else "; it has none: no class with init_state and forward"
 
 
 def shake(module: nn.Module, scale: float = 0.1, seed: int = 0) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from memexp.config import UsageError, count_name, did_you_mean, parse_value
 from memexp.launch import LaunchError, Terminal
 from memexp.launch.launch import read_matrix, send
-from memexp.launch.plan.expand import expand, naming
+from memexp.launch.plan.expand import expand, naming, selection
 from memexp.launch.plan.matrix import Matrix, Seeds
 from memexp.launch.plan.options import Options
 from memexp.launch.plan.run_spec import RunSpec, override_text, slug
@@ -131,11 +131,10 @@ def _check_known(name: str, what: str, table: Mapping[str, Any]) -> None:
 
 
 def _is_selected(env: str, options: Options) -> bool:
-    asked = [selection.partition("=") for selection in options.select]
-    for key, _, _ in asked:
-        if key != "env":
-            raise UsageError(f"--select {key}=...: pilots can be selected by env alone")
-    return not asked or any(env in value.split(",") for _, _, value in asked)
+    asked = selection(options.select)
+    for key in asked.keys() - {"env"}:
+        raise UsageError(f"--select {key}=...: pilots can be selected by env alone")
+    return env in asked.get("env", [env])
 
 
 def _ladder(matrix: Matrix, env: str, suggest: Suggest) -> Ladder:

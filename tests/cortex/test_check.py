@@ -93,6 +93,37 @@ def test_what_is_no_cell_is_wrong_usage(cell, words, capsys):
     assert typed.err.count("\n") == 1
 
 
+MIXED = """
+from functools import partial
+from pathlib import Path
+import torch
+from torch import Tensor, nn
+from helpers.own_cells import Leaky
+def helper(x): return x
+def make(width): return Leaky(width)
+class Mine(Leaky): ...
+class Layer(nn.Module): ...
+class _Hidden(Leaky): ...
+"""
+
+
+@pytest.mark.parametrize(
+    "word", ["mixed_cells", "mixed_cells.py", "mixed_cells:", "mixed_cells:Zzz", "no_cells", "S,no_cells"]
+)
+def test_only_what_can_be_a_cell_is_offered(tmp_path, monkeypatch, capsys, word):
+    (tmp_path / "mixed_cells.py").write_text(MIXED)
+    (tmp_path / "no_cells.py").write_text("def helper(x): return x\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("memexp.project.ProjectFinder.folders", [str(tmp_path)])
+    typed = type_command(capsys, "check", word)
+    assert (typed.code, typed.err.count("\n")) == (2, 1)
+    if word.startswith("mixed"):
+        names = "Leaky, Mine" if word.endswith("Zzz") else "mixed_cells:Leaky, mixed_cells:Mine"
+        assert typed.err.endswith(f"; known: {names}\n")
+    else:
+        assert "'no_cells' is a module; write no_cells:CLASS for a cell in it" in typed.err
+
+
 def test_the_cell_of_the_page_passes_and_without_its_line_about_resets_it_fails(tmp_path, monkeypatch):
     page = (Path(__file__).parents[2] / "docs" / "your-cell.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)

@@ -211,7 +211,7 @@ def test_random_settings_are_the_same_at_every_call_and_more_trials_keep_the_fir
         ({"tune": {RATE: []}}, f"tune: the list of '{RATE}' is empty"),
         ({"tune": {RATE: 1}}, f"tune: '{RATE}' has one value, 1: give a list"),
         ({"tune": {RATE: [1, 1]}}, "names a value twice"),
-        ({"tune": {RATE: ["fast"]}}, "trainer.learning_rate: Input should be a valid number"),
+        ({"tune": {RATE: ["fast"]}}, "trainer.learning_rate: must be a number"),
         ({"tune": {RATE: {"lo": 1, "high": 2}}}, "unknown key 'lo'; did you mean 'low'?"),
         ({"tune": {RATE: {"low": 2, "high": 1}}, "tuning": {"trials": 2}}, "low: 2 must be below high: 1"),
         ({"tune": {RATE: {"low": 1, "high": 2}}}, "a range needs `trials`"),

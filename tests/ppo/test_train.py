@@ -362,7 +362,7 @@ def test_a_return_that_counts_as_solved_lies_below_the_ceiling(capsys, words, sa
 @pytest.mark.parametrize(
     ("label", "said"),
     [
-        ("price_per_hour=1e12", "labels: price_per_hour: Input should be less than 1000000000 (got 1000000000000.0)"),
+        ("price_per_hour=1e12", "labels: price_per_hour: must be less than 1000000000 (got 1000000000000.0)"),
         ("tuning={arm: S, values: {}}", "labels: tuning.kind: Field required"),
     ],
 )

@@ -224,7 +224,7 @@ def test_without_a_random_return_nothing_is_claimed(theirs, capsys):
         (("random_return=low",), "random_return"),
         (("solved_return=1.5",), "solved_return 1.5 is above ceiling_return 1"),
         (("ceiling_return=-1e9",), "random_return 0 is above ceiling_return -1000000000"),
-        (("random_return=-1e200",), "lstm/world_s0/progress.csv: random_return: Input should be greater than -1"),
+        (("random_return=-1e200",), "lstm/world_s0/progress.csv: random_return: must be greater than -1"),
         (("solved_return=0",), "random_return 0 equals solved_return 0"),
         (("path={arm}_{arm}",), "path: '{arm}' stands twice"),
         (("twin={lstm: lstm}",), "twin: 'lstm' is the twin of 'lstm' and has one itself"),

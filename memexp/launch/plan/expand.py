@@ -1,5 +1,6 @@
 """From a matrix to its runs: every combination of its axes, less what is excluded, resolved once each."""
 
+import re
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def expand(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> list[
 
 
 def places(matrix: Matrix, where: str = "", select: Iterable[str] = ()) -> dict[Place, RunSpec]:
-    """Every run of the matrix that is not excluded and that `select` (KEY=VALUE,...) asks for, in the file's order.
+    """Every run of the matrix that is not excluded and that `select` (see `selection`) asks for, in the file's order.
 
     Raises UsageError that names `where` (the file) and the place: for an unknown recipe, argument or pattern, a
     selection that matches nothing, a template that gives two runs one name, and an empty matrix.
@@ -122,13 +123,25 @@ def _without_excluded(matrix: Matrix, places: list[Place]) -> list[Place]:
     return kept
 
 
-def _selected(places: list[Place], select: Iterable[str]) -> list[Place]:
+def selection(select: Iterable[str]) -> dict[str, list[str]]:
+    """['env=maze,arch=S,X', 'arch=L'] -> {'env': ['maze'], 'arch': ['S', 'X', 'L']}.
+
+    Raises UsageError for a value without a key.
+    """
     asked: dict[str, list[str]] = {}
-    for selection in select:
-        key, equals, values = selection.partition("=")
-        if not equals:
-            raise UsageError(f"--select {selection} is not KEY=VALUE; KEY is one of {', '.join(KEYS)}")
-        asked.setdefault(key, []).extend(values.split(","))
+    for text in select:
+        key = ""
+        for word in re.split(r"[,\s]+", text.strip()):
+            before, equals, value = word.rpartition("=")
+            key = before if equals else key
+            if not key:
+                raise UsageError(f"--select {text} is not KEY=VALUE; KEY is one of {', '.join(KEYS)}")
+            asked.setdefault(key, []).append(value)
+    return asked
+
+
+def _selected(places: list[Place], select: Iterable[str]) -> list[Place]:
+    asked = selection(select)
     if not asked:
         return places
     wanted = Filter.parse(asked, "--select")

@@ -3,12 +3,12 @@
 import re
 import subprocess
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 from packaging.requirements import InvalidRequirement, Requirement
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from memexp.config import Config, did_you_mean
+from memexp.config import Config, did_you_mean, form
 from memexp.credentials import is_secret_variable, mask
 
 OWN = ("slurm", "k8s", "kubernetes", "ssh")
@@ -27,6 +27,8 @@ GPUS = (
 """SkyPilot's names of the GPUs that clouds rent. The user's own machines may have others."""
 CPUS = 8
 """Least number of CPUs of a node, if none is asked for."""
+CALLED = {"amazon": "aws", "google": "gcp", "microsoft": "azure", **dict.fromkeys(("eks", "gke", "aks", "kube"), "k8s")}
+"""Other names of infrastructures."""
 SECRETS = ("WANDB_API_KEY", "MEMEXP_WEBHOOK_URL", "GIT_TOKEN")
 """Environment variables that are passed on as SkyPilot secrets. They stay in memory and are never written. SkyPilot
 clones a private repository with GIT_TOKEN."""
@@ -50,6 +52,46 @@ class Section(Config):
         return {key: value for key, value in cast(Mapping[Any, Any], data).items() if value is not None}
 
 
+def _infra_is_known(place: str) -> str:
+    name = place.partition("/")[0].lower()
+    if name not in INFRA:
+        near = did_you_mean(CALLED.get(name, name), INFRA)
+        raise ValueError(f"unknown infrastructure '{name}' (write aws, gcp/us-central1, k8s or slurm/CLUSTER){near}")
+    return place
+
+
+def _nodes_can_install(package: str) -> str:
+    try:
+        found = Requirement(package)
+        wrong = (found.url or "").startswith("file:") or not all(one.version for one in found.specifier)
+    except InvalidRequirement:
+        wrong = True
+    if wrong:
+        raise ValueError(
+            f"'{package}' is no package that nodes can install, such as 'minigrid>=3.0' or 'mine @ git+https://...'"
+        )
+    return package
+
+
+Place = Annotated[str, AfterValidator(_infra_is_known)]
+Package = Annotated[str, AfterValidator(_nodes_can_install)]
+Bucket = Annotated[
+    str,
+    form(
+        r"^(s3|gs|r2|https)://[^\s/@?]+(/[^\s/?]+)*$",
+        "bucket, such as s3://mybucket/memexp (or gs://, r2://, https://)",
+    ),
+]
+Home = Annotated[str, form(r"^(/|~|\$)", "folder of a node, such as /shared/memexp: it begins with /, ~ or $")]
+Image = Annotated[
+    str,
+    form(
+        r"^(docker:[a-z0-9][-\w.:/@]*|(projects/|https://|/)\S+|(?!docker:)[^\s/]+)$",
+        "image: write docker:nvcr.io/nvidia/pytorch:25.09-py3, say, or the id that a cloud gives it (ami-...)",
+    ),
+]
+
+
 class Resources(Section):
     """The machines and the time that each run of a launch gets. Options of the same names replace these entries."""
 
@@ -64,57 +106,37 @@ class Resources(Section):
     without GPUs on demand only."""
     accelerators: list[str] = Field(default=["L4", "A10G"], min_length=1)
     """Kinds of GPU that may be used, the preferred one first."""
-    infra: str | None = None
+    infra: Place | None = None
     """SkyPilot infrastructure ("aws", "gcp/us-central1", "k8s", "slurm/mycluster"); None: the cheapest enabled one."""
-    regions: list[str] = Field(default=[])
+    regions: list[Place] = Field(default=[])
     """Regions that may be used ("aws/us-east-1", "gcp/us-central1"); empty: all. `infra` takes their place."""
     max_runtime_hours: float | None = Field(default=None, gt=0)
     """The run is stopped after this many hours, summed over its restarts; None: never."""
     heartbeat_timeout_seconds: int = Field(default=1800, gt=0)
     """A run that wrote no metrics for this long is restarted."""
-    bucket: str | None = Field(default=None, pattern=r"^(s3|gs|r2|https)://[^\s/@?]+(/[^\s/?]+)*$")
+    bucket: Bucket | None = None
     """Bucket that keeps the run directories ("s3://mybucket/memexp"). None: the node's own disk, so that a run that is
     recovered on another node starts anew."""
-    home: str | None = Field(default=None, pattern=r"^(/|~|\$)")
+    home: Home | None = None
     """Instead of a bucket: folder of run directories on a file system that all nodes share. `~` and $VARIABLES are
     those of the node."""
     envs: dict[str, str] = Field(default={})
     """Environment variables of the node ({NCCL_SOCKET_IFNAME: eth0}), no secrets."""
-    pip: list[str] = Field(default=[])
+    pip: list[Package] = Field(default=[])
     """Packages that nodes install beside those of the project's lock file (["minigrid>=3.0"])."""
     files: dict[str, str] = Field(default={})
     """Path on the node -> what stands there: a bucket ({/data/mazes: "s3://mybucket/mazes"}), or a file or folder
     of this machine."""
-    image: str | None = Field(default=None, pattern=r"^\S+$")
+    image: Image | None = None
     """Machine image of a cloud, or container ("docker:nvcr.io/nvidia/pytorch:25.09-py3"); None: SkyPilot's."""
     setup: list[str] = Field(default=[])
     """Commands of bash on the node, when all packages are installed, in the project's folder
     (["apt-get install -y libgl1"])."""
 
-    @field_validator("infra", "regions")
-    @classmethod
-    def _infra_is_known(cls, value: str | list[str] | None) -> str | list[str] | None:
-        for place in [value] if isinstance(value, str) else value or []:
-            if (name := place.partition("/")[0].lower()) not in INFRA:
-                raise ValueError(f"unknown infrastructure '{name}'{did_you_mean(name, INFRA)}")
-        return value
-
-    @field_validator("pip", "setup", mode="before")
+    @field_validator("accelerators", "regions", "pip", "setup", mode="before")
     @classmethod
     def _one_may_stand_alone(cls, value: Any) -> Any:
         return [value] if isinstance(value, str) else value
-
-    @field_validator("pip")
-    @classmethod
-    def _packages_are_requirements(cls, packages: list[str]) -> list[str]:
-        for one in packages:
-            try:
-                local = (Requirement(one).url or "").startswith("file:")
-            except InvalidRequirement:
-                local = True
-            if local:
-                raise ValueError(f"'{one}' is no package that nodes can install, such as 'minigrid>=3.0'")
-        return packages
 
     @field_validator("setup")
     @classmethod
