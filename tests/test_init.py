@@ -64,3 +64,18 @@ def test_a_needed_file_that_is_there_is_kept_and_named(tmp_path, capsys, name, k
     assert (typed.code, typed.out) == (2, "")
     assert typed.err == f"memexp: {name} exists already: nothing was written; name another folder\n"
     assert os.listdir(tmp_path) == [name]
+
+
+def test_memexps_own_matrix_files_can_be_had_by_name_and_planned(tmp_path, capsys):
+    names = [line.split()[0] for line in type_command(capsys, "list", "matrices").out.splitlines()]
+    assert {"demo", "minigrid"} <= {*names}
+    typed = type_command(capsys, "init", "mine", "--matrix", "demo")
+    assert (typed.code, typed.err) == (0, "")
+    assert typed.out.endswith("cd mine && memexp launch experiments/demo.yaml --local\n")
+    assert set(files_below(tmp_path / "mine")) == {"experiments", "experiments/demo.yaml"}
+    typed = type_command(capsys, "launch", "mine/experiments/demo.yaml", "--local", "--dry-run", "--no-build")
+    assert "40 runs: 40 new" in typed.out
+    typed = type_command(capsys, "init", "mine", "--matrix", "demo")
+    assert (typed.code, "nothing was written" in typed.err) == (2, True)
+    typed = type_command(capsys, "init", "mine", "--matrix", "demos")
+    assert (typed.code, typed.err) == (2, "memexp: --matrix: memexp has no 'demos'; did you mean 'demo'?\n")
