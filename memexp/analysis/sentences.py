@@ -158,7 +158,8 @@ def sweep_text(sweep: Sweep) -> str:
 
 
 def look_back_text(found: LookBack) -> str:
-    sure = f"at least {found.at_least}, " if found.at_least is not None else ""
+    shorter = [k for k in found.steps if found.at_least is not None and k < found.at_least]
+    sure = f"more than {shorter[-1]}, " if shorter else ""
     sure += f"at most {found.at_most}" if found.at_most is not None else "none is surely enough"
     sure = "one seed: no interval" if found.seeds == 1 else sure
     base = f"{found.whole:.3g} with it, {found.base:.3g} {'in the twin' if found.has_twin else 'with k = 0'}"

@@ -294,6 +294,9 @@ def test_the_answer_says_how_far_back_an_arm_looks(tmp_path, returns, needed, wo
     look = found["S"]["look_back"]
     assert look["needed"] == needed
     assert look["reason"].startswith(words)
+    if needed and seeds > 1:
+        before = max(k for k in returns if k < needed)
+        assert look["reason"].endswith(f"(more than {before}, at most {needed}).")
     assert look["steps"] == list(returns)
     assert look["seeds"] == seeds
     assert look["has_twin"]
