@@ -2,10 +2,12 @@
 
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from helpers import own_cells
 from helpers.commands import type_command
 
 from memexp.config import UsageError
@@ -94,6 +96,23 @@ def test_what_cannot_be_made_is_named_with_one_line_each(folder):
     assert len(lines) == 5
     for line, what in zip(lines, [*hows.values(), "did you mean 'Colour'", "no module 'colour'"], strict=True):
         assert re.search(what, line), line
+
+
+@pytest.mark.slow
+def test_a_wrong_environment_does_not_hide_a_wrong_cell(folder):
+    (folder / "hues.py").write_text(Path(own_cells.__file__).read_text())
+    env, name, shape = "did you mean 'Colour'", "did you mean 'Leaky'", "forward returns y as"
+    wanted = {
+        ("Colours", "Leeky"): [env, name],
+        ("Colours", "ReturnsOtherShape"): [env, shape],
+        ("Colours", "Leaky"): [env],
+        ("Colour", "Leeky"): [name],
+    }
+    runs = [one for env, cell in wanted for one in specs(env=f"colours:{env}", pattern=f"hues:{cell}")]
+    with pytest.raises(UsageError) as caught:
+        building.build(runs, TERMINAL)  # type: ignore[arg-type]
+    for line, words in zip(str(caught.value).splitlines(), wanted.values(), strict=True):
+        assert [word for word in (env, name, shape) if word in line] == words, line
 
 
 @pytest.mark.slow

@@ -79,8 +79,8 @@ def test_every_arm_and_its_twin_try_the_same_settings_on_seeds_that_are_never_ju
 def test_the_plan_counts_what_tuning_costs_and_what_follows(launch):
     typed = launch("--dry-run")
     assert "21 runs: 12 new, 9 later; 12 to launch, 9 when these have ended" in typed.out
-    assert "S~ " in typed.out
-    assert "learning_rate=0.0003" in "".join(typed.out.split())
+    rows = [line.split() for line in typed.out.splitlines() if line.startswith(" maze")]
+    assert [" ".join(row[1:-6]) for row in rows] == ["S, 3 trials", "S~, 3 trials", "S", "S~", "S~@S"]
 
 
 def test_a_budget_holds_for_the_trials_and_the_runs_that_follow():

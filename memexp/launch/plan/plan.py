@@ -169,11 +169,16 @@ def print_plan(plan: Plan, console: Console, as_json: bool = False) -> None:
 
 
 def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
-    groups: dict[tuple[str, str, int], list[PlannedRun]] = {}
+    """A row an arm; the trials of an arm, one a setting, are one row, too."""
+    groups: dict[tuple[str, str, int, bool], list[PlannedRun]] = {}
     for run in plan.runs:
-        groups.setdefault((run.spec.env, run.spec.config.arm, run.spec.agent_steps), []).append(run)
-    for (env, arm, steps), runs in groups.items():
-        seeds = ranges([run.spec.config.seed for run in runs])
+        arm, trial = run.spec.config.arm, run.spec.config.labels.tuning
+        key = run.spec.env, trial["arm"] if trial else arm, run.spec.agent_steps, bool(trial)
+        groups.setdefault(key, []).append(run)
+    for (env, arm, steps, are_trials), runs in groups.items():
+        if are_trials:
+            arm += f", {counted(len({run.spec.config.arm for run in runs}), 'trial')}"
+        seeds = ranges({run.spec.config.seed for run in runs})
         costs = [run.estimate for run in runs if run.estimate]
         cost = max(costs, key=lambda one: one.hours, default=None)  # that of a run that has not begun, if there is one
         figures = (
