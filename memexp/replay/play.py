@@ -62,7 +62,8 @@ def play(
 def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
     """Print an episode of an environment without a map."""
     if out is not None or not ascii:
-        raise UsageError(f"{subject.facts['environment']} has no map; --ascii prints its steps")
+        name = subject.facts["knobs"].get("id", subject.facts["environment"])
+        raise UsageError(f"{name} has no map, so there is no page of it; --ascii, without --out, prints its steps")
     console.print(title_text(subject.facts))
     for line in episode_lines(subject.env, subject.actor, max_steps):
         console.print(line, soft_wrap=True)
