@@ -1,9 +1,8 @@
 """Pattern strings: "AgSA" is one column of three experts, "X^S" one of two. Imports no torch."""
 
 import re
-import sys
 
-from memexp.project import entries, file_of
+from memexp.project import entries, refuse_module
 
 TOKENS: dict[str, str] = {
     "A": "Axon: diagonal complex recurrence with exact traces (RTU)",
@@ -56,8 +55,7 @@ def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
             named = entries("cells")
             if word in named:
                 return [word]
-            if module := module_in(word):
-                raise ValueError(f"pattern '{pattern}': '{word}' is a module; write {module}:CLASS for a cell in it")
+            refuse_module(word, "a cell")
             raise ValueError(
                 f"pattern '{pattern}' has no token at '{word[at]}' (character {start + at + 1}); "
                 f"known: {', '.join([*TOKENS, *named])}, and MODULE:CLASS for a cell of your own"
@@ -65,13 +63,6 @@ def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
         tokens.append(token)
         at += len(token)
     return tokens
-
-
-def module_in(word: str) -> str:
-    """The module before the colon of a word, if there is one of this name that is not Python's own; '' if not."""
-    name = word.partition(":")[0].removesuffix(".py")
-    is_own = re.fullmatch(r"[^\W\d][\w.]*", name) and name.partition(".")[0] not in sys.stdlib_module_names
-    return name if is_own and file_of(name) else ""
 
 
 def tokens_in(pattern: Pattern) -> set[str]:

@@ -130,6 +130,19 @@ def file_of(module: str) -> Path | None:
     return Path(file) if file else None
 
 
+def module_in(word: str) -> str:
+    """The module before the colon of a word, if there is one of this name that is not Python's own; '' if not."""
+    name = word.partition(":")[0].removesuffix(".py")
+    is_own = re.fullmatch(r"[^\W\d][\w.]*", name) and name.partition(".")[0] not in sys.stdlib_module_names
+    return name if is_own and file_of(name) else ""
+
+
+def refuse_module(word: str, what: str) -> None:
+    """Raises UsageError for the name of a module where something in it is meant."""
+    if ":" not in word and (module := module_in(word)):
+        raise UsageError(f"'{word}' is a module; write {module}:CLASS for {what} in it")
+
+
 def _find(module: str) -> tuple[str | None, Sequence[str]]:
     """The file of a module, loaded or not, and the folders of the modules in it."""
     if module in sys.modules:

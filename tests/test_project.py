@@ -186,6 +186,18 @@ def test_a_name_of_no_environment_is_answered_with_the_nearest(folder, tmp_path,
         ThirdParty(id=typed)
 
 
+@pytest.mark.parametrize("word", ["colours", "colours.py", "below.colours"])
+@pytest.mark.parametrize(
+    "command", ["play {}", "funnel {}", "doctor any env={}", "doctor tmaze pattern=S,{}", "check {}"]
+)
+def test_the_name_of_a_module_is_answered_with_how_to_name_what_is_in_it(folder, capsys, command, word):
+    for place in (folder, folder / "below"):
+        (place / "colours.py").write_text(ENV)
+    typed = type_command(capsys, *command.format(word).split())
+    assert (typed.code, typed.err.count("\n")) == (2, 1)
+    assert f"'{word}' is a module; write {word.removesuffix('.py')}:CLASS for a" in typed.err
+
+
 def test_environments_of_project_and_packages_are_made_listed_and_played(folder, tmp_path, monkeypatch, capsys):
     (folder / "colours.py").write_text(ENV)
     install(tmp_path, monkeypatch, "[memexp.envs]\ncolour = suite.worlds:Colour\n", worlds=ENV)

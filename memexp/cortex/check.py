@@ -20,8 +20,8 @@ from memexp.cortex.cells.shared import State
 from memexp.cortex.own import own_class
 from memexp.cortex.stack import Options, build_block
 from memexp.modules import offered, one_line, where_raised
-from memexp.pattern import TOKENS, module_in, parse_pattern
-from memexp.project import import_named
+from memexp.pattern import TOKENS, parse_pattern
+from memexp.project import import_named, module_in
 
 ROWS, STEPS, STARTS = 5, 12, 0.2
 """Rows and steps of a sequence, and the share of steps that start an episode."""

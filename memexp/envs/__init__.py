@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from memexp.config import Config, UsageError, did_you_mean, override
 from memexp.envs.config import ENVIRONMENTS, is_third_party
+from memexp.project import refuse_module
 
 if TYPE_CHECKING:
     import gymnasium
@@ -63,6 +64,7 @@ def _by_id(name: str, knobs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     if name not in ENVIRONMENTS and is_third_party(name):
         name, knobs = "any", {"id": name, **knobs}
     if name not in ENVIRONMENTS:
+        refuse_module(name, "an environment")
         raise UsageError(f"unknown environment '{name}'{did_you_mean(name, ENVIRONMENTS)}")
     return name, {"id" if (name, key) == ("any", "env") else key: value for key, value in knobs.items()}
 

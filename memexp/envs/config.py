@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from memexp.config import Config, did_you_mean
 from memexp.envs.assembly_tasks import STATIONS, STYLES, Style
 from memexp.modules import refuse_standard_library
-from memexp.project import entries, place_of
+from memexp.project import entries, place_of, refuse_module
 
 Value = TypeVar("Value")
 
@@ -282,6 +282,7 @@ class ThirdParty(Config):
         is_typo = bool(difflib.get_close_matches(kind, KINDS)) and place_of(kind) is None
         if kind not in KINDS and _PLACE.fullmatch(value) and not is_typo:
             return f"module:{value}"
+        refuse_module(value, "an environment")
         if not colon or kind not in KINDS or not rest:
             near = did_you_mean(kind, KINDS) if colon else did_you_mean(value, [f"gym:{value}", *entries("envs")])
             raise ValueError(f"'{value}' is not gym:ID, MODULE:CALLABLE or pettingzoo:MODULE{near}")

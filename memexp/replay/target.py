@@ -14,6 +14,7 @@ from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_worlds
 from memexp.ppo.received import check_received
+from memexp.project import refuse_module
 from memexp.replay.appearance import knobs_of, task_facts
 from memexp.replay.policies import Actor, run_actor, scripted_actor
 from memexp.runs import Run, find_runs
@@ -64,6 +65,7 @@ def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}
     if name not in runs and name not in ENVIRONMENTS and not is_third_party(name):
+        refuse_module(name, "an environment")
         raise UsageError(f"no run and no environment is called '{name}'{did_you_mean(name, [*runs, *ENVIRONMENTS])}")
     both = name in runs and name in ENVIRONMENTS
     if name not in runs or (both and (pairs or options.player)):
