@@ -100,8 +100,8 @@ class Install:
         """What the plan says about it."""
         where = f"{self.top.name} at {self.code.commit[:10]}" if self.code.commit else "no files of yours"
         changed = self.code.commit and any("committed" in one for one in self.code.problems)
-        sent = " with the changes that git knows" if changed else ""
-        newest = " (without uv.lock nodes take the newest versions that it allows)" if self.lock in LOCKS[1:] else ""
+        sent = " with your uncommitted changes to files that git tracks" if changed else ""
+        newest = " (without uv.lock: the newest versions that it allows)" if self.lock in LOCKS[1:] else ""
         packages = [self.lock + newest] if self.lock else []
         own = f"memexp {distribution('memexp').version} ({self.memexp} of this machine)" if self.memexp else "memexp"
         return [f"nodes get {where}{sent}", f"  they install {', '.join([*packages, own, *self.pip])}"]
