@@ -16,6 +16,7 @@ from memexp.policy.actions import Gaussian, MultiCategorical
 from memexp.policy.model import State
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import join
 from memexp.ppo.evaluate import first_episodes, held_out_noise, held_out_worlds
 from memexp.ppo.horizon import policy_with
 from memexp.ppo.received import check_received
@@ -99,9 +100,9 @@ class LoadedPolicy:
     """A trained policy. It takes observations and returns actions as the environment itself has them."""
 
     def __init__(self, config: TrainConfig, agent_steps: int, weights: dict[str, Tensor], device: str = "cpu"):
-        self.config, self.agent_steps, self.device = config, agent_steps, torch.device(device)
+        self.config, self.agent_steps, self.device = config, agent_steps, join(device).device
         serial = {"backend": "serial"} if "backend" in type(config.env).model_fields else {}
-        self._env: VecEnv = envs.build(config.env.model_copy(update=serial), 1, device)
+        self._env: VecEnv = envs.build(config.env.model_copy(update=serial), 1, str(self.device))
         self._env.close()  # only its spaces are needed
         try:
             self.module = policy_with(config, self._env, weights, self.device)
