@@ -1,5 +1,6 @@
 """memexp: does an environment require memory, do agents learn, do they converge, and how long does it take."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,4 @@ __version__ = "0.1.0"
 
 def load(run: str | Path) -> "LoadedRun":
     """A run by its name below $MEMEXP_HOME, or by the path of its directory. Raises UsageError if there is none."""
-    from memexp.loading import load
-
-    return load(run)
+    return import_module("memexp.loading").load(run)  # what it needs is imported when it is asked for

@@ -13,7 +13,7 @@ from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import spaces
-from memexp.envs.puffer.api_checks import ObservationReader
+from memexp.envs.puffer.api_checks import ApiError, ObservationReader
 from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.readings import choose
 from memexp.envs.puffer.source import LIMIT
@@ -72,7 +72,10 @@ class ThirdPartyEnv(VecEnv):
         if not isinstance(observations, list):
             observations = [*iterate(batch_space(single, 1), observations)]
         read = ObservationReader(single)
-        rows = [read(one, f"{self._config.id}: observation {number}").copy() for number, one in enumerate(observations)]
+        try:
+            rows = [read(one, f"number {number} of the batch is").copy() for number, one in enumerate(observations)]
+        except ApiError as error:
+            raise UsageError(f"{self._config.id}: {error}") from None
         return self._tensor(np.stack(rows))
 
     def decode(self, actions: Tensor) -> np.ndarray:
