@@ -59,7 +59,7 @@ def test_actions_are_those_of_the_action_space(done, greedy):
     for action in actions:
         assert space.contains(np.asarray(action, space.dtype) if isinstance(space, gymnasium.spaces.Box) else action)
     if isinstance(space, gymnasium.spaces.Box):
-        assert np.shape(info.mean) == np.shape(info.std) == (N, 2)
+        assert np.array(info.mean).shape == np.array(info.std).shape == (N, 2)
         assert info.probabilities is None
     else:
         several = info.probabilities if isinstance(info.probabilities, list) else [info.probabilities]
