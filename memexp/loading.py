@@ -14,7 +14,7 @@ from memexp.config import Config, UsageError, did_you_mean
 from memexp.envs.base import Episodes, VecEnv
 from memexp.policy.actions import Gaussian, MultiCategorical
 from memexp.policy.model import State
-from memexp.ppo.checkpoint import load_weights
+from memexp.ppo.checkpoint import CheckpointError, load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import join
 from memexp.ppo.evaluate import first_episodes, held_out_noise, held_out_worlds
@@ -64,11 +64,14 @@ class LoadedRun:
     def policy(self, device: str = "cpu", trust: bool = False) -> "LoadedPolicy":
         """The policy of the newest checkpoint. `trust`: import whatever the run's config names.
 
-        Raises UsageError if the config names what this machine does not know, CheckpointError without a checkpoint.
+        Raises UsageError if the config names what this machine does not know, and without a checkpoint.
         """
         config = self.config
         check_received(self.name, config, trust)
-        steps, weights = load_weights(self.run.checkpoints)
+        try:
+            steps, weights = load_weights(self.run.checkpoints)
+        except CheckpointError as error:
+            raise UsageError(f"run '{self.name}': {error}") from None
         return LoadedPolicy(config, steps, weights, device)
 
 

@@ -1,6 +1,7 @@
 """`memexp.load` and `memexp eval`: what was trained acts as it did, on observations as the environment gives them."""
 
 import json
+import shutil
 from contextlib import closing
 
 import gymnasium
@@ -125,9 +126,13 @@ def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run,
     assert low <= last <= high
     short = json.loads(type_command(capsys, "eval", "r", "length=1", "--episodes", "5", "--json").out)
     assert short["length"]["mean"] < found["length"]["mean"]
+    typed = type_command(capsys, "eval", "r", "--env", "chain_recall")
+    assert (typed.code, "its observations or actions are others" in typed.err) == (2, True)
+    assert json.loads(type_command(capsys, "eval", "r", "--episodes", "1", "--json").out)["return"]["interval"] is None
     assert type_command(capsys, "eval", "r", "--episodes", "5").out.startswith("r after 768 agent steps, 5 episodes\n")
+    shutil.rmtree(run.run.checkpoints)
     for words, said in (
-        (["r", "--env", "chain_recall"], "its observations or actions are others"),
+        (["r"], "run 'r': there is no checkpoint"),
         (["r", "lenght=1"], "did you mean 'length'"),
         (["q"], "there is no run 'q'"),
         (["r", "s"], "'s' is not KEY=VALUE"),

@@ -183,13 +183,16 @@ def evaluate(
     columns = {name: column for name, column in found.items() if name not in ("world", "task")}
     means = {name: contrast((1.0, column.astype(float))) for name, column in columns.items()}
     if as_json:
-        rows = {name: {"mean": one.estimate, "interval": one.interval()} for name, one in means.items()}
+        rows = {
+            name: {"mean": one.estimate, "interval": one.interval() if episodes > 1 else None}
+            for name, one in means.items()
+        }
         print(json.dumps({"run": run.name, "agent_steps": policy.agent_steps, "episodes": episodes, **rows}, indent=2))
         return
     say(f"{run.name} after {policy.agent_steps:,} agent steps, {counted(episodes, 'episode')}")
     for name, one in means.items():
         low, high = one.interval()
-        say(f"{name}  {one.estimate:.4g} [{low:.4g}, {high:.4g}]")
+        say(f"{name}  {one.estimate:.4g}" + (f" [{low:.4g}, {high:.4g}]" if episodes > 1 else ""))
 
 
 def play(
