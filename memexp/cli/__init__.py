@@ -67,6 +67,7 @@ for command in (
     running.funnel,
 ):
     app.command(cls=Command)(command)
+app.command("eval", cls=Command)(running.evaluate)
 app.command("list", cls=Command)(running.show)
 
 

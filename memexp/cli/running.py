@@ -13,6 +13,10 @@ from memexp.credentials import masked_output
 from memexp.formatting import counted
 from memexp.runs import RESTART
 
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
+]
+
 
 def train(
     recipe: Recipe,
@@ -119,9 +123,7 @@ def horizon(
     episodes: Annotated[
         int | None, typer.Option(min=1, help="Episodes for each length. Default: 200, fewer if they would take long.")
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
-    ] = False,
+    trust: Trust = False,
 ) -> int:
     """Measure how far back the policies of finished runs look: their returns with memory cut to the last k steps."""
     from memexp.launch.status.targets import find_targets
@@ -151,6 +153,48 @@ def horizon(
     return code
 
 
+def evaluate(
+    arguments: Annotated[list[str], typer.Argument(metavar="RUN [KEY=VALUE]...")],
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes, each with a task of its own.")] = 100,
+    greedy: Annotated[bool, typer.Option(help="Take the most probable action instead of a random one.")] = False,
+    env: Annotated[str | None, typer.Option(help="Another environment with the same observations and actions.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the evaluation. Default: the run's.")] = None,
+    trust: Trust = False,
+    as_json: AsJson = False,
+) -> None:
+    """Play a run's policy on held-out tasks: mean return with its 95 % interval over episodes.
+
+    KEY=VALUE changes a knob of the environment: `memexp eval RUN length=12`.
+    """
+    from memexp import envs
+    from memexp.analysis.statistics import contrast
+    from memexp.config import override, parse_overrides
+    from memexp.loading import load
+
+    names = [word for word in arguments if "=" not in word]
+    pairs = parse_overrides(word for word in arguments if "=" in word)
+    if len(names) != 1:
+        raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run to evaluate")
+    run = load(names[0])
+    world = envs.typed_config(env, pairs) if env else override(run.config.env, pairs)
+    with masked_output():
+        policy = run.policy(run.config.trainer.device, trust)
+        found = policy.play(episodes, world, seed, greedy)
+    columns = {name: column for name, column in found.items() if name not in ("world", "task")}
+    means = {name: contrast((1.0, column.astype(float))) for name, column in columns.items()}
+    if as_json:
+        rows = {
+            name: {"mean": one.estimate, "interval": one.interval() if episodes > 1 else None}
+            for name, one in means.items()
+        }
+        print(json.dumps({"run": run.name, "agent_steps": policy.agent_steps, "episodes": episodes, **rows}, indent=2))
+        return
+    say(f"{run.name} after {policy.agent_steps:,} agent steps, {counted(episodes, 'episode')}")
+    for name, one in means.items():
+        low, high = one.interval()
+        say(f"{name}  {one.estimate:.4g}" + (f" [{low:.4g}, {high:.4g}]" if episodes > 1 else ""))
+
+
 def play(
     arguments: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...")],
     player: Annotated[
@@ -162,9 +206,7 @@ def play(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this number of steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Show the episode in the terminal.")] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
-    ] = False,
+    trust: Trust = False,
 ) -> int:
     """Show one episode of a run's policy, a scripted policy or the random policy, as a page or in the terminal."""
     from memexp.replay.play import ReplayError

@@ -66,6 +66,19 @@ class VecEnv(ABC):
         next step overwrites the returned tensors.
         """
 
+    def encode(self, observations: Any) -> Tensor:
+        """Observations of N agents, as the environment itself gives them, as rows `[N, ...]` for the policy.
+
+        An array or tensor `[N, ...]`, or a list of N; of third-party environments also what Gymnasium's vector
+        environments return. Raises UsageError for what is not in the observation space.
+        """
+        rows = [torch.as_tensor(one) for one in observations] if isinstance(observations, list) else observations
+        return torch.as_tensor(torch.stack(rows) if isinstance(rows, list) else rows, device=self.device)
+
+    def decode(self, actions: Tensor) -> np.ndarray:
+        """Actions `[N, ...]` of the policy as the environment itself takes them."""
+        return actions.cpu().numpy()
+
     @property
     def modules(self) -> list[str]:
         """Modules that define the environment and its wrappers."""

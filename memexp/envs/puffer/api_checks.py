@@ -22,7 +22,7 @@ class CheckedEnv(gymnasium.Wrapper):
 
     def __init__(self, env: gymnasium.Env):
         super().__init__(env)
-        self._read = _ObservationReader(env.observation_space)
+        self._read = ObservationReader(env.observation_space)
         self.observation_space = self._read.space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -43,7 +43,7 @@ class CheckedParallelEnv:
 
     def __init__(self, env: Any):
         self.env = env
-        self._read = _ObservationReader(env.observation_space(env.possible_agents[0]))
+        self._read = ObservationReader(env.observation_space(env.possible_agents[0]))
         self._known = frozenset(env.possible_agents)
 
     def __getattr__(self, name: str) -> Any:
@@ -84,7 +84,7 @@ def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
     return [agent for agent in agents if agent not in there]
 
 
-class _ObservationReader:
+class ObservationReader:
     """Checks each observation of a space and converts it: to a Box's own dtype, or from any other space to bytes.
 
     The next call may overwrite the array that a call returns.

@@ -65,11 +65,11 @@ class EmulatedEnv(PufferEnv):
         self.single_observation_space = gymnasium.spaces.Box(
             np.stack([shown.low] * 2), np.stack([shown.high] * 2), dtype=shown.dtype
         )
-        self.single_action_space, self._first_action = self.action, 0
+        self.single_action_space, self.first_action = self.action, 0
         self._is_scalar = isinstance(self.action, gymnasium.spaces.Discrete)
         if isinstance(self.action, gymnasium.spaces.Discrete):  # PufferLib assumes that they start at 0
             self.single_action_space = gymnasium.spaces.Discrete(int(self.action.n))
-            self._first_action = int(self.action.start)
+            self.first_action = int(self.action.start)
         buf = buf or make_buffers(self.single_observation_space, self.num_agents)
         self.observations, self.rewards = buf["observations"], buf["rewards"]
         self.terminals, self.truncations = buf["terminals"], buf["truncations"]
@@ -128,8 +128,8 @@ class EmulatedEnv(PufferEnv):
         return mix64(self._stream, self._number, int(self._board.episode[self._row]), *purpose) >> 33
 
     def _step(self, actions: np.ndarray) -> None:
-        if self._first_action:
-            actions = actions + self._first_action
+        if self.first_action:
+            actions = actions + self.first_action
         self._steps += 1
         late = self._steps >= self._limit
         if isinstance(self._checked, CheckedParallelEnv):

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import torch
+from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
 from memexp.config import UsageError
@@ -12,6 +13,7 @@ from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import spaces
+from memexp.envs.puffer.api_checks import ApiError, ObservationReader
 from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.readings import choose
 from memexp.envs.puffer.source import LIMIT
@@ -64,6 +66,20 @@ class ThirdPartyEnv(VecEnv):
     @property
     def modules(self) -> list[str]:
         return self._modules
+
+    def encode(self, observations: Any) -> Tensor:
+        single = self._vec.driver_env.observation
+        if not isinstance(observations, list):
+            observations = [*iterate(batch_space(single, 1), observations)]
+        read = ObservationReader(single)
+        try:
+            rows = [read(one, f"number {number} of the batch is").copy() for number, one in enumerate(observations)]
+        except ApiError as error:
+            raise UsageError(f"{self._config.id}: {error}") from None
+        return self._tensor(np.stack(rows))
+
+    def decode(self, actions: Tensor) -> np.ndarray:
+        return self._translate(actions) + self._vec.driver_env.first_action
 
     @property
     def actions(self) -> ActionSpace:
@@ -167,7 +183,7 @@ class ThirdPartyEnv(VecEnv):
         space = self.observation
         tensor = torch.from_numpy(rows)
         if isinstance(space, VectorSpace):
-            tensor = tensor.reshape(self.num_agents, space.size).float()
+            tensor = tensor.reshape(len(rows), space.size).float()
         elif isinstance(space, ImageSpace | CellsSpace):
-            tensor = tensor.reshape(self.num_agents, *space.shape)
+            tensor = tensor.reshape(len(rows), *space.shape)
         return tensor.to(self.device)

@@ -1,0 +1,193 @@
+"""`memexp.load`: what a run measured, and the policy that it trained, in Python."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from memexp import envs
+from memexp.config import Config, UsageError, did_you_mean
+from memexp.envs.base import Episodes, VecEnv
+from memexp.policy.actions import Gaussian, MultiCategorical
+from memexp.policy.model import State
+from memexp.ppo.checkpoint import CheckpointError, load_weights
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.distributed import join
+from memexp.ppo.evaluate import first_episodes, held_out_noise, held_out_worlds
+from memexp.ppo.horizon import policy_with
+from memexp.ppo.received import check_received
+from memexp.ppo.trainer import autocast
+from memexp.runs import Run, RunInfo, find_runs
+
+if TYPE_CHECKING:
+    import polars as pl
+
+MOST_ENVS = 64
+"""Environments that an evaluation steps together, at most."""
+
+
+class LoadedRun:
+    """A run directory: its config, what it measured, and its policy."""
+
+    def __init__(self, run: Run):
+        self.run = run
+
+    @property
+    def name(self) -> str:
+        return self.run.name
+
+    @property
+    def info(self) -> RunInfo:
+        """run.json: what the run is."""
+        return self.run.info
+
+    @property
+    def config(self) -> TrainConfig:
+        return TrainConfig.parse(self.run.config, self.run.name)
+
+    @property
+    def metrics(self) -> "pl.DataFrame":
+        """One row an update (docs/files.md)."""
+        import polars as pl
+
+        return pl.DataFrame(self.run.metrics(), infer_schema_length=None)
+
+    @property
+    def episodes(self) -> "pl.DataFrame":
+        """One row a finished episode of the training (docs/files.md)."""
+        return self.run.episodes()
+
+    def policy(self, device: str = "cpu", trust: bool = False) -> "LoadedPolicy":
+        """The policy of the newest checkpoint. `trust`: import whatever the run's config names.
+
+        Raises UsageError if the config names what this machine does not know, and without a checkpoint.
+        """
+        config = self.config
+        check_received(self.name, config, trust)
+        try:
+            steps, weights = load_weights(self.run.checkpoints)
+        except CheckpointError as error:
+            raise UsageError(f"run '{self.name}': {error}") from None
+        return LoadedPolicy(config, steps, weights, device)
+
+
+def load(run: str | Path) -> LoadedRun:
+    """A run by its name below $MEMEXP_HOME, or by the path of its directory. Raises UsageError if there is none."""
+    runs = {one.name: one for one in find_runs()}
+    found = runs.get(str(run)) or Run(Path(run))
+    if not found.exists():
+        raise UsageError(f"there is no run '{run}'{did_you_mean(str(run), runs)}")
+    return LoadedRun(found)
+
+
+@dataclass(frozen=True)
+class ActInfo:
+    """What a policy thought when it acted, for N agents."""
+
+    value: np.ndarray
+    """The critic's value of the observation [N]."""
+    probabilities: np.ndarray | list[np.ndarray] | None
+    """Of discrete actions [N, A]; a list of such arrays for several choices at once; None for continuous actions."""
+    mean: np.ndarray | None
+    """Of continuous actions [N, size], before they are scaled to the bounds of the action space."""
+    std: np.ndarray | None
+    hidden: list[np.ndarray]
+    """Output of each layer of the memory stack [N, d_hidden], for probes."""
+
+
+class LoadedPolicy:
+    """A trained policy. It takes observations and returns actions as the environment itself has them."""
+
+    def __init__(self, config: TrainConfig, agent_steps: int, weights: dict[str, Tensor], device: str = "cpu"):
+        self.config, self.agent_steps, self.device = config, agent_steps, join(device).device
+        serial = {"backend": "serial"} if "backend" in type(config.env).model_fields else {}
+        self._env: VecEnv = envs.build(config.env.model_copy(update=serial), 1, str(self.device))
+        self._env.close()  # only its spaces are needed
+        try:
+            self.module = policy_with(config, self._env, weights, self.device)
+        except RuntimeError:
+            raise UsageError(
+                "the weights of the checkpoint do not fit the environment and architecture of config.yaml"
+            ) from None
+        self._generator = torch.Generator(self.device)
+
+    def seed(self, seed: int) -> None:
+        """Seed the draws of actions."""
+        self._generator.manual_seed(seed)
+
+    def init_state(self, n: int) -> State:
+        """The memory of `n` agents at the start of an episode: tensors `[n, ...]` by name; empty for a twin."""
+        return self.module.init_state(n, self.device)
+
+    @torch.no_grad()
+    def act(
+        self, obs: Any, state: State, resets: Any = None, greedy: bool = False
+    ) -> tuple[np.ndarray, State, ActInfo]:
+        """Actions of N agents, their memory after this step, and what the policy thought.
+
+        obs: a list of N observations, or a batch of them as Gymnasium's vector environments return it. resets `[N]`:
+        True where this observation is the first of a new episode; its memory is cleared before. greedy: the most
+        probable action instead of a sample.
+        """
+        rows = self._env.encode(obs).to(self.device)
+        cleared = torch.zeros(len(rows), dtype=torch.bool) if resets is None else torch.as_tensor(resets).bool()
+        hidden: list[np.ndarray] = []
+        keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]
+        try:
+            with autocast(self.config.trainer.precision, self.device):
+                logits, values, state = self.module(rows, state, cleared.to(self.device))
+        finally:
+            for hook in keep:
+                hook.remove()
+        actions = self.module.actions
+        shape = (len(rows), *self._env.actions.shape)
+        uniform = torch.rand(shape, generator=self._generator, device=self.device)
+        chosen = actions.mode(logits) if greedy else actions.sample(logits, uniform)
+        probabilities = mean = std = None
+        if isinstance(actions, Gaussian):
+            mean, log_std = (part.cpu().numpy() for part in logits.chunk(2, -1))
+            std = np.exp(log_std)
+        elif isinstance(actions, MultiCategorical):
+            probabilities = [part.softmax(-1).cpu().numpy() for part in logits.split(actions.counts, -1)]
+        else:
+            probabilities = logits.softmax(-1).cpu().numpy()
+        info = ActInfo(values.cpu().numpy(), probabilities, mean, std, hidden)
+        return self._env.decode(chosen), state, info
+
+    @torch.no_grad()
+    def play(self, episodes: int, env: Config | None = None, seed: int | None = None, greedy: bool = False) -> Episodes:
+        """Columns of the first `episodes` episodes of a held-out evaluation, as a run evaluates itself.
+
+        env: another environment with the same observations and actions. Raises UsageError if they differ.
+        """
+        config, seed = env or self.config.env, self.config.seed if seed is None else seed
+        parts: list[Episodes] = []
+        for first in range(0, episodes, MOST_ENVS):
+            made = held_out_worlds(config, min(MOST_ENVS, episodes - first), seed, str(self.device), first)
+            with closing(made):
+                if (made.observation, made.actions) != (self._env.observation, self._env.actions):
+                    raise UsageError("--env: its observations or actions are others than those of the run")
+                agents = made.num_agents // made.num_envs
+                noise = held_out_noise(seed, made, first * agents, episodes * agents)
+                state = self.init_state(made.num_agents)
+
+                def choose(obs: Tensor, resets: Tensor, noise: Any = noise) -> Tensor:
+                    nonlocal state
+                    logits, _, state = self.module(obs, state, resets)
+                    actions = self.module.actions
+                    return actions.mode(logits) if greedy else actions.sample(logits, noise.sample())
+
+                with autocast(self.config.trainer.precision, self.device):
+                    parts.append(first_episodes(made, choose))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _keep(hidden: list[np.ndarray]) -> Any:
+    def hook(layer: nn.Module, given: Any, returned: tuple[Tensor, Any]) -> None:
+        hidden.append(returned[0].reshape(-1, returned[0].shape[-1]).float().cpu().numpy())
+
+    return hook

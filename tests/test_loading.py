@@ -1,0 +1,141 @@
+"""`memexp.load` and `memexp eval`: what was trained acts as it did, on observations as the environment gives them."""
+
+import json
+import shutil
+from contextlib import closing
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from helpers.commands import type_command
+from helpers.third_party import Parted, Showing
+from helpers.training import tiny
+
+import memexp
+from memexp import envs
+from memexp.config import UsageError, override
+from memexp.loading import LoadedPolicy
+from memexp.policy.model import Policy
+from memexp.ppo.config import TrainConfig
+from memexp.ppo.train import train
+from memexp.recipes.any import train as any_recipe
+
+N = 3
+
+
+def untrained(seen="vector", done="choice", **words) -> LoadedPolicy:
+    """A policy with weights at random for `Showing`."""
+    options = {"seen": seen, "done": done}
+    config = any_recipe(env="module:helpers.third_party:Showing", options=options, pattern="S", d_hidden=16)
+    return of(override(config, {"cortex.n_heads": 2, **words}))
+
+
+def of(config: TrainConfig) -> LoadedPolicy:
+    torch.manual_seed(0)
+    with closing(envs.build(config.env.model_copy(update={"backend": "serial"}), 1)) as env:
+        weights = Policy(env.observation, env.actions, config.cortex, config.policy).state_dict()
+    return LoadedPolicy(config, 0, weights)
+
+
+@pytest.mark.parametrize("seen", Showing.SEEN)
+def test_a_batch_of_gymnasium_and_a_list_of_observations_are_the_same(seen):
+    policy = untrained(seen)
+    vector = SyncVectorEnv([lambda: Showing(seen)] * N, autoreset_mode=AutoresetMode.SAME_STEP)
+    obs, _ = vector.reset(seed=1)
+    single = [Showing(seen).reset(seed=1 + i)[0] for i in range(N)]
+    batched, listed = (policy.act(one, policy.init_state(N), greedy=True) for one in (obs, single))
+    assert np.array_equal(batched[2].value, listed[2].value)
+    assert len({*batched[2].value.tolist()}) > 1
+    vector.step(batched[0])
+
+
+@pytest.mark.parametrize("done", [name for name in Showing.DONE if name != "dict"])
+@pytest.mark.parametrize("greedy", [False, True])
+def test_actions_are_those_of_the_action_space(done, greedy):
+    policy, space = untrained(done=done), Showing.DONE[done]
+    actions, _, info = policy.act([Showing().reset(seed=i)[0] for i in range(N)], policy.init_state(N), None, greedy)
+    assert len(actions) == N
+    for action in actions:
+        assert space.contains(np.asarray(action, space.dtype) if isinstance(space, gymnasium.spaces.Box) else action)
+    if isinstance(space, gymnasium.spaces.Box):
+        assert np.array(info.mean).shape == np.array(info.std).shape == (N, 2)
+        assert info.probabilities is None
+    else:
+        several = info.probabilities if isinstance(info.probabilities, list) else [info.probabilities]
+        assert all(np.allclose(np.sum(one, -1), 1) for one in several)  # type: ignore[arg-type]
+    assert [one.shape for one in info.hidden] == [(N, 16)]
+
+
+def test_memory_is_carried_cleared_by_resets_and_absent_in_a_twin():
+    policy = untrained()
+    shown = [[Showing().reset(seed=10 * t + i)[0] for i in range(N)] for t in range(4)]
+    state, values = policy.init_state(N), []
+    for obs in shown:
+        _, state, info = policy.act(obs, state)
+        values.append(info.value)
+    rows = torch.stack([policy._env.encode(obs) for obs in shown], 1)
+    with torch.no_grad():
+        _, sequence, _ = policy.module(rows, policy.init_state(N), torch.zeros(N, 4, dtype=torch.bool))
+    assert np.allclose(np.stack(values, 1), sequence, atol=1e-5)
+    fresh = policy.act(shown[0], policy.init_state(N))[2].value
+    again = policy.act(shown[0], state, [True, True, False])[2].value
+    assert np.allclose(again[:2], fresh[:2], atol=1e-6)
+    assert abs(again[2] - fresh[2]) > 1e-5
+    assert untrained(**{"cortex.memory": "off"}).init_state(N) == {}
+
+
+def test_draws_can_be_seeded_and_a_wrong_observation_is_named():
+    policy, obs = untrained(), [Showing().reset(seed=i)[0] for i in range(N)]
+    drawn = []
+    for _ in range(2):
+        policy.seed(5)
+        drawn.append([policy.act(obs, policy.init_state(N))[0].tolist() for _ in range(20)])
+    assert drawn[0] == drawn[1]
+    assert len({str(one) for one in drawn[0]}) > 1
+    with pytest.raises(UsageError, match=r"number 1 of .*not in its observation_space"):
+        policy.act([obs[0], "north"], policy.init_state(2))
+    parted = of(any_recipe(env="module:helpers.third_party:Parted", pattern="S", d_hidden=16))
+    with pytest.raises(UsageError, match=r"number 0 of .*lacks 'cue'"):
+        parted.act([{key: part for key, part in Parted().reset()[0].items() if key != "cue"}], parted.init_state(1))
+
+
+@pytest.fixture
+def run(home):
+    train(tiny(run="r", evaluation__episodes=5))
+    return memexp.load("r")
+
+
+def test_a_run_is_loaded_by_name_or_path_with_what_it_measured(run, home):
+    assert memexp.load(home / "runs" / "r").config == run.config == TrainConfig.parse(run.run.config, "r")
+    assert run.metrics["agent_steps"].to_list() == [128 * n for n in range(1, 7)]
+    assert {"episode/return", "sps"} <= {*run.metrics.columns}
+    assert {"return", "length", "agent_steps"} <= {*run.episodes.columns}
+    assert run.policy().agent_steps == 128 * 6
+    with pytest.raises(UsageError, match="there is no run 'rr'; did you mean 'r'"):
+        memexp.load("rr")
+
+
+def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run, capsys):
+    last = run.metrics["eval/return"].drop_nulls()[-1]
+    found = json.loads(type_command(capsys, "eval", "r", "--episodes", "5", "--json").out)
+    assert found["return"]["mean"] == pytest.approx(last)
+    assert found["agent_steps"] == 128 * 6
+    low, high = found["return"]["interval"]
+    assert low <= last <= high
+    short = json.loads(type_command(capsys, "eval", "r", "length=1", "--episodes", "5", "--json").out)
+    assert short["length"]["mean"] < found["length"]["mean"]
+    typed = type_command(capsys, "eval", "r", "--env", "chain_recall")
+    assert (typed.code, "its observations or actions are others" in typed.err) == (2, True)
+    assert json.loads(type_command(capsys, "eval", "r", "--episodes", "1", "--json").out)["return"]["interval"] is None
+    assert type_command(capsys, "eval", "r", "--episodes", "5").out.startswith("r after 768 agent steps, 5 episodes\n")
+    shutil.rmtree(run.run.checkpoints)
+    for words, said in (
+        (["r"], "run 'r': there is no checkpoint"),
+        (["r", "lenght=1"], "did you mean 'length'"),
+        (["q"], "there is no run 'q'"),
+        (["r", "s"], "'s' is not KEY=VALUE"),
+    ):
+        typed = type_command(capsys, "eval", *words)
+        assert (typed.code, said in typed.err) == (2, True), typed.err
