@@ -18,9 +18,12 @@ NOT_THE_WORLD = ("backend", "workers", "reward_scale", "reading", *LEVELS)
 
 
 def same_environments(name: str, seeds: Sequence[Seed]) -> tuple[dict[str, list[Seed]], list[str]]:
-    """The runs in groups of one environment each, and notes. The newest group keeps the name, others have a number."""
+    """The runs in groups of one environment each, and notes. The newest group keeps the name, others have a number.
+
+    Runs that fit into several groups, such as those of an arm whose code did not change, are in the newest of these.
+    """
     kinds: dict[str, list[Seed]] = {}
-    for seed in sorted(seeds, key=lambda one: str(one.provenance.get("time", ""))):
+    for seed in sorted(seeds, key=lambda one: str(one.provenance.get("time", "")), reverse=True):
         kinds.setdefault(str((_arm(seed), seed.info.environment, seed.info.cells, _knobs(seed))), []).append(seed)
     groups: list[list[list[Seed]]] = []
     for kind in kinds.values():
@@ -30,6 +33,7 @@ def same_environments(name: str, seeds: Sequence[Seed]) -> tuple[dict[str, list[
             groups.append([kind])
         else:
             group.append(kind)
+    groups.reverse()
     labels = [f"{name} @{number}" for number in range(1, len(groups))] + [name]
     members = [[seed for kind in group for seed in kind] for group in groups]
     names = [names_text([seed.run for seed in some]) for some in members]

@@ -124,6 +124,7 @@ def horizon(
         int | None, typer.Option(min=1, help="Episodes for each length. Default: 200, fewer if they would take long.")
     ] = None,
     trust: Trust = False,
+    force: Annotated[bool, typer.Option("--force", help="Measure although the code has changed.")] = False,
 ) -> int:
     """Measure how far back the policies of finished runs look: their returns with memory cut to the last k steps."""
     from memexp.launch.status.targets import find_targets
@@ -142,7 +143,9 @@ def horizon(
         raise UsageError(f"{' '.join(target)}: no run that is judged has a memory to cut")
     for run in runs:
         try:
-            found = horizon_of(run, episodes, trust, lambda k, name=run.name: say(f"{name}: k = {k}", error=True))
+            found = horizon_of(
+                run, episodes, trust, force, lambda k, name=run.name: say(f"{name}: k = {k}", error=True)
+            )
         except (CheckpointError, OSError, UsageError) as error:
             if named and isinstance(error, UsageError):
                 raise

@@ -114,9 +114,10 @@ def _measure(
     )
 
 
-def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[int], None]) -> Horizon:
+def horizon_of(run: Run, episodes: int | None, trust: bool, force: bool, on_step: Callable[[int], None]) -> Horizon:
     """Measure the newest checkpoint of `run` and write its horizon.json. `episodes` None: EPISODES or fewer.
 
+    `force`: although the code of the environment, or of cells, has changed since the training.
     Raises UsageError if the run has no memory, or CheckpointError without a checkpoint.
     """
     config = TrainConfig.parse(run.config, run.name)
@@ -124,7 +125,7 @@ def horizon_of(run: Run, episodes: int | None, trust: bool, on_step: Callable[[i
         raise UsageError(f"run '{run.name}' has no memory to cut")
     check_received(run.name, config, trust)
     with closing(envs.build(config.env, 1)) as env:
-        refuse_other_code(run, code_of(env.modules, config.cortex.pattern), config.force)
+        refuse_other_code(run, code_of(env.modules, config.cortex.pattern), force)
         steps, weights = load_weights(run.checkpoints)
         policy = policy_with(config, env, weights, join(config.trainer.device).device)
     most = float("inf") if episodes else UNASKED_PASSES

@@ -53,7 +53,7 @@ def refuse_other_code(run: Run, code: Code, forced: bool) -> None:
     for what, (where, _) in CODE.items():
         if (old := getattr(info, what)) and (changes := changes_between(old, code.get(what, {}))):
             why = f"run '{run.name}' was trained {where}: {changes}"
-            raise UsageError(f"{why}; give the new run another name, or go on in spite of it: --force")
+            raise UsageError(f"{why}; --force goes on in spite of it, and another name begins a new run")
 
 
 def recorded_code(run: Run, code: Code) -> dict[str, dict[str, str]]:

@@ -130,6 +130,9 @@ def test_a_package_is_found_wherever_runs_import_it(project, where):
         ("requirements.txt", "-e ../lib\n", "-e ../lib is the path ../lib"),
         ("requirements.txt", "../lib\n", "../lib is the path ../lib"),
         ("requirements.txt", "./lib\n", ""),
+        ("requirements.txt", "-e ./gone\n", "-e ./gone: there is no "),
+        ("requirements.txt", "not a req!!\n", "requirements.txt: 'not a req!!' is no requirement"),
+        ("requirements.txt", "lib>=2 --hash=sha256:0 ; python_version > '3'\n", ""),
         ("requirements.txt", "lib @ file:///lib\n", "lib @ file:///lib is the path /lib"),
         (
             "pyproject.toml",
@@ -140,10 +143,34 @@ def test_a_package_is_found_wherever_runs_import_it(project, where):
 )
 def test_a_package_from_a_path_of_this_machine_is_refused_by_name(project, lock, text, named):
     (project / lock).write_text(text.format())
+    (project / "lib").mkdir()
     git(project, "add", ".")
     said = told()
     assert named in said
     assert bool(said) is bool(named)
+
+
+@pytest.mark.parametrize(("version", "good"), [("3.12", True), ("3.13.1", True), ("3.99", False), ("pypy", False)])
+def test_the_python_of_the_project_is_one_that_memexp_runs_on(project, version, good):
+    (project / ".python-version").write_text(f"{version}\n")
+    git(project, "add", ".")
+    said = told()
+    assert (said == "") is good
+    assert good or "nodes need a Python " in said
+
+
+def test_memexp_is_no_package_to_install(project):
+    assert "resources.pip: memexp==0.2: nodes get memexp as it is here" in told(pip=("memexp==0.2",))
+
+
+def test_what_a_folder_without_git_has_is_not_asked_for_where_runs_need_none_of_it(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "mine"\n[tool.memexp]\n')
+    (tmp_path / "colours.py").write_text(ENV)
+    monkeypatch.setattr(ProjectFinder, "folders", [str(tmp_path)])
+    assert find_install(specs("gym:CartPole-v1"), (), None).top != tmp_path
+    with pytest.raises(UsageError, match="is no git checkout with a commit"):
+        check_install(find_install(specs(), (), None), modules_of(specs()))
+    sys.modules.pop("colours", None)
 
 
 def test_a_lock_file_that_nodes_would_not_get_or_that_is_out_of_date_is_named(project):

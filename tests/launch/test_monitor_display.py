@@ -104,10 +104,10 @@ def test_a_matrix_fits_its_width_with_columns_that_stand_below_each_other(home, 
         ("S", None, None),  # of an older memexp
     ],
 )
-def test_the_monitor_says_that_runs_trained_in_different_environments(home, capsys, arm, other, said):
+def test_the_monitor_says_that_runs_trained_with_different_code(home, capsys, arm, other, said):
     write_run(home / "runs", "S", 0, rising(0.9), environment={"mine": "1", "shared": "1"})
     write_run(home / "runs", arm, 1, rising(0.9), environment=other)
-    line = f"world  runs trained in different environments, which the report does not pool: {said}"
+    line = f"world  runs trained with different code, which the report does not pool: {said}"
     shown = " ".join(type_command(capsys, "monitor", "test", "--once").out.split())
     assert (" ".join(line.split()) in shown) == (said is not None)
     assert json.loads(type_command(capsys, "monitor", "test", "--json").out)["alarms"] == ([line] if said else [])

@@ -324,6 +324,7 @@ def test_right_resources_are_taken(given):
         ({"image": ""}, ["image: '' is no image: write docker:"]),
         ({"image": "docker:"}, ["image: 'docker:' is no image: write docker:"]),
         ({"bucket": "mybucket"}, ["bucket: 'mybucket' is no bucket, such as s3://mybucket"]),
+        ({"home": "~/runs", "infra": "slurm/c"}, ["home: on Slurm ~ is a folder of the job.*such as /home/you/runs"]),
         ({"home": "shared/runs"}, ["home: 'shared/runs' is no folder of a node, such as /shared"]),
         ({"gpus": "x"}, [r"gpus: must be a whole number \(got 'x'\)"]),
         ({"gpus": [1], "spot": "maybe"}, ["gpus: must be a whole number", r"spot: must be true or false \(got"]),

@@ -108,6 +108,9 @@ def test_a_run_measures_it_at_its_end_if_that_is_cheap_and_a_command_measures_it
     assert "\nshort  30 episodes  0: " in typed.out
     assert run.horizon
     assert run.horizon.episodes == 30
+    run.write_info(run.info.model_copy(update={"environment": {"memexp.envs.controls": "older"}}))
+    assert "--force goes on in spite of it" in type_command(capsys, "horizon", "short").err
+    assert type_command(capsys, "horizon", "short", "--episodes", "30", "--force").code == 0
 
 
 def test_an_environment_that_fails_in_the_measurement_leaves_the_run_completed(monkeypatch, capsys):

@@ -24,7 +24,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion
 
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
@@ -123,11 +125,12 @@ def find_install(specs: Sequence[RunSpec], pip: Sequence[str], ref: str | None) 
         return Install(find_code(ref), pip=tuple(pip), python=_python(CHECKOUT))
     named = [module for module in modules_of(specs) if not module.startswith("memexp.")]
     files = [file for module in named if (file := place_of(module)) and not is_installed(file)]
-    if find_project(here) is None and not any(is_in_project(file) for file in files):
+    top = ask_git(here, "rev-parse", "--show-toplevel")
+    if not any(is_in_project(file) for file in files) and (find_project(here) is None or not top):
         if own:
             return Install(find_code(ref), pip=tuple(pip), python=_python(CHECKOUT))
         return Install(Code("", "", ()), here, lock="", memexp="wheel", python=python, pip=tuple(pip))
-    top = Path(ask_git(here, "rev-parse", "--show-toplevel") or here).resolve()
+    top = Path(top or here).resolve()
     code = find_code(ref, top)
     if own and (changes := [one for one in find_code().problems if "committed" in one]):
         code = replace(code, problems=(*code.problems, f"memexp: {changes[0]}"))
@@ -139,7 +142,13 @@ def find_install(specs: Sequence[RunSpec], pip: Sequence[str], ref: str | None) 
 def _python(folder: Path) -> str:
     """The version of Python that nodes use."""
     file = folder / ".python-version"
-    return file.read_text("utf-8").split()[0] if file.exists() else ".".join(platform.python_version_tuple()[:2])
+    if not file.exists():
+        return ".".join(platform.python_version_tuple()[:2])
+    version, known = next(iter(file.read_text("utf-8").split()), ""), distribution("memexp").metadata["Requires-Python"]
+    with suppress(InvalidVersion):
+        if version in SpecifierSet(known):
+            return version
+    raise UsageError(f"{file}: nodes need a Python {known}, such as 3.11, not '{version}'")
 
 
 def modules_of(specs: Iterable[RunSpec]) -> list[str]:
@@ -156,7 +165,9 @@ def modules_of(specs: Iterable[RunSpec]) -> list[str]:
 
 def check_install(install: Install, modules: Iterable[str]) -> None:
     """Raises UsageError with what nodes would lack of the `modules` of the runs, one line each."""
-    lines = [*dict.fromkeys(_lacking(install, modules))]
+    own = [one for one in install.pip if canonicalize_name(Requirement(one).name) == "memexp"]
+    lines = [f"resources.pip: {one}: nodes get memexp as it is here; leave it out" for one in own]
+    lines += dict.fromkeys(_lacking(install, modules))
     if lines:
         raise UsageError("\n".join(["nodes cannot run this:", *lines]))
 
@@ -219,7 +230,7 @@ def _locked(install: Install) -> Iterator[tuple[str, str]]:
             if local and not line.startswith("#"):
                 yield "", _outside(install, local[1] or local[2], line)
             elif re.match(r"\w", line):
-                yield line, _outside(install, _file_url(line), line)
+                yield line, _outside(install, _file_url(line), line) or _unreadable(line, install.lock)
         return
     try:
         data: dict[str, Any] = tomllib.loads(text)
@@ -250,15 +261,25 @@ def _dependencies(data: dict[str, Any]) -> list[str]:
     return data.get("project", {}).get("dependencies", [])
 
 
+def _unreadable(line: str, file: str) -> str:
+    """A message if `line` of a requirements.txt names no package."""
+    try:
+        Requirement(re.split(r"\s--hash|\\", line)[0])
+    except InvalidRequirement:
+        return f"{file}: '{line}' is no requirement, such as minigrid>=3.0"
+    return ""
+
+
 def _file_url(line: str) -> str:
     return line.partition("file:")[2].removeprefix("//").split(";")[0].strip()
 
 
 def _outside(install: Install, place: str, what: str) -> str:
-    """A message if `place` is a path outside of the files that nodes get."""
-    if not place or (install.project / place).resolve().is_relative_to(install.top):
-        return ""
-    return f"{what} is the path {place} of this machine, outside of {install.top}: nodes cannot get it"
+    """A message if `place` is a path that is not among the files that nodes get."""
+    path = (install.project / place).resolve()
+    if place and not path.is_relative_to(install.top):
+        return f"{what} is the path {place} of this machine, outside of {install.top}: nodes cannot get it"
+    return f"{what}: there is no {path}" if place and not path.exists() else ""
 
 
 def _closure(requirements: Iterable[str]) -> set[str]:

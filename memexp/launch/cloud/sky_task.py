@@ -67,7 +67,7 @@ def _mounts(resources: Resources) -> dict[str, Any]:
     mounts: dict[str, Any] = {}
     for target, source in resources.files.items():
         place = source if STORE.fullmatch(source) else str(root() / Path(source).expanduser())
-        if place != source and not Path(place).exists():
+        if not STORE.fullmatch(source) and not Path(place).exists():
             raise UsageError(f"resources.files: {target}: there is no {place}")
         mounts[target] = place
     if resources.bucket:

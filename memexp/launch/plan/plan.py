@@ -146,7 +146,10 @@ def changed_code(matrix: str) -> list[str]:
     for (name, _), (old, count) in trained.items():
         if changes := changes_between(old, origin_of(old)):
             since = f"{name} changed since {counted(count, 'run')} trained: {changes}"
-            lines.append(f"{since}; the report does not pool them with what is trained now")
+            lines.append(
+                f"{since}; the report does not pool them with what is trained now "
+                "(to train them again, give the matrix another name, or remove their directories)"
+            )
     return lines
 
 
@@ -239,7 +242,9 @@ def _states(runs: Sequence[PlannedRun]) -> str:
 
 
 def _hours_and_dollars(cost: Estimate) -> str:
-    return hours_text(cost.hours, 1, " machine hours") + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
+    total = hours_text(cost.hours, 1, " machine hours")
+    total += "" if "hours" in total else " of machine time"
+    return total + (f", ${dollars}" if (dollars := _dollars(cost, 0)) else "")
 
 
 def _dollars(cost: Estimate, decimals: int) -> str:

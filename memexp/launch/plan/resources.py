@@ -192,6 +192,11 @@ class Resources(Section):
     def _entries_agree(self) -> "Resources":
         if self.bucket and self.home:
             raise ValueError("bucket and home contradict each other: run directories are kept in one place")
+        if self.home and self.home.startswith("~") and (self.infra or "").partition("/")[0].lower() == "slurm":
+            raise ValueError(
+                f"home: on Slurm ~ is a folder of the job, which is deleted after it: write the path of a shared "
+                f"folder, such as /home/you{self.home[1:]}"
+            )
         if self.spot and self.infra and self.is_own:
             raise ValueError(f"spot: {self.infra} has no spot instances; leave out spot")
         return self

@@ -85,9 +85,9 @@ def _alarms(runs: Sequence[RunSnapshot]) -> list[RenderableType]:
 
 
 def changed_environments(runs: Sequence[RunSnapshot]) -> list[str]:
-    """A line for each environment of which runs trained in different versions."""
+    """A line for each environment whose runs trained with different code."""
     changes = {env: different_code(run.info for run in some if run.info) for env, some in grouped(runs, "env").items()}
-    said = "runs trained in different environments, which the report does not pool"
+    said = "runs trained with different code, which the report does not pool"
     return [f"{env}  {said}: {change}" for env, change in changes.items() if change]
 
 
