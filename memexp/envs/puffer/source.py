@@ -102,7 +102,7 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry)
             near = near if near.startswith("; did") else ""  # do not list hundreds of ids
-            why = f"{one_line(error).rstrip('.')}; gym:MODULE:ID imports MODULE first"
+            why = f"{one_line(error).rstrip('.')}; is its package installed? gym:MODULE:ID imports MODULE first"
             raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
     make = partial(gymnasium.make, plain)  # an option named `id` would name another environment: it is an error
     return call(make, {"disable_env_checker": True, **options}, f"gym:{name}")
