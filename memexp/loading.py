@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from memexp import envs
 from memexp.config import Config, UsageError, did_you_mean
-from memexp.envs.base import Episodes, VecEnv
+from memexp.envs.base import Episodes, VecEnv, concatenated
 from memexp.policy.actions import Gaussian, MultiCategorical
 from memexp.policy.model import State
 from memexp.ppo.checkpoint import CheckpointError, load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import join
-from memexp.ppo.evaluate import first_episodes, held_out_noise, held_out_worlds
+from memexp.ppo.evaluate import MOST_ENVS, first_episodes, held_out_noise, held_out_worlds
 from memexp.ppo.horizon import policy_with
 from memexp.ppo.received import check_received
 from memexp.ppo.trainer import autocast
@@ -25,9 +25,6 @@ from memexp.runs import Run, RunInfo, find_runs
 
 if TYPE_CHECKING:
     import polars as pl
-
-MOST_ENVS = 64
-"""Environments that an evaluation steps together, at most."""
 
 
 class LoadedRun:
@@ -183,7 +180,7 @@ class LoadedPolicy:
 
                 with autocast(self.config.trainer.precision, self.device):
                     parts.append(first_episodes(made, choose))
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return concatenated(parts)
 
 
 def _keep(hidden: list[np.ndarray]) -> Any:
