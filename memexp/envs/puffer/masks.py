@@ -36,7 +36,7 @@ def is_masked(config: ThirdParty, observation: spaces.Space) -> bool:
 
 def with_mask(env: Any, config: ThirdParty, parallel: bool) -> Any:
     """The environment; if its infos tell masks, with the mask as a part of its observations."""
-    if config.action_mask == "off" or not _tells(config.model_dump_json(), env, parallel):
+    if config.action_mask == "off" or not _tells(repr(config), env, parallel):
         return env
     agent = (env.possible_agents[0],) if parallel else ()
     observation = env.observation_space(*agent) if parallel else env.observation_space
