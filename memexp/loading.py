@@ -122,15 +122,16 @@ class LoadedPolicy:
 
     @torch.no_grad()
     def act(
-        self, obs: Any, state: State, resets: Any = None, greedy: bool = False
+        self, obs: Any, state: State, resets: Any = None, greedy: bool = False, action_masks: Any = None
     ) -> tuple[np.ndarray, State, ActInfo]:
         """Actions of N agents, their memory after this step, and what the policy thought.
 
         obs: a list of N observations, or a batch of them as Gymnasium's vector environments return it. resets `[N]`:
         True where this observation is the first of a new episode; its memory is cleared before. greedy: the most
-        probable action instead of a sample.
+        probable action instead of a sample. action_masks: `info["action_mask"]` of each agent, where the environment
+        has them there.
         """
-        rows = self._env.encode(obs).to(self.device)
+        rows = self._env.encode(obs, action_masks).to(self.device)
         cleared = torch.zeros(len(rows), dtype=torch.bool) if resets is None else torch.as_tensor(resets).bool()
         hidden: list[np.ndarray] = []
         keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]

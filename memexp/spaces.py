@@ -4,6 +4,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 UNUSED_TOKEN = 255
 """Feature id of an unused token."""
 
@@ -84,9 +87,25 @@ class StructSpace:
 
     parts: tuple[Part, ...]
     num_bytes: int
+    mask: Part | None = None
+    """Not 0 for each action that is allowed now, side by side for several choices at once. No encoder reads it."""
 
 
 ObservationSpace = VectorSpace | TokenSpace | CategoriesSpace | ImageSpace | CellsSpace | TextSpace | StructSpace
+
+
+def read_part(obs: Tensor, part: Part) -> Tensor:
+    """A part's numbers `[..., *shape]` from the bytes `[..., num_bytes]` of a StructSpace."""
+    dtype = getattr(torch, part.dtype)
+    size = torch.Size(part.shape).numel() * dtype.itemsize
+    own = obs[..., part.offset : part.offset + size].clone(memory_format=torch.contiguous_format)
+    return own.view(dtype).view(*obs.shape[:-1], *part.shape)
+
+
+def allowed_actions(obs: Tensor, space: ObservationSpace) -> Tensor | None:
+    """Whether each action is allowed, bool `[..., A]`, from observations `[..., *shape]`; None: all always are."""
+    mask = space.mask if isinstance(space, StructSpace) else None
+    return None if mask is None else read_part(obs, mask) != 0
 
 
 def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
@@ -97,6 +116,8 @@ def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
         name = name if name in because else "observation"
         why = f" ({because[name]})" if name in because else ""
         lines.append(f"{name}: {_described(part)}{why}")
+    if isinstance(space, StructSpace) and space.mask:
+        lines.append(f"{space.mask.name}: allows {math.prod(space.mask.shape)} actions or not; policies do not read it")
     return lines
 
 

@@ -66,11 +66,12 @@ class VecEnv(ABC):
         next step overwrites the returned tensors.
         """
 
-    def encode(self, observations: Any) -> Tensor:
+    def encode(self, observations: Any, action_masks: Any = None) -> Tensor:
         """Observations of N agents, as the environment itself gives them, as rows `[N, ...]` for the policy.
 
         An array or tensor `[N, ...]`, or a list of N; of third-party environments also what Gymnasium's vector
-        environments return. Raises UsageError for what is not in the observation space.
+        environments return. action_masks: N masks, where infos tell them. Raises UsageError for what is not in the
+        observation space.
         """
         rows = [torch.as_tensor(one) for one in observations] if isinstance(observations, list) else observations
         return torch.as_tensor(torch.stack(rows) if isinstance(rows, list) else rows, device=self.device)
@@ -123,8 +124,12 @@ class VecEnv(ABC):
         return episode_means(self.pop_episodes())
 
 
-def random_actions(space: ActionSpace, rows: int, generator: torch.Generator) -> Tensor:
-    """Uniformly random actions `[rows, *space.shape]`; continuous ones between -1 and 1."""
+def random_actions(space: ActionSpace, rows: int, generator: torch.Generator, allowed: Tensor | None = None) -> Tensor:
+    """Uniformly random actions `[rows, *space.shape]`, of those `allowed` `[rows, A]`; continuous ones in -1 .. 1."""
+    if allowed is not None:
+        counts = space.counts if isinstance(space, MultiDiscreteActions) else (allowed.shape[-1],)
+        chances = [(part | ~part.any(-1, keepdim=True)).float() for part in allowed.cpu().split(counts, -1)]
+        return torch.cat([part.multinomial(1, generator=generator) for part in chances], 1).view(rows, *space.shape)
     if isinstance(space, DiscreteActions):
         return torch.randint(space.count, (rows,), generator=generator)
     if isinstance(space, MultiDiscreteActions):

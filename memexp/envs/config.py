@@ -261,6 +261,9 @@ class ThirdParty(Config):
     """How the policy reads parts of the observation, such as {image: pixels}; a word alone if there is one part. names:
     a learnt vector for each number. pixels: an image. numbers: amounts. none: the space and its values decide, and the
     run keeps what they decided."""
+    action_mask: Literal["auto", "off"] = "auto"
+    """auto: forbidden actions get probability 0 if info has an action_mask, or if a part of the observation is called
+    so. off: masks are not used."""
     max_steps: int | None = Field(default=None, ge=1)
     """Episodes are truncated after this many steps; none: after 10,000, or by the environment's own limit."""
     reward_scale: float = Field(default=1.0, gt=0)

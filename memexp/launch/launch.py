@@ -142,7 +142,8 @@ def send(
         return to_cloud(plan, resources, options, terminal)
     if options.dry_run and not options.no_build:
         build(specs, terminal)
-    print_plan(plan, terminal.console, options.as_json)
+    jobs = options.jobs or default_jobs(options.processes)
+    print_plan(plan, terminal.console, options.as_json, min(jobs, len(plan.due)))
     for line in changed_code(name):
         terminal.note(line)
     if options.dry_run or options.scout:
@@ -152,7 +153,6 @@ def send(
     if not due:
         terminal.say("nothing to launch")
         return 0
-    jobs = options.jobs or default_jobs(options.processes)
     outcome = run_here(due, jobs, options.processes, terminal.console)
     for line in outcome.lines:
         terminal.say(line)

@@ -1,4 +1,4 @@
-"""`memexp launch --scout`: times one run of each environment on this machine, so that the plan knows its hours.
+"""`memexp launch --scout`: times some runs of a matrix on this machine, so that the plan knows its hours.
 
 Each is a `memexp bench` of its own process: it trains, writes no run directory, and adds its rate to this machine's
 throughput table.
@@ -21,13 +21,15 @@ SCOUT_S = 90.0
 """Seconds of all timed updates together; starting and compiling come on top: about 2 minutes in all."""
 LEAST_S = 10.0
 """Seconds that each environment has at least."""
+MOST_RUNS = 8
+"""Most runs for one of each environment and pattern; else one of each environment."""
 MOST_UPDATES = 1000
 PATIENCE = 6
 """Times SCOUT_S that a process has until it is killed: to start, to compile, and for the first updates."""
 
 
 def scout(specs: Sequence[RunSpec], processes: int, dry_run: bool, terminal: Terminal) -> int:
-    """Time the costliest architecture of each environment, or say with which commands (`dry_run`). How many failed."""
+    """Time the runs of `scouts`, or say with which commands (`dry_run`). Returns how many failed."""
     chosen = scouts(specs)
     failed, seconds = 0, max(LEAST_S, SCOUT_S / len(chosen))
     for spec in chosen:
@@ -59,10 +61,15 @@ def scout(specs: Sequence[RunSpec], processes: int, dry_run: bool, terminal: Ter
 
 
 def scouts(specs: Sequence[RunSpec]) -> list[RunSpec]:
-    """One run of each environment: the first one of its costliest architecture, by FLOPs of a step."""
-    chosen: dict[str, RunSpec] = {}
+    """One run of each environment and pattern, if there are few; else of each environment.
+
+    It is the first one of the costliest architecture, by FLOPs of a step.
+    """
+    by_pattern: dict[tuple[str, ...], RunSpec] = {}
+    by_env: dict[tuple[str, ...], RunSpec] = {}
     for spec in specs:
-        best = chosen.setdefault(spec.env, spec)
-        if (step_flops(spec.config.cortex) or 0) > (step_flops(best.config.cortex) or 0):
-            chosen[spec.env] = spec
-    return list(chosen.values())
+        for chosen, key in ((by_pattern, (spec.env, str(spec.config.cortex.pattern))), (by_env, (spec.env,))):
+            best = chosen.setdefault(key, spec)
+            if (step_flops(spec.config.cortex) or 0) > (step_flops(best.config.cortex) or 0):
+                chosen[key] = spec
+    return [*(by_pattern if len(by_pattern) <= MOST_RUNS else by_env).values()]

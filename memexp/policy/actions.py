@@ -15,17 +15,19 @@ from torch import Tensor, nn
 from memexp.spaces import ActionSpace, ContinuousActions, MultiDiscreteActions
 
 STANDARD_NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
+FORBIDDEN = -1e9
+"""Logit of an action that is not allowed. Its probability, exp(-1e9), is 0."""
 INITIAL_LOG_STD = -0.5
 """Actions range from -1 to 1: a standard deviation of 0.6 reaches the whole range but rarely leaves it."""
 
 
-def build_actions(space: ActionSpace) -> "Actions":
-    """The family of distributions over the actions of `space`."""
+def build_actions(space: ActionSpace, masked: bool = False) -> "Actions":
+    """The family of distributions over the actions of `space`; `masked`: some may be forbidden."""
     if isinstance(space, ContinuousActions):
         return Gaussian(space.size)
     if isinstance(space, MultiDiscreteActions):
-        return MultiCategorical(space.counts)
-    return Categorical(space.count)
+        return MaskedMultiCategorical(space.counts) if masked else MultiCategorical(space.counts)
+    return MaskedCategorical(space.count) if masked else Categorical(space.count)
 
 
 def sample(outputs: Tensor, uniform: Tensor) -> Tensor:
@@ -45,6 +47,23 @@ def entropy(outputs: Tensor) -> Tensor:
     return -(log_p.exp() * log_p).sum(-1)
 
 
+def only_allowed(outputs: Tensor, allowed: Tensor) -> Tensor:
+    """Gives actions that are not `allowed` (bool `[..., A]`) probability 0 (Huang & Ontañón 2022, arXiv:2006.14171).
+
+    Where no action is allowed, all are equally probable: the environment does not look at them.
+    """
+    return outputs.masked_fill(~allowed, FORBIDDEN)
+
+
+def sample_allowed(outputs: Tensor, uniform: Tensor) -> Tensor:
+    """`sample`, which never draws an action of probability 0, however the sums of probabilities are rounded."""
+    p = outputs.softmax(-1)
+    place = torch.arange(1, outputs.shape[-1] + 1, device=outputs.device)
+    ahead = uniform[..., None] < p.cumsum(-1)
+    # The first possible action whose sum is larger than the number; if none is, the last possible one.
+    return torch.where(p > 0, torch.where(ahead, 2 * len(place) - place, place), 0).argmax(-1)
+
+
 class Categorical:
     """One choice among `count`."""
 
@@ -60,13 +79,15 @@ class Categorical:
 class MultiCategorical:
     """Several choices at once, independent of one another given the outputs."""
 
+    one = staticmethod(sample)  # a sample of one choice
+
     def __init__(self, counts: tuple[int, ...]):
         self.counts = counts
         self.num_outputs, self.max_entropy = sum(counts), math.log(math.prod(counts))
 
     def sample(self, outputs: Tensor, uniform: Tensor) -> Tensor:
         pairs = zip(outputs.split(self.counts, -1), uniform.unbind(-1), strict=True)
-        return torch.stack([sample(logits, numbers) for logits, numbers in pairs], -1)
+        return torch.stack([self.one(logits, numbers) for logits, numbers in pairs], -1)
 
     def mode(self, outputs: Tensor) -> Tensor:
         return torch.stack([logits.argmax(-1) for logits in outputs.split(self.counts, -1)], -1)
@@ -77,6 +98,18 @@ class MultiCategorical:
 
     def entropy(self, outputs: Tensor) -> Tensor:
         return torch.stack([entropy(logits) for logits in outputs.split(self.counts, -1)]).sum(0)
+
+
+class MaskedCategorical(Categorical):
+    """One choice among `count`, some of which may be forbidden."""
+
+    sample = staticmethod(sample_allowed)
+
+
+class MaskedMultiCategorical(MultiCategorical):
+    """Several choices at once, in each of which some may be forbidden."""
+
+    one = staticmethod(sample_allowed)
 
 
 class Gaussian:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, Part, StructSpace, TextSpace, VectorSpace
+from memexp.spaces import CategoriesSpace, CellsSpace, ImageSpace, StructSpace, TextSpace, VectorSpace, read_part
 
 MAX_CHUNK = 1 << 22
 """Numbers that the statistics convert to float64 at a time, to save memory: a uint8 pixel grows eightfold."""
@@ -209,11 +209,3 @@ class StructEncoder(nn.Module):
     def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
         for encoder, part in zip(self.encoders, self.parts, strict=True):
             update_statistics(encoder, read_part(obs, part), sum_over_ranks)
-
-
-def read_part(obs: Tensor, part: Part) -> Tensor:
-    """A part's numbers `[..., *shape]` from the bytes `[..., num_bytes]`."""
-    dtype = getattr(torch, part.dtype)
-    size = torch.Size(part.shape).numel() * dtype.itemsize
-    own = obs[..., part.offset : part.offset + size].clone(memory_format=torch.contiguous_format)
-    return own.view(dtype).view(*obs.shape[:-1], *part.shape)

@@ -6,11 +6,18 @@ from torch import Tensor, nn
 from memexp.cortex import build_stack
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.kernels.linear import Linear
-from memexp.policy.actions import AppendLogStd, build_actions
+from memexp.policy.actions import AppendLogStd, build_actions, only_allowed
 from memexp.policy.config import PolicyConfig
 from memexp.policy.encoder import build_encoder
 from memexp.policy.gym_encoders import SumOverRanks, update_statistics
-from memexp.spaces import ActionSpace, ContinuousActions, DiscreteActions, ObservationSpace
+from memexp.spaces import (
+    ActionSpace,
+    ContinuousActions,
+    DiscreteActions,
+    ObservationSpace,
+    StructSpace,
+    allowed_actions,
+)
 
 State = dict[str, Tensor]
 """Memory state of all rows: a flat dict of tensors `[N, ...]` that the caller owns."""
@@ -20,7 +27,8 @@ class Policy(nn.Module):
     """Observation encoder -> memory stack -> actor and critic heads.
 
     Shapes: observations of N rows or `[B, T]` steps; logits `[..., actions.num_outputs]`, values `[...]`. `actions` is
-    the family of distributions that the logits choose from (continuous: means and log standard deviations).
+    the family of distributions that the logits choose from (continuous: means and log standard deviations). Where the
+    observation holds an action mask, forbidden actions have probability 0.
     """
 
     def __init__(
@@ -29,7 +37,8 @@ class Policy(nn.Module):
         """`actions` may be a number of discrete actions."""
         super().__init__()
         space = DiscreteActions(actions) if isinstance(actions, int) else actions
-        self.actions = build_actions(space)
+        self.observation = observation
+        self.actions = build_actions(space, isinstance(observation, StructSpace) and observation.mask is not None)
         d = cortex.d_hidden
         self.encoder = build_encoder(observation, config.d_encoder or 2 * d, d)
         self.stack = build_stack(**cortex.model_dump())
@@ -51,7 +60,18 @@ class Policy(nn.Module):
         y, state = self.stack(self.encoder(obs), state, resets)
         with torch.autocast(y.device.type, enabled=False):  # bf16 is too coarse for logits and returns
             y = y.float()
-            return self.actor(y), self.critic(y).squeeze(-1), state
+            return self._masked(self.actor(y), obs), self.critic(y).squeeze(-1), state
+
+    def _masked(self, logits: Tensor, obs: Tensor) -> Tensor:
+        allowed = allowed_actions(obs, self.observation)
+        return logits if allowed is None else only_allowed(logits, allowed)
+
+    def max_entropy(self, obs: Tensor) -> float:
+        """Mean entropy of the widest policy on these observations, nats: uniform over the allowed actions."""
+        allowed = allowed_actions(obs, self.observation)
+        if allowed is None:
+            return self.actions.max_entropy
+        return self.actions.entropy(only_allowed(torch.zeros(allowed.shape, device=obs.device), allowed)).mean().item()
 
     def update_statistics(self, obs: Tensor, sum_over_ranks: SumOverRanks) -> None:
         """Add observations `[..., *shape]` to the encoder's running statistics; `sum_over_ranks` adds up over ranks.

@@ -30,7 +30,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
 from memexp.ppo.trainer import Trainer
 from memexp.runs import MAX_GAP
-from memexp.spaces import described
+from memexp.spaces import allowed_actions, described
 
 ROLLOUTS = 3
 """Rollouts that are replayed; the later ones start from a recurrent state."""
@@ -145,13 +145,12 @@ def _examine(trainer: Trainer, problems_too: bool) -> _Findings:
     shake(trainer.policy)
     sharpen(trainer)
     gaps, clipped, entropies, resets = zip(*replay(trainer, ROLLOUTS), strict=True)
-    actions = trainer.policy.actions
     counted = trainer.env.actions.count is not None
     return _Findings(
         gap=_largest(gaps),
         leak=reset_leak(trainer),
         clip_share=sum(clipped) / ROLLOUTS,
-        entropy_share=sum(entropies) / ROLLOUTS / actions.max_entropy if counted else None,
+        entropy_share=sum(entropies) / ROLLOUTS if counted else None,
         resets_inside=sum(resets),
         samples=ROLLOUTS * trainer.segments.rewards.numel(),
         observation=described(trainer.env.observation, trainer.env.because),
@@ -173,7 +172,7 @@ def sharpen(trainer: Trainer, share: float = 0.5) -> None:
     with torch.no_grad():
         for _ in range(60):
             logits, _, _ = policy(actor.obs, actor.state, actor.resets)
-            if policy.actions.entropy(logits).mean().item() <= share * policy.actions.max_entropy:
+            if policy.actions.entropy(logits).mean().item() <= share * policy.max_entropy(actor.obs):
                 return
             if isinstance(last, AppendLogStd):
                 last.log_std.sub_(math.log(1.3))
@@ -184,7 +183,7 @@ def sharpen(trainer: Trainer, share: float = 0.5) -> None:
 
 
 def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, float, int]]:
-    """Act, then make the learning pass: (largest gap, clipped share, entropy, resets inside) of each rollout."""
+    """Act, then make the learning pass: (largest gap, clipped share, share of the largest entropy, resets inside)."""
     actions = trainer.policy.actions
     with _made_up_dones(trainer.env, torch.Generator().manual_seed(1)):
         for _ in range(rollouts):
@@ -194,7 +193,7 @@ def replay(trainer: Trainer, rollouts: int) -> Iterator[tuple[float, float, floa
                 logits, _, _ = trainer.policy(s.obs, s.start, s.resets)
             difference = actions.log_prob(logits, s.actions) - s.log_probs
             clipped = ((difference.exp() - 1).abs() > trainer.config.trainer.clip).float().mean().item()
-            entropy = actions.entropy(logits).mean().item()
+            entropy = actions.entropy(logits).mean().item() / (trainer.policy.max_entropy(s.obs) or 1)
             yield difference.abs().max().item(), clipped, entropy, int(s.resets[:, 1:].sum())
 
 
@@ -254,10 +253,11 @@ def endless(trainer: Trainer) -> list[str]:
         return []
     generator = torch.Generator().manual_seed(3)
     with closing(envs.build(config, 1)) as one:
-        one.reset()
+        obs = one.reset()
         try:
             while not one.ends_by_itself:  # type: ignore[attr-defined]
-                one.step(random_actions(one.actions, one.num_agents, generator))
+                allowed = allowed_actions(obs, one.observation)
+                obs, *_ = one.step(random_actions(one.actions, one.num_agents, generator, allowed))
         except UsageError as error:
             return [str(error)]
     return []
@@ -268,7 +268,8 @@ def api_errors(env: VecEnv, ranks: Ranks) -> list[str]:
     generator = torch.Generator().manual_seed(2)
     obs = env.reset()
     for _ in range(64):
-        actions = random_actions(env.actions, env.num_agents, generator).to(ranks.device)
+        allowed = allowed_actions(obs, env.observation)
+        actions = random_actions(env.actions, env.num_agents, generator, allowed).to(ranks.device)
         obs, reward, terminated, truncated = env.step(actions)
         broken = {
             f"observations are on {obs.device}, training is on {ranks.device}": obs.device.type != ranks.device.type,

@@ -7,9 +7,8 @@ import torch
 from memexp.envs.base import VecEnv
 from memexp.envs.controls import FORWARD, LEFT, RIGHT, ChainRecallEnv, DelayedCueEnv, TMazeEnv
 from memexp.envs.puffer.spaces import text_of
-from memexp.policy.gym_encoders import read_part
 from memexp.replay.policies import Actor
-from memexp.spaces import CategoriesSpace, ObservationSpace, StructSpace, TextSpace, VectorSpace
+from memexp.spaces import CategoriesSpace, ObservationSpace, StructSpace, TextSpace, VectorSpace, read_part
 
 TMAZE_CELLS = ("cue left", "cue right", "start", "corridor", "junction")
 TMAZE_ACTIONS = {FORWARD: "forward", LEFT: "left", RIGHT: "right"}

@@ -50,10 +50,14 @@ def refuse_other_code(run: Run, code: Code, forced: bool) -> None:
     info = info_of(run)
     if forced or info is None or not reached(run):
         return
-    for what, (where, _) in CODE.items():
-        if (old := getattr(info, what)) and (changes := changes_between(old, code.get(what, {}))):
-            why = f"run '{run.name}' was trained {where}: {changes}"
-            raise UsageError(f"{why}; --force goes on in spite of it, and another name begins a new run")
+    differences = [
+        f"{where}: {changes}"
+        for what, (where, _) in CODE.items()
+        if (old := getattr(info, what)) and (changes := changes_between(old, code.get(what, {})))
+    ]
+    if differences:
+        why = f"run '{run.name}' was trained {', and '.join(differences)}"
+        raise UsageError(f"{why}; --force goes on in spite of it, and another name begins a new run")
 
 
 def recorded_code(run: Run, code: Code) -> dict[str, dict[str, str]]:

@@ -161,12 +161,16 @@ def test_wrapped_and_plain_environments_have_figures_of_their_own(home):
 # A scout run.
 
 
-def test_a_scout_run_is_the_costliest_architecture_of_each_environment_and_comes_with_a_plan(plan_of):
+@pytest.mark.parametrize("few", [True, False])
+def test_scout_runs_are_the_costliest_of_each_environment_and_pattern_and_come_with_a_plan(plan_of, monkeypatch, few):
+    monkeypatch.setattr("memexp.launch.scout.MOST_RUNS", 4 if few else 3)
     typed = plan_of("--local", "--scout", "--dry-run")
     assert typed.code == 0
     named = [line for line in typed.err.splitlines() if line.startswith("scout: ")]
-    assert [line.split(":")[1] for line in named] == [" pendulum, X", " recall, X"]
-    assert all({"pattern=X", "mem_len=64", "--seconds=45"} <= set(line.split()) for line in named)
+    both = [" pendulum, S", " pendulum, X", " recall, S", " recall, X"]
+    assert [line.split(":")[1] for line in named] == (both if few else both[1::2])
+    attend = [set(line.split()) for line in named if "X:" in line]
+    assert all({"pattern=X", "mem_len=64", f"--seconds={22 if few else 45}"} <= words for words in attend)
     assert "hours and dollars: unknown" in typed.out  # nothing was timed
 
 
@@ -188,8 +192,8 @@ def test_after_a_scout_run_the_plan_knows_its_hours_and_no_run_has_begun(home, p
     typed = plan_of("--local", "--scout", "--json", "--select", "env=recall", *small)
     assert typed.code == 0
     runs = json.loads(typed.out)["runs"]
-    assert [one["estimate"]["stands_for"] for one in runs] == ["S", "S", "", ""]
-    assert len(_read(user_table())) == 1
+    assert [one["estimate"]["stands_for"] for one in runs] == [""] * 4
+    assert len(_read(user_table())) == 2
     assert not (home / "runs").exists()
 
 

@@ -122,6 +122,9 @@ def test_any_word_may_name_an_environment_or_an_architecture(name: str):
 
 def test_overrides_reach_all_runs_and_scales_change_the_matrix_under_another_name():
     changes = {"seeds": 1, "steps": "1k", "overrides": {"trainer.horizon": 8}, "resources": {"gpus": 2}}
+    tried = {"tune": {"trainer.gamma": [0.9, 0.99]}, "tuning": {"steps": "5k", "seeds": 3}}
+    tuned = Matrix.parse(matrix(**tried, scales={"tiny": {"tuning": {"steps": "2k"}}})).at_scale("tiny").tuning
+    assert (tuned.steps, tuned.seeds) == (2000, 3)
     small = Matrix.parse(matrix(scales={"tiny": changes}, overrides={"d_hidden": 16})).at_scale("tiny")
     specs = expand(small)
     assert {(c.config.trainer.horizon, c.config.cortex.d_hidden, c.agent_steps) for c in specs} == {(8, 16, 1000)}
@@ -273,6 +276,7 @@ WRONG = {
         {"architectures": {"S": {"pattern": "S"}, "C": {"pattern": "S", "twin_of": "S"}}},
         "architectures.C: a twin \\(twin_of\\) has no memory",
     ),
+    "scale tuning": ({"scales": {"s": {"tuning": {"step": 1}}}}, "scales.s.tuning: unknown key 'step'; .*'steps'"),
     "scale resource": ({"scales": {"s": {"resources": {"gpu": 1}}}}, "scales.s.resources: unknown key 'gpu'"),
 }
 

@@ -79,6 +79,14 @@ def test_a_run_without_a_name_is_called_after_its_words_whatever_their_order():
     assert default_name(find_recipe("cvc_random_maps_train.train"), {}) == "cvc-random-maps"
 
 
+def test_many_long_words_give_a_short_name_that_tells_them_apart():
+    """`--scout` and `bench` type the whole environment, wrappers included."""
+    words = {f"env.option_{i}": "x" * 20 for i in range(8)}
+    names = [default_name(TMAZE, words | {"seed": seed}) for seed in ("1", "2")]
+    assert len({*names}) == 2
+    assert all(name.startswith("tmaze.option-0-xxxx") and len(name) <= 112 for name in names)
+
+
 def test_a_plan_names_the_modules_that_its_runs_import_and_imports_none(tmp_path, monkeypatch, capsys):
     (tmp_path / "maze.py").write_text("open('CANARY', 'w')\n")
     (tmp_path / "m.yaml").write_text(

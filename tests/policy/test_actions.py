@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import distributions
 
-from memexp.policy.actions import AppendLogStd, build_actions
+from memexp.policy.actions import AppendLogStd, build_actions, only_allowed
 from memexp.spaces import ContinuousActions, DiscreteActions, MultiDiscreteActions
 
 
@@ -114,3 +114,44 @@ def test_deviations_are_learnt_and_shared_by_all_observations_within_bounds():
     assert head.log_std.grad.tolist() == [5, 5]
     head.log_std.data = torch.tensor([-9.0, 9.0])
     assert head(torch.zeros(1, 2))[0, 2:].tolist() == [-5, 1]
+
+
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3, 1 - 2**-24, None]), st.booleans())
+@settings(max_examples=60)
+def test_forbidden_actions_have_probability_zero_and_the_others_what_they_have_among_themselves(seed, uniform, several):
+    """Also where the sums of probabilities are rounded down, and where the last actions are forbidden."""
+    space = MultiDiscreteActions((5, 3)) if several else DiscreteActions(8)
+    actions, logits = build_actions(space, masked=True), 3 * torch.randn(50, 8, generator=generator(seed))
+    allowed = torch.rand(50, 8, generator=generator(seed + 1)) < 0.5
+    allowed[:, [1, 6]] = True  # something in each choice
+    outputs = only_allowed(logits, allowed)
+    rows = torch.full((50, *space.shape), uniform) if uniform is not None else torch.rand(50, *space.shape)
+    for drawn in (actions.sample(outputs, rows), actions.mode(outputs)):
+        columns = drawn.view(50, -1) + torch.tensor([0, 5] if several else [0])
+        assert allowed.gather(1, columns).all()
+    parts = zip(logits.split(space.counts if several else (8,), 1), allowed.split(space.counts if several else (8,), 1),
+                actions.sample(outputs, rows).view(50, -1).unbind(1), strict=True)  # fmt: skip
+    log_p = torch.zeros(50)
+    entropy = torch.zeros(50)
+    for part, mask, chosen in parts:
+        p = part.exp() * mask
+        p = p / p.sum(1, keepdim=True)
+        log_p += p.gather(1, chosen[:, None])[:, 0].log()
+        entropy -= torch.special.xlogy(p, p).sum(1)
+    torch.testing.assert_close(actions.log_prob(outputs, actions.sample(outputs, rows)), log_p)
+    torch.testing.assert_close(actions.entropy(outputs), entropy)
+
+
+def test_where_nothing_is_forbidden_masked_actions_are_drawn_as_others():
+    logits, uniform = 3 * torch.randn(5000, 7, generator=generator()), torch.rand(5000, generator=generator(1))
+    masked, plain = build_actions(DiscreteActions(7), masked=True), build_actions(DiscreteActions(7))
+    assert torch.equal(masked.sample(logits, uniform), plain.sample(logits, uniform))
+
+
+def test_where_everything_is_forbidden_all_actions_are_equally_probable_and_teach_nothing():
+    logits = torch.randn(1, 4, requires_grad=True)
+    outputs = only_allowed(logits, torch.zeros(1, 4, dtype=torch.bool))
+    log_p = build_actions(DiscreteActions(4), masked=True).log_prob(outputs, torch.tensor([2]))
+    assert log_p.item() == pytest.approx(-math.log(4))
+    log_p.backward()
+    assert not logits.grad.any()

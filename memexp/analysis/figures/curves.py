@@ -89,7 +89,7 @@ def draw_profiles(ax: Axes, answer: EnvironmentAnswer) -> None:
             continue
         scores = np.sort([scale.normalize(final) for final in arm.finals])
         shares = 1 - np.arange(len(scores) + 1) / len(scores)
-        face = color if dash == "-" else "none"
+        face = style.face(color, dash)
         left = min(0.0, scores[0]) - 0.05
         ax.stairs(shares, [left, *scores, scores[-1]], color=color, ls=dash, lw=1.8, baseline=None)
         ax.plot(scores, shares[1:], "o", ms=4, color=color, mfc=face, clip_on=False, zorder=3)

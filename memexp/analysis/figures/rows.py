@@ -31,7 +31,7 @@ def draw_finals(ax: Axes, answer: EnvironmentAnswer) -> None:
             continue
         low, high = answer.arms[arm.name].interval
         jitter = row + 0.22 * np.linspace(-1, 1, len(finals)) if len(finals) > 1 else np.array([row])
-        faces = color if dash == "-" else "none"
+        faces = style.face(color, dash)
         ax.scatter(finals, jitter, s=26, facecolors=faces, edgecolors=color, lw=1.2, alpha=0.75)
         if np.isfinite(low):
             ax.plot([low, high], [row, row], color=color, lw=2.2)
@@ -84,7 +84,7 @@ def draw_funnel(ax: Axes, answer: EnvironmentAnswer) -> None:
     look: dict[str, Any] = {"marker": "s", "ms": 5, "lw": 1, "alpha": 0.55}
     lines = [("random policy", environment.random_funnel, style.INK, "-", look)]
     for arm, color, dash in style.styled(environment):
-        face = color if dash == "-" else "none"
+        face = style.face(color, dash)
         lines.append((arm.name, arm.funnel, color, dash, {"marker": "o", "mfc": face, "ms": 5.5, "lw": 1.3}))
     for label, funnel, color, dash, look in lines:
         if funnel:
@@ -112,7 +112,7 @@ def draw_trials(ax: Axes, answer: EnvironmentAnswer) -> None:
         if not len(tried.known):
             ax.text(0.02, row, "no finished run", transform=ax.get_yaxis_transform(), va="center", alpha=0.7)
             continue
-        face = color if dash == "-" else "none"
+        face = style.face(color, dash)
         ax.scatter(tried.known, [row] * len(tried.known), s=24, facecolors=face, edgecolors=color, lw=1.2, alpha=0.75)
         ax.plot([float(tried.known.mean())] * 2, [row - 0.35, row + 0.35], color=color, lw=4 if is_judged else 1.2)
     ax.update_datalim([(value, 0) for value in (environment.random_mean,) if value is not None], updatey=False)

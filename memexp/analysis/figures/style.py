@@ -117,6 +117,11 @@ def styled(environment: Environment) -> list[tuple[Arm, str, str]]:
     ]
 
 
+def face(color: str, dash: str) -> str:
+    """The face of a dot: open for arms without memory."""
+    return color if dash == "-" else "none"
+
+
 def levels(environment: Environment) -> list[tuple[str, float]]:
     """(name, return) of the reference levels. A level that equals the ceiling has no line of its own."""
     ceiling, memoryless = environment.ceiling, environment.memoryless

@@ -5,6 +5,7 @@ made, as in PufferLib's own emulation. The buffer holds two observations for eac
 last one of an episode that has just ended. Both reach the trainer through shared memory.
 """
 
+import math
 import re
 import sys
 import traceback
@@ -18,9 +19,10 @@ import numpy as np
 from memexp.config import UsageError, exit_text
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer import source, spaces
+from memexp.envs.puffer import masks, source, spaces
 from memexp.envs.puffer.api_checks import ApiError, CheckedEnv, CheckedParallelEnv
 from memexp.envs.puffer.vector import Buffers, PufferEnv, make_buffers
+from memexp.spaces import Part, StructSpace
 
 ACT, LAST = 0, 1
 """Indices of the two observations."""
@@ -53,7 +55,9 @@ class EmulatedEnv(PufferEnv):
         self.modules = [*(cls.__module__ for cls in source.classes_of(env)), *(name for name, _ in config.imports)]
         self._limit = source.step_limit(config, env)
         self.solved_return = source.solved_return(config, env)
-        self.observation, self.action = _spaces(env, config.id)
+        self.observation, self.action, self._mask = _spaces(env, config)
+        self.mask = self._mask.name if self._mask else None
+        self.join = getattr(env, "join", None) if self._mask else None
         if source.is_parallel(env):
             self._checked = CheckedParallelEnv(env)
             shown = self._checked.observation_space(env.possible_agents[0])
@@ -106,7 +110,9 @@ class EmulatedEnv(PufferEnv):
         space = self.single_action_space
         space.seed(self._seed(_RANDOM_PLAY))
         for _ in range(self._board.warm_up[self._row]):
-            self._step(np.stack([np.asarray(space.sample()) for _ in range(self.num_agents)]))
+            self._step(
+                np.stack([np.asarray(masks.sample(space, self._allowed(row))) for row in range(self.num_agents)])
+            )
         self.rewards[:], self.terminals[:], self.truncations[:] = 0, False, False
 
     def _begin(self) -> None:
@@ -114,6 +120,7 @@ class EmulatedEnv(PufferEnv):
         self._alive[:] = True
         obs, _ = self._checked.reset(seed=self._seed())
         self._show(obs)
+        self._require_an_action("reset()")
 
     def _show(self, obs: Any) -> None:
         """Write the observations to act on: of the agents that have one, else zeros."""
@@ -122,6 +129,19 @@ class EmulatedEnv(PufferEnv):
             return
         for row, agent in enumerate(self._checked.possible_agents):
             self.observations[row, ACT] = obs.get(agent, 0)
+
+    def _allowed(self, row: int) -> np.ndarray | None:
+        """The action mask of an agent; None: all actions are allowed."""
+        if self._mask is None:
+            return None
+        dtype = np.dtype(self._mask.dtype)
+        return np.frombuffer(self.observations[row, ACT], dtype, math.prod(self._mask.shape), self._mask.offset)
+
+    def _require_an_action(self, where: str) -> None:
+        """Raise ApiError if the mask allows nothing. With several agents that is an agent whose turn it is not."""
+        allowed = self._allowed(0)
+        if allowed is not None and isinstance(self._checked, CheckedEnv) and not allowed.any():
+            raise ApiError(f"{where} returned an action_mask that allows no action")
 
     def _seed(self, *purpose: int) -> int:
         """A seed of 31 bits for the running episode."""
@@ -143,6 +163,8 @@ class EmulatedEnv(PufferEnv):
         self.truncations[0] = not terminated and (over or late)
         if over or late:
             self._end(not over, [info])
+        else:
+            self._require_an_action("step()")
 
     def _step_all(self, env: CheckedParallelEnv, actions: np.ndarray, late: bool) -> None:
         """A step of several agents. Some of them may have finished before the others."""
@@ -193,8 +215,12 @@ def _means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, fl
     return {name: float(np.mean(values)) for name, values in found.items() if len(values) == tellers[name]}
 
 
-def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
-    """Observation and action space, the same for all agents. Raises UsageError for a space that cannot be used."""
+def _spaces(env: Any, config: ThirdParty) -> tuple[gymnasium.Space, gymnasium.Space, Part | None]:
+    """Observation space, action space, and the mask in observations; the same for all agents.
+
+    Raises UsageError for a space that cannot be used.
+    """
+    name = config.id
     if not source.is_parallel(env):
         observation, action = env.observation_space, env.action_space
     else:
@@ -205,9 +231,13 @@ def _spaces(env: Any, name: str) -> tuple[gymnasium.Space, gymnasium.Space]:
                 raise UsageError(
                     f"{name}: agents {first} and {agent} have different spaces, but one policy plays all agents"
                 )
-    spaces.observation_space(observation, name, defaultdict(lambda: "numbers"))  # any word: only for its errors
+    mask = masks.MASK if masks.is_masked(config, observation) else None
+    encoded = spaces.observation_space(observation, name, defaultdict(lambda: "numbers"), mask)  # any word
     spaces.action_space(action, name)
-    return observation, action
+    part = encoded.mask if isinstance(encoded, StructSpace) else None
+    if part and (asked := masks.number_of_bits(action, name)) != math.prod(part.shape):
+        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {asked} actions")
+    return observation, action, part
 
 
 def own_traceback(error: Exception) -> str:

@@ -12,7 +12,7 @@ from memexp.config import UsageError
 from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
-from memexp.envs.puffer import spaces
+from memexp.envs.puffer import masks, spaces
 from memexp.envs.puffer.api_checks import ApiError, ObservationReader
 from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
 from memexp.envs.puffer.readings import choose
@@ -52,7 +52,7 @@ class ThirdPartyEnv(VecEnv):
             self._vec.close()
             raise
         words = {part: reading.word for part, reading in readings.items()}
-        self.observation = spaces.observation_space(driver.observation, config.id, words)
+        self.observation = spaces.observation_space(driver.observation, config.id, words, driver.mask)
         self.reading = words
         self.because = {part: reading.because for part, reading in readings.items()}
         self._actions = spaces.action_space(driver.action, config.id)
@@ -67,10 +67,16 @@ class ThirdPartyEnv(VecEnv):
     def modules(self) -> list[str]:
         return self._modules
 
-    def encode(self, observations: Any) -> Tensor:
-        single = self._vec.driver_env.observation
+    def encode(self, observations: Any, action_masks: Any = None) -> Tensor:
+        single, join = self._vec.driver_env.observation, self._vec.driver_env.join
         if not isinstance(observations, list):
-            observations = [*iterate(batch_space(single, 1), observations)]
+            observations = [*iterate(batch_space(join.given if join else single, 1), observations)]
+        if (action_masks is None) == (join is not None):
+            how = "are in info: pass them as action_masks" if join else "are not in info: pass no action_masks"
+            raise UsageError(f"{self._config.id}: masks of actions {how}")
+        if join:
+            pairs = zip(observations, action_masks, strict=True)
+            observations = [join(one, {masks.MASK: mask}, False, "") for one, mask in pairs]
         read = ObservationReader(single)
         try:
             rows = [read(one, f"number {number} of the batch is").copy() for number, one in enumerate(observations)]

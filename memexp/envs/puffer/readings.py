@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import READINGS, ThirdParty
-from memexp.envs.puffer import source
+from memexp.envs.puffer import masks, source
 from memexp.envs.puffer.spaces import AsBytes, NotInSpaceError, is_text, leaves
 
 STEPS = 200
@@ -36,7 +36,9 @@ def choose(config: ThirdParty, space: spaces.Space) -> dict[str, Reading]:
     May play STEPS steps in an environment of its own, always with the same seeds. Raises UsageError for an unknown part
     in `config.reading`, and for a reading that a part does not allow.
     """
-    parts = {path or "observation": leaf for path, leaf in leaves(space)}
+    everything = {path or "observation": leaf for path, leaf in leaves(space)}
+    hidden = masks.MASK if masks.is_masked(config, space) else None
+    parts = {path: leaf for path, leaf in everything.items() if path != hidden}
     given = config.reading or {}
     for part, word in given.items():
         if part not in parts:
@@ -47,7 +49,7 @@ def choose(config: ThirdParty, space: spaces.Space) -> dict[str, Reading]:
     found = {part: _by_space(leaf) for part, leaf in parts.items()}
     found |= {part: Reading(word, "chosen by env.reading") for part, word in given.items()}
     undecided = {part for part, reading in found.items() if reading is None}
-    seen = _seen(config, space, list(parts), undecided) if undecided else {}
+    seen = _seen(config, space, list(everything), undecided) if undecided else {}
     return {part: reading or _by_values(seen[part], parts[part]) for part, reading in found.items()}
 
 
@@ -100,7 +102,7 @@ def _seen(config: ThirdParty, space: spaces.Space, parts: list[str], wanted: set
     fields = {part: encode.struct[str(i)] for i, part in enumerate(parts) if part in wanted}
     values: dict[str, set[int]] = {part: set() for part in fields}
     with suppress(Exception, SystemExit), closing(source.make_one(config)) as env:  # training says what is wrong
-        for obs in islice(_play(env), STEPS):
+        for obs in islice(_play(env, masks.is_masked(config, space)), STEPS):
             with suppress(NotInSpaceError):
                 encode(obs)
                 for part, field in fields.items():
@@ -108,7 +110,7 @@ def _seen(config: ThirdParty, space: spaces.Space, parts: list[str], wanted: set
     return values
 
 
-def _play(env: Any) -> Iterator[Any]:
+def _play(env: Any, masked: bool) -> Iterator[Any]:
     """The observations of the random policy, episode after episode; of all agents, if there are several."""
     if not source.is_parallel(env):
         env.action_space.seed(0)
@@ -117,7 +119,7 @@ def _play(env: Any) -> Iterator[Any]:
             over = False
             while not over:
                 yield obs
-                obs, _, terminated, truncated, _ = env.step(env.action_space.sample())
+                obs, _, terminated, truncated, _ = env.step(_action(env.action_space, obs, masked))
                 over = terminated or truncated
     actions = {agent: env.action_space(agent) for agent in env.possible_agents}
     for i, one in enumerate(actions.values()):
@@ -126,4 +128,8 @@ def _play(env: Any) -> Iterator[Any]:
         shown, _ = env.reset(seed=seed)
         while env.agents:
             yield from shown.values()
-            shown, *_ = env.step({agent: actions[agent].sample() for agent in env.agents})
+            shown, *_ = env.step({agent: _action(actions[agent], shown[agent], masked) for agent in env.agents})
+
+
+def _action(space: spaces.Space, obs: Any, masked: bool) -> Any:
+    return masks.sample(space, np.asarray(obs[masks.MASK])) if masked else space.sample()

@@ -16,6 +16,7 @@ import gymnasium
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import ThirdParty
+from memexp.envs.puffer.masks import with_mask
 from memexp.modules import call, find, member, one_line
 from memexp.project import import_named
 
@@ -50,7 +51,7 @@ def make_one(config: ThirdParty) -> Any:
         raise UsageError(
             f"{config.id} is a {type(env).__name__}, neither a Gymnasium nor a PettingZoo parallel environment"
         )
-    return env
+    return with_mask(env, config, is_parallel(env))
 
 
 def is_parallel(env: Any) -> bool:

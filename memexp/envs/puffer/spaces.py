@@ -7,7 +7,8 @@ becomes a whole number. So every space that is not a Box becomes a Box of bytes 
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
@@ -42,17 +43,22 @@ class NotInSpaceError(ValueError):
     """An observation is not in its space. The message names the part, its value and what is wrong with it."""
 
 
-def observation_space(space: spaces.Space, name: str, words: Mapping[str, str]) -> ObservationSpace:
-    """The space for the encoder. `words`: how each part is read, by its path (readings.py).
+def observation_space(
+    space: spaces.Space, name: str, words: MutableMapping[str, str], mask: str | None = None
+) -> ObservationSpace:
+    """The space for the encoder. words: how each part is read, by its path (readings.py). mask: path of the mask.
 
     Raises UsageError, which starts with `name`, for a part that no encoder reads.
     """
     if isinstance(space, spaces.Box):
         return _box(space, words["observation"])
-    parts = tuple(_parts(space, name, words))
+    words = ChainMap({mask: "numbers"} if mask else {}, words)
+    parts = {part.name: part for part in _parts(space, name, words)}
+    masked = parts.pop(mask, None) if mask else None
     if not parts:
-        raise UsageError(f"{name}: the observation is always the same text: there is nothing to learn from")
-    return StructSpace(parts, _layout(space).itemsize)
+        why = "is nothing but a mask" if masked else "is always the same text"
+        raise UsageError(f"{name}: the observation {why}: there is nothing to learn from")
+    return StructSpace((*parts.values(),), _layout(space).itemsize, masked)
 
 
 def action_space(space: spaces.Space, name: str) -> ActionSpace:

@@ -15,7 +15,7 @@ from memexp.envs.grid.state import State
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.envs.scripted import assembly, cvc, cvc_blind
 from memexp.envs.scripted.belief_map import BeliefMap, empty_belief_map
-from memexp.spaces import ActionSpace
+from memexp.spaces import allowed_actions
 
 POLICY_KINDS = ("random", *SCRIPTED)
 """random: uniformly random actions. memoryless: decides from the current observation alone. memory: from all
@@ -34,12 +34,12 @@ class ScriptedPolicy(Protocol):
 
 
 class RandomPolicy:
-    def __init__(self, space: ActionSpace, seed: int) -> None:
-        self._space = space
+    def __init__(self, env: VecEnv, seed: int) -> None:
+        self._space, self._observation = env.actions, env.observation
         self._generator = torch.Generator().manual_seed(seed)
 
     def act(self, obs: Tensor, resets: Tensor) -> Tensor:
-        return random_actions(self._space, len(resets), self._generator)
+        return random_actions(self._space, len(resets), self._generator, allowed_actions(obs, self._observation))
 
 
 class CompiledPolicy:
@@ -68,7 +68,7 @@ def make_scripted_policy(env: VecEnv, kind: str, seed: int = 0) -> ScriptedPolic
         raise UsageError(f"unknown player '{kind}'{did_you_mean(kind, POLICY_KINDS)}")
     stream = mix64(seed) >> 2
     if kind == "random":
-        return RandomPolicy(env.actions, stream)
+        return RandomPolicy(env, stream)
     if not isinstance(env, GridEnv):
         raise UsageError(f"'{kind}': only assembly_lines and cvc_random_maps have scripted policies")
     if isinstance(env, AssemblyLinesEnv):

@@ -264,10 +264,14 @@ def _dependencies(data: dict[str, Any]) -> list[str]:
 def _unreadable(line: str, file: str) -> str:
     """A message if `line` of a requirements.txt names no package."""
     try:
-        Requirement(re.split(r"\s--hash|\\", line)[0])
+        _without_hashes(line)
     except InvalidRequirement:
         return f"{file}: '{line}' is no requirement, such as minigrid>=3.0"
     return ""
+
+
+def _without_hashes(line: str) -> Requirement:
+    return Requirement(re.split(r"\s--hash|\\", line)[0])
 
 
 def _file_url(line: str) -> str:
@@ -292,7 +296,7 @@ def _closure(requirements: Iterable[str]) -> set[str]:
             continue
         seen.add(text)
         try:
-            one = Requirement(re.split(r"\s--hash|\\", text)[0])
+            one = _without_hashes(text)
         except InvalidRequirement:
             continue
         found.add(canonicalize_name(one.name))

@@ -66,10 +66,11 @@ def _mounts(resources: Resources) -> dict[str, Any]:
     """Path on the node -> what stands there. Raises UsageError for a file of this machine that does not exist."""
     mounts: dict[str, Any] = {}
     for target, source in resources.files.items():
-        place = source if STORE.fullmatch(source) else str(root() / Path(source).expanduser())
-        if not STORE.fullmatch(source) and not Path(place).exists():
-            raise UsageError(f"resources.files: {target}: there is no {place}")
-        mounts[target] = place
+        mounts[target] = source
+        if not STORE.fullmatch(source):
+            mounts[target] = str(root() / Path(source).expanduser())
+            if not Path(mounts[target]).exists():
+                raise UsageError(f"resources.files: {target}: there is no {mounts[target]}")
     if resources.bucket:
         mounts[MOUNT] = {"source": resources.bucket, "mode": "MOUNT_CACHED"}
     return mounts

@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, cast
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from memexp.config import (
     MAX_NAME,
@@ -169,12 +169,14 @@ class Scale(Section):
     """Keys of `resources` that change; the others stay."""
     overrides: dict[str, Any] = Field(default={})
     """Overrides that are added, or take the place of the matrix's."""
+    tuning: dict[str, Any] = Field(default={})
+    """Keys of `tuning` that change; the others stay."""
 
-    @field_validator("resources")
+    @field_validator("resources", "tuning")
     @classmethod
-    def _resources_are_known(cls, resources: dict[str, Any]) -> dict[str, Any]:
-        Resources.model_validate(resources)
-        return resources
+    def _keys_are_known(cls, keys: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        (Resources if info.field_name == "resources" else Tuning).model_validate(keys)
+        return keys
 
 
 class Pilots(Section):
@@ -429,6 +431,7 @@ class Matrix(Section):
             "name": f"{self.name}-{name}",
             "resources": {**self.resources.model_dump(), **scale.resources},
             "overrides": {**self.overrides, **scale.overrides},
+            "tuning": {**self.tuning.model_dump(), **scale.tuning},
             **{key: value for key in ("steps", "seeds", "twins") if (value := getattr(scale, key)) is not None},
         }
         return self.but(changes, f"scales.{name}")

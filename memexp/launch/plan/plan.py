@@ -15,7 +15,7 @@ from memexp.console import Console
 from memexp.credentials import mask
 from memexp.envs.config import ThirdParty
 from memexp.envs.origin import origin_of
-from memexp.formatting import counted, hours_text, ranges
+from memexp.formatting import counted, duration, hours_text, ranges
 from memexp.launch.plan.cost import Estimate, Estimator, total
 from memexp.launch.plan.prices import Price
 from memexp.launch.plan.resources import Resources
@@ -153,8 +153,11 @@ def changed_code(matrix: str) -> list[str]:
     return lines
 
 
-def print_plan(plan: Plan, console: Console, as_json: bool = False) -> None:
-    """The plan as a table of arms; below it the number of runs in each state, the machines and the cost."""
+def print_plan(plan: Plan, console: Console, as_json: bool = False, at_once: int = 1) -> None:
+    """The plan as a table of arms; below it the number of runs in each state, the machines and the cost.
+
+    at_once: how many runs this machine trains at a time.
+    """
     if as_json:
         console.file.write(json.dumps(plan.as_dict(), indent=2) + "\n")
         return
@@ -167,7 +170,7 @@ def print_plan(plan: Plan, console: Console, as_json: bool = False) -> None:
     for row in _arms(plan):
         table.add_row(*row)
     console.print(table)
-    for line in _summary(plan):
+    for line in _summary(plan, at_once):
         console.print(line, soft_wrap=True)
 
 
@@ -190,7 +193,7 @@ def _arms(plan: Plan) -> Iterator[tuple[str, ...]]:
         yield env, arm, count_name(steps), seeds, *figures, _states(runs)
 
 
-def _summary(plan: Plan) -> Iterator[str]:
+def _summary(plan: Plan, at_once: int) -> Iterator[str]:
     """States, machines, hours and dollars, and where the figures come from."""
     steps = f" ({count_name(sum(spec.agent_steps for spec in plan.due))} agent steps)" if plan.due else ""
     later = sum(run.is_later for run in plan.runs)
@@ -205,7 +208,8 @@ def _summary(plan: Plan) -> Iterator[str]:
         yield f"each on {plan.resources}"
     yield from plan.nodes
     if cost := plan.cost:
-        yield _hours_and_dollars(cost)
+        together = f", {duration(3600 * cost.hours / at_once)} with {at_once} runs at a time" if at_once > 1 else ""
+        yield _hours_and_dollars(cost) + together
         yield f"  steps/s: {cost.speed_basis}"
         if plan.resources:
             yield "  not counted: the minutes that nodes take to start, which are paid, too"
@@ -228,7 +232,7 @@ def how_to_measure(plan: Plan) -> str:
     command = f"`memexp bench {shlex.join(mask(word) for word in plan.unknown[0].spec.experiment)}`"
     if plan.resources:
         return f"time it on such a machine, {command}, or run a seed there first: its rate counts"
-    return f"`--scout` times one run of each environment here, about 2 minutes in all; or {command}"
+    return f"`--scout` times one run of each environment and pattern here, about 2 minutes in all; or {command}"
 
 
 def _kinds(plan: Plan) -> str:

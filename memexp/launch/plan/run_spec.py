@@ -110,10 +110,7 @@ def default_name(recipe: Recipe, overrides: Mapping[str, str]) -> str:
     masked = mask_data(dict(sorted(overrides.items())))
     parts = [f"{key.rpartition('.')[2]}-{value}" for key, value in masked.items()]
     name = re.sub(r"[^A-Za-z0-9]*\.[^A-Za-z0-9]*", ".", re.sub(r"[^A-Za-z0-9.]+", "-", ".".join([stem, *parts])))
-    name = name.strip("-.")
-    if len(name) > MAX_NAME - 8:
-        raise UsageError("there are too many overrides to make a run name from them: name the run with --run NAME")
-    return name
+    return _shortened(name.strip("-."), MAX_NAME - 8)
 
 
 MAX_SLUG = 40
@@ -122,9 +119,14 @@ MAX_SLUG = 40
 def slug(settings: Mapping[str, Any]) -> str:
     """A name that the same settings always have: 'num_vibes-0', 'map_width-30.map_height-30'."""
     text = ".".join(f"{key}-{_plain(value)}" for key, value in settings.items())
-    if len(text) > MAX_SLUG:
-        text = f"{text[: MAX_SLUG - 7].rstrip('-_.')}.{hashlib.sha256(text.encode()).hexdigest()[:6]}"
-    return text
+    return _shortened(text, MAX_SLUG)
+
+
+def _shortened(text: str, most: int) -> str:
+    """A longer text is cut and ends in a digest of the whole."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most - 7].rstrip('-_.')}.{hashlib.sha256(text.encode()).hexdigest()[:6]}"
 
 
 def _plain(value: Any) -> str:

@@ -1,0 +1,191 @@
+"""Action masks: forbidden actions are never taken, in training, warm-up, evaluation and by the random policy."""
+
+from contextlib import closing
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from helpers.commands import type_command
+from helpers.third_party import Masked
+from helpers.training import tiny
+
+import memexp
+from memexp import envs
+from memexp.config import UsageError
+from memexp.envs.base import EnvError
+from memexp.envs.scripted import make_scripted_policy
+from memexp.ppo.distributed import join
+from memexp.ppo.doctor import doctor
+from memexp.ppo.horizon import policy_with
+from memexp.ppo.trainer import Trainer
+from memexp.runs import Run
+from memexp.spaces import allowed_actions, described
+
+MASKED, PAIR = "module:helpers.third_party:Masked", "module:helpers.third_party:MaskedPair"
+
+
+def play(env, player, obs, steps):
+    for _ in range(steps):
+        obs, *_ = env.step(player.act(obs, torch.zeros(len(obs), dtype=torch.bool)))
+
+
+WAYS = [{"where": where, "several": several} for where in ("info", "part") for several in (False, True)]
+WAYS += [{"where": "info", "start": 3}]
+ROOMS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
+
+
+def made(options, n=4, name=MASKED, **knobs):
+    return closing(envs.make(name, n, options=options, **knobs))
+
+
+@pytest.mark.parametrize("backend", ROOMS)
+@pytest.mark.parametrize("options", WAYS)
+def test_every_action_that_the_random_policy_and_the_warm_up_take_is_allowed(options, backend):
+    with made(options, **backend) as env:
+        player, obs = make_scripted_policy(env, "random"), env.desync()  # out of phase: after random steps
+        lengths = []
+        for _ in range(40):
+            allowed = allowed_actions(obs, env.observation)
+            assert allowed.shape == (4, 12 if options.get("several") else 6)
+            assert (allowed.sum(1) == (6 if options.get("several") else 3)).all()
+            obs, *_ = env.step(player.act(obs, torch.zeros(4, dtype=torch.bool)))
+            lengths += env.pop_episodes().get("length", np.zeros(0)).tolist()
+        assert set(lengths) == {Masked.LENGTH}
+
+
+def test_a_mask_in_info_and_one_in_the_observation_are_the_same():
+    with made({"where": "info"}) as told, made({"where": "part"}) as shown:
+        one, other = told.reset(), shown.reset()
+        for step in range(20):
+            masks = [allowed_actions(obs, env.observation) for obs, env in ((one, told), (other, shown))]
+            assert torch.equal(*masks)
+            actions = masks[0].float().argmax(1) if step % 3 else torch.zeros(4, dtype=torch.long)
+            one, other = told.step(actions)[0], shown.step(actions)[0]
+
+
+def test_the_policy_does_not_read_the_mask_and_the_record_says_so():
+    with made({"where": "part"}) as env:
+        assert [part.name for part in env.observation.parts] == ["seen"]
+        assert described(env.observation, env.because) == [
+            "seen: numbers, 3 (Box of float32, dimensions: 1)",
+            "action_mask: allows 6 actions or not; policies do not read it",
+        ]
+    with made({"where": "part"}, action_mask="off") as env:
+        assert {part.name for part in env.observation.parts} == {"seen", "action_mask"}
+        assert env.observation.mask is None
+    with made({"where": "info"}, action_mask="off") as env:
+        assert allowed_actions(env.reset(), env.observation) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("none", "step\\(\\) returned an action_mask that allows no action"),
+        ("short", "'action_mask' of the observation .* which is not in its observation_space, MultiBinary\\(6\\)"),
+        ("negative", "'action_mask' of the observation .* which is not in its observation_space, MultiBinary\\(6\\)"),
+        ("missing", "step\\(\\) returned no action_mask in info, as the first reset\\(\\) did"),
+    ],
+)
+def test_a_wrong_mask_is_told_with_its_place(wrong, says):
+    with made({"wrong": wrong}, 2) as env:
+        player, obs = make_scripted_policy(env, "random"), env.reset()
+        with pytest.raises(EnvError, match=f"{says}.*env 0, episode 0, step 3"):
+            play(env, player, obs, 4)
+
+
+@pytest.mark.parametrize("where", ["info", "part"])
+def test_an_agent_whose_turn_it_is_not_may_have_no_allowed_action(where):
+    with made({"where": where}, 3, PAIR) as env:
+        play(env, make_scripted_policy(env, "random"), env.desync(), 12)
+
+
+def test_masks_of_continuous_actions_and_of_another_size_are_refused():
+    with pytest.raises(UsageError, match=r"action_mask, but actions are Box.*only discrete actions can be masked"):
+        envs.make(f"{__name__}:Leaning", 1)
+    with pytest.raises(UsageError, match="action_mask has 4 numbers for 3 actions"):
+        envs.make(f"{__name__}:Leaning", 1, options={"discrete": True})
+    with pytest.raises(UsageError, match="reading: the observation has no part 'action_mask'"):
+        envs.make(MASKED, 1, options={"where": "part"}, reading={"action_mask": "names"})
+
+
+class Leaning(gymnasium.Env):
+    """An action mask of four numbers that fits no action."""
+
+    def __init__(self, discrete: bool = False):
+        parts = {"seen": gymnasium.spaces.Box(0, 1, (2,)), "action_mask": gymnasium.spaces.MultiBinary(4)}
+        self.observation_space = gymnasium.spaces.Dict(parts)
+        self.action_space = gymnasium.spaces.Discrete(3) if discrete else gymnasium.spaces.Box(-1, 1, (2,))
+
+
+def config_of(options, **changes):
+    base = tiny(**changes)
+    return base.model_copy(update={"env": envs.typed_config(MASKED, {"options": options})})
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_no_action_of_a_rollout_is_forbidden_and_the_learning_pass_sees_the_same_masks(options):
+    with closing(Trainer(config_of(options, cortex__pattern="S"), join("cpu"))) as trainer:
+        trainer.collect()
+        s, policy = trainer.segments, trainer.policy
+        logits, _, _ = policy(s.obs, s.start, s.resets)
+        allowed = allowed_actions(s.obs, trainer.env.observation)
+        chosen = s.actions.view(*s.actions.shape[:2], -1)
+        columns = torch.arange(chosen.shape[-1]) * 6
+        assert allowed.gather(-1, chosen + columns).all()
+        halves = logits.view(*logits.shape[:-1], -1, 6).softmax(-1)
+        assert (halves[~allowed.view(halves.shape)] == 0).all()
+        torch.testing.assert_close(policy.actions.log_prob(logits, s.actions), s.log_probs)
+        assert policy.actions.entropy(logits).max() <= (1 + options.get("several", False)) * np.log(3) + 1e-6
+
+
+@pytest.mark.parametrize("options", WAYS)
+def test_the_doctor_finds_no_gap_with_masks(options):
+    report = doctor(config_of(options, cortex__pattern="L"))
+    assert report.max_logprob_gap < report.threshold
+    assert report.entropy_share <= 0.6  # of the entropy of three allowed actions, not of six
+    assert not report.problems
+    assert report.observation[-1].startswith("action_mask: allows")
+
+
+QUICK = (
+    "pattern=S", "d_hidden=16", "seed=0", "trainer.num_envs=32", "trainer.horizon=16", "trainer.update_epochs=4",
+    "trainer.total_timesteps=20_000", "trainer.learning_rate=3e-3", "evaluation.episodes=100",
+    "evaluation.random_episodes=100", "trainer.threads=1", "wandb.mode=disabled",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+def test_masked_actions_are_never_taken_and_what_the_cue_says_is_learnt(capsys):
+    """Without the cue the best return is a half."""
+    typed = type_command(capsys, "train", "any", f"env={MASKED}", "run=masked", *QUICK)
+    assert typed.code == 0, typed.err
+    run = Run.named("masked")
+    last = run.metrics()[-1]
+    assert last["consistency/max_logprob_gap"] < 1e-4
+    assert last["eval/return"] > 0.9
+    assert (run.episodes()["env/legal"] == 1).all()
+    policy, plain = memexp.load("masked").policy(), Masked()
+    obs, info = plain.reset(seed=5)
+    state, total, over, first = policy.init_state(1), 0.0, False, True
+    while not over:
+        masks = [info["action_mask"]]
+        actions, state, thought = policy.act([obs], state, [first], greedy=True, action_masks=masks)
+        assert (thought.probabilities[0][masks[0] == 0] == 0).all()
+        obs, reward, over, _, info = plain.step(actions[0])
+        total, first = total + reward, False
+    assert total > 0.8
+    with pytest.raises(UsageError, match="masks of actions are in info: pass them as action_masks"):
+        policy.act([obs], state)
+
+
+def test_a_policy_with_masks_is_built_from_its_weights():
+    config = config_of({"where": "info"}, cortex__pattern="S")
+    with closing(Trainer(config, join("cpu"))) as trainer:
+        weights = trainer.policy.state_dict()
+        again = policy_with(config, trainer.env, weights, torch.device("cpu"))
+        obs = trainer.env.reset()
+        resets = torch.ones(len(obs), dtype=torch.bool)
+        for policy in (trainer.policy, again):
+            logits, *_ = policy(obs, policy.init_state(len(obs), torch.device("cpu")), resets)
+            assert (logits.softmax(-1) == 0).sum(1).eq(3).all()
