@@ -9,8 +9,8 @@ import numpy as np
 from memexp.envs.puffer import spaces
 from memexp.envs.puffer.spaces import short
 
-_STEP = "observation, reward, terminated, truncated, info"
-_PARALLEL_STEP = "observations, rewards, terminations, truncations, infos"
+STEP = "observation, reward, terminated, truncated, info"
+PARALLEL_STEP = "observations, rewards, terminations, truncations, infos"
 
 
 class ApiError(Exception):
@@ -26,11 +26,11 @@ class CheckedEnv(gymnasium.Wrapper):
         self.observation_space = self._read.space
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        obs, info = _values(self.env.reset(seed=seed), "reset()", "observation, info")
+        obs, info = unpacked(self.env.reset(seed=seed), "reset()", "observation, info")
         return self._read(obs, "reset() returned"), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        obs, reward, *rest = _values(self.env.step(action), "step()", _STEP)
+        obs, reward, *rest = unpacked(self.env.step(action), "step()", STEP)
         return self._read(obs, "step() returned"), _number(reward, "step() returned the reward"), *rest
 
 
@@ -53,13 +53,13 @@ class CheckedParallelEnv:
         return self._read.space
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]:
-        obs, infos = _values(self.env.reset(seed=seed), "reset()", "observations, infos")
+        obs, infos = unpacked(self.env.reset(seed=seed), "reset()", "observations, infos")
         self.infos: dict[Any, Any] = {}  # the latest of each agent
         return self._checked(obs, self.env.possible_agents, "reset()"), infos
 
     def step(self, actions: dict[Any, Any]) -> tuple[dict, dict, dict, dict, dict]:
         playing = list(self.env.agents)
-        obs, rewards, terminated, truncated, infos = _values(self.env.step(actions), "step()", _PARALLEL_STEP)
+        obs, rewards, terminated, truncated, infos = unpacked(self.env.step(actions), "step()", PARALLEL_STEP)
         obs = self._checked(obs, playing, "step()")
         self.infos = {**self.infos, **infos} if isinstance(infos, dict) else self.infos
         for values, name in ((rewards, "rewards"), (terminated, "terminations"), (truncated, "truncations")):
@@ -87,12 +87,12 @@ def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
 class ObservationReader:
     """Checks each observation of a space and converts it: to a Box's own dtype, or from any other space to bytes.
 
-    The next call may overwrite the array that a call returns.
+    The next call may overwrite the array that a call returns. batch: `(N,)` for N observations at once.
     """
 
-    def __init__(self, space: gymnasium.Space):
-        encode = None if isinstance(space, gymnasium.spaces.Box) else spaces.AsBytes(space)
-        self.space, self._read = (encode.space, encode) if encode else (space, spaces.reader(space))
+    def __init__(self, space: gymnasium.Space, batch: tuple[int, ...] = ()):
+        encode = None if isinstance(space, gymnasium.spaces.Box) else spaces.AsBytes(space, batch)
+        self.space, self._read = (encode.space, encode) if encode else (space, spaces.reader(space, batch))
         self._given = space
 
     def __call__(self, obs: Any, where: str) -> np.ndarray:
@@ -105,7 +105,7 @@ class ObservationReader:
         return array
 
 
-def _values(result: Any, where: str, expected: str) -> tuple[Any, ...]:
+def unpacked(result: Any, where: str, expected: str) -> tuple[Any, ...]:
     """The result of a call, which must be a tuple of as many values as `expected` names."""
     count = expected.count(",") + 1
     if not (isinstance(result, tuple) and len(result) == count):

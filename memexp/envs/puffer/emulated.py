@@ -167,7 +167,7 @@ class EmulatedEnv(PufferEnv):
 
     def _end(self, cut: bool, infos: list[Any]) -> None:
         """Keep the true last observations, tell the numbers of the last infos, and start the next episode."""
-        if numbers := _means_of_numbers(infos, self._tellers):
+        if numbers := means_of_numbers(infos, self._tellers):
             self._told = [{"row": self._row, "numbers": numbers}]
         self.observations[:, LAST] = self.observations[:, ACT]
         self._board.cut[self._row] = cut
@@ -175,7 +175,7 @@ class EmulatedEnv(PufferEnv):
         self._begin()
 
 
-def _means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, float]:
+def means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, float]:
     """Name -> mean over the agents' infos, of every finite number whose name may stand in a file or a table.
 
     The episode lacks a number that fewer agents told than in another episode (`tellers`, which changes): a mean over
