@@ -1,5 +1,6 @@
 """The command line: exit codes, one clear line for every mistake, nothing written by a wrong or dry command."""
 
+import csv
 import json
 import os
 import re
@@ -66,6 +67,7 @@ WRONG = {
     "negative steps": ("launch tmaze trainer.total_timesteps=-5", "trainer.total_timesteps: .*greater than 0"),
     "negative --steps": ("launch good.yaml --steps -5", "--steps: .*greater than 0.*-5"),
     "negative gpus": ("launch tmaze --gpus=-1", "'--gpus'.*greater than or equal to 0"),
+    "a logger": ("launch good.yaml loggers=csv,tensorbord", "'tensorbord' is no logger; did you mean 'tensorboard'"),
     "seeds as a setting": ("launch good.yaml seeds=3", "'seeds=3' is no setting of a matrix's runs; type --seeds 3"),
     "seed as a setting": ("launch good.yaml seed=3", "'seed=3' is no setting .* type --seeds 3,"),
     "steps as a setting": ("launch good.yaml steps=3k", "'steps=3k' is no setting .* type --steps 3k"),
@@ -307,6 +309,102 @@ def test_a_damaged_run_directory_stops_neither_status_nor_report_and_is_named(ca
     assert any("world_S.s1: run.json cannot" in note for note in json.loads(typed.out)["notes"]) == (file == "run.json")
     typed = type_command(capsys, "launch", "tmaze", "--run", "world_S.s1", "--dry-run", "--local")
     assert (typed.code, len(typed.err.splitlines())) == (2, 1)
+
+
+@pytest.fixture
+def listed(home):
+    """Runs of two matrices, and one of none."""
+    for matrix, arm, seed, top, status in (
+        ("a", "S", 0, 0.9, "completed"),
+        ("a", "S~", 0, 0.2, "failed"),
+        ("b", "S", 1, 0.5, "completed"),
+        (None, "X", 0, 0.7, "failed"),
+    ):
+        name = f"{matrix}.{arm[0]}{len(arm)}.s{seed}"
+        write_run(home / "runs", arm, seed, rising(top), env=f"e{seed}", name=name, matrix=matrix, status=status)
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("", "None.X1.s0 a.S1.s0 a.S2.s0 b.S1.s1"),
+        ("--matrix a", "a.S1.s0 a.S2.s0"),
+        ("--matrix a --matrix b --arm S", "a.S1.s0 b.S1.s1"),
+        ("--arm S~ --status failed", "a.S2.s0"),
+        ("--status running", ""),
+        ("--env e1", "b.S1.s1"),
+        ("--sort return", "a.S2.s0 b.S1.s1 None.X1.s0 a.S1.s0"),
+        ("--sort=-return --status completed", "a.S1.s0 b.S1.s1"),
+        ("--sort -matrix", "b.S1.s1 a.S1.s0 a.S2.s0 None.X1.s0"),  # a run of no matrix is last
+    ],
+)
+def test_runs_are_listed_as_asked_for(listed, capsys, words, names):
+    rows = json.loads(type_command(capsys, "list", "runs", *words.split(), "--json").out)
+    assert [row["run"] for row in rows] == names.split()
+    table = list(csv.DictReader(type_command(capsys, "list", "runs", *words.split(), "--csv").out.splitlines()))
+    assert table == [{key: "" if value is None else str(value) for key, value in row.items()} for row in rows]
+    shown = type_command(capsys, "list", "runs", *words.split()).out.splitlines()
+    assert [line.split()[0] for line in shown if ".s" in line] == names.split()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("runs --matrix c", "--matrix: there is no run with matrix 'c'; known: a, b"),
+        ("runs --arm s", "--arm: there is no run with arm 's'; did you mean 'S'?"),
+        ("runs --env e2", "--env: there is no run with env 'e2'; known: e0, e1"),
+        ("runs --status fialed", "--status: there is no run with state 'fialed'; did you mean 'failed'?"),
+        ("runs --sort steps", "--sort: runs have no 'steps'; did you mean 'sps'?"),
+        ("runs --sort=-retrun", "--sort: runs have no 'retrun'; did you mean 'return'?"),
+        ("runs --csv --json", "--csv and --json: take one"),
+        ("recipes --arm S", "are for the list of runs, not of recipes"),
+    ],
+)
+def test_a_wrong_word_to_list_runs_is_named(listed, capsys, words, said):
+    typed = type_command(capsys, "list", *words.split())
+    assert (typed.code, typed.out, len(typed.err.splitlines())) == (2, "", 1)
+    assert said in typed.err
+
+
+def judged(capsys, *targets):
+    (environment,) = json.loads(type_command(capsys, "report", *targets, "--json").out)["environments"].values()
+    return {name: arm["runs"] for name, arm in environment["arms"].items()}
+
+
+@pytest.mark.parametrize(
+    ("targets", "arms"),
+    [
+        ("a b", {"S of a": ["a.S.s0"], "S of a~": ["a.S_off.s0"], "S of b": ["b.S.s0"], "S of b~": ["b.S_off.s0"]}),
+        ("a.S.s0 b.S.s0", {"S of a.S.s0": ["a.S.s0"], "S of b.S.s0": ["b.S.s0"]}),
+        ("a alone", {"S": ["a.S.s0"], "S~": ["a.S_off.s0"], "X": ["alone"]}),
+        ("alone b.S.s0", {"S": ["b.S.s0"], "X": ["alone"]}),
+        ("a a.S.s0", {"S": ["a.S.s0"], "S~": ["a.S_off.s0"]}),  # it is in both
+    ],
+)
+def test_a_report_compares_several_targets(home, capsys, targets, arms):
+    for matrix in ("a", "b"):
+        write_matrix(home / "runs", {"S": [1.0], "S~": [0.2]}, matrix=matrix)
+        for run in (home / "runs").glob("world_*"):
+            run.rename(run.with_name(run.name.replace("world_", f"{matrix}.")))
+    write_run(home / "runs", "X", 0, rising(0.5), name="alone", matrix=None)
+    assert judged(capsys, *targets.split()) == arms
+    shown = type_command(capsys, "monitor", *targets.split(), "--once").out
+    assert [line.split()[0] for line in shown.splitlines() if re.match(r" {9}[a-h] ", line)] == [
+        *"abcdefgh"[: len(arms)]
+    ]
+    for arm in arms:
+        assert re.search(rf" [a-h] {re.escape(arm)}  seed 0", shown), arm
+    assert type_command(capsys, "report", *targets.split()).code == 0
+    assert type_command(capsys, "report", *targets.split(), "--watch").code == 2
+
+
+def test_folders_of_one_name_are_told_apart_by_their_paths(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("mine", "theirs"):
+        write_run(tmp_path / folder / "runs", "S", 0, rising(0.5), name="same")
+    assert judged(capsys, "mine/runs", "theirs/runs") == {"S of mine/runs": ["same"], "S of theirs/runs": ["same"]}
+    shown = type_command(capsys, "monitor", "mine/runs", "theirs/runs").out
+    assert shown.count("S of mine/runs") == shown.count("S of theirs/runs") == 2  # below the chart, and in the table
 
 
 def test_a_report_may_be_about_one_run(capsys, home):

@@ -152,14 +152,20 @@ def status(
 
 
 def monitor(
-    target: Annotated[str, typer.Argument(metavar="RUN|MATRIX")],
+    targets: Annotated[list[str], typer.Argument(metavar="RUN|MATRIX...")],
     once: Annotated[bool, typer.Option(help="Print the dashboard once; the default without a terminal.")] = False,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Only this arm (S, S~), its curve over those of the others; repeatable.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show a live dashboard of a run or a matrix: progress, return, funnel, entropy, GPU, checkpoints, alarms."""
+    """Show a live dashboard of a run or a matrix: progress, return, funnel, entropy, GPU, checkpoints, alarms.
+
+    Of several runs or matrices, and of single arms, it shows the curves over one another.
+    """
     from memexp.launch.status.monitor.screen import monitor as watch
 
-    watch(target, once, as_json, Console(), Console(stderr=True))
+    watch(targets, once, as_json, Console(), Console(stderr=True), arm or ())
 
 
 def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...")]) -> None:

@@ -9,7 +9,7 @@ import inspect
 import itertools
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -25,16 +25,23 @@ from memexp.config import Config, UsageError, bind_arguments, did_you_mean, pars
 from memexp.cortex.config import CortexConfig
 from memexp.cortex.cost import Cost, cost
 from memexp.envs.config import ENVIRONMENTS
-from memexp.formatting import with_prefix
+from memexp.formatting import number, with_prefix
 from memexp.launch.plan.recipe import all_recipes
 from memexp.launch.status.status import status_of
 from memexp.pattern import TOKENS, Pattern, parse_pattern
 from memexp.project import entries
 from memexp.runs import find_runs
+from memexp.runs.status import State
 
 Rows = list[dict[str, Any]]
 COSTS = tuple(asdict(Cost()))
 """Keys of the cost of a stack."""
+RUN_COLUMNS = {
+    **{key: key for key in ("run", "state", "agent_steps", "total_timesteps")},
+    "return": "episode_return",
+    **{key: key for key in ("sps", "hours", "spent", "matrix", "env", "arm", "seed")},
+}
+"""Column of the list of runs -> field of RunStatus."""
 
 
 def _recipes() -> Rows:
@@ -108,8 +115,8 @@ def pattern_table(rows: Rows) -> Table:
     table.add_column("what it is")
     for header in ("parameters", "state", "FLOPs"):
         table.add_column(header, justify="right", no_wrap=True)
-    for number, row in enumerate(rows):
-        if number == len(TOKENS) + len(entries("cells")):
+    for place, row in enumerate(rows):
+        if place == len(TOKENS) + len(entries("cells")):
             table.add_section()
         table.add_row(Text(row["token"]), *_cells(row))
     return table
@@ -135,8 +142,40 @@ def _matrices() -> Rows:
 
 
 def _runs() -> Rows:
-    rows = [status_of(run) for run in find_runs()]
-    return [{"run": row.run, "state": row.state, "agent_steps": row.agent_steps} for row in rows]
+    return [{key: getattr(one, field) for key, field in RUN_COLUMNS.items()} for one in map(status_of, find_runs())]
+
+
+def chosen(rows: Rows, wanted: Mapping[str, Sequence[str]], sort: str | None) -> Rows:
+    """The runs that have, for each key that is given, one of its values; in the order of the key `sort` (-KEY: from the
+    largest on), those without it last. Raises UsageError for an unknown key, and for a value that no run has."""
+    for key, values in wanted.items():
+        known = list(State) if key == "state" else {row[key] for row in rows if row[key] is not None}
+        for value in values:
+            if value not in known:
+                option = "status" if key == "state" else key
+                raise UsageError(f"--{option}: there is no run with {key} '{value}'{did_you_mean(value, known)}")
+    rows = [row for row in rows if all(row[key] in values for key, values in wanted.items())]
+    if sort is None:
+        return rows
+    key = sort.removeprefix("-")
+    if key not in RUN_COLUMNS:
+        raise UsageError(f"--sort: runs have no '{key}'{did_you_mean(key, RUN_COLUMNS)}")
+    has = sorted((row for row in rows if row[key] is not None), key=lambda row: row[key], reverse=sort != key)
+    return has + [row for row in rows if row[key] is None]
+
+
+def run_table(rows: Rows) -> Table:
+    """The runs as a table, one line each."""
+    table = Table(*RUN_COLUMNS, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column, (key, _) in zip(table.columns, RUN_COLUMNS.items(), strict=True):
+        column.no_wrap, column.overflow = key == "run", "fold"
+    for row in rows:
+        table.add_row(*(Text("" if value is None else _plain(value)) for value in row.values()))
+    return table
+
+
+def _plain(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else number(value) if isinstance(value, float) else str(value)
 
 
 def list_rows(what: str, overrides: Sequence[str] = ()) -> Rows:

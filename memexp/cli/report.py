@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def report(
-    target: Annotated[str | None, typer.Argument(metavar="MATRIX|RUNS_DIR|wandb:ENTITY/PROJECT")] = None,
+    targets: Annotated[list[str] | None, typer.Argument(metavar="MATRIX|RUN|RUNS_DIR|wandb:ENTITY/PROJECT...")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     md: Annotated[Path | None, typer.Option("--md", help="Also write a Markdown appendix for a paper.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write every figure as PNG and SVG to this folder.")] = None,
@@ -38,24 +38,29 @@ def report(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge the runs: write the report, and print its path and the verdicts."""
-    if (target is None) == (source is None):
-        raise UsageError("name a matrix, a folder of runs, or --from LOGS" + ("; not both" if target else ""))
+    """Judge the runs: write the report, and print its path and the verdicts.
+
+    Several targets stand over one another. Arms that are in several are told apart: 'ARM of TARGET'.
+    """
+    if bool(targets) == bool(source):
+        raise UsageError("name a matrix, a folder of runs, or --from LOGS" + ("; not both" if targets else ""))
     if (map_file or column) and not source:
         raise UsageError("--map and --column describe the logs of --from")
-    if watch and not target:
+    if watch and source:
         raise UsageError("--watch is for runs of memexp, not for --from")
-    if watch and target:
+    if watch and targets:
+        if len(targets) > 1:
+            raise UsageError(f"--watch judges one target, not also {targets[1]}; `memexp monitor` shows several")
         if out or md or figures or as_json:
             raise UsageError("--watch writes nothing: leave out --out, --md, --figures and --json")
         from memexp.cli.report_watch import watch as keep_watching
 
-        return keep_watching(target, verdict_table, Console())
+        return keep_watching(targets[0], verdict_table, Console())
     from memexp.analysis.answer import answer_of
     from memexp.analysis.answer_json import answer_json
     from memexp.analysis.load import load
 
-    name, runs, notes, *stated = foreign_runs_of(source, map_file, column or []) if source else runs_of(target or "")
+    name, runs, notes, *stated = foreign_runs_of(source, map_file, column or []) if source else runs_of(targets or [])
     environments, more = load(runs, name, *stated)
     found = answer_of(environments, notes + more, name)
     if source:
@@ -79,12 +84,43 @@ def report(
     return None
 
 
-def runs_of(target: str) -> tuple[Any, ...]:
+class Compared:
+    """A run of a comparison: under another name of its arm, and as part of the matrix `name`."""
+
+    def __init__(self, run: Any, arm: str, name: str):
+        self._run = run
+        self.info = run.info.model_copy(update={"arm": arm, "matrix": name})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+
+def runs_of(targets: list[str]) -> tuple[Any, ...]:
     """(name, runs, notes on runs that cannot be read) of a matrix, a folder of runs, or wandb:ENTITY/PROJECT; of a
-    matrix file also what it states (see `load`).
+    matrix file also what it states (see `load`). Several targets are one: a run that is in two is there once.
 
     Raises UsageError for an unknown target, LaunchError if W&B does not answer.
     """
+    if len(targets) == 1:
+        return _runs_of(targets[0])
+    from memexp.launch.status.targets import told_apart
+    from memexp.runs.status import known
+
+    name, notes, stated, found = ", ".join(targets), list[str](), dict[str, Any](), dict[Any, tuple[Any, Any, str]]()
+    for target in targets:
+        _, runs, more, *says = _runs_of(target)
+        notes += more
+        stated |= says[0] if says else {}
+        for run in runs:
+            if info := known(lambda run=run: run.info, problems := list[str]()):
+                found.setdefault(getattr(run, "path", run), (run, info, target))
+            notes += [f"{run.name}: {problem}" for problem in problems]
+    arms = told_apart([(target, info.env, info.arm) for _, info, target in found.values()])
+    compared = [Compared(run, arm, name) for (run, _, _), arm in zip(found.values(), arms, strict=True)]
+    return name, compared, list(dict.fromkeys(notes)), stated
+
+
+def _runs_of(target: str) -> tuple[Any, ...]:
     from memexp.launch.status.targets import find_matrix
 
     if not target.startswith("wandb:"):

@@ -1,5 +1,6 @@
 """Commands for one run, recipe or environment: train, check, time, watch an episode, list what there is."""
 
+import csv
 import json
 import os
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from memexp.cli.common import DONE, FAILED, AsJson, Recipe, config_of, fail
 from memexp.config import UsageError
-from memexp.console import Console, say, table_console
+from memexp.console import Console, Printable, say, table_console
 from memexp.credentials import masked_output
 from memexp.formatting import counted
 from memexp.runs import RESTART, Run
@@ -258,6 +259,14 @@ def show(
     knobs: Annotated[
         bool, typer.Option("--knobs", help="With envs: show default, range and effect of every knob.")
     ] = False,
+    matrix: Annotated[list[str] | None, typer.Option(help="With runs: only those of this matrix; repeatable.")] = None,
+    env: Annotated[list[str] | None, typer.Option(help="With runs: only those in this environment.")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="With runs: only those of this arm (S, S~).")] = None,
+    status: Annotated[list[str] | None, typer.Option(help="With runs: only completed, failed, running, ...")] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="KEY", help="With runs: in the order of this column; -KEY: largest first.")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List recipes, environments with their knobs, pattern tokens, memexp's own matrix files, or runs.
@@ -265,19 +274,32 @@ def show(
     `patterns` shows the cost of stacks at the sizes that you choose: d_hidden=64 num_layers=3 n_heads=4 mem_len=16
     pattern=AgSA.
     """
-    from memexp.cli.listing import knob_list, knob_rows, list_rows, pattern_table
+    from memexp.cli.listing import RUN_COLUMNS, chosen, knob_list, knob_rows, list_rows, pattern_table, run_table
 
+    wanted = {key: one for key, one in {"matrix": matrix, "env": env, "arm": arm, "state": status}.items() if one}
     rows = list_rows(what, overrides or [])
+    if what == "runs":
+        rows = chosen(rows, wanted, sort)
+    elif wanted or sort:
+        raise UsageError(f"--matrix, --env, --arm, --status and --sort are for the list of runs, not of {what}")
+    if as_csv and as_json:
+        raise UsageError("--csv and --json: take one")
     if knobs and what != "envs":
         raise UsageError(f"--knobs is for the list of envs, not of {what}")
     if knobs:
         rows = knob_rows()
     if as_json:
         print(json.dumps(rows, indent=2))
+    elif as_csv:
+        table = csv.DictWriter(Printable(), rows[0] if rows else RUN_COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
     elif knobs:
         table_console().print(knob_list(rows))
     elif what == "patterns":
         table_console().print(pattern_table(rows))
+    elif what == "runs":
+        table_console().print(run_table(rows))
     else:
         for row in rows:
             first, *others = row.values()

@@ -4,7 +4,7 @@
     controls.py         T-mazes and chain recall, with known answers     episodes.py  their log of episodes
     assembly_lines.py, cvc_random_maps.py      the grid games; their tasks are in assembly_tasks.py and cvc_tasks.py
     grid/               the engine of the grid games                     scripted/    scripted policies for them
-    puffer/             third-party Gymnasium and PettingZoo environments
+    puffer/             third-party Gymnasium and PettingZoo environments; batches of other libraries are in batches/
     wrappers.py         wrappers for those                               suites.py    fixed evaluation settings
     export/             our environments for PufferLib, Gymnasium and PettingZoo
 
@@ -34,9 +34,9 @@ BUILDERS = {
     "delayed_cue": "memexp.envs.controls:DelayedCueEnv",
     "assembly_lines": "memexp.envs.assembly_lines:AssemblyLinesEnv",
     "cvc_random_maps": "memexp.envs.cvc_random_maps:CvcRandomMapsEnv",
-    "any": "memexp.envs.puffer.env:ThirdPartyEnv",
+    "any": "memexp.envs.puffer.batched:third_party",
 }
-"""Environment name -> 'module:class'. The class takes (config, num_envs, device, seed, first_env, tasks)."""
+"""Environment name -> 'module:callable'. It takes (config, num_envs, device, seed, first_env, tasks)."""
 
 
 def make(

@@ -28,6 +28,8 @@ class VecEnv(ABC):
 
     final_obs: true last observations of the episodes that ended in the latest step, in their rows; other rows are
     undefined. shortest_truncation: an episode may be truncated after this many steps at the earliest; None: never.
+    resetting: bool `[N]`, the rows that the next step only resets: their actions do nothing, and nothing is learnt from
+    that step, which tells them terminated; None: there are no such steps.
     graphable: `launch` enqueues the same kernels on the same memory each time, so that a CUDA graph can replay it.
     ceiling_return: return of a perfect policy with memory. memory_span: most steps between an observation and the
     action that needs it; 0: no memory needed. continues: `load_state_dict` continues the running episodes; else it
@@ -41,6 +43,7 @@ class VecEnv(ABC):
     observation: ObservationSpace
     device: torch.device
     final_obs: Tensor
+    resetting: Tensor | None = None
     shortest_truncation: int | None = 1
     graphable: bool = False
     ceiling_return: float | None = None  # None: unknown

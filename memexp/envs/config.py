@@ -251,8 +251,9 @@ class ThirdParty(Config):
     name: Literal["any"] = "any"
     id: str = Field(default="gym:CartPole-v1", min_length=1)
     """gym:ID (an environment of any installed package), gym:MODULE:ID (imports MODULE first), MODULE:CALLABLE (makes a
-    Gymnasium or PettingZoo parallel environment), pettingzoo:MODULE (with a function parallel_env) or the name of an
-    entry point memexp.envs of an installed package."""
+    Gymnasium environment or vector environment, or a PettingZoo parallel environment), pettingzoo:MODULE (with a
+    function parallel_env) or the name of an entry point memexp.envs of an installed package. As a batch: vec:ID
+    (Gymnasium's own vector environment of ID), envpool:ID and gymnax:ID."""
     options: dict[str, Any] = {}
     """Keyword arguments of the environment."""
     wrappers: list[str] = []
@@ -288,7 +289,7 @@ class ThirdParty(Config):
         refuse_module(value, "an environment")
         if not colon or kind not in KINDS or not rest:
             near = did_you_mean(kind, KINDS) if colon else did_you_mean(value, [f"gym:{value}", *entries("envs")])
-            raise ValueError(f"'{value}' is not gym:ID, MODULE:CALLABLE or pettingzoo:MODULE{near}")
+            raise ValueError(f"'{value}' is not gym:ID, MODULE:CALLABLE, pettingzoo:MODULE or vec:ID{near}")
         return value
 
     @model_validator(mode="after")
@@ -302,12 +303,16 @@ class ThirdParty(Config):
         """(module, name in it) of all that is imported by name: MODULE of `id` ('' as the name), and each wrapper."""
         kind, _, rest = self.id.partition(":")
         module, _, name = rest.partition(":") if kind == "module" else (rest, "", "parallel_env")
-        named = [(rest.rpartition(":")[0], "") if kind == "gym" else (module, name)]
+        if kind in ("gym", *BATCHED):
+            module, name = rest.rpartition(":")[0] if kind in ("gym", "vec") else kind, ""
+        named = [(module, name)]
         named += [(module, name) for module, _, name in (one.partition("(")[0].partition(":") for one in self.wrappers)]
         return [(module, name) for module, name in named if module]
 
 
-KINDS = ("gym", "module", "pettingzoo")
+BATCHED = ("vec", "envpool", "gymnax")
+"""Kinds of environments that are stepped as a batch."""
+KINDS = ("gym", "module", "pettingzoo", *BATCHED)
 """First part of the id of a third-party environment."""
 _PLACE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 """MODULE:CALLABLE."""

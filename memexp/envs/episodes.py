@@ -28,10 +28,13 @@ class EpisodeLog:
         self._finished.clear()
         self._steps.clear()
 
-    def add(self, reward: Tensor, done: Tensor, stats: dict[str, Tensor]) -> None:
-        """Add one step: reward, done `[N]`. `stats`: columns `[N]` of statistics, valid in the rows that are done."""
+    def add(self, reward: Tensor, done: Tensor, stats: dict[str, Tensor], played: Tensor | int = 1) -> None:
+        """Add one step: reward, done `[N]`. `stats`: columns `[N]` of statistics, valid in the rows that are done.
+
+        played `[N]`: 0 where no step was made.
+        """
         self._return += reward
-        self._length += 1
+        self._length += played
         columns = {"return": self._return, "length": self._length, "world": self._world, **stats}
         over = done & self._whole
         if over.is_cuda:  # `pop` looks for the rows: that waits for the GPU

@@ -7,22 +7,28 @@ from collections.abc import Sequence
 
 import gymnasium
 import numpy as np
+from gymnasium.vector import VectorEnv
 
 from memexp.config import UsageError
 
+AnyEnv = gymnasium.Env | VectorEnv
 
-def hide(env: gymnasium.Env, columns: Sequence[int]) -> gymnasium.Env:
+
+def hide(env: AnyEnv, columns: Sequence[int]) -> AnyEnv:
     """Hides these columns of the observation vector. CartPole's velocities are columns 1 and 3."""
-    space = env.observation_space
+    space = env.single_observation_space if isinstance(env, VectorEnv) else env.observation_space
     length = space.shape[0] if space.shape else 0
     if not (isinstance(space, gymnasium.spaces.Box) and space.shape == (length,) and set(columns) < set(range(length))):
         raise UsageError(f"hide(columns={list(columns)}): the environment's observations are {space}")
     shown = np.setdiff1d(np.arange(length), columns)
     rest = gymnasium.spaces.Box(space.low[shown], space.high[shown], dtype=space.dtype.type)
+    if isinstance(env, VectorEnv):
+        cut = gymnasium.wrappers.vector.TransformObservation
+        return cut(env, lambda obs: obs[..., shown], single_observation_space=rest)
     return gymnasium.wrappers.TransformObservation(env, lambda obs: obs[shown], rest)
 
 
-def hide_velocities(env: gymnasium.Env) -> gymnasium.Env:
+def hide_velocities(env: AnyEnv) -> AnyEnv:
     """CartPole without its two velocities, which the agent must then infer from earlier observations."""
     return hide(env, (1, 3))
 

@@ -20,6 +20,7 @@ from memexp.launch.plan.tuning import FinalReturn, next_stage, sensitivity
 from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
 from memexp.project import enter
+from memexp.runs.loggers import usable
 from memexp.runs.status import State
 
 
@@ -96,7 +97,7 @@ def _settings(words: Sequence[str]) -> dict[str, str]:
             option = f"--{key.replace('_', '-')} {value}"
         if option:
             raise UsageError(f"'{key}={value}' is no setting of a matrix's runs; type {option}")
-        if key in Matrix.model_fields or key in Resources.model_fields:
+        if key in (Matrix.model_fields.keys() | Resources.model_fields.keys()) - {"loggers"}:
             raise UsageError(f"'{key}' cannot be typed: it stands in the matrix file")
     return pairs
 
@@ -134,6 +135,8 @@ def send(
     ranks = options.processes if options.local else max(1, resources.gpus) * resources.nodes
     for spec in (*specs, *later):
         spec.config.trainer.envs_per_rank(ranks)
+        if options.local:
+            usable(spec.config.loggers, spec.config.wandb.mode)
     if options.force:
         specs = [spec.forced() for spec in specs]
     failed = scout(specs, options.processes, options.dry_run, terminal) if options.scout else 0

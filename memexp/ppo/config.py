@@ -1,10 +1,10 @@
 """The config of a training run. Imports neither torch nor numba."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from memexp.config import Config, Count, RunName, UsageError, check_levels
+from memexp.config import Config, Count, RunName, UsageError, check_levels, did_you_mean
 from memexp.cortex.config import CortexConfig
 from memexp.curriculum.config import CurriculumConfig
 from memexp.envs.config import GRID_GAMES, EnvConfig, TMaze
@@ -115,12 +115,30 @@ class EvaluationConfig(Config):
     of the training. 0: not measured."""
 
 
+Logger = Literal["wandb", "tensorboard", "csv", "mlflow"]
+
+
+def _check_loggers(value: Any) -> Any:
+    """A single name as a list of one. Raises ValueError for an unknown name, and for one that stands there twice."""
+    names = [value] if isinstance(value, str) else value
+    for place, name in enumerate(names if isinstance(names, list) else ()):
+        if name not in get_args(Logger):
+            raise ValueError(f"'{name}' is no logger{did_you_mean(str(name), get_args(Logger))}")
+        if name in names[:place]:
+            raise ValueError(f"'{name}' stands there twice")
+    return names
+
+
+Loggers = Annotated[list[Logger], BeforeValidator(_check_loggers)]
+"""Where metrics go beside metrics.jsonl."""
+
+
 class WandbConfig(Config):
-    """Weights & Biases as a second place for metrics."""
+    """Weights & Biases, if it is one of the `loggers`."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline. `wandb sync` uploads an offline run, and
-    `wandb sync --append` the later folders of a resumed one."""
+    """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline. `wandb sync` uploads the newest folder of an
+    offline run, which holds the whole of it."""
     project: str | None = None
     """Project at W&B; None: memexp."""
     entity: str | None = None
@@ -174,7 +192,7 @@ class Labels(Config):
 RESUMABLE = (
     "trainer.device", "trainer.threads", "trainer.checkpoint_minutes", "trainer.preemption_seconds",
     "trainer.rank_timeout_seconds", "trainer.exit_seconds", "trainer.profile", "trainer.graph", "cortex.compile",
-    "evaluation.horizon_episodes", "labels", "wandb", "recipe", "force", "env.backend", "env.workers",
+    "evaluation.horizon_episodes", "labels", "loggers", "wandb", "recipe", "force", "env.backend", "env.workers",
 )  # fmt: skip
 """Keys of TrainConfig that may differ when a run is resumed: they do not change the experiment."""
 
@@ -190,6 +208,8 @@ class TrainConfig(Config):
     """Resume the run although the code of its environment has changed."""
     seed: int = Field(default=0, ge=0, lt=2**31)
     """Seed of the weights, the environments and the actions."""
+    loggers: Loggers = Field(default=["wandb"])
+    """Where metrics go beside metrics.jsonl: wandb, tensorboard, csv, mlflow (docs/monitor.md); []: nowhere."""
     env: EnvConfig = TMaze()
     curriculum: CurriculumConfig = CurriculumConfig()
     cortex: CortexConfig = CortexConfig()

@@ -66,7 +66,8 @@ def _is_known(module: str, name: str) -> bool:
     if f"{module}:{name}" in entries("envs").values():
         return True
     found = getattr(import_named(module, module), name, None) if name else gymnasium.Env
-    if inspect.isclass(found) and (issubclass(found, gymnasium.Env) or hasattr(found, "observation_space")):
+    bases = gymnasium.Env, gymnasium.vector.VectorEnv
+    if inspect.isclass(found) and (issubclass(found, bases) or hasattr(found, "observation_space")):
         return True
     if inspect.isclass(found) and issubclass(found, nn.Module) and hasattr(found, "init_state"):
         return True

@@ -24,9 +24,9 @@ from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
 from memexp.runs.identity import recorded_code
+from memexp.runs.loggers import Loggers, usable
 from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.provenance import provenance
-from memexp.runs.wandb_sink import WandbSink
 from memexp.spaces import described as described_observation
 
 EVERY_S = 10.0
@@ -38,7 +38,7 @@ _LEVELS = {"random_return", "random_funnel", "ceiling_return", "memoryless_retur
 
 
 class RunRecord:
-    """Metrics and episodes of a run: in its directory, at W&B, and on the terminal. Enter it around the training.
+    """Metrics and episodes of a run: in its directory, in its loggers, on the terminal. Enter it around the training.
 
     Every rank has one. Only the first rank's writes and shows anything; the others print warnings.
     """
@@ -46,7 +46,7 @@ class RunRecord:
     def __init__(self, run: Run, config: TrainConfig, ranks: Ranks):
         self.run, self.config, self.ranks = run, config, ranks
         self.display = Display(config, ranks)
-        self.wandb: WandbSink | None = None
+        self.loggers: Loggers | None = None
         self._contexts = ExitStack()
         self._part = 0  # number of the next part of episodes.parquet
         self._episodes: list[Episodes] = []  # of the next part
@@ -115,11 +115,11 @@ class RunRecord:
         info = parse_model(RunInfo, info.model_dump() | measured, "run.json")
         self.run.write_info(info.restated(config.labels.stated))
 
-    def open_wandb(self) -> None:
-        """Begin to mirror the metrics at W&B, after run.json is written."""
+    def open_loggers(self, agent_steps: int) -> None:
+        """Begin to copy the metrics after `agent_steps` to the loggers, after run.json is written."""
         if self.ranks.is_first:
-            sink = WandbSink(self.run, self.config.model_dump(), self.config.wandb.model_dump())
-            self.wandb = self._contexts.enter_context(sink)
+            names, wandb = usable(self.config.loggers, self.config.wandb.mode), self.config.wandb.model_dump()
+            self.loggers = self._contexts.enter_context(Loggers(self.run, names, wandb, agent_steps))
 
     def line(self, agent_steps: int, metrics: dict[str, float], episodes: Episodes) -> dict[str, Any]:
         """One line of metrics: steps, seconds, rate, means over finished `episodes` (which are kept), and `metrics`."""
@@ -131,12 +131,12 @@ class RunRecord:
         return {"agent_steps": agent_steps, "wall_s": wall_s, "sps": rate} | episode_means(episodes) | metrics
 
     def log(self, line: dict[str, Any]) -> None:
-        """Append `line` to metrics.jsonl, send it to W&B and show it."""
+        """Append `line` to metrics.jsonl, send it to the loggers and show it."""
         if self.ranks.is_first:
             self._warn_of_means(line)
             self.run.append_metrics(line)
-            assert self.wandb
-            self.wandb.log(line)
+            assert self.loggers
+            self.loggers.log(line)
             self.display.show(line)
 
     def _warn_of_means(self, line: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ Shapes: N agents of this rank, T = `horizon` steps.
 """
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -110,21 +110,64 @@ def collect(
     out.start = actor.state
     with cast:
         for t in range(out.obs.shape[1]):
-            out.obs[:, t] = actor.obs
-            out.resets[:, t] = actor.resets
-            logits, out.values[:, t], actor.state = policy(actor.obs, actor.state, actor.resets)
-            actions = policy.actions.sample(logits, noise.sample())
-            out.actions[:, t] = actions
-            out.log_probs[:, t] = policy.actions.log_prob(logits, actions)
-            with clock.part("engine"):
-                actor.obs, reward, terminated, truncated = env.step(actions)
-            if env.shortest_truncation is not None and truncated.any():
-                reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
-            out.rewards[:, t] = reward
-            actor.resets = terminated | truncated
-            out.dones[:, t] = actor.resets
+            _act(policy, env, actor, noise, out, t, gamma, clock)
         _, last_values, _ = policy(actor.obs, actor.state, actor.resets)
     return last_values
+
+
+def _act(
+    policy: Policy, env: VecEnv, actor: Actor, noise: ActionNoise, out: Segments, t: int, gamma: float, clock: Stopwatch
+) -> None:
+    """One step of all agents, into column `t` of the segments."""
+    out.obs[:, t] = actor.obs
+    out.resets[:, t] = actor.resets
+    logits, out.values[:, t], actor.state = policy(actor.obs, actor.state, actor.resets)
+    actions = policy.actions.sample(logits, noise.sample())
+    out.actions[:, t] = actions
+    out.log_probs[:, t] = policy.actions.log_prob(logits, actions)
+    with clock.part("engine"):
+        actor.obs, reward, terminated, truncated = env.step(actions)
+    if env.shortest_truncation is not None and truncated.any():
+        reward = reward + gamma * _last_values(policy, env, actor.state, truncated)
+    out.rewards[:, t] = reward
+    actor.resets = terminated | truncated
+    out.dones[:, t] = actor.resets
+
+
+@torch.no_grad()
+def collect_played(
+    policy: Policy,
+    env: VecEnv,
+    actor: Actor,
+    noise: ActionNoise,
+    out: Segments,
+    gamma: float,
+    cast: AbstractContextManager,
+    clock: Stopwatch,
+) -> Tensor:
+    """As `collect`, where some steps only reset a row (`env.resetting`): these are left out of the segments.
+
+    Rows that are full wait for the others: what they do meanwhile is not learnt from either.
+    """
+    start, horizon = actor.state, out.obs.shape[1]
+    one = Segments.empty(env, actor.obs, 1)
+    filled = torch.zeros(env.num_agents, dtype=torch.int64, device=actor.obs.device)
+    last_values = torch.zeros_like(one.values[:, 0])
+    with cast:
+        while bool((filled < horizon).any()):
+            played = torch.ones_like(actor.resets) if env.resetting is None else ~env.resetting
+            rows = ((filled < horizon) & played).nonzero().squeeze(1)
+            _act(policy, env, actor, noise, one, 0, gamma, clock)
+            just_full = filled == horizon
+            last_values[just_full] = one.values[just_full, 0]
+            filled[just_full] += 1
+            for field in fields(one):
+                if field.name != "start":
+                    getattr(out, field.name)[rows, filled[rows]] = getattr(one, field.name)[rows, 0]
+            filled[rows] += 1
+        _, values, _ = policy(actor.obs, actor.state, actor.resets)
+    out.start = start
+    return torch.where(filled > horizon, last_values, values)
 
 
 def _last_values(policy: Policy, env: VecEnv, state: State, truncated: Tensor) -> Tensor:

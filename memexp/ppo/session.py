@@ -127,7 +127,7 @@ class Session:
         with self.stop.interrupts(True):
             self.record.begin(self.trainer, self.argv)
             self.ranks.wait_for_first()
-        self.record.open_wandb()
+        self.record.open_loggers(self.trainer.agent_steps)
 
     def loop(self) -> None:
         """Updates until the run is finished or a signal asks it to stop."""
@@ -205,8 +205,8 @@ class Session:
         outcome = self._exit(status, reason)
         if self.ranks.is_first if writes_exit is None else writes_exit:
             write_exit(self.run, self.writer, outcome)
-        if self.record.wandb:
-            self.record.wandb.exit_code = int(status == "failed")
+        if self.record.loggers:
+            self.record.loggers.exit_code = int(status == "failed")
         return outcome
 
     def end_process(self, status: ExitStatus, reason: str, writes_exit: bool) -> None:

@@ -1,8 +1,8 @@
 """A run is a directory: what the run is, its metrics, episodes and checkpoints, and how it ended.
 
 `directory` reads and writes it. `metrics` reads metrics.jsonl. `status` says how a run stands. `writer` lets another
-process (`scribe`) do a trainer's writing. `provenance` records where a run came from. `wandb_sink` copies its metrics
-to Weights & Biases and `wandb_source` reads runs from there.
+process (`scribe`) do a trainer's writing. `provenance` records where a run came from. `loggers` copy its metrics into
+`sinks` and `wandb_sink`; `wandb_source` reads runs from W&B.
 """
 
 from memexp.runs.directory import MAX_GAP as MAX_GAP

@@ -4,7 +4,8 @@ import json
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, cast
 
@@ -59,6 +60,12 @@ def read_metrics(file: Path) -> bytes:
         return read_bytes(file, MAX_BYTES)
     except FileNotFoundError:
         return b""
+
+
+def each_record(file: Path) -> Iterator[dict[str, Any]]:
+    """The lines that are JSON objects, one by one; nothing if the file does not exist. Raises DamagedError."""
+    with suppress(FileNotFoundError), open_file(file) as lines:
+        yield from (record for line in lines if (record := record_of(line)) is not None)
 
 
 def last_records(file: Path) -> list[dict[str, Any]]:

@@ -1,23 +1,18 @@
-"""Copies a run's metrics to Weights & Biases. The run directory remains the record that counts."""
+"""Copies a run's metrics to Weights & Biases, as a logger does (`loggers`)."""
 
 import os
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
-from memexp.console import say
-from memexp.credentials import mask_data
 from memexp.runs.directory import Run
+from memexp.runs.metrics import STEPS
 
 INFO, PROVENANCE = "memexp", "memexp_provenance"
 """Keys of a W&B config: run.json and a part of provenance.json, so that a report can be made from W&B alone."""
 Mode: TypeAlias = Literal["online", "offline", "disabled", "shared"]
 _OLD_NAMES = {"run": "online", "dryrun": "offline"}
 """Values of WANDB_MODE that W&B still reads -> their names today."""
-FINISH_S = 30.0
-"""Seconds that W&B may take at the end of a run. Then its process is killed; what it wrote can still be synced."""
 
 
 def resolve_mode(mode: str) -> Mode:
@@ -33,57 +28,31 @@ def resolve_mode(mode: str) -> Mode:
     return cast(Mode, mode)
 
 
-def _kill_service() -> None:
-    """Kill W&B's own process: whatever waits for it, also at the end of this process, goes on."""
-    import psutil
-
-    for child in psutil.Process().children():
-        with suppress(psutil.Error):
-            if "wandb" in child.name():
-                child.kill()
-
-
 class WandbSink:
     """Sends metrics to W&B under the run's own name, so that a resumed run continues there too.
 
-    If W&B fails (no network, a wrong key), the run continues without it.
+    Offline, every start writes a folder of its own with the whole curve. Online, W&B keeps the rows that it has, and
+    gets those that it lacks.
     """
 
-    def __init__(self, run: Run, config: dict[str, Any], options: dict[str, Any]):
-        self._run, self._config, self._options = run, config, options
+    def __init__(self, run: Run, options: dict[str, Any]):
+        self._run, self._options = run, options
         self._mode: Mode = resolve_mode(options["mode"])
         self._wandb: Any = None
-        self.exit_code = 0
-        """W&B shows the run as failed unless this is 0."""
 
-    def __enter__(self) -> "WandbSink":
-        if self._mode != "disabled":
-            self._wandb = self._try(self._init)
-        return self
+    def begin(self, rows: Iterable[dict[str, Any]], start: float) -> None:
+        self._wandb = self._init()
+        if self._mode != "shared":  # there, W&B cannot know which rows it has
+            for row in rows:
+                if row[STEPS] >= self._wandb.starting_step:
+                    self.log(row)
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        if self._wandb is not None:
-            step = None if self._mode == "shared" else metrics["agent_steps"]  # W&B counts the steps of a shared run
-            self._try(lambda: self._wandb.log(metrics, step=step))
+    def log(self, row: dict[str, Any]) -> None:
+        step = None if self._mode == "shared" else row[STEPS]  # W&B counts the steps of a shared run
+        self._wandb.log(row, step=step)
 
-    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        if self._wandb is not None:
-            ending = threading.Thread(target=self._end, args=(self.exit_code if kind is None else 1,), daemon=True)
-            ending.start()
-            ending.join(FINISH_S)
-            if ending.is_alive():
-                say(f"going on without W&B: it has not ended within {FINISH_S:.0f} s", error=True)
-                _kill_service()
-                ending.join(FINISH_S)
-
-    def _end(self, code: int) -> None:
-        """End the run at W&B, and W&B's own process: else this process would wait for it at its end."""
-        import wandb
-
-        run = self._wandb
-        self._try(lambda: run.finish(exit_code=code))
-        with suppress(Exception):
-            wandb.teardown(code)
+    def end(self, failed: bool) -> None:
+        self._wandb.finish(exit_code=int(failed))
 
     def _init(self) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else W&B sends its own errors, offline too
@@ -96,9 +65,10 @@ class WandbSink:
             id=self._run.name,
             name=self._run.name,
             dir=str(self._run.path),
-            config={**mask_data(self._config), INFO: self._run.info.model_dump(), PROVENANCE: self._provenance()},
+            config={**self._run.config, INFO: self._run.info.model_dump(), PROVENANCE: self._provenance()},
             mode=self._mode,
             resume="allow" if self._mode in ("online", "shared") else None,
+            reinit="finish_previous",
             # W&B's own record of git and of the command line holds what is in them, credentials too.
             settings=wandb.Settings(
                 silent=True, console="off", x_disable_stats=True, x_disable_meta=True, disable_git=True
@@ -108,11 +78,3 @@ class WandbSink:
     def _provenance(self) -> dict[str, Any]:
         record = self._run.provenance
         return {key: record.get(key) for key in ("commit", "dirty", "host", "platform", "python", "device")}
-
-    def _try(self, call: Callable[[], Any]) -> Any:
-        """What `call` returns. If it fails, print why, and do not use W&B any more."""
-        try:
-            return call()
-        except Exception as error:
-            say(f"going on without W&B: {type(error).__name__}: {' '.join(str(error).split())}", error=True)
-            self._wandb = None

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from memexp.runs import scribe
 
@@ -64,7 +64,8 @@ class Writer:
         self._next = self._groups = 0
         self._rest = b""  # an incomplete line of answers
         self._lock = threading.Lock()
-        threading.Thread(target=self._send, daemon=True, name="orders").start()
+        assert self._process.stdin
+        threading.Thread(target=feed, args=(self._process.stdin, self._orders), daemon=True, name="orders").start()
         terms = {"parent": os.getpid(), "lock": str(lock.absolute()) if lock else None, "patience": patience}
         self._orders.put(json.dumps(terms).encode() + b"\n")
         assert self._process.stdout
@@ -156,10 +157,11 @@ class Writer:
         full, gone = message.get("full", False), message.get("gone", False)
         return Answer(number, group, message.get("error"), full, gone, retried, message.get("at", 0.0))
 
-    def _send(self) -> None:
-        """Pass orders to the process (in a thread of its own, because it blocks while the process does not read)."""
-        assert self._process.stdin
-        with suppress(BrokenPipeError), self._process.stdin as pipe:
-            while (data := self._orders.get()) is not None:
-                pipe.write(data)
-                pipe.flush()
+
+def feed(pipe: IO[bytes], orders: "queue.SimpleQueue[bytes | None]") -> None:
+    """Pass orders to a process until there is None (in a thread of its own, because it blocks while the process does
+    not read)."""
+    with suppress(BrokenPipeError), pipe:
+        while (data := orders.get()) is not None:
+            pipe.write(data)
+            pipe.flush()

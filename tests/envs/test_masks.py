@@ -189,3 +189,27 @@ def test_a_policy_with_masks_is_built_from_its_weights():
         for policy in (trainer.policy, again):
             logits, *_ = policy(obs, policy.init_state(len(obs), torch.device("cpu")), resets)
             assert (logits.softmax(-1) == 0).sum(1).eq(3).all()
+
+
+def masked_batch(num_envs: int, mode: str, where: str = "info") -> gymnasium.vector.VectorEnv:
+    """The masked environment as one vector environment of Gymnasium."""
+    makers = [lambda: Masked(where)] * num_envs
+    return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
+
+
+@pytest.mark.parametrize("where", ["info", "part"])
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
+def test_a_batch_may_have_masks_too(where, mode):
+    batch = f"{__name__}:masked_batch"
+    with made({"mode": mode, "where": where}, 4, batch) as env:
+        player, obs, whole = make_scripted_policy(env, "random"), env.desync(), 0
+        for _ in range(40):
+            allowed = allowed_actions(obs, env.observation)
+            played = torch.ones(4, dtype=torch.bool) if env.resetting is None else ~env.resetting
+            assert (allowed.sum(1)[played] == 3).all()
+            obs, *_ = env.step(player.act(obs, torch.zeros(4, dtype=torch.bool)))
+            episodes = env.pop_episodes()
+            assert all(length == Masked.LENGTH for length in episodes.get("length", ()))
+            assert all(legal == 1 for legal in episodes.get("env/legal", ()))
+            whole += len(episodes.get("length", ()))
+        assert whole >= 4

@@ -288,6 +288,12 @@ def test_setup_installs_the_lock_file_and_memexp_with_uv_once(tmp_path, files, l
     assert line == " ".join([*expected, "minigrid>=3.0 a b"])
 
 
+def test_nodes_get_the_libraries_of_the_loggers(project):
+    runs = [*specs(loggers="csv,tensorboard"), *specs(loggers="mlflow,wandb")]
+    install = find_install(runs, ["minigrid"], None)
+    assert install.pip == ("minigrid", "tensorboard", "mlflow-skinny", "sqlalchemy", "alembic")
+
+
 def test_pip_files_image_and_setup_reach_the_task(project, tmp_path):
     (tmp_path / "data").mkdir()
     resources = Resources(

@@ -132,6 +132,21 @@ def test_overrides_reach_all_runs_and_scales_change_the_matrix_under_another_nam
     assert small.resources.gpus == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, ["wandb"]),
+        ({"loggers": "csv"}, ["csv"]),
+        ({"loggers": []}, []),
+        ({"loggers": ["csv", "mlflow"], "overrides": {"loggers": ["tensorboard"]}}, ["tensorboard"]),
+    ],
+)
+def test_loggers_of_a_matrix_are_those_of_its_runs(changes, expected):
+    for spec in specs_of(**changes):
+        words = dict(argument.split("=", 1) for argument in spec.arguments[1:])
+        assert spec.config.loggers == resolve(find_recipe(spec.recipe), words).loggers == expected
+
+
 KEYS = {"env": ["maze", "cue"], "arch": ["X0", "S"], "memory": ["on", "off"], "seed": ["0", "1"]}
 
 

@@ -113,6 +113,39 @@ def test_the_monitor_says_that_runs_trained_with_different_code(home, capsys, ar
     assert json.loads(type_command(capsys, "monitor", "test", "--json").out)["alarms"] == ([line] if said else [])
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_curves_over_one_another_share_a_scale_and_an_axis(home, width):
+    for arm, final, budget in (("S", 1.0, 1000), ("S~", 0.0, 1000), ("X", 1.0, 500)):
+        write_run(home / "runs", arm, 0, [final] * 20, budget=budget)
+    text = drawn(ManyRuns("test", list(Snapshots(Target("test")).read()), curves=True), width)
+    assert max(map(len, text.splitlines())) <= width
+    places = {row.split(maxsplit=1)[0]: row.split()[1] for row in text.splitlines() if re.match(r" {9}[a-c] ", row)}
+    assert sorted(places.values()) == ["S", "S~", "X"]
+    letter = {arm: mark for mark, arm in places.items()}
+    rows = [row[9:] for row in text.splitlines() if re.match(r".{9} *[+abc]{3,}$", row)]
+    top, bottom = rows[0], rows[-1]
+    assert set(bottom.strip()) == {letter["S~"]}
+    assert set(top.strip()[width // 10 :]) == {"+", letter["S"]}  # X ends in the middle of the axis
+    assert abs(top.rindex("+") - len(top) / 2) <= 3
+
+
+def test_more_curves_than_letters_are_named_below(home):
+    for arm in range(len(draw.LETTERS) + 2):
+        write_run(home / "runs", f"S{arm}", 0, rising(0.1 * arm))
+    text = drawn(ManyRuns("test", list(Snapshots(Target("test")).read()), curves=True), 100)
+    assert "not drawn: S8  seed 0  0.80, S9  seed 0  0.90" in text
+
+
+def test_only_the_arms_that_are_named_are_shown(home, capsys):
+    for arm in ("S", "S~", "X"):
+        write_run(home / "runs", arm, 0, rising(0.9))
+    shown = type_command(capsys, "monitor", "test", "--arm", "S", "--arm", "X").out
+    assert re.findall(r" {9}[a-h] (\S+)", shown) == ["S", "X"]
+    assert "S~" not in shown
+    typed = type_command(capsys, "monitor", "test", "--arm", "s~")
+    assert (typed.code, typed.err) == (2, "memexp: --arm: no run has the arm 's~'; did you mean 'S~'?\n")
+
+
 def test_runs_of_an_arm_that_wait_share_a_line(home):
     waiting = [new(f"w{seed}", "maze", "S", seed) for seed in (1, 2, 3, 5)]
     assert "1-3, 5" in drawn(ManyRuns("m", waiting), 80)

@@ -8,4 +8,5 @@ emulated.py    steps one environment into shared buffers: resets, seeds, last ob
 vector.py      Gymnasium's vector environments, where PufferLib is not installed
 workers.py     steps many environments, in this process or in worker processes
 env.py         presents all of them as a VecEnv
+batched.py     presents a vector environment, which steps a whole batch, as a VecEnv
 """

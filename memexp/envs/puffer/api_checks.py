@@ -87,12 +87,12 @@ def _missing(agents: Iterable[Any], there: Container[Any]) -> list[Any]:
 class ObservationReader:
     """Checks each observation of a space and converts it: to a Box's own dtype, or from any other space to bytes.
 
-    The next call may overwrite the array that a call returns.
+    The next call may overwrite the array that a call returns. batch: `(N,)` for N observations at once.
     """
 
-    def __init__(self, space: gymnasium.Space):
-        encode = None if isinstance(space, gymnasium.spaces.Box) else spaces.AsBytes(space)
-        self.space, self._read = (encode.space, encode) if encode else (space, spaces.reader(space))
+    def __init__(self, space: gymnasium.Space, batch: tuple[int, ...] = ()):
+        encode = None if isinstance(space, gymnasium.spaces.Box) else spaces.AsBytes(space, batch)
+        self.space, self._read = (encode.space, encode) if encode else (space, spaces.reader(space, batch))
         self._given = space
 
     def __call__(self, obs: Any, where: str) -> np.ndarray:

@@ -9,7 +9,6 @@ import math
 import re
 import sys
 import traceback
-from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +18,10 @@ import numpy as np
 from memexp.config import UsageError, exit_text
 from memexp.envs.base import mix64
 from memexp.envs.config import ThirdParty
-from memexp.envs.puffer import masks, source, spaces
+from memexp.envs.puffer import masks, source
 from memexp.envs.puffer.api_checks import ApiError, CheckedEnv, CheckedParallelEnv
 from memexp.envs.puffer.vector import Buffers, PufferEnv, make_buffers
-from memexp.spaces import Part, StructSpace
+from memexp.spaces import Part
 
 ACT, LAST = 0, 1
 """Indices of the two observations."""
@@ -189,7 +188,7 @@ class EmulatedEnv(PufferEnv):
 
     def _end(self, cut: bool, infos: list[Any]) -> None:
         """Keep the true last observations, tell the numbers of the last infos, and start the next episode."""
-        if numbers := _means_of_numbers(infos, self._tellers):
+        if numbers := means_of_numbers(infos, self._tellers):
             self._told = [{"row": self._row, "numbers": numbers}]
         self.observations[:, LAST] = self.observations[:, ACT]
         self._board.cut[self._row] = cut
@@ -197,7 +196,7 @@ class EmulatedEnv(PufferEnv):
         self._begin()
 
 
-def _means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, float]:
+def means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, float]:
     """Name -> mean over the agents' infos, of every finite number whose name may stand in a file or a table.
 
     The episode lacks a number that fewer agents told than in another episode (`tellers`, which changes): a mean over
@@ -220,7 +219,6 @@ def _spaces(env: Any, config: ThirdParty) -> tuple[gymnasium.Space, gymnasium.Sp
 
     Raises UsageError for a space that cannot be used.
     """
-    name = config.id
     if not source.is_parallel(env):
         observation, action = env.observation_space, env.action_space
     else:
@@ -229,15 +227,9 @@ def _spaces(env: Any, config: ThirdParty) -> tuple[gymnasium.Space, gymnasium.Sp
         for agent in env.possible_agents:
             if (env.observation_space(agent), env.action_space(agent)) != (observation, action):
                 raise UsageError(
-                    f"{name}: agents {first} and {agent} have different spaces, but one policy plays all agents"
+                    f"{config.id}: agents {first} and {agent} have different spaces, but one policy plays all agents"
                 )
-    mask = masks.MASK if masks.is_masked(config, observation) else None
-    encoded = spaces.observation_space(observation, name, defaultdict(lambda: "numbers"), mask)  # any word
-    spaces.action_space(action, name)
-    part = encoded.mask if isinstance(encoded, StructSpace) else None
-    if part and (asked := masks.number_of_bits(action, name)) != math.prod(part.shape):
-        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {asked} actions")
-    return observation, action, part
+    return observation, action, masks.mask_of(config, observation, action)
 
 
 def own_traceback(error: Exception) -> str:

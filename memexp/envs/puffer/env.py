@@ -14,7 +14,7 @@ from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import masks, spaces
 from memexp.envs.puffer.api_checks import ApiError, ObservationReader
-from memexp.envs.puffer.emulated import ACT, LAST, EmulatedEnv
+from memexp.envs.puffer.emulated import ACT, LAST
 from memexp.envs.puffer.readings import choose
 from memexp.envs.puffer.source import LIMIT
 from memexp.envs.puffer.workers import make_board, make_vec
@@ -43,8 +43,8 @@ class ThirdPartyEnv(VecEnv):
         self._config, self._seed, self._first_env = config, seed, first_env
         self.device = torch.device(device)
         self._board = make_board(num_envs)
-        self._vec = make_vec(config, seed, first_env, self._board)
-        driver: EmulatedEnv = self._vec.driver_env
+        self._vec = self._make_vec()
+        driver = self._vec.driver_env
         self.num_envs, self.num_agents = num_envs, num_envs * driver.num_agents
         try:
             readings = choose(config, driver.observation)
@@ -62,6 +62,9 @@ class ThirdPartyEnv(VecEnv):
         self._action_space = driver.single_action_space
         self._log = EpisodeLog(num_envs, torch.device("cpu"), first_env)
         self.ends_by_itself = False
+
+    def _make_vec(self) -> Any:
+        return make_vec(self._config, self._seed, self._first_env, self._board)
 
     @property
     def modules(self) -> list[str]:
@@ -184,10 +187,10 @@ class ThirdPartyEnv(VecEnv):
         scaled = np.where(bounded, low + (given.clip(-1, 1) + 1) / 2 * (high - low), given)
         return np.clip(scaled, space.low, space.high).astype(space.dtype)
 
-    def _tensor(self, rows: np.ndarray) -> Tensor:
+    def _tensor(self, rows: np.ndarray | Tensor) -> Tensor:
         """Observations as the policy's encoder takes them."""
         space = self.observation
-        tensor = torch.from_numpy(rows)
+        tensor = torch.as_tensor(rows)
         if isinstance(space, VectorSpace):
             tensor = tensor.reshape(len(rows), space.size).float()
         elif isinstance(space, ImageSpace | CellsSpace):

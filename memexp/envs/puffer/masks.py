@@ -4,16 +4,21 @@ An environment tells them in `info["action_mask"]`, or as the part "action_mask"
 becomes a part of the observation, so that acting and learning see the same one.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Container
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import VectorEnv, VectorWrapper
 
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.api_checks import PARALLEL_STEP, STEP, ApiError, unpacked
+from memexp.envs.puffer.spaces import action_space, observation_space
+from memexp.spaces import Part, StructSpace
 
 MASK, REST = "action_mask", "observation"
 """Names of the mask, and of an observation without parts beside it."""
@@ -32,6 +37,17 @@ def number_of_bits(actions: spaces.Space, name: str) -> int:
 def is_masked(config: ThirdParty, observation: spaces.Space) -> bool:
     """Whether a part of these observations is a mask."""
     return config.action_mask == "auto" and isinstance(observation, spaces.Dict) and MASK in observation.spaces
+
+
+def mask_of(config: ThirdParty, observation: spaces.Space, actions: spaces.Space) -> Part | None:
+    """The mask in encoded observations. Raises UsageError for spaces that cannot be used."""
+    name, mask = config.id, MASK if is_masked(config, observation) else None
+    encoded = observation_space(observation, name, defaultdict(lambda: "numbers"), mask)  # any word: only for errors
+    action_space(actions, name)
+    part = encoded.mask if isinstance(encoded, StructSpace) else None
+    if part and (asked := number_of_bits(actions, name)) != math.prod(part.shape):
+        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {asked} actions")
+    return part
 
 
 def with_mask(env: Any, config: ThirdParty, parallel: bool) -> Any:
@@ -123,6 +139,40 @@ class MaskedParallelEnv:
             agent: self.join(one, infos.get(agent), agent in over, f"{where} returned for {agent}")
             for agent, one in obs.items()
         }
+
+
+class MaskedBatch(VectorWrapper):
+    """A vector environment whose masks are a part of its observations."""
+
+    def __init__(self, env: VectorEnv, bits: int):
+        super().__init__(env)
+        self._bits, given = bits, env.single_observation_space
+        self._is_dict = isinstance(given, spaces.Dict)
+        parts = given.spaces if isinstance(given, spaces.Dict) else {REST: given}
+        self.single_observation_space = spaces.Dict({**parts, MASK: spaces.MultiBinary(bits)})
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        obs, infos = unpacked(self.env.reset(seed=seed, options=options), "reset()", "observations, infos")
+        return self._joined(obs, infos), infos
+
+    def step(self, actions: Any) -> Any:
+        obs, rewards, *over, infos = unpacked(self.env.step(actions), "step()", STEP)
+        if "final_obs" in infos:
+            infos = {**infos, "final_obs": self._joined(infos["final_obs"], {})}
+        return self._joined(obs, infos), rewards, *over, infos
+
+    def _joined(self, obs: Any, infos: Any) -> dict[str, Any]:
+        """Masks that infos do not tell are 0: those of the last observations, on which nobody acts."""
+        masks = infos.get(MASK, np.zeros((self.num_envs, self._bits), np.int8))
+        return {**(obs if self._is_dict else {REST: obs}), MASK: np.asarray(masks)}
+
+
+def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
+    """The vector environment; if its infos tell masks, with the masks as a part of its observations."""
+    given = getattr(env, "single_observation_space", None)
+    if config.action_mask == "off" or given is None or is_masked(config, given) or not _tells(repr(config), env, False):
+        return env
+    return MaskedBatch(env, number_of_bits(env.single_action_space, config.id))
 
 
 def sample(space: spaces.Space, mask: np.ndarray | None) -> Any:

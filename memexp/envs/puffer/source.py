@@ -1,4 +1,8 @@
-"""Makes an environment from its id: gym:ID, gym:MODULE:ID, module:MODULE:CALLABLE or pettingzoo:MODULE."""
+"""Makes an environment from its id: gym:ID, gym:MODULE:ID, module:MODULE:CALLABLE or pettingzoo:MODULE.
+
+Batches, which step all their environments at once: vec:ID, vec:MODULE:ID, envpool:ID, gymnax:ID, or a MODULE:CALLABLE
+that makes a gymnasium.vector.VectorEnv.
+"""
 
 import ast
 import hashlib
@@ -13,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from gymnasium.vector import VectorEnv
 
 from memexp.config import UsageError, did_you_mean
-from memexp.envs.config import ThirdParty
-from memexp.envs.puffer.masks import with_mask
+from memexp.envs.config import BATCHED, ThirdParty
+from memexp.envs.puffer.masks import with_mask, with_masks
 from memexp.modules import call, find, member, one_line
 from memexp.project import import_named
 
@@ -29,13 +34,17 @@ LIMIT = 10_000
 
 
 def make_one(config: ThirdParty) -> Any:
-    """One environment with its wrappers: a gymnasium.Env or a PettingZoo ParallelEnv.
+    """One environment with its wrappers: a gymnasium.Env, a PettingZoo ParallelEnv, or a batch of one.
 
     Raises UsageError if the id, an option or a wrapper does not exist or raises.
     """
+    if is_batched(config):
+        return make_batch(config, 1)
     kind, _, rest = config.id.partition(":")
     if kind == "gym":
-        env = _from_registry(rest, config.options)
+        # An option named `id` would name another environment: it is an error.
+        make = partial(gymnasium.make, _registered(rest, config.id))
+        env = call(make, {"disable_env_checker": True, **config.options}, config.id)
     elif kind == "module":
         env = call(find(rest, config.id), config.options, config.id)
     else:
@@ -48,10 +57,49 @@ def make_one(config: ThirdParty) -> Any:
     if hasattr(env, "agent_iter"):
         raise UsageError(TURN_BASED.format(config.id))
     if not isinstance(env, gymnasium.Env) and not is_parallel(env):
+        fix = "; a function that makes a VectorEnv takes num_envs" if isinstance(env, VectorEnv) else ""
         raise UsageError(
-            f"{config.id} is a {type(env).__name__}, neither a Gymnasium nor a PettingZoo parallel environment"
+            f"{config.id} is a {type(env).__name__}, neither a Gymnasium nor a PettingZoo parallel environment{fix}"
         )
     return with_mask(env, config, is_parallel(env))
+
+
+def is_batched(config: ThirdParty) -> bool:
+    """Whether the id names a batch: a kind of its own, or a VectorEnv class or a function that takes num_envs."""
+    kind, _, rest = config.id.partition(":")
+    if kind != "module":
+        return kind in BATCHED
+    found = find(rest, config.id)
+    if inspect.isclass(found):
+        return issubclass(found, VectorEnv)
+    with suppress(TypeError, ValueError):  # a compiled function may have no signature
+        return "num_envs" in inspect.signature(found).parameters and "num_envs" not in config.options
+    return False
+
+
+def make_batch(config: ThirdParty, num_envs: int) -> VectorEnv:
+    """`num_envs` environments as one vector environment with its wrappers. Raises UsageError as `make_one` does."""
+    kind, _, rest = config.id.partition(":")
+    if "num_envs" in config.options:
+        raise UsageError(f"{config.id}: memexp says how many environments a batch has: leave num_envs out of options")
+    if kind == "vec":
+        plain = _registered(rest, config.id)
+        if gymnasium.spec(plain).vector_entry_point is None:
+            raise UsageError(f"{config.id}: Gymnasium has no vector environment of it; gym:{rest} steps one by one")
+        make = partial(gymnasium.make_vec, plain, vectorization_mode="vector_entry_point")
+    elif kind == "module":
+        make = find(rest, config.id)
+    else:
+        import_named(kind, config.id)
+        make = partial(importlib.import_module(f"memexp.envs.batches.of_{kind}").make, rest)
+    env = call(partial(make, num_envs=num_envs), config.options, config.id)
+    for wrapper in config.wrappers:
+        env = _wrap(env, wrapper)
+    if not isinstance(env, VectorEnv):
+        raise UsageError(f"{config.id} takes num_envs, but made a {type(env).__name__}, not a VectorEnv of Gymnasium")
+    if env.num_envs != num_envs:
+        raise UsageError(f"{config.id} made {env.num_envs} environments, not the num_envs={num_envs} that it was given")
+    return with_masks(env, config)
 
 
 def is_parallel(env: Any) -> bool:
@@ -92,10 +140,11 @@ def classes_of(env: Any) -> Iterator[type]:
         env = getattr(env, "env", None)
 
 
-def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
+def _registered(name: str, id: str) -> str:
+    """The name in Gymnasium's registry of ID or MODULE:ID, once it is registered. Raises UsageError if it is not."""
     module, colon, plain = name.rpartition(":")
     if colon:
-        import_named(module, f"gym:{name}")
+        import_named(module, id)
     if plain not in gymnasium.registry:
         try:
             _import_suites(plain)
@@ -103,10 +152,10 @@ def _from_registry(name: str, options: dict[str, Any]) -> gymnasium.Env:
         except gymnasium.error.Error as error:
             near = did_you_mean(plain, gymnasium.registry)
             near = near if near.startswith("; did") else ""  # do not list hundreds of ids
-            why = f"{one_line(error).rstrip('.')}; is its package installed? gym:MODULE:ID imports MODULE first"
-            raise UsageError(f"unknown environment 'gym:{name}' ({why}){near}") from None
-    make = partial(gymnasium.make, plain)  # an option named `id` would name another environment: it is an error
-    return call(make, {"disable_env_checker": True, **options}, f"gym:{name}")
+            kind = id.partition(":")[0]
+            why = f"{one_line(error).rstrip('.')}; is its package installed? {kind}:MODULE:ID imports MODULE first"
+            raise UsageError(f"unknown environment '{id}' ({why}){near}") from None
+    return plain
 
 
 def _import_suites(id: str) -> None:

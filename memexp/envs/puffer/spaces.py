@@ -170,13 +170,15 @@ def _layout(space: spaces.Space) -> np.dtype:
 class AsBytes:
     """Encodes observations of `space` as uint8 `[num_bytes]`. The next call overwrites the returned array.
 
-    Each part of each observation is checked: a call raises NotInSpaceError, or it has written every part.
+    Each part of each observation is checked: a call raises NotInSpaceError, or it has written every part. batch: `(N,)`
+    for N observations at once, as Gymnasium's vector environments have them; then the bytes are `[N, num_bytes]`.
     """
 
-    def __init__(self, space: spaces.Space):
-        self.struct = np.zeros((), _layout(space))  # the latest observation: field i is part i of `leaves`
-        self._write = _writer(space, "", iter([self.struct[name] for name in self.struct.dtype.names or ()]))
-        self._bytes = self.struct.reshape(1).view(np.uint8)
+    def __init__(self, space: spaces.Space, batch: tuple[int, ...] = ()):
+        self.struct = np.zeros(batch, _layout(space))  # the latest observation: field i is part i of `leaves`
+        fields = iter([self.struct[name] for name in self.struct.dtype.names or ()])
+        self._write = _writer(space, "", fields, batch)
+        self._bytes = self.struct.reshape(*batch, 1).view(np.uint8)
         self.space = spaces.Box(0, 255, self._bytes.shape, np.uint8)
 
     def __call__(self, obs: Any) -> np.ndarray:
@@ -184,10 +186,12 @@ class AsBytes:
         return self._bytes
 
 
-def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Callable[[Any], None]:
+def _writer(
+    space: spaces.Space, path: str, fields: Iterator[np.ndarray], batch: tuple[int, ...]
+) -> Callable[[Any], None]:
     """A function that checks an observation of `space` and writes its parts into the next ones of `fields`."""
     if isinstance(space, spaces.Dict | spaces.Tuple):
-        parts = [(key, _writer(part, _below(path, space, key), fields)) for key, part in _named(space)]
+        parts = [(key, _writer(part, _below(path, space, key), fields, batch)) for key, part in _named(space)]
         keys = dict(parts).keys()
         named = isinstance(space, spaces.Dict)
 
@@ -205,11 +209,11 @@ def _writer(space: spaces.Space, path: str, fields: Iterator[np.ndarray]) -> Cal
     if (only := _only_text(space)) is not None:
 
         def compare(obs: Any) -> None:
-            if not isinstance(obs, str) or obs != only:
+            if not all(isinstance(text, str) and text == only for text in (obs if batch else [obs])):
                 raise not_in(obs, space, path)
 
         return compare
-    field, read = next(fields), reader(space)
+    field, read = next(fields), reader(space, batch)
 
     def write_leaf(obs: Any) -> None:
         value = read(obs)
@@ -235,16 +239,20 @@ def not_in(obs: Any, space: spaces.Space, path: str) -> NotInSpaceError:
     return NotInSpaceError(f"{called(path or _ALL)} {short(obs)}, which {why}")
 
 
-def reader(space: spaces.Space) -> Callable[[Any], Any]:
+def reader(space: spaces.Space, batch: tuple[int, ...] = ()) -> Callable[[Any], Any]:
     """A function that gives an observation of a space without parts as numbers; None: it is not in the space.
 
-    Bounds of a Box are not checked: they are often guesses, and nothing here uses them.
+    batch: `(N,)` for N observations at once. Bounds of a Box are not checked: they are often guesses, and nothing here
+    uses them.
     """
     dtype, shape = _storage(space)
+    shape = (*batch, *shape)
     if is_text(space):
-        return lambda obs: _numbers_of_words(obs) if isinstance(obs, str) else None
+        return (lambda obs: _numbers_of_texts(obs, *batch)) if batch else _numbers_of_text
     if isinstance(space, spaces.Discrete):
         first, last = int(space.start), int(space.start + space.n) - 1
+        if batch:
+            return lambda obs: _unless(_array(obs, shape, "biu"), lambda names: (names < first) | (names > last))
 
         def category(obs: Any) -> int | None:
             try:
@@ -289,6 +297,15 @@ def _numbers(obs: Any, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray | 
             single = cast.astype(np.float32) if is_float else cast
     is_right = np.isfinite(single) if is_float else cast == array
     return cast if np.count_nonzero(is_right) == array.size else None
+
+
+def _numbers_of_text(obs: Any) -> np.ndarray | None:
+    return _numbers_of_words(obs) if isinstance(obs, str) else None
+
+
+def _numbers_of_texts(obs: Any, count: int) -> np.ndarray | None:
+    texts = [numbers for text in obs if (numbers := _numbers_of_text(text)) is not None]
+    return np.stack(texts) if len(texts) == len(obs) == count else None
 
 
 @lru_cache(maxsize=4096)

@@ -48,6 +48,7 @@ from memexp.project import (
     search,
 )
 from memexp.runs import home
+from memexp.runs.loggers import LOGGERS
 from memexp.runs.provenance import CHECKOUT, ask_git, is_own
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -119,6 +120,8 @@ class Install:
 def find_install(specs: Sequence[RunSpec], pip: Sequence[str], ref: str | None) -> Install:
     """What nodes get for the runs `specs`. Raises UsageError for a ref that does not exist."""
     search()
+    loggers = dict.fromkeys(name for spec in specs for name in spec.config.loggers)
+    pip = [*pip, *(package for name in loggers for package in LOGGERS[name].packages)]
     here, own = root(), is_own(CHECKOUT)
     python = _python(here)
     if own and here.is_relative_to(CHECKOUT):

@@ -93,6 +93,7 @@ def run_at(matrix: Matrix, place: Place, settings: Mapping[str, Any] | None = No
             {
                 **environment.args,
                 **{key: value for key, value in architecture.items() if key != TWIN_OF},
+                **({} if matrix.loggers is None else {"loggers": matrix.loggers}),
                 **matrix.overrides,
                 **(settings or {}),
                 **({"cortex.memory": "off"} if twin else {}),

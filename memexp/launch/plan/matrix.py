@@ -24,7 +24,7 @@ from memexp.config import (
     read_yaml,
 )
 from memexp.launch.plan.resources import Resources, Section
-from memexp.ppo.config import STATED, Steps
+from memexp.ppo.config import STATED, Loggers, Steps
 
 TEMPLATE_KEYS = ("name", "env", "arch", "steps", "seed")
 OWN_KEYS = {
@@ -253,6 +253,8 @@ class Matrix(Section):
     """Number of seeds (3: the seeds 0, 1 and 2), or a list of seeds ([3]: seed 3 alone)."""
     metric: Name = "return"
     """What is judged: the return, or a number in the `info` of an episode's last step, such as success."""
+    loggers: Loggers | None = None
+    """Where metrics go beside metrics.jsonl: wandb, tensorboard, csv, mlflow; []: nowhere. None: as the recipe says."""
     twins: bool = True
     """True: every architecture with memory also runs with memory=off. An architecture with `twin_of: ARM` is a twin of
     one's own: a control without memory, with which ARM is compared, too."""

@@ -26,8 +26,10 @@ from memexp.launch.plan.recipe import Recipe
 from memexp.pattern import remembers
 from memexp.ppo.config import TrainConfig
 
-CONFIG_KEYS = ("run", "seed", "force")
+CONFIG_KEYS = ("run", "seed", "force", "loggers")
 """Undotted keys that reach the config itself, if the recipe has no argument of that name."""
+NO_EXPERIMENT = ("run=", "seed=", "loggers=", "trainer.total_", "labels.")
+"""Beginnings of the words that make a run one of many: name, seed, steps, labels, and where its metrics go."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class RunSpec:
 
     @property
     def experiment(self) -> list[str]:
-        """The same without what makes this run one of many: name, seed, steps and labels."""
-        return [word for word in self.arguments if not word.startswith(("run=", "seed=", "trainer.total_", "labels."))]
+        """The same without what makes this run one of many."""
+        return [word for word in self.arguments if not word.startswith(NO_EXPERIMENT)]
 
     @property
     def env(self) -> str:

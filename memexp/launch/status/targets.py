@@ -100,6 +100,42 @@ class Target:
         return UsageError(f"no run and no matrix is called '{name}'{where}{hint}")
 
 
+class Targets:
+    """Several targets side by side, as if they were one matrix. Raises UsageError as Target does."""
+
+    is_run, matrix = False, None
+
+    def __init__(self, names: Sequence[str]):
+        self.name, self._targets = ", ".join(names), {name: Target(name) for name in names}
+        self.planned = {run: planned for one in self._targets.values() for run, planned in one.planned.items()}
+        self.owners: dict[Path, str] = {}
+        """Run directory -> the first target that it belongs to."""
+
+    def runs(self, unknown: bool = False) -> list[Run]:
+        """See Target.runs. A run of several targets is there once."""
+        found: dict[Path, Run] = {}
+        for name, target in self._targets.items():
+            for run in target.runs(unknown):
+                found.setdefault(run.path, run)
+                self.owners.setdefault(run.path, name)
+        return list(found.values())
+
+
+def told_apart(places: Sequence[tuple[str, str, str]]) -> list[str]:
+    """The names of arms, of (target, environment, arm) each: 'ARM of TARGET' if the arm is in several targets."""
+    owners: dict[tuple[str, str], set[str]] = {}
+    for target, env, arm in places:
+        owners.setdefault((env, arm.removesuffix("~")), set()).add(target)
+    short = {target: Path(target).name for target, _, _ in places}
+    if len(set(short.values())) < len(short):  # a/runs and b/runs
+        short = {target: target for target in short}
+    names: list[str] = []
+    for target, env, arm in places:
+        base = arm.removesuffix("~")
+        names.append(f"{base} of {short[target]}{arm[len(base) :]}" if len(owners[env, base]) > 1 else arm)
+    return names
+
+
 def find_targets(names: Sequence[str], unknown: bool = False) -> list[Run]:
     """The runs of all `names`; without names all runs that exist or were submitted from here.
 

@@ -27,6 +27,8 @@ MARKS = {
 LEVELS = "▁▂▃▄▅▆▇"
 EIGHTHS_UP = f" {LEVELS}█"
 EIGHTHS = " ▏▎▍▌▋▊▉"
+LETTERS, PALETTE = "abcdefgh", (BLUE, ORANGE, GREEN, PINK, RED)
+"""Marks and colours of curves over one another."""
 Range = tuple[float, float]
 
 
@@ -96,6 +98,29 @@ def chart(values: Sequence[float | None], within: Range, height: int, levels: di
         cells = "".join(EIGHTHS_UP[e] if e else ground for e in eighths)
         lines.append(_chart_line(cells, ruled.get(y)))
     return lines
+
+
+def overlay(curves: Sequence[Sequence[float | None]], within: Range, height: int) -> list[Text]:
+    """Curves over one another in `height` lines of text, one character a value. Each has a letter of LETTERS and a
+    colour; where several meet there is a '+'."""
+    low, high = within
+    cells: dict[tuple[int, int], list[int]] = {}
+    for number, curve in enumerate(curves):
+        for x, value in enumerate(curve):
+            if value is not None and math.isfinite(value):
+                y = round((height - 1) * (min(max(value, low), high) - low) / (high - low))
+                cells.setdefault((x, y), []).append(number)
+    width = max(map(len, curves), default=0)
+    rows = ([cells.get((x, y), []) for x in range(width)] for y in reversed(range(height)))
+    return [Text().join(mark(here) for here in row) for row in rows]
+
+
+def mark(curves: Sequence[int]) -> Text:
+    """The character of one curve, of several, or of none."""
+    if not curves:
+        return Text(" ")
+    one = curves[0] if len(curves) == 1 else None
+    return Text("+") if one is None else Text(LETTERS[one], PALETTE[one % len(PALETTE)])
 
 
 def _chart_line(cells: str, level: str | None) -> Text:

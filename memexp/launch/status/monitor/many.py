@@ -20,6 +20,8 @@ from memexp.launch.status.monitor.snapshot import RunSnapshot
 from memexp.runs.identity import different_code
 from memexp.runs.status import State
 
+AXIS, CHART = 8, 12
+"""Width of the axis and lines of the chart in which curves stand over one another."""
 CURVE_WIDTH = 8, 40
 """Fewest and most characters of a curve."""
 WIDTHS = {"": 1, "state": 13, "done": 5, "curve": 0, "gap": 7, "GPU": 5, "saved": 6, "left": 6}
@@ -30,10 +32,13 @@ ENDED = (State.COMPLETED, State.FAILED, State.CANCELLED)
 
 
 class ManyRuns:
-    """Draws the runs of a matrix in the width of the terminal; `by_arm`: one line an arm instead of one line a run."""
+    """Draws the runs of a matrix in the width of the terminal; `by_arm`: one line an arm instead of one line a run.
 
-    def __init__(self, name: str, runs: Sequence[RunSnapshot], by_arm: bool = False):
-        self.name, self.runs, self.by_arm = name, runs, by_arm
+    curves: also draw the curves of an environment over one another.
+    """
+
+    def __init__(self, name: str, runs: Sequence[RunSnapshot], by_arm: bool = False, curves: bool = False):
+        self.name, self.runs, self.by_arm, self.curves = name, runs, by_arm, curves
 
     @property
     def height(self) -> int:
@@ -46,7 +51,8 @@ class ManyRuns:
         width = options.max_width - 2
         lines = {env: lines_of(runs, self.by_arm) for env, runs in grouped(self.runs, "env").items()}
         columns = Columns([line for some in lines.values() for line in some], width, self.by_arm)
-        tables = [part for env, some in lines.items() for part in _environment(env, some, columns)]
+        charts = width if self.curves else 0
+        tables = [part for env, some in lines.items() for part in _environment(env, some, columns, charts)]
         yield Padding(Group(*_heading(self.name, self.runs, width), *tables, *_alarms(self.runs)), (0, 1))
 
 
@@ -68,14 +74,43 @@ def _heading(name: str, runs: Sequence[RunSnapshot], width: int) -> list[Rendera
     return [line, draw.bar(share_done(sums), max(10, width - len(facts)), BLUE) + Text(facts)]
 
 
-def _environment(env: str, lines: Sequence[Line], columns: Columns) -> list[RenderableType]:
-    """One environment's heading and lines. All curves have one scale, which includes the random and ceiling returns."""
+def _environment(env: str, lines: Sequence[Line], columns: Columns, chart: int) -> list[RenderableType]:
+    """One environment's heading and lines. All curves have one scale, which includes the random and ceiling returns.
+
+    chart: characters of the curves over one another; 0: not drawn.
+    """
     runs = [run for line in lines for run in line.runs]
     levels = {name: mean(getattr(run.info, f"{name}_return", None) for run in runs) for name in ("random", "ceiling")}
     heading = Text.assemble((env, "bold"), *((f"   {name} {number(v)}", "dim") for name, v in levels.items()))
     curves = [mean_curve(line.runs, columns.widths["curve"]) for line in lines]
     within = draw.span([value for curve in curves for value in curve], list(levels.values()))
-    return [Text(), heading, columns.table(lines, within)]
+    over = [*_over_one_another(lines, list(levels.values()), chart), Text()] if chart else []
+    return [Text(), heading, *over, columns.table(lines, within)]
+
+
+def _over_one_another(lines: Sequence[Line], levels: list[float | None], width: int) -> list[RenderableType]:
+    """The curve of each arm, the mean over its runs, in one chart; below it, which is which."""
+    runs = [run for line in lines for run in line.runs]
+    begun = [line for line in lines_of(runs, by_arm=True) if any(len(run.curve) for run in line.runs)]
+    shown, hidden = begun[: len(draw.LETTERS)], begun[len(draw.LETTERS) :]
+    most = max((run.total_timesteps or run.agent_steps for run in runs), default=0)
+    curves = [mean_curve(line.runs, width - AXIS, most) for line in shown]
+    within = draw.span([value for curve in curves for value in curve], levels)
+    labels = {0: number(within[1]), CHART - 1: number(within[0])}
+    drawn = [
+        Text.assemble((labels.get(y, "").rjust(AXIS - 1) + " ", "dim"), line)
+        for y, line in enumerate(draw.overlay(curves, within, CHART))
+    ]
+    foot = Text(" " * AXIS + "0" + f"{short_count(most)} agent steps".rjust(width - AXIS - 1), "dim")
+    legend = [Text.assemble(" " * AXIS, draw.mark([place]), f" {_legend(one)}") for place, one in enumerate(shown)]
+    more = [Text(f"{' ' * AXIS}not drawn: {', '.join(map(_legend, hidden))}", "dim")] if hidden else []
+    return [*drawn, foot, *legend, *more]
+
+
+def _legend(line: Line) -> str:
+    """'S  seeds 0-4  0.87': the arm, its seeds and its recent return."""
+    recent = number(mean(run.episode_return for run in line.runs))
+    return f"{line.runs[0].arm or DASH}  seed{'s' * (len(line.runs) > 1)} {ranges(map(_seed, line.runs))}  {recent}"
 
 
 def _alarms(runs: Sequence[RunSnapshot]) -> list[RenderableType]:
@@ -212,9 +247,9 @@ def mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def mean_curve(runs: Iterable[RunSnapshot], points: int) -> list[float | None]:
-    """The mean of the runs' smoothed returns over all their planned agent steps, point by point."""
-    curves = (run.smoothed(points, run.total_timesteps) for run in runs)
+def mean_curve(runs: Iterable[RunSnapshot], points: int, until: int | None = None) -> list[float | None]:
+    """The mean of the runs' smoothed returns over all their planned agent steps, or up to `until`, point by point."""
+    curves = (run.smoothed(points, until or run.total_timesteps) for run in runs)
     return [mean(values) for values in zip(*filter(None, curves), strict=True)]
 
 

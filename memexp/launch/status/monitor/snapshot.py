@@ -5,11 +5,12 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from memexp.launch.status.targets import Target
+from memexp.launch.status.targets import Target, Targets
 from memexp.runs import MAX_GAP, Run, RunInfo
 from memexp.runs.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, MetricsTail, episode_means, latest, rate_over
 from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, known, log_lines, lost_metrics
@@ -25,7 +26,7 @@ SILENT, SILENT_S = 10, 30.0
 DEAD, DEAD_S = 3, 10.0
 """A run counts as running for this many of its longest recent intervals, and this many seconds, after a line, even if
 no process of this machine holds its lock: its process may be on another machine."""
-NOT_SHOWN = ("info", "curve", "job", "recoveries", "hours", "spent", "projected")
+NOT_SHOWN = ("path", "info", "curve", "job", "recoveries", "hours", "spent", "projected")
 """Fields that the JSON of the monitor does not have."""
 
 
@@ -33,6 +34,7 @@ NOT_SHOWN = ("info", "curve", "job", "recoveries", "hours", "spent", "projected"
 class RunSnapshot(RunStatus):
     """The status of a run and its recent measurements; None where not known."""
 
+    path: Path = Path()
     info: RunInfo | None = None
     elapsed_s: float | None = None
     """Seconds trained, over all starts."""
@@ -147,6 +149,7 @@ class SnapshotReader:
             reason = next((line.strip() for line in reversed(log_lines(run))), None)
         return RunSnapshot(
             run=run.name,
+            path=run.path,
             state=state,
             reason=reason,
             info=info,
@@ -229,13 +232,13 @@ class SnapshotReader:
 class Snapshots:
     """Takes snapshots of all runs of a target. Runs that begin later are found, too."""
 
-    def __init__(self, target: Target):
+    def __init__(self, target: Target | Targets):
         self.target = target
-        self._readers: dict[str, SnapshotReader] = {}
+        self._readers: dict[Path, SnapshotReader] = {}
 
     def read(self) -> Iterator[RunSnapshot]:
         """The runs as they are now."""
         for run in self.target.runs(unknown=True):
-            if run.name not in self._readers:
-                self._readers[run.name] = SnapshotReader(run, self.target.planned.get(run.name))
-            yield self._readers[run.name].read()
+            if run.path not in self._readers:
+                self._readers[run.path] = SnapshotReader(run, self.target.planned.get(run.name))
+            yield self._readers[run.path].read()

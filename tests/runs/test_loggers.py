@@ -1,0 +1,326 @@
+"""Loggers: each has the curve of metrics.jsonl, whatever happened to the run, and none decides how a run goes."""
+
+import csv
+import json
+import os
+import signal
+import sys
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.training import output_of, start_process, tiny, wait_for
+
+from memexp.config import UsageError
+from memexp.ppo.config import Logger, TrainConfig
+from memexp.ppo.train import train
+from memexp.ppo.trainer import Trainer
+from memexp.recipes import controls
+from memexp.runs import Run, loggers, wandb_sink
+from memexp.runs.loggers import LOGGERS, Follower, follow
+from memexp.runs.metrics import STEPS
+
+NAMES = tuple(LOGGERS)
+INSTALLED = [name for name in NAMES if not LOGGERS[name].library or loggers.is_installed(LOGGERS[name].library)]
+UPDATES = 400
+SLOW = (
+    "import time; from memexp.ppo.trainer import Trainer; real = Trainer.train_step; "
+    "Trainer.train_step = lambda self: (time.sleep(0.1), real(self))[1]"
+)
+
+
+def tell_missing() -> None:
+    if missing := set(NAMES) - set(INSTALLED):
+        pytest.skip(f"NOT TESTED: {', '.join(sorted(missing))}, because the libraries are not installed here")
+
+
+def rows_of_csv(run: Run):
+    with open(run.path / "metrics.csv", newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def rows_of_tensorboard(run: Run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert len(list((run.path / "tensorboard").iterdir())) == 1
+    events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return by_step((tag, one.step, one.value) for tag in events.Tags()["scalars"] for one in events.Scalars(tag))
+
+
+def rows_of_mlflow(run: Run):
+    from mlflow import MlflowClient
+
+    file = Path(os.environ["MEMEXP_HOME"]) / "mlflow.db"
+    file.stat()  # else MLflow would make it
+    client = MlflowClient(f"sqlite:///{file}")
+    (found,) = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    assert found.info.run_name == run.name
+    assert found.info.status == ("FINISHED" if run.exit else "RUNNING")
+    assert found.data.params["trainer.gamma"] == str(run.config["trainer"]["gamma"])
+    history = {name: client.get_metric_history(found.info.run_id, name) for name in found.data.metrics}
+    return by_step((name, one.step, one.value) for name, points in history.items() for one in points)
+
+
+def rows_of_wandb(run: Run):
+    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.sdk.internal.datastore import DataStore
+
+    newest = sorted(run.path.glob("wandb/offline-run-*/run-*.wandb"))[-1]
+    store, rows = DataStore(), []
+    store.open_for_scan(str(newest))
+    while (data := store.scan_data()) is not None:
+        record = Record.FromString(data)
+        if record.HasField("history"):
+            items = {one.key or "/".join(one.nested_key): json.loads(one.value_json) for one in record.history.item}
+            assert items["_step"] == items[STEPS]
+            rows.append({name: value for name, value in items.items() if not name.startswith("_")})
+    return rows
+
+
+def by_step(points):
+    """Rows of (name, step, value); fails if there are two values for one name and step."""
+    rows: dict[int, dict[str, float]] = defaultdict(dict)
+    for name, step, value in points:
+        assert name not in rows[step], f"{name} stands twice at step {step}"
+        rows[step][name] = value
+    return [rows[step] for step in sorted(rows)]
+
+
+READ = {"wandb": rows_of_wandb, "tensorboard": rows_of_tensorboard, "csv": rows_of_csv, "mlflow": rows_of_mlflow}
+
+
+def check_same(run: Run, name: str) -> None:
+    """The logger has the numbers of metrics.jsonl, all of them and no others."""
+    expected, found = run.metrics(), READ[name](run)
+    if name == "tensorboard":
+        expected = [{key: float(np.float32(value)) for key, value in row.items()} for row in expected]
+    assert [row[STEPS] for row in found] == [row[STEPS] for row in expected]
+    assert found == expected
+
+
+def test_every_logger_of_a_config_is_known():
+    assert set(Logger.__args__) == set(NAMES) == set(READ)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
+def test_an_interrupted_run_has_one_unbroken_curve(number, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    sizes = {"trainer__total_timesteps": 128 * UPDATES, "trainer__checkpoint_minutes": 0.05}
+    config = tiny(run="curve", loggers=INSTALLED, wandb__mode="auto", **sizes)
+    run = Run.named("curve")
+
+    def newest() -> int:
+        return max(int(one.name) for one in run.checkpoints.glob("[0-9]*") if (one / "manifest.json").exists())
+
+    def are_ahead() -> bool:
+        """Every logger has rows after the newest checkpoint."""
+        with suppress(OSError, ValueError, LookupError):  # not begun yet, or a row is half written
+            ahead = run.metrics()[-1][STEPS] > newest() + 256
+            return ahead and all(READ[name](run)[-1][STEPS] > newest() for name in INSTALLED if name != "wandb")
+        return False
+
+    first = start_process(config, before=SLOW)
+    wait_for(are_ahead, first)
+    first.send_signal(number)
+    first.communicate()
+    assert 0 < len(run.metrics()) < UPDATES
+    output = output_of(start_process(config))
+    assert run.exit
+    assert run.exit.status == "completed", output
+    assert "going on without" not in output
+    assert len(run.metrics()) == UPDATES
+    for name in INSTALLED:
+        check_same(run, name)
+    tell_missing()
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_loggers_that_fail(monkeypatch):
+    """Something else stands where each wants to write."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    run = Run.named("alone")
+    run.path.mkdir(parents=True)
+    for place in ("wandb", "tensorboard", "../../mlflow.db"):
+        (run.path / place).write_text("mine")
+    (run.path / "metrics.csv").mkdir()
+    output = output_of(start_process(tiny(run="alone", loggers=INSTALLED, wandb__mode="auto")))
+    assert run.exit
+    assert run.exit.status == "completed", output
+    assert len(run.metrics()) == 6
+    assert {name: output.count(f"going on without {LOGGERS[name].title}: ") for name in NAMES} == {
+        name: int(name in INSTALLED) for name in NAMES
+    }
+    tell_missing()
+
+
+def test_a_credential_in_the_error_of_a_logger_is_masked(monkeypatch, capsys):
+    follower = Follower(Run.named("x"), "csv", {}, 0)
+    follower._fail(OSError("no answer from https://me:pa55word@server/"))
+    assert "pa55word" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if LOGGERS[name].library])
+def test_a_logger_without_its_library_is_refused_before_the_run_begins(name, monkeypatch, home, tmp_path):
+    real = loggers.find_spec
+    monkeypatch.setattr(loggers, "find_spec", lambda module: real("no_such_module_anywhere"))
+    with pytest.raises(UsageError, match=rf"loggers: {name} needs \w+: pip install '"):
+        train(tiny(run="early", loggers=["csv", name], wandb__mode="offline"))
+    monkeypatch.setattr(loggers, "find_spec", real)  # a folder with event files is no library
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "no_library_but_a_folder").mkdir()
+    assert not loggers.is_installed("no_library_but_a_folder")
+    assert not home.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tensorbord"], "'tensorbord' is no logger; did you mean 'tensorboard'?"),
+        (["csv", "csv"], "'csv' stands there twice"),
+        (["csv", 3], "'3' is no logger"),
+    ],
+)
+def test_a_wrong_logger_is_named(words, said):
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        TrainConfig.parse({**controls.tmaze().model_dump(), "loggers": words})
+
+
+class Flaky:
+    """A sink that fails when told to."""
+
+    broken: str | None = None
+    rows: list[dict[str, float]]
+
+    def __init__(self, run, options):
+        pass
+
+    def begin(self, rows, start):
+        self._check("begin")
+        Flaky.rows = list(rows)
+
+    def log(self, row):
+        self._check("log")
+        Flaky.rows.append(row)
+
+    def end(self, failed):
+        self._check("end")
+
+    def _check(self, what):
+        if what == self.broken:
+            raise OSError(28, "No space left\non device")
+
+
+@pytest.fixture
+def recorded(home):
+    """A run whose metrics the test writes."""
+    run = Run.named("recorded")
+    run.path.mkdir(parents=True)
+    return run
+
+
+def line(run: Run, steps: int) -> bytes:
+    run.append_metrics({STEPS: steps, "x": steps / 7, "unknown": None})
+    return (run.path / "metrics.jsonl").read_bytes().splitlines()[-1]
+
+
+@pytest.mark.parametrize("broken", ["begin", "log", "end"])
+@pytest.mark.parametrize("wait", [0.0, 60.0], ids=["soon", "at the end"])
+def test_a_logger_that_works_again_gets_what_it_missed(broken, wait, recorded, monkeypatch, capsys):
+    monkeypatch.setitem(LOGGERS, "csv", LOGGERS["csv"]._replace(sink=Flaky))
+    monkeypatch.setattr(loggers, "FIRST_WAIT_S", wait)
+    monkeypatch.setattr(loggers, "LONGEST_WAIT_S", wait)
+
+    def lines():
+        yield line(recorded, 1)
+        Flaky.broken = broken
+        yield line(recorded, 2)
+        yield line(recorded, 3)
+        Flaky.broken = None if broken != "end" else broken
+        yield line(recorded, 4)
+        yield b'{"end": 0}'
+
+    Flaky.broken = broken if broken == "begin" else None
+    follow(lines(), Follower(recorded, "csv", {}, 0))
+    assert Flaky.rows == recorded.metrics()
+    assert capsys.readouterr().err == "going on without CSV: OSError: [Errno 28] No space left on device\n"
+
+
+def test_a_line_that_is_in_the_file_already_is_not_doubled(recorded, monkeypatch):
+    monkeypatch.setitem(LOGGERS, "csv", LOGGERS["csv"]._replace(sink=Flaky))
+    Flaky.broken = None
+    lines = [line(recorded, steps) for steps in (1, 2, 3)]
+    follow(iter([*lines, b'{"end": 0}']), Follower(recorded, "csv", {}, 0))
+    assert [row[STEPS] for row in Flaky.rows] == [1, 2, 3]
+
+
+def test_a_column_that_comes_late_is_in_the_whole_table(recorded):
+    def lines():
+        for row in ({STEPS: 1, "a": 0.1}, {STEPS: 2, 'b,"': 1e-17, "a": 3}, {STEPS: 3, "c": float("nan")}):
+            recorded.append_metrics(row)
+            yield json.dumps(row).encode()
+        yield b'{"end": 0}'
+
+    follow(lines(), Follower(recorded, "csv", {}, 0))
+    text = (recorded.path / "metrics.csv").read_text()
+    assert text == 'agent_steps,wall_s,a,"b,"""",c\n1,,0.1,,\n2,,3,1e-17,\n3,,,,nan\n'.replace('""""', '"""')
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("import time; time.sleep(1000)", "it has not ended within"),
+        ("raise SystemExit(3)", "its process ended with exit code 3"),
+        ("import time; time.sleep(1000)", "0 lines wait for it"),
+    ],
+    ids=["hangs", "ends", "takes nothing"],
+)
+def test_a_run_ends_whatever_a_logger_does(program, said, monkeypatch, capfd):
+    monkeypatch.setattr(loggers, "COMMAND", [sys.executable, "-c", program])
+    monkeypatch.setattr(loggers, "FINISH_S", 0.1 if said != "its process ended with exit code 3" else 30)
+    if "lines" in said:
+        monkeypatch.setattr(loggers, "MOST_WAITING", 0)
+    assert train(tiny(run="silent", loggers=["csv"])).status == "completed"
+    assert capfd.readouterr().err.count(f"going on without CSV: {said}") == 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_failed_run_is_shown_as_failed(failed, monkeypatch, tmp_path):
+    note = tmp_path / "end"
+    program = f"import sys; open({str(note)!r}, 'w').write(sys.stdin.read().splitlines()[-1])"
+    monkeypatch.setattr(loggers, "COMMAND", [sys.executable, "-c", program])
+    if failed:
+        monkeypatch.setattr(Trainer, "learning_rate", lambda self: 1 / 0)
+    train(tiny(run="shown", loggers=["csv"]))
+    assert json.loads(note.read_text()) == {"end": int(failed)}
+
+
+class _Wandb:
+    """W&B's run as the sink uses it."""
+
+    def __init__(self, starting_step: int):
+        self.starting_step, self.logged = starting_step, []
+
+    def log(self, row, step):
+        self.logged.append((step, row[STEPS]))
+
+
+@pytest.mark.parametrize(
+    ("mode", "starts", "logged"),
+    [
+        ("online", 0, [(1, 1), (2, 2), (3, 3)]),
+        ("online", 3, [(3, 3)]),  # W&B has the first two
+        ("offline", 0, [(1, 1), (2, 2), (3, 3)]),
+        ("shared", 0, [(None, 3)]),
+    ],
+)
+def test_w_and_b_gets_the_rows_that_it_lacks(mode, starts, logged, monkeypatch, recorded):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    there = _Wandb(starts)
+    monkeypatch.setattr(wandb_sink.WandbSink, "_init", lambda self: there)
+    sink = wandb_sink.WandbSink(recorded, {"mode": "auto"})
+    sink.begin(iter([{STEPS: 1}, {STEPS: 2}]), 0)
+    sink.log({STEPS: 3})
+    assert there.logged == logged
