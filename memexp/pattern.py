@@ -14,9 +14,19 @@ TOKENS: dict[str, str] = {
     "S": "sLSTM: scalar memory of xLSTM with hidden-to-hidden recurrence",
     "S^": "sLSTM, Axon projections",
     "L": "LSTM",
+    "G": "GRU",
+    "G-": "minGRU: a GRU whose gates see the input alone",
+    "R": "LRU: linear recurrent unit, diagonal and complex",
     "C": "causal convolution over the last 4 steps",
+    "W": "frame stacking: two linear layers on the last 4 steps",
 }
 """Token -> its cell. The longest matching token is read first, so "Ag" is never read as "A" and "g"."""
+
+NAMES = {
+    "axon": "A", "agalite": "Ag", "transformer-xl": "X", "gtrxl": "X", "mlstm": "M", "slstm": "S", "lstm": "L",
+    "gru": "G", "mingru": "G-", "lru": "R", "conv": "C", "frames": "W",
+}  # fmt: skip
+"""Words that stand for a token: pattern=gru is pattern=G."""
 
 ATTENTION = {"X", "X^"}
 """Tokens that attend to the last `mem_len` steps. All other tokens keep a state."""
@@ -31,8 +41,9 @@ OWN_CELL = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
 def parse_pattern(pattern: str) -> list[str]:
     """The tokens of one column, in order: "AgSA" -> ["Ag", "S", "A"]. Commas and spaces may separate them.
 
-    A word with a colon is a cell of one's own, MODULE:CLASS. So is the name of an entry point of the group
-    `memexp.cells`, unless it consists of our tokens: "Ag,cells:MinGRU,A" -> ["Ag", "cells:MinGRU", "A"].
+    A name such as "gru" stands for its token. A word with a colon is a cell of one's own, MODULE:CLASS. So is the name
+    of an entry point of the group `memexp.cells`, unless it consists of our tokens: "Ag,cells:MinGRU,A" -> ["Ag",
+    "cells:MinGRU", "A"].
     Raises ValueError, which names the first character that starts no token.
     """
     tokens: list[str] = []
@@ -44,6 +55,8 @@ def parse_pattern(pattern: str) -> list[str]:
 
 
 def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
+    if word.lower() in NAMES and word not in TOKENS and word not in entries("cells"):
+        return [NAMES[word.lower()]]
     if ":" in word:
         if not OWN_CELL.fullmatch(word):
             raise ValueError(f"pattern '{pattern}': '{word}' is not MODULE:CLASS, a cell of your own")

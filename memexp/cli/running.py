@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from memexp.config import UsageError
 from memexp.console import Console, Printable, say, table_console
 from memexp.credentials import masked_output
 from memexp.formatting import counted
-from memexp.runs import RESTART
+from memexp.runs import RESTART, Run
 
 Trust = Annotated[
     bool, typer.Option("--trust", help="Import whatever the run's config.yaml names: you know who wrote it.")
@@ -40,6 +41,9 @@ def exit_of(config: Any, argv: list[str]) -> int:
     except CheckpointError as error:
         return fail(f"{config.run}: {error}", FAILED)
     if outcome.status == "completed":
+        if os.environ.get("RANK", "0") == "0":
+            place = Run.named(config.run).path
+            print(f"{config.run}: completed; files in {place} (`memexp eval {config.run}`, `memexp play {config.run}`)")
         return DONE
     return fail(
         f"{config.run} {outcome.status}: {outcome.reason}", RESTART if outcome.status == "preempted" else FAILED

@@ -124,6 +124,26 @@ def lstm(H: int) -> Cost:
     return Cost(parameters=8 * H * H + 8 * H, state_bytes=FLOAT * 2 * H, step_flops=2 * 8 * H * H)
 
 
+def gru(H: int) -> Cost:
+    """W_ih and W_hh [3 H, H], both with a bias; the state is h."""
+    return Cost(parameters=6 * H * H + 6 * H, state_bytes=FLOAT * H, step_flops=2 * 6 * H * H)
+
+
+def min_gru(H: int) -> Cost:
+    """One matrix [2 H, H] with bias; the state is h."""
+    return Cost(parameters=2 * H * H + 2 * H, state_bytes=FLOAT * H, step_flops=2 * 2 * H * H)
+
+
+def lru(H: int) -> Cost:
+    """B and C, complex, are real [2 H, H] and [H, 2 H]; nu, theta, gamma and D are vectors; the state has two parts."""
+    return Cost(parameters=4 * H * H + 4 * H, state_bytes=FLOAT * 2 * H, step_flops=2 * 4 * H * H)
+
+
+def frames(H: int) -> Cost:
+    """[H, 4 H] and [H, H], both with a bias; the state is the three inputs before this one."""
+    return Cost(parameters=5 * H * H + 2 * H, state_bytes=FLOAT * 3 * H, step_flops=2 * 5 * H * H)
+
+
 def slstm(H: int, N: int, axon: bool) -> Cost:
     """A convolution, per-head matrices, four biases and the norm of the output; the state is y, c, n, m.
 
@@ -216,6 +236,10 @@ TOKEN_COSTS: dict[str, Callable[[CortexConfig], Cost]] = {
     "S": lambda s: post_up_gated(slstm(s.d_hidden, s.n_heads, axon=False), s.d_hidden),
     "S^": lambda s: post_up_gated(slstm(s.d_hidden, s.n_heads, axon=True), s.d_hidden),
     "L": lambda s: lstm(s.d_hidden),
+    "G": lambda s: gru(s.d_hidden),
+    "G-": lambda s: post_up_gated(min_gru(s.d_hidden), s.d_hidden),
+    "R": lambda s: post_up_gated(lru(s.d_hidden), s.d_hidden),
     "C": lambda s: conv(s.d_hidden),
+    "W": lambda s: frames(s.d_hidden),
 }
 """Token -> the cost of its block; `TOKEN_BLOCKS` of the stack builds the same."""

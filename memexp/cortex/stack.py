@@ -16,7 +16,11 @@ from memexp.cortex.blocks import PassThrough, PostUpGated, PreUpGated
 from memexp.cortex.cells.agalite import AGaLiTe
 from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv
+from memexp.cortex.cells.frames import Frames
+from memexp.cortex.cells.gru import GRU
+from memexp.cortex.cells.lru import LRU
 from memexp.cortex.cells.lstm import LSTM
+from memexp.cortex.cells.min_gru import MinGRU
 from memexp.cortex.cells.mlstm import MLSTM
 from memexp.cortex.cells.shared import State, accumulator_dtype, join_states, split_state
 from memexp.cortex.cells.slstm import SLSTM
@@ -64,7 +68,11 @@ TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
     "S": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel), o.d_hidden),
     "S^": lambda o: PostUpGated(SLSTM(o.d_hidden, o.n_heads, o.conv_kernel, axon=True), o.d_hidden),
     "L": lambda o: PassThrough(LSTM(o.d_hidden)),
+    "G": lambda o: PassThrough(GRU(o.d_hidden)),
+    "G-": lambda o: PostUpGated(MinGRU(o.d_hidden), o.d_hidden),
+    "R": lambda o: PostUpGated(LRU(o.d_hidden), o.d_hidden),
     "C": lambda o: PassThrough(CausalConv(o.d_hidden, o.conv_kernel)),
+    "W": lambda o: PassThrough(Frames(o.d_hidden)),
 }
 
 

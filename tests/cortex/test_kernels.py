@@ -20,6 +20,8 @@ from memexp.cortex.kernels.conv import depthwise_conv, depthwise_conv_plain
 from memexp.cortex.kernels.cpu import kernel
 from memexp.cortex.kernels.expert_mixture import mix_experts, mix_experts_plain
 from memexp.cortex.kernels.gate import gru_gate, gru_gate_plain, torch_backend
+from memexp.cortex.kernels.gru import gru
+from memexp.cortex.kernels.gru.plain import gru_plain
 from memexp.cortex.kernels.heads import head_products, head_products_plain
 from memexp.cortex.kernels.linear import linear, linear_over_memory
 from memexp.cortex.kernels.lstm import lstm
@@ -28,6 +30,7 @@ from memexp.cortex.kernels.matmul import transposed_product
 from memexp.cortex.kernels.norm import layer_norm, rms_norm
 from memexp.cortex.kernels.rtu import carry_traces, rtu, trace_factors
 from memexp.cortex.kernels.rtu.plain import rtu_plain
+from memexp.cortex.kernels.scan import scan, scan_plain
 from memexp.cortex.kernels.slstm import slstm
 from memexp.cortex.kernels.slstm.plain import slstm_plain
 
@@ -46,6 +49,16 @@ def slstm_inputs(T: int, B: int, starts: float) -> Inputs:
 def lstm_inputs(T: int, B: int, starts: float) -> Inputs:
     H = 5
     return [2 * torch.randn(B, T, 4 * H), torch.randn(4 * H, H), torch.randn(B, 2, H)], torch.rand(B, T) < starts
+
+
+def gru_inputs(T: int, B: int, starts: float) -> Inputs:
+    H = 5
+    return [2 * torch.randn(B, T, 4 * H), torch.randn(3 * H, H), torch.randn(B, 1, H)], torch.rand(B, T) < starts
+
+
+def scan_inputs(T: int, B: int, starts: float) -> Inputs:
+    H = 5
+    return [torch.rand(B, T, H), torch.randn(B, T, H), torch.randn(B, H)], torch.rand(B, T) < starts
 
 
 def rtu_inputs(T: int, B: int, starts: float) -> Inputs:
@@ -73,6 +86,8 @@ def agalite_plain_flat(*inputs) -> tuple[Tensor, ...]:
 RECURRENCES = [
     (slstm, slstm_plain, slstm_inputs),
     (lstm, lstm_plain, lstm_inputs),
+    (gru, gru_plain, gru_inputs),
+    (scan, scan_plain, scan_inputs),
     (rtu, rtu_plain, rtu_inputs),
     (agalite_flat, agalite_plain_flat, agalite_inputs),
 ]
@@ -108,7 +123,7 @@ def test_recurrence_is_a_proper_operator_for_the_compiler(fast, plain, make) -> 
     torch.manual_seed(0)
     (inputs, resets), name = make(5, 2, 0.3), fast.__name__.removesuffix("_flat")
     inputs = [a.requires_grad_(fast is not agalite_flat or n < 2) for n, a in enumerate(inputs)]
-    saving = () if fast is rtu else (True,)
+    saving = () if fast in (rtu, scan) else (True,)
     torch.library.opcheck(getattr(torch.ops.memexp, name).default, (*inputs, resets, *saving))
 
 

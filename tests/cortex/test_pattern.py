@@ -47,6 +47,12 @@ def test_a_word_with_a_colon_is_module_and_class(pattern: str) -> None:
         parse_pattern(pattern)
 
 
+def test_names_of_papers_stand_for_tokens() -> None:
+    assert parse_pattern("gru") == parse_pattern("GRU") == ["G"]
+    assert parse_pattern("mingru,S lru") == ["G-", "S", "R"]
+    assert parse_pattern("G-GSR") == ["G-", "G", "S", "R"]
+
+
 def test_installed_packages_name_cells_unless_the_name_consists_of_our_tokens(monkeypatch) -> None:
     offered = [EntryPoint("mingru", "their.cells:MinGRU", "memexp.cells"), EntryPoint("SA", "their:SA", "memexp.cells")]
     monkeypatch.setattr("memexp.project.entry_points", lambda group: offered)

@@ -1,0 +1,95 @@
+"""`gru` in one pass over the steps of each row."""
+
+import torch
+from torch import Tensor
+
+from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.linear import product
+from memexp.cortex.kernels.vector_math import sigmoid
+
+
+def forward(
+    terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 4, H)
+    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 3 * H)
+    if T == 1:  # one matrix product for all rows; the kernel then adds nothing
+        sums, from_h = product(state[:, 0] * keep, recurrent).contiguous(), terms.new_empty(0, 3 * H)
+    else:
+        from_h = recurrent.t().contiguous()
+    over_rows(_forward, B, terms, from_h, keep, sums, h, after, saved)
+    return h, after, saved if saving else saved[:, :0].clone()
+
+
+def backward(
+    dh: Tensor, d_after: Tensor, terms: Tensor, recurrent: Tensor, state: Tensor, h: Tensor, saved: Tensor,
+    resets: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    B, T, H = h.shape
+    keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
+    d_sums = terms.new_empty(B, T, 3 * H)
+    over_rows(_backward, B, dh, recurrent.t().contiguous(), state, h, saved, keep, d_terms, d_sums, d_state)
+    before = torch.cat([state, h[:, :-1]], dim=1) * keep[..., None]
+    return d_terms, d_sums.view(B * T, 3 * H).t() @ before.view(B * T, H), d_state
+
+
+@kernel
+def _forward(terms, from_h, keep, work, h, after, saved, first, end):
+    T, H = h.shape[1:]
+    for row in range(first, end):
+        sums = work[first] if T > 1 else work[row]
+        last = after[row, 0]
+        for t in range(T):
+            k, now = keep[row, t], saved[row, min(t, saved.shape[1] - 1)]
+            if T > 1:
+                for j in range(3 * H):
+                    sums[j] = 0
+                if k != 0:
+                    add_product(last, from_h, sums)
+            _step(k, terms[row, t], sums, last, now[0], now[1], now[2], now[3], h[row, t])
+
+
+@inlined
+def _step(k, terms, sums, last, r, z, n, from_h, h):
+    """The gates from their inputs; updates the state in place."""
+    H = len(last)
+    one, two = last.dtype.type(1.0), last.dtype.type(2.0)
+    to_r, to_z, to_n, bias = terms[:H], terms[H : 2 * H], terms[2 * H : 3 * H], terms[3 * H :]
+    of_r, of_z, of_n = sums[:H], sums[H : 2 * H], sums[2 * H :]
+    for j in range(H):
+        r[j], z[j] = sigmoid(to_r[j] + of_r[j]), sigmoid(to_z[j] + of_z[j])
+        from_h[j] = of_n[j] + bias[j]
+        n[j] = two * sigmoid(two * (to_n[j] + r[j] * from_h[j])) - one  # tanh
+        last[j] = (one - z[j]) * n[j] + z[j] * (k * last[j])
+        h[j] = last[j]
+
+
+@kernel
+def _backward(dh, from_h, state, h, saved, keep, d_terms, d_sums, d_state, first, end):
+    T = dh.shape[1]
+    for row in range(first, end):
+        d_last = d_state[row, 0]
+        for t in range(T - 1, -1, -1):
+            k, now = keep[row, t], saved[row, t]
+            before = h[row, t - 1] if t else state[row, 0]
+            _step_back(k, dh[row, t], now[0], now[1], now[2], now[3], before, d_last, d_terms[row, t], d_sums[row, t])
+            if k != 0:
+                add_transposed_product(d_sums[row, t], from_h, d_last)
+
+
+@inlined
+def _step_back(k, dh, r, z, n, from_h, before, d_last, d_terms, d_sums):
+    """Gradients of the gates' inputs; d_last becomes the part of the previous h that z lets through."""
+    H = len(d_last)
+    one = dh.dtype.type(1.0)
+    d_r, d_z, d_n, d_bias = d_terms[:H], d_terms[H : 2 * H], d_terms[2 * H : 3 * H], d_terms[3 * H :]
+    s_r, s_z, s_n = d_sums[:H], d_sums[H : 2 * H], d_sums[2 * H :]
+    for j in range(H):
+        d_h = d_last[j] + dh[j]
+        d_n[j] = d_h * (one - z[j]) * (one - n[j] * n[j])
+        d_z[j] = d_h * (k * before[j] - n[j]) * z[j] * (one - z[j])
+        d_r[j] = d_n[j] * from_h[j] * r[j] * (one - r[j])
+        d_bias[j] = d_n[j] * r[j]
+        s_r[j], s_z[j], s_n[j] = d_r[j], d_z[j], d_bias[j]
+        d_last[j] = d_h * z[j] * k
