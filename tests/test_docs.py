@@ -153,7 +153,7 @@ def test_every_command_line_is_understood_when_it_is_typed(page, monkeypatch):
         "memexp train tmaze trainer.num_env=8",
         "memexp list patterns d_hiden=3",
         "memexp play tmaze lenght=5",
-        "memexp monitor a b",
+        "memexp logs a b",
     ],
 )
 def test_command_lines_that_memexp_does_not_understand_are_found(line, monkeypatch):
