@@ -406,6 +406,89 @@ class CarelessPair(Pair):
         return given[:4] if self.how == "old step" else given
 
 
+class Masked(gymnasium.Env):
+    """Half of six actions (or of two choices among six, `several`) are forbidden in each step, others than before.
+
+    A forbidden action ends the episode. The first observation shows a cue, 0 or 1. The lowest allowed action (of each
+    choice) earns 1 / 8 after the cue 0, the highest one after the cue 1; episodes last eight steps. `where` the mask
+    is: "info", "part" (of a Dict) or "none". wrong: what is wrong with the mask of step 3.
+    """
+
+    ACTIONS, LENGTH = 6, 8
+
+    def __init__(self, where: str = "info", several: bool = False, start: int = 0, wrong: str = ""):
+        self.where, self.several, self.wrong, self.start = where, several, wrong, start
+        shown = spaces.Box(0, 1, (3,), np.float32)
+        choices = 2 if several else 1
+        part = spaces.MultiBinary(choices * self.ACTIONS)
+        self.observation_space = spaces.Dict(seen=shown, action_mask=part) if where == "part" else shown
+        six = spaces.Discrete(self.ACTIONS, start=start)
+        self.action_space = spaces.MultiDiscrete([self.ACTIONS] * 2) if several else six
+
+    def reset(self, *, seed: int | None = None, options: Any = None):
+        super().reset(seed=seed)
+        self.t, self.cue = 0, int(self.np_random.integers(2))
+        return self._shown()
+
+    def _shown(self):
+        masks = [self.np_random.permutation([1] * 3 + [0] * 3).astype(np.int8) for _ in range(1 + self.several)]
+        self.allowed = masks
+        mask: Any = tuple(masks) if self.several else masks[0]
+        if self.t == 3 and self.wrong:
+            wrongs = {"none": 0 * masks[0], "short": masks[0][:4], "negative": -masks[0], "missing": None}
+            mask = wrongs[self.wrong]
+        seen = np.array([self.t == 0, self.t == 0 and self.cue, self.t / self.LENGTH], np.float32)
+        if self.where == "part":
+            return {"seen": seen, "action_mask": np.concatenate(masks) if self.several else mask}, {}
+        return seen, {"action_mask": mask} if self.where == "info" and mask is not None else {}
+
+    def step(self, action: Any):
+        chosen = np.atleast_1d(np.asarray(action)) - self.start
+        legal = all(mask[one] for mask, one in zip(self.allowed, chosen, strict=True))
+        wanted = [np.flatnonzero(mask)[-1 if self.cue else 0] for mask in self.allowed]
+        reward = float(legal and chosen.tolist() == wanted) / self.LENGTH
+        self.t += 1
+        obs, info = self._shown()
+        return obs, reward, not legal or self.t >= self.LENGTH, False, info | {"legal": float(legal)}
+
+
+class MaskedPair(Pair):
+    """Two agents act in turn: the mask of the one whose turn it is not allows nothing. A forbidden action raises."""
+
+    def __init__(self, where: str = "info"):
+        self.where, self.t = where, 0
+
+    def action_space(self, agent: str):
+        return spaces.Discrete(3)
+
+    def observation_space(self, agent: str):
+        shown = super().observation_space(agent)
+        return spaces.Dict(observation=shown, action_mask=spaces.MultiBinary(3)) if self.where == "part" else shown
+
+    def _masks(self):
+        allowed = np.array([0, 1, 0], np.int8)
+        return {agent: allowed * (i == self.t % 2) for i, agent in enumerate(self.possible_agents)}
+
+    def _told(self, obs: dict[str, Any], infos: dict[str, Any]):
+        masks = self._masks()
+        if self.where == "part":
+            return {agent: {"observation": one, "action_mask": masks[agent]} for agent, one in obs.items()}, infos
+        return obs, {agent: {**infos.get(agent, {}), "action_mask": masks[agent]} for agent in obs}
+
+    def reset(self, seed: int | None = None, options: Any = None):
+        self.t = 0
+        return self._told(*super().reset(seed, options))
+
+    def step(self, actions: dict[str, int]):
+        agent = self.possible_agents[self.t % 2]
+        if agent in actions and actions[agent] != 1:
+            raise ValueError(f"{agent} plays {actions[agent]}, which is forbidden")
+        self.t += 1
+        obs, *rest, infos = super().step(actions)
+        obs, infos = self._told(obs, infos)
+        return obs, *rest, infos
+
+
 def batch(num_envs: int, of: str = "Counting", mode: str = "NextStep", how: str = "", **options: Any) -> VectorEnv:
     """A batch of environments of this file. `how` changes what it returns, see `Odd`; "tensors": of another library."""
     env = SyncVectorEnv([partial(globals()[of], **options)] * num_envs, autoreset_mode=mode)
