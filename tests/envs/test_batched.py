@@ -14,7 +14,7 @@ from memexp.policy.actions import Categorical
 from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect, collect_played
 from memexp.ppo.timing import Stopwatch
 
-BATCH, LENGTHS = "module:helpers.third_party:batch", "module:helpers.third_party:lengths"
+BATCH, LENGTHS = "module:helpers.batches:batch", "module:helpers.batches:lengths"
 MODES = ("Disabled", "SameStep", "NextStep")
 
 
@@ -226,7 +226,7 @@ def test_numbers_of_the_last_info_are_columns_of_episodes(make, mode):
     ],
 )
 def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, what, mode):
-    env = make("module:helpers.third_party:going", 2, options={"how": how, "mode": mode}, first_env=5)
+    env = make("module:helpers.batches:going", 2, options={"how": how, "mode": mode}, first_env=5)
     env.reset()
     act(env)
     act(env)
@@ -250,7 +250,7 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
 )
 def test_a_batch_that_does_not_keep_the_interface_is_told_so_in_one_line(make, how, mode, message):
     of = {"of": (2, 3, 4), "cut": True} if how in ("forgets", "resets all") else {}
-    env = make("module:helpers.third_party:odd", 3, options={"mode": mode, "how": how, **of}, first_env=5)
+    env = make("module:helpers.batches:odd", 3, options={"mode": mode, "how": how, **of}, first_env=5)
     env.reset()
     with pytest.raises(EnvError) as caught:
         play(env, 2)
@@ -259,7 +259,7 @@ def test_a_batch_that_does_not_keep_the_interface_is_told_so_in_one_line(make, h
 
 
 def test_an_error_in_a_batch_is_told_with_its_own_traceback(make):
-    env = make("module:helpers.third_party:going", 2, options={"how": "crash"})
+    env = make("module:helpers.batches:going", 2, options={"how": "crash"})
     env.reset()
     with pytest.raises(EnvError, match=r"(?s)step\(\) of the batch:.*third_party.py.*the wheel came off"):
         play(env, 3)
@@ -289,7 +289,7 @@ def test_an_error_in_a_batch_is_told_with_its_own_traceback(make):
 )
 def test_what_cannot_be_a_batch_is_told_in_one_line(name, knobs, message):
     with pytest.raises(UsageError, match=message) as caught:
-        envs.make(f"module:helpers.third_party:{name}", 4, **knobs)
+        envs.make(f"module:helpers.batches:{name}", 4, **knobs)
     assert "\n" not in str(caught.value)
 
 
@@ -307,7 +307,7 @@ def test_a_batch_that_does_not_exist_is_told_in_one_line(name, message):
 
 
 def test_a_class_of_batches_is_named_as_any_environment(make):
-    env = make("helpers.third_party:Batch", 3, options={"length": 2})
+    env = make("helpers.batches:Batch", 3, options={"length": 2})
     env.reset()
     for _ in range(5):
         act(env)

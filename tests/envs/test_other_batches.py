@@ -14,7 +14,7 @@ from memexp.config import UsageError
 WORLDS = {
     "gymnax:CartPole-v1": {"max_steps_in_episode": 20},
     "gymnax:Pendulum-v1": {"max_steps_in_episode": 20},
-    "gymnax:Breakout-MinAtar": {},
+    "gymnax:MemoryChain-bsuite": {},
     "envpool:CartPole-v1": {"max_episode_steps": 20},
     "envpool:MiniGrid-MemoryS7-v0": {"max_episode_steps": 20},
 }

@@ -57,6 +57,11 @@ def received(env: str, wrappers: tuple[str, ...] = ()) -> TrainConfig:
         "module:helped:MemoryEnv",
         "pettingzoo:mpe.simple_tag_v3",
         "module:nowhere:Env",
+        "vec:CartPole-v1",
+        "vec:maze:Maze-v0",
+        "envpool:CartPole-v1",
+        "gymnax:CartPole-v1",
+        "module:gymnasium.envs.classic_control.cartpole:CartPoleVectorEnv",
     ],
 )
 @pytest.mark.parametrize(
@@ -101,7 +106,9 @@ def test_anything_else_is_imported_only_if_it_is_trusted(place, where, project):
     check_received("r", config, trust=True)
 
 
-@pytest.mark.parametrize("env", ["gym:foreign:Maze-v0", "pettingzoo:foreign", "module:foreign", "module:foreign:a:b"])
+@pytest.mark.parametrize(
+    "env", ["gym:foreign:M-v0", "vec:foreign:M-v0", "pettingzoo:foreign", "module:foreign", "module:foreign:a:b"]
+)
 def test_a_module_that_registers_or_makes_environments_is_no_exception(env, project):
     with pytest.raises(UsageError, match="run 'r' wants to import 'foreign"):
         check_received("r", received(env))

@@ -52,6 +52,25 @@ def test_an_environment_that_nobody_here_wrote_is_trained_and_its_levels_are_kno
     assert max(line["consistency/max_logprob_gap"] for line in metrics) < 1e-5
 
 
+@pytest.mark.parametrize("mode", ["Disabled", "SameStep", "NextStep"])
+def test_a_batch_is_trained_examined_evaluated_and_watched(capsys, mode):
+    options = f"{{of: Scored, mode: {mode}}}"
+    typed = train(capsys, "helpers.batches:batch", options=options, labels__metric="success", evaluation__episodes=4)
+    assert typed.code == 0, typed.err
+    run = Run.named("small")
+    metrics, episodes = run.metrics(), run.episodes()
+    assert max(line["consistency/max_logprob_gap"] for line in metrics) < 1e-5
+    assert [line["agent_steps"] for line in metrics] == [32, 64, 96]
+    assert set(episodes["length"]) == {4}
+    assert metrics[-1]["eval/return"] == run.info.random_return == 1 + 2 + 3 + 4
+    assert run.info.random_metric == 1
+    given = words("helpers.batches:batch", options=options, run="examined")
+    assert type_command(capsys, "doctor", "any", *given).code == 0
+    assert "return 10.000 after 4 steps" in type_command(capsys, "play", "small", "--ascii").out
+    told = json.loads(type_command(capsys, "eval", "small", "--episodes", "3", "--json").out)
+    assert "success" in str(told)
+
+
 @pytest.mark.parametrize("seen", Showing.SEEN)
 def test_every_kind_of_observation_is_learnt_from_as_it_was_acted_on(capsys, seen):
     typed = train(capsys, f"{THINGS}:Showing", options=f"{{seen: {seen}}}", evaluation__random_episodes=0)
@@ -278,14 +297,15 @@ def test_a_run_can_be_watched_as_lines(capsys, done, greedy):
     assert "return 6.000 after 6 steps" in typed.out
 
 
-def test_a_resumed_run_begins_new_episodes_the_same_way_every_time(capsys, home, monkeypatch):
+@pytest.mark.parametrize("env", ["gym:CartPole-v1", "vec:CartPole-v1", "helpers.batches:lengths"])
+def test_a_resumed_run_begins_new_episodes_the_same_way_every_time(capsys, home, monkeypatch, env):
     lines = []
     for name in ("one", "other"):
         own = {"run": name, "trainer__checkpoint_minutes": 0, "trainer__total_timesteps": 192}
         with monkeypatch.context() as patch:
             stop_after(3, patch)
-            assert type_command(capsys, "train", "any", *words("gym:CartPole-v1", **own)).code == 75
-        assert type_command(capsys, "train", "any", *words("gym:CartPole-v1", **own)).code == 0
+            assert type_command(capsys, "train", "any", *words(env, **own)).code == 75
+        assert type_command(capsys, "train", "any", *words(env, **own)).code == 0
         lines.append(list(map(without_clock, Run.named(name).metrics())))
     assert lines[0] == lines[1]
     assert len(lines[0]) == 6

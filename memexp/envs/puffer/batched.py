@@ -241,10 +241,9 @@ class Batch:
             infos = infos.get("final_info", infos)
         if not infos or not isinstance(infos, Mapping):
             return {}
-        columns: dict[str, np.ndarray] = {}
+        columns, masks = dict[str, np.ndarray](), {f"_{name}" for name in infos}
         for name, values in infos.items():
-            is_mask = str(name).startswith("_") and name[1:] in infos
-            column = np.asarray(None if is_mask or isinstance(values, Mapping | str) else _on_cpu(values))
+            column = np.asarray(None if name in masks or isinstance(values, Mapping | str) else _on_cpu(values))
             if column.shape == (self.num_envs,):
                 columns[name] = column
         told = {name: np.asarray(_on_cpu(infos.get(f"_{name}", True))) for name in columns}
