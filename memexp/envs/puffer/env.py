@@ -1,5 +1,6 @@
 """Any Gymnasium or PettingZoo environment as a VecEnv."""
 
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -68,15 +69,17 @@ class ThirdPartyEnv(VecEnv):
         return self._modules
 
     def encode(self, observations: Any) -> Tensor:
-        single = self._vec.driver_env.observation
         if not isinstance(observations, list):
-            observations = [*iterate(batch_space(single, 1), observations)]
-        read = ObservationReader(single)
+            observations = [*iterate(batch_space(self._vec.driver_env.observation, 1), observations)]
         try:
-            rows = [read(one, f"number {number} of the batch is").copy() for number, one in enumerate(observations)]
+            rows = [self._read(one, f"number {i} of the batch is").copy() for i, one in enumerate(observations)]
         except ApiError as error:
             raise UsageError(f"{self._config.id}: {error}") from None
         return self._tensor(np.stack(rows))
+
+    @cached_property
+    def _read(self) -> ObservationReader:
+        return ObservationReader(self._vec.driver_env.observation)
 
     def decode(self, actions: Tensor) -> np.ndarray:
         return self._translate(actions) + self._vec.driver_env.first_action
