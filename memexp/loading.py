@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from memexp import envs
@@ -17,7 +18,7 @@ from memexp.policy.model import State
 from memexp.ppo.checkpoint import CheckpointError, load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import join
-from memexp.ppo.evaluate import MOST_ENVS, first_episodes, held_out_noise, held_out_worlds
+from memexp.ppo.evaluate import MOST_ENVS, acting, first_episodes, held_out_noise, held_out_worlds
 from memexp.ppo.horizon import policy_with
 from memexp.ppo.received import check_received
 from memexp.ppo.trainer import autocast
@@ -65,15 +66,33 @@ class LoadedRun:
         """
         config = self.config
         check_received(self.name, config, trust)
+        hub = self.run.path / HUB_WEIGHTS
         try:
-            steps, weights = load_weights(self.run.checkpoints)
+            steps, weights = _from_hub(hub) if hub.exists() else load_weights(self.run.checkpoints)
         except CheckpointError as error:
             raise UsageError(f"run '{self.name}': {error}") from None
         return LoadedPolicy(config, steps, weights, device)
 
 
+HUB_WEIGHTS, HUB_STEPS = "model.safetensors", "agent_steps"
+"""Weights in a folder that `memexp export --hub` wrote, and the key of their agent steps in its metadata."""
+
+
+def _from_hub(file: Path) -> tuple[int, dict[str, Tensor]]:
+    """Agent steps and weights. Raises CheckpointError if the file is damaged."""
+    try:
+        with safe_open(file, "pt") as opened:
+            steps = int((opened.metadata() or {}).get(HUB_STEPS, 0))
+            return steps, {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 (it is no dict)
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f"{file.name} cannot be read: {error}") from None
+
+
 def load(run: str | Path) -> LoadedRun:
-    """A run by its name below $MEMEXP_HOME, or by the path of its directory. Raises UsageError if there is none."""
+    """A run by its name below $MEMEXP_HOME, or by the path of its directory or of a folder of the Hugging Face hub.
+
+    Raises UsageError if there is none.
+    """
     runs = {one.name: one for one in find_runs()}
     found = runs.get(str(run)) or Run(Path(run))
     if not found.exists():
@@ -101,15 +120,9 @@ class LoadedPolicy:
 
     def __init__(self, config: TrainConfig, agent_steps: int, weights: dict[str, Tensor], device: str = "cpu"):
         self.config, self.agent_steps, self.device = config, agent_steps, join(device).device
-        serial = {"backend": "serial"} if "backend" in type(config.env).model_fields else {}
-        self._env: VecEnv = envs.build(config.env.model_copy(update=serial), 1, str(self.device))
-        self._env.close()  # only its spaces are needed
-        try:
-            self.module = policy_with(config, self._env, weights, self.device)
-        except RuntimeError:
-            raise UsageError(
-                "the weights of the checkpoint do not fit the environment and architecture of config.yaml"
-            ) from None
+        self.env: VecEnv = envs.build(serial(config.env), 1, str(self.device))
+        self.env.close()  # only its spaces are needed
+        self.module = policy_with(config, self.env, weights, self.device)
         self._generator = torch.Generator(self.device)
 
     def seed(self, seed: int) -> None:
@@ -131,7 +144,7 @@ class LoadedPolicy:
         probable action instead of a sample. action_masks: `info["action_mask"]` of each agent, where the environment
         has them there.
         """
-        rows = self._env.encode(obs, action_masks).to(self.device)
+        rows = self.env.encode(obs, action_masks).to(self.device)
         cleared = torch.zeros(len(rows), dtype=torch.bool) if resets is None else torch.as_tensor(resets).bool()
         hidden: list[np.ndarray] = []
         keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]
@@ -142,9 +155,7 @@ class LoadedPolicy:
             for hook in keep:
                 hook.remove()
         actions = self.module.actions
-        shape = (len(rows), *self._env.actions.shape)
-        uniform = torch.rand(shape, generator=self._generator, device=self.device)
-        chosen = actions.mode(logits) if greedy else actions.sample(logits, uniform)
+        chosen = actions.mode(logits) if greedy else self.draw(logits)
         probabilities = mean = std = None
         if isinstance(actions, Gaussian):
             mean, log_std = (part.cpu().numpy() for part in logits.chunk(2, -1))
@@ -154,7 +165,12 @@ class LoadedPolicy:
         else:
             probabilities = logits.softmax(-1).cpu().numpy()
         info = ActInfo(values.cpu().numpy(), probabilities, mean, std, hidden)
-        return self._env.decode(chosen), state, info
+        return self.env.decode(chosen), state, info
+
+    def draw(self, logits: Tensor) -> Tensor:
+        """Actions at random, with the probabilities that `logits` `[N, ...]` give, as tensors of the policy."""
+        shape = (len(logits), *self.env.actions.shape)
+        return self.module.actions.sample(logits, torch.rand(shape, generator=self._generator, device=self.device))
 
     @torch.no_grad()
     def play(self, episodes: int, env: Config | None = None, seed: int | None = None, greedy: bool = False) -> Episodes:
@@ -167,21 +183,24 @@ class LoadedPolicy:
         for first in range(0, episodes, MOST_ENVS):
             made = held_out_worlds(config, min(MOST_ENVS, episodes - first), seed, str(self.device), first)
             with closing(made):
-                if (made.observation, made.actions) != (self._env.observation, self._env.actions):
+                if (made.observation, made.actions) != (self.env.observation, self.env.actions):
                     raise UsageError("--env: its observations or actions are others than those of the run")
                 agents = made.num_agents // made.num_envs
                 noise = held_out_noise(seed, made, first * agents, episodes * agents)
-                state = self.init_state(made.num_agents)
+                acts = acting(self.module, made.num_agents)
 
-                def choose(obs: Tensor, resets: Tensor, noise: Any = noise) -> Tensor:
-                    nonlocal state
-                    logits, _, state = self.module(obs, state, resets)
-                    actions = self.module.actions
+                def choose(obs: Tensor, resets: Tensor, acts: Any = acts, noise: Any = noise) -> Tensor:
+                    actions, logits = self.module.actions, acts(obs, resets)
                     return actions.mode(logits) if greedy else actions.sample(logits, noise.sample())
 
                 with autocast(self.config.trainer.precision, self.device):
                     parts.append(first_episodes(made, choose))
         return concatenated(parts)
+
+
+def serial(config: Config) -> Config:
+    """The config of an environment that runs in this process."""
+    return config.model_copy(update={"backend": "serial"} if "backend" in type(config).model_fields else {})
 
 
 def _keep(hidden: list[np.ndarray]) -> Any:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from helpers.training import TINY, tiny, tiny_assembly, tiny_cvc
 
+import memexp
 from memexp import strict_yaml
 from memexp.analysis.verdicts import MemoryCause
 from memexp.cli import app, main
@@ -21,7 +23,9 @@ from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import Matrix
 from memexp.launch.status.monitor.draw import MARKS
 from memexp.ppo.config import TrainConfig
+from memexp.ppo.train import train
 from memexp.project import ProjectFinder
+from memexp.recipes.any import train as any_recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -31,8 +35,8 @@ PAGES = sorted(
 CURRENT = [page for page in PAGES if page.parent.name != "log" and page.name != "CHANGELOG.md"]
 """Pages about the code as it is; log and changelog keep the names of their day."""
 WIDTH = 110
-FOREIGN = {"libcudart", "butterfly", "pistonball_v6"}
-"""Names of other projects that stand nowhere in our code."""
+FOREIGN = {"libcudart", "butterfly", "pistonball_v6", "gcloud", "rclone", "RESOURCE_gained"}
+"""Names of other projects, and of columns, that stand nowhere in our code."""
 LINK = re.compile(r"!?\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
 
 
@@ -294,10 +298,11 @@ def test_the_architecture_page_lists_every_module_and_no_other():
     assert listed <= modules
 
 
-def test_the_page_of_the_matrix_file_says_what_the_models_say():
+@pytest.mark.parametrize("page", ["matrix.md", "settings.md"])
+def test_the_pages_of_the_matrix_file_and_of_settings_say_what_the_models_say(page):
     """`python devops/site/matrix.py` writes the tables again."""
     script = runpy.run_path(str(ROOT / "devops" / "site" / "matrix.py"))
-    assert (ROOT / "docs" / "matrix.md").read_text().endswith(f"{script['START']}\n\n{script['tables']()}")
+    assert (ROOT / "docs" / page).read_text() == script["written"](page)
 
 
 REST = {
@@ -325,3 +330,29 @@ def test_the_page_of_the_monitor_explains_every_mark_and_column():
         assert any(mark in row and re.search(rf"\b{state}\b", row) for row in rows), state
     explained = {name.strip() for row in rows for name in row.split("|")[1].split(",")}
     assert {"return", "curve", "furthest", "entropy", "gap", "GPU", "saved", "steps/s", "left"} <= explained
+
+
+REAL_RUNS = {
+    "tmaze": lambda: tiny(evaluation__episodes=4, trainer__grad_norm_growth=4),
+    "chain_recall": lambda: tiny("chain_recall"),
+    "delayed_cue": lambda: tiny("delayed_cue"),
+    "assembly_lines": lambda: tiny_assembly(curriculum__kind="learning_progress", evaluation__suite_episodes=1),
+    "cvc_random_maps": lambda: tiny_cvc(curriculum__kind="learning_progress"),
+    "any": lambda: override(any_recipe(env="gym:CartPole-v1"), {**TINY, "trainer.num_minibatches": 2}),
+}
+
+
+@pytest.mark.parametrize("env", REAL_RUNS)
+def test_every_column_that_a_run_writes_is_explained(env):
+    train(override(REAL_RUNS[env](), {"run": "r"}))
+    run = memexp.load("r")
+    text = (ROOT / "docs" / "files.md").read_text()
+    cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    names = {name for cell in cells for name in re.findall("`([^`]+)`", cell)} - {"env/NAME", "curriculum/NAME"}
+    known = re.compile("|".join(re.sub("[A-Z]{4,}", r"[^/]+", re.escape(name)) for name in names))
+    written = [*run.metrics.columns, *run.episodes.columns]
+    unknown = [name for name in written if not known.fullmatch(name)]
+    assert unknown == [], unknown
+    assert {"episode/return", "sps"} <= {*run.metrics.columns}
+    files = {file.name + "/" * file.is_dir() for file in run.run.path.iterdir()}
+    assert files <= names, files - names

@@ -75,7 +75,7 @@ def test_memory_is_carried_cleared_by_resets_and_absent_in_a_twin():
     for obs in shown:
         _, state, info = policy.act(obs, state)
         values.append(info.value)
-    rows = torch.stack([policy._env.encode(obs) for obs in shown], 1)
+    rows = torch.stack([policy.env.encode(obs) for obs in shown], 1)
     with torch.no_grad():
         _, sequence, _ = policy.module(rows, policy.init_state(N), torch.zeros(N, 4, dtype=torch.bool))
     assert np.allclose(np.stack(values, 1), sequence, atol=1e-5)

@@ -1,4 +1,6 @@
-"""Writes the tables of docs/matrix.md: every key of a matrix file, from the models and the docstrings below fields.
+"""Writes the tables of docs/matrix.md and docs/settings.md: every key of a matrix file, and every setting of a run.
+
+They are made of the models and the docstrings below their fields.
 
 python devops/site/matrix.py
 """
@@ -20,7 +22,7 @@ from memexp.launch.plan.matrix import OWN_KEYS, Environment, Filter, Matrix, Pil
 from memexp.launch.plan.resources import Resources
 from memexp.ppo.config import TrainConfig
 
-PAGE = Path(__file__).parents[2] / "docs" / "matrix.md"
+DOCS = Path(__file__).parents[2] / "docs"
 START = "<!-- What follows is written by devops/site/matrix.py. -->"
 SECTIONS: dict[type[Config], str] = {
     Matrix: "the file",
@@ -33,29 +35,30 @@ SECTIONS: dict[type[Config], str] = {
     Pilots: "pilots",
 }
 """Model -> heading of its table."""
-OVERRIDES = """## overrides
-
-The dotted keys of a run's config. They may stand in `overrides`, in an architecture and in the `args` of an
-environment, and follow `memexp train RECIPE` as KEY=VALUE. Whole numbers may be written 64k, 500m or 2b. Most
-recipes set some of these keys; the default is the value where the recipe sets none. The file `config.yaml` of
-a run has the values that it ran with. A knob of the environment needs no `env.`: `length` is `env.length`."""
 LINKS = {model.__name__: f"[these keys](#{name})" for model, name in SECTIONS.items()}
 
 
-def tables() -> str:
-    parts = [table(name, model) for model, name in SECTIONS.items()]
-    parts += [OVERRIDES, table("run, seed, force", TrainConfig, level=3)]
+def matrix_tables() -> str:
+    return "\n\n".join(table(name, model) for model, name in SECTIONS.items()) + "\n"
+
+
+def settings_tables() -> str:
+    parts = [table("run, seed, force", TrainConfig)]
     for group, field in TrainConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, Config):
-            parts.append(table(group, field.annotation, f"{group}.", level=3))
-    parts += [table(f"env: {name}", model, "env.", level=3) for name, model in ENVIRONMENTS.items()]
+            parts.append(table(group, field.annotation, f"{group}."))
+    parts += [table(f"env: {name}", model, "env.") for name, model in ENVIRONMENTS.items()]
     return "\n\n".join(parts) + "\n"
 
 
-def table(name: str, model: type[Config], prefix: str = "", level: int = 2) -> str:
-    """The keys of a model under a heading, without those that have keys of their own in `overrides`."""
+PAGES = {"matrix.md": matrix_tables, "settings.md": settings_tables}
+"""Page -> its tables."""
+
+
+def table(name: str, model: type[Config], prefix: str = "") -> str:
+    """The keys of a model under a heading, without those that have a table of their own."""
     about = "\n\n".join(textwrap.fill(text(one), 110) for one in (inspect.getdoc(model) or "").split("\n\n"))
-    head = f"{'#' * level} {name}\n\n{about}\n\n| key | type | default | meaning |\n|---|---|---|---|"
+    head = f"## {name}\n\n{about}\n\n| key | type | default | meaning |\n|---|---|---|---|"
     return "\n".join([head, *rows(model, prefix)])
 
 
@@ -87,9 +90,15 @@ def text(words: str) -> str:
     return words.replace("|", "\\|").replace("<", "&lt;")
 
 
+def written(page: str) -> str:
+    """The text of a page with its tables as they are now."""
+    head, _, _ = (DOCS / page).read_text().partition(START)
+    return f"{head}{START}\n\n{PAGES[page]()}"
+
+
 def main() -> None:
-    head, _, _ = PAGE.read_text().partition(START)
-    PAGE.write_text(f"{head}{START}\n\n{tables()}")
+    for page in PAGES:
+        (DOCS / page).write_text(written(page))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ for command in (
     launching.logs,
     report.report,
     running.horizon,
+    running.export,
     running.play,
     running.funnel,
 ):

@@ -203,6 +203,40 @@ def evaluate(
         say(f"{name}  {one.estimate:.4g}" + (f" [{low:.4g}, {high:.4g}]" if episodes > 1 else ""))
 
 
+def export(
+    name: Annotated[str, typer.Argument(metavar="RUN")],
+    onnx: Annotated[Path | None, typer.Option(help="Write one step of the policy as ONNX.")] = None,
+    torchscript: Annotated[Path | None, typer.Option(help="Write one step of the policy as TorchScript.")] = None,
+    hub: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write a folder for the Hugging Face hub, with a model card.")
+    ] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="With --hub: episodes that its return is measured over.")] = 100,
+    trust: Trust = False,
+) -> int:
+    """Write a run's policy for other programs; each file is compared with the policy over 100 steps."""
+    files = {kind: file for kind, file in (("onnx", onnx), ("torchscript", torchscript)) if file}
+    if not files and not hub:
+        raise UsageError("say what to write: --onnx FILE, --torchscript FILE or --hub FOLDER")
+    from memexp.exporting import BOUND, STEPS, ExportError
+    from memexp.exporting import export as write
+    from memexp.hub import write_hub
+    from memexp.loading import load
+
+    run = load(name)
+    with masked_output():
+        policy = run.policy(trust=trust)
+        try:
+            differences = write(policy, files) if files else {}
+        except ExportError as error:
+            return fail(str(error), FAILED)
+        for kind, found in differences.items():
+            say(f"{files[kind]}  largest difference from the policy in {STEPS} steps: {found:.2g} (at most {BOUND:g})")
+        if hub:
+            write_hub(run, policy, hub, episodes)
+            say(f"{hub}  upload it with: hf upload USER/{run.name} {hub}")
+    return DONE
+
+
 def play(
     arguments: Annotated[list[str], typer.Argument(metavar="RUN|ENV [KEY=VALUE]...")],
     player: Annotated[
@@ -214,9 +248,11 @@ def play(
     max_steps: Annotated[int | None, typer.Option(min=1, help="Stop after this number of steps.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the HTML page to this file.")] = None,
     ascii: Annotated[bool, typer.Option("--ascii", help="Show the episode in the terminal.")] = False,
+    mp4: Annotated[Path | None, typer.Option(help="Write a video to this file.")] = None,
+    gif: Annotated[Path | None, typer.Option(help="Write a GIF to this file.")] = None,
     trust: Trust = False,
 ) -> int:
-    """Show one episode of a run's policy, a scripted policy or the random policy, as a page or in the terminal."""
+    """Show one episode of a run's policy, a scripted policy or the random policy: page, video or text."""
     from memexp.replay.play import ReplayError
     from memexp.replay.play import play as watch
     from memexp.replay.target import Options
@@ -228,6 +264,7 @@ def play(
             max_steps,
             out,
             ascii,
+            {kind: file for kind, file in (("mp4", mp4), ("gif", gif)) if file},
             Console(),
             Console(stderr=True),
         )

@@ -55,7 +55,7 @@ class OwnCell(nn.Module):
             return self._checked(self.cell.without_memory(x), x, "without_memory")  # type: ignore[operator]
         rows = x.flatten(0, 1)[:, None]
         resets = torch.ones(rows.shape[:2], dtype=torch.bool, device=x.device)
-        y, _ = self._call(rows, self.init_state(len(rows), x.device, accumulator_dtype(x)), resets)
+        y, _ = self._call(rows, self.init_state(rows.shape[0], x.device, accumulator_dtype(x)), resets)
         return y.view_as(x)
 
     def _call(self, x: Tensor, state: State, resets: Tensor) -> tuple[Tensor, State]:
@@ -66,16 +66,16 @@ class OwnCell(nn.Module):
             answer = self.cell(x.to(dtype), tree_map(given.__getitem__, self.places), resets)
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise UsageError(f"{self.name}: forward returns a {type(answer).__name__}, not (y, state)")
-        y, after = self._checked(answer[0], x.to(dtype), "forward"), self._flat(answer[1], len(x), "forward")
+        y, after = self._checked(answer[0], x.to(dtype), "forward"), self._flat(answer[1], x.shape[0], "forward")
         for key, leaf in after.items():
-            if _kind(leaf) != _kind(given[key]):
+            if not _alike(leaf, given[key]):
                 raise UsageError(
                     f"{self.name}: forward returns state{key} as {_kind(leaf)}, but it was given {_kind(given[key])}"
                 )
         return y.to(x.dtype), {key: leaf.to(state[key].dtype) for key, leaf in after.items()}
 
     def _checked(self, y: Any, x: Tensor, what: str) -> Tensor:
-        if _kind(y) != _kind(x):
+        if not _alike(y, x):
             raise UsageError(f"{self.name}: {what} returns y as {_kind(y)}; x is {_kind(x)}, and so must y be")
         return y
 
@@ -99,6 +99,12 @@ class OwnCell(nn.Module):
                     "[batch, ...]"
                 )
         return {key: leaves[key] for key in self.keys}
+
+
+def _alike(value: Any, tensor: Tensor) -> bool:
+    """Whether shape, type and device are the same."""
+    kind = tensor.shape, tensor.dtype, tensor.device
+    return isinstance(value, Tensor) and (value.shape, value.dtype, value.device) == kind
 
 
 def _kind(value: Any) -> str:

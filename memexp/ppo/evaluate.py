@@ -85,6 +85,18 @@ def held_out_noise(seed: int, env: VecEnv, first: int, total: int) -> ActionNois
     return ActionNoise(mix64(seed, _EVALUATION) >> 1, env.num_agents, first, total, env.device, env.actions.shape)
 
 
+def acting(policy: Policy, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
+    """(observations `[N, ...]`, resets `[N]`) -> logits `[N, A]` of the policy as it acts, with its memory."""
+    state = policy.init_state(rows, next(policy.parameters()).device)
+
+    def act(obs: Tensor, resets: Tensor) -> Tensor:
+        nonlocal state
+        logits, _, state = policy(obs, state, resets)
+        return logits
+
+    return act
+
+
 @torch.no_grad()
 def evaluate(
     policy: Policy, env_config: Config, episodes: int, seed: int, ranks: Ranks, cast: AbstractContextManager
@@ -97,17 +109,11 @@ def evaluate(
     total = torch.zeros(2, dtype=torch.float64, device=ranks.device)
     if first < end:
         env = held_out_worlds(env_config, end - first, seed, str(ranks.device), first)
-        n, agents = env.num_agents, env.num_agents // env.num_envs  # of all environments, of one
-        noise = held_out_noise(seed, env, first * agents, episodes * agents)
-        state = policy.init_state(n, ranks.device)
-
-        def choose(obs: Tensor, resets: Tensor) -> Tensor:
-            nonlocal state
-            logits, _, state = policy(obs, state, resets)
-            return policy.actions.sample(logits, noise.sample())
-
+        agents = env.num_agents // env.num_envs
+        noise, acts = held_out_noise(seed, env, first * agents, episodes * agents), acting(policy, env.num_agents)
         with cast, closing(env):
-            returns = first_episodes(env, choose)["return"]
+            found = first_episodes(env, lambda *given: policy.actions.sample(acts(*given), noise.sample()))
+        returns = found["return"]
         total += total.new_tensor([returns.sum(dtype=np.float64), len(returns)])
     total_return, count = ranks.sum(total).tolist()
     return total_return / count

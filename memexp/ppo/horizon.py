@@ -20,7 +20,7 @@ from memexp.policy.model import Policy
 from memexp.ppo.checkpoint import load_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import join
-from memexp.ppo.evaluate import first_episodes, held_out_noise, held_out_worlds
+from memexp.ppo.evaluate import acting, first_episodes, held_out_noise, held_out_worlds
 from memexp.ppo.received import check_received
 from memexp.ppo.trainer import autocast
 from memexp.runs import Run
@@ -50,10 +50,15 @@ def training_passes(config: TrainConfig) -> float:
 
 
 def policy_with(config: TrainConfig, env: VecEnv, weights: dict[str, Tensor], device: torch.device) -> Policy:
-    """The policy of a run in environments like `env`, for `measure_horizon`."""
-    cortex = config.cortex.model_copy(update={"compile": False})  # each k would be compiled anew
+    """The policy of a run in environments like `env`, not compiled. Raises UsageError if the weights do not fit."""
+    cortex = config.cortex.model_copy(update={"compile": False})  # it would take longer than some episodes
     policy = Policy(env.observation, env.actions, cortex, config.policy).to(device)
-    policy.load_state_dict(weights)
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError:
+        raise UsageError(
+            "the weights of the checkpoint do not fit the environment and architecture of config.yaml"
+        ) from None
     return policy
 
 
@@ -153,7 +158,7 @@ def _play(
     """The first episode of each of `episodes` environments, sampled actions; `k` None: with the whole memory."""
     env = held_out_worlds(config.env, episodes, config.seed, device)
     noise = held_out_noise(config.seed, env, 0, env.num_agents)
-    acts = _whole(policy, env.num_agents) if k is None else _cut(policy, env.num_agents, k)
+    acts = acting(policy, env.num_agents) if k is None else _cut(policy, env.num_agents, k)
 
     passes = 0
 
@@ -169,20 +174,8 @@ def _play(
         return first_episodes(env, choose)
 
 
-def _whole(policy: Policy, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """(observations `[N, ...]`, resets `[N]`) -> logits `[N, A]` of the policy as it acts."""
-    state = policy.init_state(rows, next(policy.parameters()).device)
-
-    def act(obs: Tensor, resets: Tensor) -> Tensor:
-        nonlocal state
-        logits, _, state = policy(obs, state, resets)
-        return logits
-
-    return act
-
-
 def _cut(policy: Policy, rows: int, k: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """The same from a fresh state and the last k steps. Episodes that began within them clear the state as usual."""
+    """`acting`, but from a fresh state and the last k steps. Episodes that began within them clear the state, too."""
     window: list[Tensor] = []  # observations [N, k + 1, ...] and their resets
 
     def act(obs: Tensor, resets: Tensor) -> Tensor:

@@ -2,21 +2,33 @@
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from errno import EISDIR, ENOTDIR
 from pathlib import Path
 from typing import Any
 
 from memexp.config import UsageError
 from memexp.console import Console
+from memexp.envs.config import ThirdParty
 from memexp.envs.grid.vec_env import GridEnv
+from memexp.loading import LoadedRun
 from memexp.ppo.checkpoint import CheckpointError
 from memexp.replay.page import write_page
 from memexp.replay.record import Recording, record
 from memexp.replay.steps import episode_lines
 from memexp.replay.target import Options, Subject, find_subject
-from memexp.replay.terminal import recording_bar, show_episode
+from memexp.replay.terminal import STEPS_PER_S, recording_bar, show_episode
+from memexp.replay.video import (
+    at_random,
+    by_policy,
+    drawn,
+    ffmpeg,
+    frames_per_second,
+    renderable,
+    rendered,
+    write_video,
+)
 from memexp.runs import home
 
 
@@ -25,10 +37,11 @@ class ReplayError(RuntimeError):
 
 
 def play(
-    words: list[str], options: Options, max_steps: int | None, out: Path | None, ascii: bool, console: Console,
-    remarks: Console,
+    words: list[str], options: Options, max_steps: int | None, out: Path | None, ascii: bool,
+    videos: Mapping[str, Path], console: Console, remarks: Console,
 ) -> None:  # fmt: skip
-    """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, without it or with `out` as a page.
+    """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, with `videos` ("mp4" or "gif" -> file) as
+    videos, without both or with `out` as a page.
 
     Raises UsageError for wrong words or options, and ReplayError if the run has no checkpoint or the page cannot be
     written. Where possible this is checked before the episode is played.
@@ -39,14 +52,20 @@ def play(
         raise ReplayError(f"the run cannot be played: {error}") from None
     if remark:
         remarks.print(remark)
+    if "mp4" in videos:
+        ffmpeg()
     if not isinstance(subject.env, GridEnv):
-        _print_steps(subject, max_steps, out, ascii, console)
+        if out or ascii or not videos:
+            _print_steps(subject, max_steps, out, ascii, console)
+        for kind, file in videos.items():
+            _film(subject, options, max_steps, kind, file)
+            console.print(file, soft_wrap=True)
         return
-    if out is None and not ascii:
+    if out is None and not ascii and not videos:
         out = home() / "replays" / f"{_file_name(subject.facts)}.html"
-    if out is not None:
-        with _writing(out):
-            _check_place(out)
+    for file in (*([out] if out else []), *videos.values()):
+        with _writing(file):
+            _check_place(file)
     with recording_bar(remarks, "recording") as progress:
         recording = record(subject.env, subject.actor, max_steps, progress)
     title = subject.facts | subject.task()
@@ -57,6 +76,24 @@ def play(
         with _writing(out):
             write_page(recording, title, out)
         console.print(out, soft_wrap=True)
+    for kind, file in videos.items():
+        with _writing(file):
+            write_video(drawn(recording), file, kind, STEPS_PER_S)
+        console.print(file, soft_wrap=True)
+
+
+def _film(subject: Subject, options: Options, max_steps: int | None, kind: str, file: Path) -> None:
+    """Write a video of an episode that the environment itself renders."""
+    config, seed = subject.config, subject.facts["seed"]
+    if not isinstance(config, ThirdParty):
+        raise UsageError(f"{config.name} cannot be rendered: --ascii prints its steps")
+    with closing(renderable(config)) as env, _writing(file):
+        _check_place(file)
+        if subject.run:
+            act = by_policy(LoadedRun(subject.run).policy(trust=options.trust), options.greedy)
+        else:
+            act = at_random(env, seed)
+        write_video(rendered(env, config, act, seed, max_steps), file, kind, frames_per_second(env))
 
 
 def _print_steps(subject: Subject, max_steps: int | None, out: Path | None, ascii: bool, console: Console) -> None:
@@ -99,7 +136,7 @@ def _file_name(facts: dict[str, Any]) -> str:
 
 @contextmanager
 def _writing(out: Path) -> Iterator[None]:
-    """Turns an OSError into a ReplayError that names the page."""
+    """Turns an OSError into a ReplayError that names the file."""
     try:
         yield
     except OSError as error:
@@ -107,7 +144,7 @@ def _writing(out: Path) -> Iterator[None]:
 
 
 def _check_place(out: Path) -> None:
-    """Make the folder of the page. Raises OSError if the page cannot be written there."""
+    """Make the folder of a file. Raises OSError if the file cannot be written there."""
     if out.is_dir():
         raise IsADirectoryError(EISDIR, os.strerror(EISDIR))
     try:

@@ -7,12 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memexp.config import UsageError
 from memexp.envs.base import VecEnv
 from memexp.envs.scripted import make_scripted_policy
-from memexp.policy.model import Policy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_noise
+from memexp.ppo.horizon import policy_with
 from memexp.ppo.trainer import autocast
 
 TOP = 5
@@ -40,14 +39,7 @@ def scripted_actor(kind: str, env: VecEnv, seed: int) -> Actor:
 
 def run_actor(config: TrainConfig, weights: dict[str, Tensor], env: VecEnv, seed: int, greedy: bool = False) -> Actor:
     """The policy of a run as it acts in evaluation; `greedy`: the most probable action instead of a sample."""
-    cortex = config.cortex.model_copy(update={"compile": False})  # compiling would take longer than the episode
-    policy = Policy(env.observation, env.actions, cortex, config.policy)
-    try:
-        policy.load_state_dict(weights)
-    except RuntimeError:
-        raise UsageError(
-            "the weights of the checkpoint do not fit the environment and architecture of config.yaml"
-        ) from None
+    policy = policy_with(config, env, weights, env.device)
     state = policy.init_state(env.num_agents, env.device)
     rows = max(1, config.evaluation.episodes) * env.num_agents
     noise = held_out_noise(seed, env, 0, rows)

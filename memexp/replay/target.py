@@ -39,12 +39,14 @@ class Subject:
     """One environment and who acts in it.
 
     facts: target, environment, player, seed, knobs (those that differ from the defaults); of a run also run, arm and
-    checkpoint (agent steps).
+    checkpoint (agent steps). run: of which the policy is.
     """
 
     env: VecEnv
     actor: Actor
     facts: dict[str, Any]
+    config: Any
+    run: Run | None = None
 
     def task(self) -> dict[str, Any]:
         """Id of the task, whether it is held out, and the task in words. `env` must have been reset."""
@@ -84,7 +86,7 @@ def of_environment(name: str, config: Config, options: Options) -> Subject:
     _refuse_a_task(options.task, env, name)
     who = "random policy" if kind == "random" else f"scripted policy ({kind})"
     facts = {"target": name, "environment": name, "player": who, "seed": seed, "knobs": knobs_of(config)}
-    return Subject(env, scripted_actor(kind, env, seed), facts)
+    return Subject(env, scripted_actor(kind, env, seed), facts, config)
 
 
 def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
@@ -109,7 +111,7 @@ def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
         "arm": config.arm,
         "checkpoint": steps,
     }
-    return Subject(env, run_actor(config, weights, env, seed, options.greedy), facts)
+    return Subject(env, run_actor(config, weights, env, seed, options.greedy), facts, config.env, run)
 
 
 def _only(task: int | None) -> TaskSource | None:

@@ -229,3 +229,33 @@ class NoModule:
 
 
 class NoMethods(nn.Module): ...
+
+
+class Looking(nn.Module):
+    """A cell whose step depends on the values of its input, which a trace cannot follow."""
+
+    def __init__(self, d_hidden):
+        super().__init__()
+        self.proj = nn.Linear(d_hidden, d_hidden)
+
+    def init_state(self, batch, device, dtype):
+        return torch.zeros(batch, self.proj.in_features, device=device, dtype=dtype)
+
+    def forward(self, x, state, resets):
+        if resets.any():
+            state = state * 0
+        return self.proj(x) + state[:, None], state
+
+
+class Unusual(Looking):
+    """A cell with an operator that ONNX lacks."""
+
+    def forward(self, x, state, resets):
+        return torch.special.bessel_j0(self.proj(x)), state
+
+
+class Fixing(Looking):
+    """A cell for as many rows as it sees first."""
+
+    def forward(self, x, state, resets):
+        return self.proj(x) + torch.zeros(len(x), 1, 1), state

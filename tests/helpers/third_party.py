@@ -36,6 +36,19 @@ class Counting(gymnasium.Env):
         return self._obs(action), float(self.t), ends and not self.cut, ends and self.cut, {}
 
 
+class Blinking(Counting):
+    """Renders an image of an odd size, whose colour is the step; `how` it goes wrong."""
+
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode: str | None = None, how: str = "", **words):
+        super().__init__(**words)
+        self.render_mode, self.how = None if how == "mode" else render_mode, how
+
+    def render(self):
+        return "a text" if self.how == "text" else np.full((31, 45, 3), 40 * self.t, np.uint8)
+
+
 class Going(Counting):
     """Goes wrong in its third step (or step `at`) as `how` says."""
 
@@ -340,6 +353,18 @@ class Pair:
 
     def close(self) -> None:
         pass
+
+
+class BlinkingPair(Pair):
+    """Renders an image, whose colour is the step."""
+
+    metadata: ClassVar = {"name": "blinking pair", "render_modes": ["rgb_array"]}
+
+    def __init__(self, render_mode: str | None = None):
+        self.render_mode = render_mode
+
+    def render(self):
+        return np.full((20, 30, 3), 40 * self.t, np.uint8)
 
 
 class PartedPair(Pair):

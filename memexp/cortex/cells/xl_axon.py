@@ -60,7 +60,7 @@ class XLAxon(XL):
         """Where in the run an Axon layer must be reset, bool `[B, M+T]`."""
         places = torch.arange(self.mem_len + T, device=age.device)
         first = self.mem_len - age[:, None]  # place of the current episode; at place 0 the carried state continues it
-        starts = (places == first) & ((first > 0) | self.published)
+        starts = places == first if self.published else (places == first) & (first > 0)
         if resets is not None:
             starts[:, self.mem_len :] |= resets
         return starts

@@ -20,8 +20,10 @@ HAS_TRITON = find_spec("triton") is not None
 def has_kernel(x: Tensor, on_gpu: bool = True) -> bool:
     """Whether a recurrence has a kernel for x's device: on a CPU always, on a GPU if `on_gpu` and Triton is installed.
 
-    Other devices run the plain loop.
+    Other devices run the plain loop, and so does an export (memexp/exporting.py): other programs lack our kernels.
     """
+    if torch.compiler.is_exporting():
+        return False
     return x.device.type == "cpu" or (x.device.type == "cuda" and on_gpu and HAS_TRITON)
 
 

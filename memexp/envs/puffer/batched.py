@@ -54,7 +54,7 @@ class Stepped(NamedTuple):
 class Batch:
     """A vector environment whose results are checked. It is its own `driver_env`, which shows what they are like."""
 
-    num_agents, join = 1, None
+    num_agents = 1
 
     def __init__(self, config: ThirdParty, first_env: int, board: Board) -> None:
         if config.workers or config.backend == "multiprocessing":
@@ -74,6 +74,7 @@ class Batch:
                 f"{config.id} resets its environments itself ({self.mode.name}), so env.max_steps cannot cut their "
                 "episodes: give it a limit of its own, such as env.options={max_episode_steps: 500}"
             )
+        self.join = getattr(self.env, "join", None) if self.mask else None
         self.modules = [*(cls.__module__ for cls in source.classes_of(self.env)), *(name for name, _ in config.imports)]
         self.solved_return = source.solved_return(config, self.env)
         self.limit = source.step_limit(config, self.env)

@@ -1,5 +1,6 @@
 """Any Gymnasium or PettingZoo environment as a VecEnv."""
 
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -80,12 +81,15 @@ class ThirdPartyEnv(VecEnv):
         if join:
             pairs = zip(observations, action_masks, strict=True)
             observations = [join(one, {masks.MASK: mask}, False, "") for one, mask in pairs]
-        read = ObservationReader(single)
         try:
-            rows = [read(one, f"number {number} of the batch is").copy() for number, one in enumerate(observations)]
+            rows = [self._read(one, f"number {i} of the batch is").copy() for i, one in enumerate(observations)]
         except ApiError as error:
             raise UsageError(f"{self._config.id}: {error}") from None
         return self._tensor(np.stack(rows))
+
+    @cached_property
+    def _read(self) -> ObservationReader:
+        return ObservationReader(self._vec.driver_env.observation)
 
     def decode(self, actions: Tensor) -> np.ndarray:
         return self._translate(actions) + self._vec.driver_env.first_action

@@ -79,9 +79,9 @@ class Join:
     """Adds the mask of an info to an observation."""
 
     def __init__(self, observation: spaces.Space, actions: spaces.Space, name: str):
-        self.given, self._bits = observation, number_of_bits(actions, name)
+        self.given, self.bits = observation, number_of_bits(actions, name)
         parts = observation.spaces if isinstance(observation, spaces.Dict) else {REST: observation}
-        self.space = spaces.Dict({**parts, MASK: spaces.MultiBinary(self._bits)})
+        self.space = spaces.Dict({**parts, MASK: spaces.MultiBinary(self.bits)})
 
     def __call__(self, obs: Any, info: Any, is_last: bool, where: str) -> dict[str, Any]:
         """Raises ApiError if the info has no mask; nobody acts on the last observation of an episode."""
@@ -89,7 +89,7 @@ class Join:
         if mask is None:
             if not is_last:
                 raise ApiError(f"{where} no action_mask in info, as the first reset() did")
-            mask = np.zeros(self._bits, np.int8)
+            mask = np.zeros(self.bits, np.int8)
         flat = np.concatenate([*map(np.ravel, mask)]) if isinstance(mask, tuple | list) and np.ndim(mask[0]) else mask
         return {**(obs if isinstance(self.given, spaces.Dict) else {REST: obs}), MASK: np.asarray(flat)}
 
@@ -144,12 +144,9 @@ class MaskedParallelEnv:
 class MaskedBatch(VectorWrapper):
     """A vector environment whose masks are a part of its observations."""
 
-    def __init__(self, env: VectorEnv, bits: int):
+    def __init__(self, env: VectorEnv, join: Join):
         super().__init__(env)
-        self._bits, given = bits, env.single_observation_space
-        self._is_dict = isinstance(given, spaces.Dict)
-        parts = given.spaces if isinstance(given, spaces.Dict) else {REST: given}
-        self.single_observation_space = spaces.Dict({**parts, MASK: spaces.MultiBinary(bits)})
+        self.join, self.single_observation_space = join, join.space
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
         obs, infos = unpacked(self.env.reset(seed=seed, options=options), "reset()", "observations, infos")
@@ -163,8 +160,8 @@ class MaskedBatch(VectorWrapper):
 
     def _joined(self, obs: Any, infos: Any) -> dict[str, Any]:
         """Masks that infos do not tell are 0: those of the last observations, on which nobody acts."""
-        masks = infos.get(MASK, np.zeros((self.num_envs, self._bits), np.int8))
-        return {**(obs if self._is_dict else {REST: obs}), MASK: np.asarray(masks)}
+        masks = infos.get(MASK, np.zeros((self.num_envs, self.join.bits), np.int8))
+        return {**(obs if isinstance(self.join.given, spaces.Dict) else {REST: obs}), MASK: np.asarray(masks)}
 
 
 def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
@@ -172,7 +169,7 @@ def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
     given = getattr(env, "single_observation_space", None)
     if config.action_mask == "off" or given is None or is_masked(config, given) or not _tells(repr(config), env, False):
         return env
-    return MaskedBatch(env, number_of_bits(env.single_action_space, config.id))
+    return MaskedBatch(env, Join(given, env.single_action_space, config.id))
 
 
 def sample(space: spaces.Space, mask: np.ndarray | None) -> Any:

@@ -6,7 +6,7 @@
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.rtu.plain import rtu_plain
+from memexp.cortex.kernels.rtu import plain
 from memexp.cortex.kernels.shared import call, has_kernel, operator
 
 
@@ -26,7 +26,7 @@ def rtu(u: Tensor, decay: Tensor, weight: Tensor, c0: Tensor, resets: Tensor | N
         over the last step's episode, each a complex pair.
     """
     if not has_kernel(u):
-        return rtu_plain(u, decay, weight, c0, resets)
+        return plain.rtu_plain(u, decay, weight, c0, resets)
     return call(_rtu, u.contiguous(), decay, weight, c0, resets)
 
 
@@ -63,11 +63,11 @@ TraceFactors = tuple[Tensor, Tensor, Tensor]
 
 def trace_factors(decay: Tensor, w: Tensor, slopes: Tensor) -> TraceFactors:
     """The factors for lambda and w1 + i w2 `[2, H]`; slopes `[4, H]` are exp(nu), exp(theta), Gamma and Gamma'."""
-    lam, w, (nu, theta, gain, gain_slope) = torch.complex(*decay), torch.complex(*w), slopes
-    zero = torch.zeros_like(lam)
-    by_state = torch.stack([-nu * lam, 1j * theta * lam, zero, zero])
-    by_input = torch.stack([gain_slope * w, zero, gain + zero, 1j * gain])
-    return *(torch.stack([a.real, a.imag], dim=1) for a in (by_state, by_input)), decay  # type: ignore[return-value]
+    (nu, theta, gain, gain_slope), i_decay = slopes, torch.stack([-decay[1], decay[0]])
+    zero, none = torch.zeros_like(decay), torch.zeros_like(gain)
+    by_state = torch.stack([-nu * decay, theta * i_decay, zero, zero])
+    by_input = torch.stack([gain_slope * w, zero, torch.stack([gain, none]), torch.stack([none, gain])])
+    return by_state, by_input, decay
 
 
 def carry_traces(traces: Tensor, sums: Tensor, factors: TraceFactors, T: int, resets: Tensor | None) -> Tensor:
@@ -81,6 +81,8 @@ def carry_traces(traces: Tensor, sums: Tensor, factors: TraceFactors, T: int, re
         alive = traces.new_ones(len(traces))
     else:
         alive = (~(resets[:, 0] if T == 1 else resets.any(1))).to(traces.dtype)
+    if not has_kernel(traces):
+        return plain.carry_traces(traces, sums, by_state, by_input, _power(decay, T), alive)
     return call(_carry_traces, traces.contiguous(), sums, by_state, by_input, _power(decay, T), alive)
 
 
@@ -88,11 +90,10 @@ def _power(decay: Tensor, n: int) -> Tensor:
     """lambda^n by repeated squaring: torch's power goes through the angle, whose rounding errors grow with n."""
     if n == 1:
         return decay
-    z = torch.complex(*decay)
-    result = torch.ones_like(z)
+    z, result = decay, torch.stack([torch.ones_like(decay[0]), torch.zeros_like(decay[0])])
     while n:
-        result, z, n = result * z if n & 1 else result, z * z, n >> 1
-    return torch.stack([result.real, result.imag])
+        result, z, n = plain.product(result, z) if n & 1 else result, plain.product(z, z), n >> 1
+    return result
 
 
 def _fake_traces(
