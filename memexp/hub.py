@@ -24,7 +24,7 @@ from memexp.runs.reading import DamagedError
 CARD = """\
 # {name}
 
-A recurrent policy for `{env}`. [memexp](https://pypi.org/project/memexp/) {version} trained it with PPO for
+A recurrent policy for `{env}`. memexp {version} trained it with PPO for
 {steps:,} agent steps.
 
 | | |

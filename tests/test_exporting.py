@@ -108,7 +108,7 @@ def test_actions_are_decoded_as_the_file_says(tmp_path, done):
     [
         ("Looking", "onnx", r"own_cells.py, line \d+, if resets.any\(\):"),
         ("Looking", "torchscript", r"own_cells.py, line \d+, if resets.any\(\):"),
-        ("Unusual", "onnx", "special_bessel_j0 has no form in ONNX"),
+        ("Unusual", "onnx", "bessel_j0 has no form in ONNX"),
         ("Fixing", "onnx", "a cell makes the number of rows a constant"),
     ],
 )
