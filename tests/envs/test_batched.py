@@ -192,6 +192,16 @@ def test_every_space_of_observations_arrives_as_a_batch_as_it_does_one_by_one(ma
         shown = act(env)[0]
 
 
+def test_a_batch_is_read_as_one_environment_of_it_shows(make):
+    pytest.importorskip("minigrid")
+    options = {"id": "MiniGrid-MemoryS7-v0", "vectorization_mode": "sync"}
+    env, single = make("module:gymnasium:make_vec", 2, options=options), make("gym:MiniGrid-MemoryS7-v0", 2)
+    assert (env.reading, env.because) == (single.reading, single.because)
+    assert env.reading["image"] == "names"
+    assert env.reset().shape == single.reset().shape
+    act(env)
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("done", ["choice", "choices", "torques", "free", "late choice"])
 def test_every_space_of_actions_reaches_a_batch(make, done, mode):
@@ -283,6 +293,7 @@ def test_an_error_in_a_batch_is_told_with_its_own_traceback(make):
         ),
         ("batch", {"options": {"how": "unknown"}}, r"metadata\['autoreset_mode'\] is 'Sometimes', not"),
         ("bare", {}, "has no single_observation_space"),
+        ("Pool", {}, "makes an EnvPool, which takes seeds only when it is made: name it envpool:ID"),
         ("batch", {"options": {"of": "Graphic"}}, "'hint' of the observation is Graph, which no encoder reads"),
         ("batch", {"wrappers": ["gymnasium.wrappers:FlattenObservation"]}, "wrapper '.*' cannot be made"),
     ],

@@ -58,6 +58,12 @@ class Batch(SyncVectorEnv):
         super().__init__([partial(Counting, length)] * num_envs)
 
 
+class Pool(Batch):
+    """Looks like an EnvPool."""
+
+    all_env_ids = ()
+
+
 class Odd(VectorWrapper):
     """Does not keep the interface of vector environments, as `how` says."""
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium.vector import VectorEnv
+from gymnasium.vector.utils import batch_space, iterate
 
 from memexp.config import UsageError, did_you_mean
 from memexp.envs.config import BATCHED, ThirdParty
@@ -34,12 +36,12 @@ LIMIT = 10_000
 
 
 def make_one(config: ThirdParty) -> Any:
-    """One environment with its wrappers: a gymnasium.Env, a PettingZoo ParallelEnv, or a batch of one.
+    """One environment with its wrappers: a gymnasium.Env, also of a batch, or a PettingZoo ParallelEnv.
 
     Raises UsageError if the id, an option or a wrapper does not exist or raises.
     """
     if is_batched(config):
-        return make_batch(config, 1)
+        return OfBatch(make_batch(config, 1))
     kind, _, rest = config.id.partition(":")
     if kind == "gym":
         # An option named `id` would name another environment: it is an error.
@@ -97,9 +99,33 @@ def make_batch(config: ThirdParty, num_envs: int) -> VectorEnv:
         env = _wrap(env, wrapper)
     if not isinstance(env, VectorEnv):
         raise UsageError(f"{config.id} takes num_envs, but made a {type(env).__name__}, not a VectorEnv of Gymnasium")
+    if kind == "module" and hasattr(env.unwrapped, "all_env_ids"):
+        raise UsageError(f"{config.id} makes an EnvPool, which takes seeds only when it is made: name it envpool:ID")
     if env.num_envs != num_envs:
         raise UsageError(f"{config.id} made {env.num_envs} environments, not the num_envs={num_envs} that it was given")
     return with_masks(env, config)
+
+
+class OfBatch(gymnasium.Env):
+    """The only environment of a batch of one; for one episode, since the batch may reset it then."""
+
+    def __init__(self, env: VectorEnv) -> None:
+        self.env, self.spec = env, env.spec
+        self.observation_space, self.action_space = env.single_observation_space, env.single_action_space
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        obs, infos = self.env.reset(seed=seed)
+        return self._first(obs), infos
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        obs, rewards, terminated, truncated, infos = self.env.step(np.stack([action]))
+        return self._first(obs), rewards[0], bool(terminated[0]), bool(truncated[0]), infos
+
+    def _first(self, obs: Any) -> Any:
+        return next(iter(iterate(batch_space(self.observation_space, 1), obs)))
+
+    def close(self) -> None:
+        self.env.close()
 
 
 def is_parallel(env: Any) -> bool:
