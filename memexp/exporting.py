@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,11 @@ from memexp.config import UsageError
 from memexp.credentials import mask_data
 from memexp.envs.base import VecEnv
 from memexp.loading import LoadedPolicy, serial
-from memexp.policy.gym_encoders import StructEncoder, read_part
+from memexp.policy.actions import only_allowed
+from memexp.policy.gym_encoders import StructEncoder
 from memexp.ppo.evaluate import held_out_worlds
 from memexp.runs.directory import MAX_GAP, write_atomically
-from memexp.spaces import ContinuousActions, MultiDiscreteActions, StructSpace, described
+from memexp.spaces import ContinuousActions, MultiDiscreteActions, StructSpace, described, read_part
 
 STEPS = 100
 """Steps of the environment in which a file is compared with the policy."""
@@ -58,19 +60,29 @@ class Step(nn.Module):
             self.policy.encoder = _OfParts(self.policy.encoder)
             if len(self.policy.encoder.names) > 1:
                 self.parts = [f"obs.{name}" for name in self.policy.encoder.names]
+        self.mask = self.space.mask if isinstance(self.space, StructSpace) else None
+        if self.mask and isinstance(self.space, StructSpace):
+            self.policy.observation = replace(self.space, mask=None)  # the mask is an input of its own
+            self.parts = [*self.parts, self.mask.name]
         self.inputs = self.parts + (["resets", *(f"state.{key}" for key in self.keys)] if self.keys else [])
         self.outputs = ["logits", "value", *(f"next.{key}" for key in self.keys)]
 
     def given(self, obs: Tensor, resets: Tensor, state: Sequence[Tensor]) -> list[Tensor]:
         """The inputs for encoded observations `[N, ...]`, resets `[N]` and the leaves of the state."""
-        parts = [read_part(obs, part) for part in self.space.parts] if isinstance(self.space, StructSpace) else [obs]
+        parts = [obs]
+        if isinstance(self.space, StructSpace):
+            wanted = (*self.space.parts, self.mask) if self.mask else self.space.parts
+            parts = [read_part(obs, part) for part in wanted]
         return [*parts, *((resets, *state) if self.keys else ())]
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         parts, memory = inputs[: len(self.parts)], inputs[len(self.parts) :]
-        obs = parts if isinstance(self.policy.encoder, _OfParts) else parts[0]
+        seen = parts[:-1] if self.mask else parts
+        obs = seen if isinstance(self.policy.encoder, _OfParts) else parts[0]
         resets = memory[0] if memory else torch.zeros(parts[0].shape[0], dtype=torch.bool)
         logits, value, after = self.policy(obs, dict(zip(self.keys, memory[1:], strict=True)), resets)
+        if self.mask:
+            logits = only_allowed(logits, parts[-1] != 0)
         return logits, value, *(after[key] for key in self.keys)
 
 

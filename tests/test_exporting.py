@@ -165,3 +165,16 @@ def test_a_hub_folder_is_loaded_has_a_card_and_no_credentials(home, capsys, tmp_
     (folder / "model.safetensors").write_bytes(b"half")
     typed = type_command(capsys, "eval", str(folder))
     assert (typed.code, "model.safetensors cannot be read" in typed.err) == (2, True)
+
+
+@pytest.mark.parametrize("where", ["info", "part"])
+def test_an_action_mask_is_an_input_of_its_own(tmp_path, where):
+    config = override(any_recipe(env="module:helpers.third_party:Masked", options={"where": where}), SMALL)
+    file = written(of(config), tmp_path)
+    (mask,) = [one for one in about(file)["inputs"] if one["name"] == "action_mask"]
+    assert mask["shape"] == ["N", 6]
+    session = onnxruntime.InferenceSession(file)
+    given = {one["name"]: np.zeros([2, *one["shape"][1:]], one["type"]) for one in about(file)["inputs"]}
+    allowed = np.array([[1, 0, 0, 1, 0, 0], [0, 0, 0, 0, 0, 1]], mask["type"])
+    logits = session.run(["logits"], given | {"action_mask": allowed})[0]
+    assert ((logits > -1e8) == (allowed != 0)).all()
