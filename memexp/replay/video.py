@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
+from memexp.envs.puffer import masks
 from memexp.envs.puffer.source import is_parallel, make_one, step_limit
 from memexp.loading import LoadedPolicy
 from memexp.replay.record import NO_ACTION, Frame, Recording
@@ -191,7 +192,7 @@ def by_policy(policy: LoadedPolicy, greedy: bool) -> Act:
 
 
 def at_random(env: Any, seed: int) -> Act:
-    """Uniformly random actions."""
+    """Uniformly random actions, of those that are allowed."""
     spaces: dict[Any, gymnasium.Space] = {}
 
     def act(obs: dict[Any, Any], begins: bool) -> dict[Any, Any]:
@@ -199,6 +200,6 @@ def at_random(env: Any, seed: int) -> Act:
             if agent not in spaces:
                 spaces[agent] = env.action_space(agent) if agent is not None else env.action_space
                 spaces[agent].seed(seed + i)
-        return {agent: spaces[agent].sample() for agent in obs}
+        return {agent: masks.sample(spaces[agent], masks.mask_in(one)) for agent, one in obs.items()}
 
     return act

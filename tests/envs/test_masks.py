@@ -213,3 +213,20 @@ def test_a_batch_may_have_masks_too(where, mode):
             assert all(legal == 1 for legal in episodes.get("env/legal", ()))
             whole += len(episodes.get("length", ()))
         assert whole >= 4
+
+
+def test_masks_in_info_are_passed_beside_the_observations_or_within_them():
+    plain = Masked()
+    obs, info = plain.reset(seed=3)
+    with made({"where": "info"}) as env:
+        rows = env.encode([obs, obs], [info["action_mask"]] * 2)
+        whole = [{"observation": obs, "action_mask": info["action_mask"]}] * 2
+        assert torch.equal(rows, env.encode(whole))
+        assert allowed_actions(rows, env.observation).sum(1).tolist() == [3, 3]
+        with pytest.raises(UsageError, match="masks of actions are in info: pass them as action_masks"):
+            env.encode([obs])
+    with (
+        made({"where": "none"}) as env,
+        pytest.raises(UsageError, match="masks of actions are not in info: pass no action_masks"),
+    ):
+        env.encode([obs], [info["action_mask"]])

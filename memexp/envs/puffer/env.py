@@ -75,6 +75,8 @@ class ThirdPartyEnv(VecEnv):
         single, join = self._vec.driver_env.observation, self._vec.driver_env.join
         if not isinstance(observations, list):
             observations = [*iterate(batch_space(join.given if join else single, 1), observations)]
+        if join and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
+            join = None  # they hold their masks already
         if (action_masks is None) == (join is not None):
             how = "are in info: pass them as action_masks" if join else "are not in info: pass no action_masks"
             raise UsageError(f"{self._config.id}: masks of actions {how}")

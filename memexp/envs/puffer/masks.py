@@ -6,7 +6,7 @@ becomes a part of the observation, so that acting and learning see the same one.
 
 import math
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import gymnasium
@@ -170,6 +170,11 @@ def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
     if config.action_mask == "off" or given is None or is_masked(config, given) or not _tells(repr(config), env, False):
         return env
     return MaskedBatch(env, Join(given, env.single_action_space, config.id))
+
+
+def mask_in(obs: Any) -> np.ndarray | None:
+    """The mask that an observation holds."""
+    return np.asarray(obs[MASK]) if isinstance(obs, Mapping) and MASK in obs else None
 
 
 def sample(space: spaces.Space, mask: np.ndarray | None) -> Any:

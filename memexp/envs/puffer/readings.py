@@ -119,7 +119,8 @@ def _play(env: Any, masked: bool) -> Iterator[Any]:
             over = False
             while not over:
                 yield obs
-                obs, _, terminated, truncated, _ = env.step(_action(env.action_space, obs, masked))
+                action = masks.sample(env.action_space, masks.mask_in(obs) if masked else None)
+                obs, _, terminated, truncated, _ = env.step(action)
                 over = terminated or truncated
     actions = {agent: env.action_space(agent) for agent in env.possible_agents}
     for i, one in enumerate(actions.values()):
@@ -128,8 +129,9 @@ def _play(env: Any, masked: bool) -> Iterator[Any]:
         shown, _ = env.reset(seed=seed)
         while env.agents:
             yield from shown.values()
-            shown, *_ = env.step({agent: _action(actions[agent], shown[agent], masked) for agent in env.agents})
-
-
-def _action(space: spaces.Space, obs: Any, masked: bool) -> Any:
-    return masks.sample(space, np.asarray(obs[masks.MASK])) if masked else space.sample()
+            shown, *_ = env.step(
+                {
+                    agent: masks.sample(actions[agent], masks.mask_in(shown[agent]) if masked else None)
+                    for agent in env.agents
+                }
+            )
