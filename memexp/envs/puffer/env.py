@@ -80,7 +80,7 @@ class ThirdPartyEnv(VecEnv):
         if (action_masks is None) == (join is not None):
             how = "are in info: pass them as action_masks" if join else "are not in info: pass no action_masks"
             raise UsageError(f"{self._config.id}: masks of actions {how}")
-        if join:
+        if join and action_masks is not None:
             pairs = zip(observations, action_masks, strict=True)
             observations = [join(one, {masks.MASK: mask}, False, "") for one, mask in pairs]
         try:
