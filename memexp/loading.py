@@ -187,7 +187,7 @@ class LoadedPolicy:
                     raise UsageError("--env: its observations or actions are others than those of the run")
                 agents = made.num_agents // made.num_envs
                 noise = held_out_noise(seed, made, first * agents, episodes * agents)
-                acts = acting(self.module, made.num_agents)
+                acts = acting(self.module, made)
 
                 def choose(obs: Tensor, resets: Tensor, acts: Any = acts, noise: Any = noise) -> Tensor:
                     actions, logits = self.module.actions, acts(obs, resets)

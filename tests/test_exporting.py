@@ -71,9 +71,7 @@ def test_every_observation_is_an_input(tmp_path, seen):
 
 
 @pytest.mark.slow
-def test_texts_and_tokens_are_inputs_too(tmp_path):
-    parted = of(override(any_recipe(env="module:helpers.third_party:Parted"), SMALL))
-    assert about(written(parted, tmp_path))["inputs"][-4]["name"] == "obs.said"
+def test_tokens_are_inputs_too(tmp_path):
     for config in (tiny_assembly(), tiny_cvc()):  # one agent, and several
         assert about(written(of(config), tmp_path))["inputs"][0]["type"] == "uint8"
 
@@ -106,8 +104,8 @@ def test_actions_are_decoded_as_the_file_says(tmp_path, done):
 @pytest.mark.parametrize(
     ("cell", "kind", "said"),
     [
-        ("Looking", "onnx", r"own_cells.py, line \d+, if resets.any\(\):"),
-        ("Looking", "torchscript", r"own_cells.py, line \d+, if resets.any\(\):"),
+        ("Looking", "onnx", r"(own_cells.py, line \d+, if resets.any\(\):|Could not guard on data-dependent)"),
+        ("Looking", "torchscript", r"(own_cells.py, line \d+, if resets.any\(\):|Could not guard on data-dependent)"),
         ("Unusual", "onnx", "bessel_j0 has no form in ONNX"),
         ("Fixing", "onnx", "a cell makes the number of rows a constant"),
     ],
@@ -125,7 +123,8 @@ def test_the_command_checks_the_file_and_writes_none_that_differs(home, capsys, 
     file = tmp_path / "policy.onnx"
     typed = type_command(capsys, "export", "r", "--onnx", str(file), "--torchscript", str(tmp_path / "policy.pt"))
     assert typed.code == 0, typed.err
-    assert [line.split("  ")[0] for line in typed.out.splitlines()] == [str(file), str(tmp_path / "policy.pt")]
+    told = [line.split("  ")[0] for line in typed.out.splitlines() if "largest difference" in line]
+    assert told == [str(file), str(tmp_path / "policy.pt")]  # what the training said comes before
     assert typed.out.count("largest difference from the policy in 100 steps") == 2
     extra = {METADATA: ""}
     torch.jit.load(tmp_path / "policy.pt", _extra_files=extra)

@@ -85,9 +85,9 @@ def held_out_noise(seed: int, env: VecEnv, first: int, total: int) -> ActionNois
     return ActionNoise(mix64(seed, _EVALUATION) >> 1, env.num_agents, first, total, env.device, env.actions.shape)
 
 
-def acting(policy: Policy, rows: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """(observations `[N, ...]`, resets `[N]`) -> logits `[N, A]` of the policy as it acts, with its memory."""
-    state = policy.init_state(rows, next(policy.parameters()).device)
+def acting(policy: Policy, env: VecEnv) -> Callable[[Tensor, Tensor], Tensor]:
+    """(observations `[N, ...]`, resets `[N]`) -> logits `[N, A]` of the policy as it acts in `env`, with its memory."""
+    state = policy.init_state(env.num_agents, env.device)
 
     def act(obs: Tensor, resets: Tensor) -> Tensor:
         nonlocal state
@@ -110,7 +110,7 @@ def evaluate(
     if first < end:
         env = held_out_worlds(env_config, end - first, seed, str(ranks.device), first)
         agents = env.num_agents // env.num_envs
-        noise, acts = held_out_noise(seed, env, first * agents, episodes * agents), acting(policy, env.num_agents)
+        noise, acts = held_out_noise(seed, env, first * agents, episodes * agents), acting(policy, env)
         with cast, closing(env):
             found = first_episodes(env, lambda *given: policy.actions.sample(acts(*given), noise.sample()))
         returns = found["return"]

@@ -158,7 +158,7 @@ def _play(
     """The first episode of each of `episodes` environments, sampled actions; `k` None: with the whole memory."""
     env = held_out_worlds(config.env, episodes, config.seed, device)
     noise = held_out_noise(config.seed, env, 0, env.num_agents)
-    acts = acting(policy, env.num_agents) if k is None else _cut(policy, env.num_agents, k)
+    acts = acting(policy, env) if k is None else _cut(policy, env.num_agents, k)
 
     passes = 0
 

@@ -65,7 +65,7 @@ LOGGERS = {
     "mlflow": Kind("MLflow", Mlflow, "mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
 }
 COMMAND = (sys.executable, "-P", "-m", "memexp.runs.loggers")
-FINISH_S = 30.0
+FINISH_S = 90.0
 """Seconds that all loggers together may take at the end of a run. Then their processes are killed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 600.0
 """Seconds between two attempts to begin. The wait doubles from the first to the longest."""

@@ -707,7 +707,11 @@ def test_continuous_actions_between_minus_one_and_one_span_the_bounds(make):
         ("gym:CartPole-v1", {"options": {"wheels": 4}}, "cannot be made.*wheels"),
         ("gym:no_such_package:Thing-v0", {}, "there is no module 'no_such_package'"),
         ("module:helpers.third_party:Count", {}, "has no 'Count'; did you mean 'Counting'"),
-        ("module:helpers.third_party:Zzz", {}, "has no 'Zzz'; known: Blinking, .*Careless, .*Counting, ((?!spaces|Any).)*$"),
+        (
+            "module:helpers.third_party:Zzz",
+            {},
+            "has no 'Zzz'; known: Blinking, .*Careless, .*Counting, ((?!spaces|Any).)*$",
+        ),
         ("module:helpers.third_party", {}, "is not MODULE:CALLABLE"),
         ("module:helpers.third_party:Graphic", {}, "'hint' of the observation is Graph, which no encoder reads"),
         ("module:helpers.third_party:Showing", {"options": {"done": "dict"}}, "actions are Dict.*env.wrappers"),
