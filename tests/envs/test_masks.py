@@ -31,7 +31,7 @@ def play(env, player, obs, steps):
 
 
 WAYS = [{"where": where, "several": several} for where in ("info", "part") for several in (False, True)]
-WAYS += [{"where": "info", "start": 3}]
+WAYS += [{"where": "info", "start": 3}, {"where": "tuple", "several": True}, {"where": "floats", "several": True}]
 ROOMS = [{"backend": "serial"}, {"backend": "multiprocessing", "workers": 2}]
 
 
@@ -81,17 +81,44 @@ def test_the_policy_does_not_read_the_mask_and_the_record_says_so():
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ("none", "step\\(\\) returned an action_mask that allows no action"),
-        ("short", "'action_mask' of the observation .* which is not in its observation_space, MultiBinary\\(6\\)"),
-        ("negative", "'action_mask' of the observation .* which is not in its observation_space, MultiBinary\\(6\\)"),
+        ("none", "step\\(\\) returned no action_mask that allows an action"),
+        ("short", "step\\(\\) returned .*the action_mask .* which is not 6 numbers, 1 for each allowed action"),
+        ("negative", "step\\(\\) returned .*the action_mask .* which is not 6 numbers, 1 for each allowed"),
         ("missing", "step\\(\\) returned no action_mask in info, as the first reset\\(\\) did"),
+        ("half several", "step\\(\\) returned no action_mask that allows an action of choice 2 of 2"),
+        ("half several tuple", "step\\(\\) returned no action_mask that allows an action of choice 2 of 2"),
+        ("half several part", "step\\(\\) returned no action_mask that allows an action of choice 2 of 2"),
+        ("none part", "step\\(\\) returned no action_mask that allows an action"),
+        ("short several tuple", "the action_mask .* which is not 6 \\+ 6 numbers, 1 for each allowed|wrong shape"),
+        ("logits floats", "step\\(\\) returned .*the action_mask .* which is not 6 numbers, 1 for each allowed action"),
     ],
 )
-def test_a_wrong_mask_is_told_with_its_place(wrong, says):
-    with made({"wrong": wrong}, 2) as env:
+@pytest.mark.parametrize("batch", [False, True])
+def test_a_wrong_mask_is_told_with_its_place(wrong, says, batch):
+    wrong, *rest = wrong.split()
+    where = {"where": next((word for word in rest if word != "several"), "info"), "several": "several" in rest}
+    if batch and wrong == "missing":
+        says = "step\\(\\) returned no action_mask that allows an action"
+    place = "env 0" if batch else "env 0, episode 0, step 3"
+    name, how = (f"{__name__}:masked_batch", {"mode": "NEXT_STEP"}) if batch else (MASKED, {})
+    with made({"wrong": wrong, **where, **how}, 2, name) as env:
         player, obs = make_scripted_policy(env, "random"), env.reset()
-        with pytest.raises(EnvError, match=f"{says}.*env 0, episode 0, step 3"):
+        with pytest.raises(EnvError, match=says) as error:
             play(env, player, obs, 4)
+        assert place in str(error.value) or "wrong shape" in str(error.value)  # Gymnasium's batch itself noticed it
+
+
+@pytest.mark.parametrize("name", [MASKED, "masked_batch"])
+def test_masks_that_the_first_reset_did_not_tell_are_refused_unless_masks_are_off(name):
+    options = {"where": "late"}
+    if name == "masked_batch":
+        name, options = f"{__name__}:masked_batch", {"where": "late", "mode": "SAME_STEP"}
+    with made(options, 2, name) as env:
+        player, obs = make_scripted_policy(env, "random"), env.reset()
+        with pytest.raises(EnvError, match="an action_mask in info, but the first reset\\(\\) did not"):
+            play(env, player, obs, 20)
+    with made(options, 2, name, action_mask="off") as env:
+        play(env, make_scripted_policy(env, "random"), env.reset(), 20)
 
 
 @pytest.mark.parametrize("where", ["info", "part"])
@@ -191,22 +218,22 @@ def test_a_policy_with_masks_is_built_from_its_weights():
             assert (logits.softmax(-1) == 0).sum(1).eq(3).all()
 
 
-def masked_batch(num_envs: int, mode: str, where: str = "info") -> gymnasium.vector.VectorEnv:
+def masked_batch(num_envs: int, mode: str, **options) -> gymnasium.vector.VectorEnv:
     """The masked environment as one vector environment of Gymnasium."""
-    makers = [lambda: Masked(where)] * num_envs
+    makers = [lambda: Masked(**options)] * num_envs
     return gymnasium.vector.SyncVectorEnv(makers, autoreset_mode=gymnasium.vector.AutoresetMode[mode])
 
 
-@pytest.mark.parametrize("where", ["info", "part"])
-@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP"])
-def test_a_batch_may_have_masks_too(where, mode):
+@pytest.mark.parametrize("options", [*WAYS, {"where": "info", "parts": True}])
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP", "DISABLED"])
+def test_a_batch_may_have_masks_too(options, mode):
     batch = f"{__name__}:masked_batch"
-    with made({"mode": mode, "where": where}, 4, batch) as env:
+    with made({"mode": mode, **options}, 4, batch) as env:
         player, obs, whole = make_scripted_policy(env, "random"), env.desync(), 0
         for _ in range(40):
             allowed = allowed_actions(obs, env.observation)
             played = torch.ones(4, dtype=torch.bool) if env.resetting is None else ~env.resetting
-            assert (allowed.sum(1)[played] == 3).all()
+            assert (allowed.sum(1)[played] == (6 if options.get("several") else 3)).all()
             obs, *_ = env.step(player.act(obs, torch.zeros(4, dtype=torch.bool)))
             episodes = env.pop_episodes()
             assert all(length == Masked.LENGTH for length in episodes.get("length", ()))

@@ -432,17 +432,26 @@ class Masked(gymnasium.Env):
 
     A forbidden action ends the episode. The first observation shows a cue, 0 or 1. The lowest allowed action (of each
     choice) earns 1 / 8 after the cue 0, the highest one after the cue 1; episodes last eight steps. `where` the mask
-    is: "info", "part" (of a Dict) or "none". wrong: what is wrong with the mask of step 3.
+    is: "info", "part" (of a Dict), "tuple" or "floats" (such parts), "late" (in info, but not of reset()) or "none".
+    wrong: what is wrong with the mask of step 3. parts: the observation is a Dict anyway.
     """
 
     ACTIONS, LENGTH = 6, 8
 
-    def __init__(self, where: str = "info", several: bool = False, start: int = 0, wrong: str = ""):
-        self.where, self.several, self.wrong, self.start = where, several, wrong, start
+    def __init__(
+        self, where: str = "info", several: bool = False, start: int = 0, wrong: str = "", parts: bool = False
+    ):
+        self.where, self.several, self.wrong, self.start, self.parts = where, several, wrong, start, parts
         shown = spaces.Box(0, 1, (3,), np.float32)
         choices = 2 if several else 1
-        part = spaces.MultiBinary(choices * self.ACTIONS)
-        self.observation_space = spaces.Dict(seen=shown, action_mask=part) if where == "part" else shown
+        part: dict[str, spaces.Space] = {
+            "part": spaces.MultiBinary(choices * self.ACTIONS),
+            "tuple": spaces.Tuple([spaces.MultiBinary(self.ACTIONS)] * choices),
+            "floats": spaces.Box(0, 1, (choices, self.ACTIONS), np.float32),
+        }
+        self.observation_space: spaces.Space = spaces.Dict(seen=shown) if parts else shown
+        if where in part:
+            self.observation_space = spaces.Dict(seen=shown, action_mask=part[where])
         six = spaces.Discrete(self.ACTIONS, start=start)
         self.action_space = spaces.MultiDiscrete([self.ACTIONS] * 2) if several else six
 
@@ -456,12 +465,17 @@ class Masked(gymnasium.Env):
         self.allowed = masks
         mask: Any = tuple(masks) if self.several else masks[0]
         if self.t == 3 and self.wrong:
-            wrongs = {"none": 0 * masks[0], "short": masks[0][:4], "negative": -masks[0], "missing": None}
+            wrongs = {"none": 0 * masks[0], "short": masks[0][:4], "negative": -masks[0], "missing": None,
+                      "half": (masks[0], 0 * masks[-1]), "logits": (masks[0] - 1) * 1e9}  # fmt: skip
             mask = wrongs[self.wrong]
         seen = np.array([self.t == 0, self.t == 0 and self.cue, self.t / self.LENGTH], np.float32)
-        if self.where == "part":
-            return {"seen": seen, "action_mask": np.concatenate(masks) if self.several else mask}, {}
-        return seen, {"action_mask": mask} if self.where == "info" and mask is not None else {}
+        apart = mask if isinstance(mask, tuple) else (mask,)
+        part = {"part": lambda: np.concatenate(apart), "tuple": lambda: apart,
+                "floats": lambda: np.stack(apart).astype(np.float32)}  # fmt: skip
+        if self.where in part:
+            return {"seen": seen, "action_mask": part[self.where]()}, {}
+        told = mask is not None and (self.where == "info" or (self.where == "late" and self.t > 0))
+        return {"seen": seen} if self.parts else seen, {"action_mask": mask} if told else {}
 
     def step(self, action: Any):
         chosen = np.atleast_1d(np.asarray(action)) - self.start

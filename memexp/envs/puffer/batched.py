@@ -59,7 +59,7 @@ class Batch:
     def __init__(self, config: ThirdParty, first_env: int, board: Board) -> None:
         if config.workers or config.backend == "multiprocessing":
             raise UsageError(f"{config.id} is a batch, which this process steps: leave out env.workers and env.backend")
-        self._id, self._first, self._board = config.id, first_env, board
+        self._config, self._id, self._first, self._board = config, config.id, first_env, board
         self.num_envs, self.driver_env = len(board.episode), self
         self.env = source.make_batch(config, self.num_envs)
         try:
@@ -92,8 +92,8 @@ class Batch:
     def reset(self, seed: int) -> Any:
         """Begin new episodes in all environments; returns their first observations."""
         self.steps[:], self.resetting[:] = 0, False
-        obs, _ = self._ask("reset()", "observations, infos", lambda: self.env.reset(seed=seed))
-        return self._observations(obs, "reset() returned")
+        obs, infos = self._ask("reset()", "observations, infos", lambda: self.env.reset(seed=seed))
+        return self._to_act_on(self._observations(obs, "reset() returned"), infos, "reset()")
 
     def step(self, actions: np.ndarray, cut: np.ndarray) -> Stepped:
         """One step of all environments. DISABLED: episodes also end where `cut` is True, and at the limit."""
@@ -120,6 +120,7 @@ class Batch:
                 obs = self._reset(ended, obs)
             elif self.mode == AutoresetMode.NEXT_STEP:
                 self.resetting = ended
+        obs = self._to_act_on(obs, infos, "step()")
         reward[idle] = 0
         return Stepped(obs, reward, terminated & over | idle, ended & ~(terminated & over), rows, last, numbers)
 
@@ -145,8 +146,7 @@ class Batch:
             if not isinstance(getattr(self.env, name, None), gymnasium.Space):
                 raise UsageError(f"{self._id} has no {name}")
         observation, action = self.env.single_observation_space, self.env.single_action_space
-        mask = masks.mask_of(config, observation, action)
-        self.mask = mask.name if mask else None
+        self.mask = masks.mask_of(config, observation, action)
         return observation, action
 
     def _ask(self, where: str, expected: str, call: Callable[[], Any]) -> tuple[Any, ...]:
@@ -182,6 +182,20 @@ class Batch:
                     told = f"{error} ({self._place(row)})"
                     break
         raise EnvError(f"{self._id}: {told}")
+
+    def _to_act_on(self, obs: Any, infos: Any, where: str) -> Any:
+        """The observations. Raises EnvError if a mask allows nothing, or if there should be none."""
+        try:
+            if self.mask is None:
+                masks.refuse_late(self._config, [infos], where)
+            else:
+                played = (~self.resetting).nonzero()[0]
+                self.mask.refuse_empty(obs[played], where)
+        except masks.EmptyMaskError as error:
+            raise EnvError(f"{self._id}: {error} ({self._place(played[error.row])})") from None
+        except ApiError as error:
+            raise EnvError(f"{self._id}: {error}") from None
+        return obs
 
     def _is_right(self, obs: Tensor) -> bool:
         """Whether these are observations of all environments, of a Box."""

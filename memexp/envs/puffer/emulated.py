@@ -5,7 +5,6 @@ made, as in PufferLib's own emulation. The buffer holds two observations for eac
 last one of an episode that has just ended. Both reach the trainer through shared memory.
 """
 
-import math
 import re
 import sys
 import traceback
@@ -21,7 +20,6 @@ from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import masks, source
 from memexp.envs.puffer.api_checks import ApiError, CheckedEnv, CheckedParallelEnv
 from memexp.envs.puffer.vector import Buffers, PufferEnv, make_buffers
-from memexp.spaces import Part
 
 ACT, LAST = 0, 1
 """Indices of the two observations."""
@@ -49,14 +47,13 @@ class EmulatedEnv(PufferEnv):
         self, config: ThirdParty, stream: int, number: int, row: int, board: Board, buf: Buffers | None = None
     ):
         self._stream, self._number, self._row, self._board = stream, number, row, board
-        self._name = config.id
+        self._name, self._config = config.id, config
         env = source.make_one(config)
         self.modules = [*(cls.__module__ for cls in source.classes_of(env)), *(name for name, _ in config.imports)]
         self._limit = source.step_limit(config, env)
         self.solved_return = source.solved_return(config, env)
-        self.observation, self.action, self._mask = _spaces(env, config)
-        self.mask = self._mask.name if self._mask else None
-        self.join = getattr(env, "join", None) if self._mask else None
+        self.observation, self.action, self.mask = _spaces(env, config)
+        self.join = getattr(env, "join", None) if self.mask else None
         if source.is_parallel(env):
             self._checked = CheckedParallelEnv(env)
             shown = self._checked.observation_space(env.possible_agents[0])
@@ -117,9 +114,9 @@ class EmulatedEnv(PufferEnv):
     def _begin(self) -> None:
         self._steps = 0
         self._alive[:] = True
-        obs, _ = self._checked.reset(seed=self._seed())
+        obs, info = self._checked.reset(seed=self._seed())
         self._show(obs)
-        self._require_an_action("reset()")
+        self._check_masks(info, "reset()")
 
     def _show(self, obs: Any) -> None:
         """Write the observations to act on: of the agents that have one, else zeros."""
@@ -131,16 +128,15 @@ class EmulatedEnv(PufferEnv):
 
     def _allowed(self, row: int) -> np.ndarray | None:
         """The action mask of an agent; None: all actions are allowed."""
-        if self._mask is None:
-            return None
-        dtype = np.dtype(self._mask.dtype)
-        return np.frombuffer(self.observations[row, ACT], dtype, math.prod(self._mask.shape), self._mask.offset)
+        return self.mask.read(self.observations[row, ACT]) if self.mask else None
 
-    def _require_an_action(self, where: str) -> None:
-        """Raise ApiError if the mask allows nothing. With several agents that is an agent whose turn it is not."""
-        allowed = self._allowed(0)
-        if allowed is not None and isinstance(self._checked, CheckedEnv) and not allowed.any():
-            raise ApiError(f"{where} returned an action_mask that allows no action")
+    def _check_masks(self, info: Any, where: str) -> None:
+        """Raise ApiError if the mask of an observation to act on allows nothing, or if there should be none."""
+        is_single = isinstance(self._checked, CheckedEnv)
+        if self.mask is None:
+            masks.refuse_late(self._config, [info] if is_single else _values(info), where)
+        else:
+            self.mask.refuse_empty(self.observations[:, ACT], where, in_turns=not is_single)
 
     def _seed(self, *purpose: int) -> int:
         """A seed of 31 bits for the running episode."""
@@ -163,13 +159,13 @@ class EmulatedEnv(PufferEnv):
         if over or late:
             self._end(not over, [info])
         else:
-            self._require_an_action("step()")
+            self._check_masks(info, "step()")
 
     def _step_all(self, env: CheckedParallelEnv, actions: np.ndarray, late: bool) -> None:
         """A step of several agents. Some of them may have finished before the others."""
         agents = env.possible_agents
         chosen = {agent: action for agent, action in zip(agents, actions, strict=True) if agent in env.agents}
-        obs, rewards, terminated, truncated, _ = env.step(chosen)
+        obs, rewards, terminated, truncated, infos = env.step(chosen)
         self._show(obs)
         over = not env.agents or all(terminated.values()) or all(truncated.values())
         last = over or late
@@ -183,7 +179,9 @@ class EmulatedEnv(PufferEnv):
         self._alive &= ~dones
         if last:
             self._end(not over, [*env.infos.values()])
-        elif dones.any():
+            return
+        self._check_masks(infos, "step()")
+        if dones.any():
             self.observations[dones, LAST] = self.observations[dones, ACT]
 
     def _end(self, cut: bool, infos: list[Any]) -> None:
@@ -214,7 +212,11 @@ def means_of_numbers(infos: list[Any], tellers: dict[str, int]) -> dict[str, flo
     return {name: float(np.mean(values)) for name, values in found.items() if len(values) == tellers[name]}
 
 
-def _spaces(env: Any, config: ThirdParty) -> tuple[gymnasium.Space, gymnasium.Space, Part | None]:
+def _values(infos: Any) -> list[Any]:
+    return [*infos.values()] if isinstance(infos, dict) else []
+
+
+def _spaces(env: Any, config: ThirdParty) -> tuple[gymnasium.Space, gymnasium.Space, masks.ActionMask | None]:
     """Observation space, action space, and the mask in observations; the same for all agents.
 
     Raises UsageError for a space that cannot be used.

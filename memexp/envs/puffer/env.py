@@ -53,7 +53,8 @@ class ThirdPartyEnv(VecEnv):
             self._vec.close()
             raise
         words = {part: reading.word for part, reading in readings.items()}
-        self.observation = spaces.observation_space(driver.observation, config.id, words, driver.mask)
+        mask = masks.MASK if driver.mask else None
+        self.observation = spaces.observation_space(driver.observation, config.id, words, mask)
         self.reading = words
         self.because = {part: reading.because for part, reading in readings.items()}
         self._actions = spaces.action_space(driver.action, config.id)
@@ -75,16 +76,18 @@ class ThirdPartyEnv(VecEnv):
         single, join = self._vec.driver_env.observation, self._vec.driver_env.join
         if not isinstance(observations, list):
             observations = [*iterate(batch_space(join.given if join else single, 1), observations)]
-        if join and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
-            join = None  # they hold their masks already
-        if (action_masks is None) == (join is not None):
-            how = "are in info: pass them as action_masks" if join else "are not in info: pass no action_masks"
+        in_info = join is not None and join.in_info
+        if in_info and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
+            join, in_info = None, False  # they hold their masks already
+        if (action_masks is None) == in_info:
+            how = "are in info: pass them as action_masks" if in_info else "are not in info: pass no action_masks"
             raise UsageError(f"{self._config.id}: masks of actions {how}")
-        if join and action_masks is not None:
-            pairs = zip(observations, action_masks, strict=True)
-            observations = [join(one, {masks.MASK: mask}, False, "") for one, mask in pairs]
+        given = [(f"number {i} of the batch is", one) for i, one in enumerate(observations)]
         try:
-            rows = [self._read(one, f"number {i} of the batch is").copy() for i, one in enumerate(observations)]
+            if join:
+                infos = [{masks.MASK: mask} for mask in action_masks or ()] if in_info else [None] * len(given)
+                given = [(what, join(one, info, False, what)) for (what, one), info in zip(given, infos, strict=True)]
+            rows = [self._read(one, what).copy() for what, one in given]
         except ApiError as error:
             raise UsageError(f"{self._config.id}: {error}") from None
         return self._tensor(np.stack(rows))

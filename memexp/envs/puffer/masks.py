@@ -6,7 +6,8 @@ becomes a part of the observation, so that acting and learning see the same one.
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
@@ -17,19 +18,19 @@ from gymnasium.vector import VectorEnv, VectorWrapper
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.api_checks import PARALLEL_STEP, STEP, ApiError, unpacked
-from memexp.envs.puffer.spaces import action_space, observation_space
+from memexp.envs.puffer.spaces import action_space, leaves, observation_space, short
 from memexp.spaces import Part, StructSpace
 
 MASK, REST = "action_mask", "observation"
 """Names of the mask, and of an observation without parts beside it."""
 
 
-def number_of_bits(actions: spaces.Space, name: str) -> int:
-    """Numbers of a mask. Raises UsageError, which starts with `name`, for actions that cannot be counted."""
+def counts_of(actions: spaces.Space, name: str) -> tuple[int, ...]:
+    """The number of actions of each choice. Raises UsageError, which starts with `name`, if they cannot be counted."""
     if isinstance(actions, spaces.Discrete):
-        return int(actions.n)
+        return (int(actions.n),)
     if isinstance(actions, spaces.MultiDiscrete):
-        return int(actions.nvec.sum())
+        return tuple(int(n) for n in actions.nvec.ravel())
     raise UsageError(f"{name}: there is an action_mask, but actions are {actions}; only discrete actions can be masked "
                      "(env.action_mask=off makes it a part of the observation like others)")  # fmt: skip
 
@@ -39,27 +40,90 @@ def is_masked(config: ThirdParty, observation: spaces.Space) -> bool:
     return config.action_mask == "auto" and isinstance(observation, spaces.Dict) and MASK in observation.spaces
 
 
-def mask_of(config: ThirdParty, observation: spaces.Space, actions: spaces.Space) -> Part | None:
+@dataclass(frozen=True)
+class ActionMask:
+    """Where an encoded observation holds the mask, and the number of actions of each choice."""
+
+    part: Part
+    counts: tuple[int, ...]
+
+    def read(self, obs: np.ndarray) -> np.ndarray:
+        """Whether each action is allowed, bool `[..., A]`, from bytes `[..., num_bytes]`."""
+        dtype, offset = np.dtype(self.part.dtype), self.part.offset
+        own = obs[..., offset : offset + dtype.itemsize * math.prod(self.part.shape)]
+        return np.ascontiguousarray(own).view(dtype) != 0
+
+    def refuse_empty(self, obs: np.ndarray, where: str, in_turns: bool = False) -> None:
+        """Raise ApiError if a choice has no allowed action in one of the observations `[N, num_bytes]`.
+
+        in_turns: a mask without any allowed action is that of an agent whose turn it is not.
+        """
+        allowed = self.read(obs)
+        starts = np.cumsum((0, *self.counts[:-1]))
+        empty = ~np.logical_or.reduceat(allowed, starts, axis=1)
+        if in_turns:
+            empty &= allowed.any(1, keepdims=True)
+        if empty.any():
+            which = f" of choice {empty.any(0).argmax() + 1} of {len(starts)}" if len(starts) > 1 else ""
+            raise EmptyMaskError(
+                f"{where} returned no action_mask that allows an action{which}", int(empty.any(1).argmax())
+            )
+
+
+class EmptyMaskError(ApiError):
+    """Nothing is allowed in observation `row`."""
+
+    def __init__(self, text: str, row: int):
+        super().__init__(text)
+        self.row = row
+
+
+def mask_of(config: ThirdParty, observation: spaces.Space, actions: spaces.Space) -> ActionMask | None:
     """The mask in encoded observations. Raises UsageError for spaces that cannot be used."""
     name, mask = config.id, MASK if is_masked(config, observation) else None
     encoded = observation_space(observation, name, defaultdict(lambda: "numbers"), mask)  # any word: only for errors
     action_space(actions, name)
     part = encoded.mask if isinstance(encoded, StructSpace) else None
-    if part and (asked := number_of_bits(actions, name)) != math.prod(part.shape):
-        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {asked} actions")
-    return part
+    if part is None:
+        return None
+    if sum(counts := counts_of(actions, name)) != math.prod(part.shape):
+        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {sum(counts)} actions")
+    return ActionMask(part, counts)
 
 
 def with_mask(env: Any, config: ThirdParty, parallel: bool) -> Any:
-    """The environment; if its infos tell masks, with the mask as a part of its observations."""
-    if config.action_mask == "off" or not _tells(repr(config), env, parallel):
-        return env
+    """The environment, whose observations have a part for the mask if it tells masks."""
     agent = (env.possible_agents[0],) if parallel else ()
     observation = env.observation_space(*agent) if parallel else env.observation_space
-    if is_masked(config, observation):
+    actions = env.action_space(*agent) if parallel else env.action_space
+    join = _join(config, observation, actions, env, parallel)
+    if join is None:
         return env
-    join = Join(observation, env.action_space(*agent) if parallel else env.action_space, config.id)
     return MaskedParallelEnv(env, join) if parallel else MaskedEnv(env, join)
+
+
+def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
+    """The vector environment, whose observations have a part for the masks if it tells masks."""
+    given = getattr(env, "single_observation_space", None)
+    join = given and _join(config, given, env.single_action_space, env, False)
+    return MaskedBatch(env, join) if join else env
+
+
+def _join(config: ThirdParty, observation: Any, actions: Any, env: Any, parallel: bool) -> "Join | None":
+    """What makes the mask a part of 0 and 1; None: there is no mask, or it is one."""
+    if is_masked(config, observation):
+        part = observation[MASK]
+        if isinstance(part, spaces.Tuple | spaces.Box | spaces.MultiDiscrete):
+            size = sum(math.prod(one.shape or ()) for _, one in leaves(part))
+            if size == sum(counts_of(actions, config.id)):  # else `mask_of` refuses it
+                return Join(observation, actions, config.id)
+        elif not isinstance(part, spaces.MultiBinary):
+            raise UsageError(f"{config.id}: action_mask is {part}; only MultiBinary, Box, MultiDiscrete and a Tuple of "
+                             "them are masks (env.action_mask=off makes it an ordinary part)")  # fmt: skip
+        return None
+    if config.action_mask == "off" or not _tells(repr(config), env, parallel):
+        return None
+    return Join(observation, actions, config.id)
 
 
 _TELLS: dict[str, bool] = {}  # config -> its infos tell masks; an environment is reset to find out once in a process
@@ -75,23 +139,55 @@ def _tells(config: str, env: Any, parallel: bool) -> bool:
     return _TELLS[config]
 
 
+def refuse_late(config: ThirdParty, infos: Iterable[Any], where: str) -> None:
+    """Raise ApiError if an info tells a mask although those of the first reset() did not."""
+    if config.action_mask == "auto" and any(isinstance(info, Mapping) and MASK in info for info in infos):
+        raise ApiError(f"{where} returned an action_mask in info, but the first reset() did not: return one there, "
+                       "too, or ignore it with env.action_mask=off")  # fmt: skip
+
+
 class Join:
-    """Adds the mask of an info to an observation."""
+    """Makes the mask of an info, or of a part that is no MultiBinary, a part of 0 and 1 of the observation."""
 
     def __init__(self, observation: spaces.Space, actions: spaces.Space, name: str):
-        self.given, self.bits = observation, number_of_bits(actions, name)
+        self.given, self.counts = observation, counts_of(actions, name)
+        self.bits = sum(self.counts)
         parts = observation.spaces if isinstance(observation, spaces.Dict) else {REST: observation}
+        self.in_info = MASK not in parts
         self.space = spaces.Dict({**parts, MASK: spaces.MultiBinary(self.bits)})
 
-    def __call__(self, obs: Any, info: Any, is_last: bool, where: str) -> dict[str, Any]:
-        """Raises ApiError if the info has no mask; nobody acts on the last observation of an episode."""
-        mask = info.get(MASK) if isinstance(info, dict) else None
-        if mask is None:
-            if not is_last:
-                raise ApiError(f"{where} no action_mask in info, as the first reset() did")
-            mask = np.zeros(self.bits, np.int8)
-        flat = np.concatenate([*map(np.ravel, mask)]) if isinstance(mask, tuple | list) and np.ndim(mask[0]) else mask
-        return {**(obs if isinstance(self.given, spaces.Dict) else {REST: obs}), MASK: np.asarray(flat)}
+    def __call__(self, obs: Any, info: Any, is_last: bool, where: str) -> Any:
+        """Raises ApiError for a missing or wrong mask; nobody acts on the last observation of an episode."""
+        if not self.in_info:
+            if not (isinstance(obs, Mapping) and MASK in obs):
+                return obs  # the check of the observation says what is wrong
+            return self.joined(obs, self.flat(obs[MASK], f"{where} the action_mask"))
+        mask = info.get(MASK) if isinstance(info, Mapping) else None
+        if mask is None and not is_last:
+            raise ApiError(f"{where} no action_mask in info, as the first reset() did")
+        flat = np.zeros(self.bits, np.int8) if mask is None else self.flat(mask, f"{where} in info the action_mask")
+        return self.joined(obs, flat)
+
+    def joined(self, obs: Any, mask: np.ndarray) -> dict[str, Any]:
+        return {**(obs if isinstance(self.given, spaces.Dict) else {REST: obs}), MASK: mask}
+
+    def flat(self, mask: Any, what: str) -> np.ndarray:
+        """The mask, whose choices may be apart, as one row of 0 and 1. Raises ApiError."""
+        apart = isinstance(mask, tuple | list) and len(mask) and np.ndim(mask[0]) > 0
+        try:
+            choices = [*map(np.ravel, mask)] if apart else [np.ravel(mask)]
+            right = not apart or tuple(map(len, choices)) == self.counts
+            bits = np.concatenate(choices)
+        except (TypeError, ValueError):  # of ragged lists
+            right, bits = False, np.zeros(0)
+        if not (right and bits.size == self.bits and is_binary(bits)):
+            sizes = " + ".join(map(str, self.counts))
+            raise ApiError(f"{what} {short(mask)}, which is not {sizes} numbers, 1 for each allowed action and else 0")
+        return bits.astype(np.int8)
+
+
+def is_binary(array: np.ndarray) -> bool:
+    return array.dtype.kind in "biuf" and bool(((array == 0) | (array == 1)).all())
 
 
 class MaskedEnv(gymnasium.Wrapper):
@@ -147,29 +243,54 @@ class MaskedBatch(VectorWrapper):
     def __init__(self, env: VectorEnv, join: Join):
         super().__init__(env)
         self.join, self.single_observation_space = join, join.space
+        self._masks = np.zeros((self.num_envs, join.bits), np.int8)  # the latest
 
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> Any:
+        begun = options.get("reset_mask") if options else None  # Gymnasium takes it out
         obs, infos = unpacked(self.env.reset(seed=seed, options=options), "reset()", "observations, infos")
-        return self._joined(obs, infos), infos
+        before, joined = self._masks, self._joined(obs, infos, "reset()")
+        if begun is not None and self.join.in_info:  # infos tell the masks of these environments alone
+            joined[MASK] = self._masks = np.where(begun[:, None], self._masks, before)
+        return joined, infos
 
     def step(self, actions: Any) -> Any:
         obs, rewards, *over, infos = unpacked(self.env.step(actions), "step()", STEP)
         if "final_obs" in infos:
-            infos = {**infos, "final_obs": self._joined(infos["final_obs"], {})}
-        return self._joined(obs, infos), rewards, *over, infos
+            infos = {**infos, "final_obs": self._joined_last(infos["final_obs"])}
+        return self._joined(obs, infos, "step()"), rewards, *over, infos
 
-    def _joined(self, obs: Any, infos: Any) -> dict[str, Any]:
+    def _joined(self, obs: Any, infos: Any, where: str) -> Any:
         """Masks that infos do not tell are 0: those of the last observations, on which nobody acts."""
-        masks = infos.get(MASK, np.zeros((self.num_envs, self.join.bits), np.int8))
-        return {**(obs if isinstance(self.join.given, spaces.Dict) else {REST: obs}), MASK: np.asarray(masks)}
+        in_info = self.join.in_info
+        if not in_info and not (isinstance(obs, Mapping) and MASK in obs):
+            return obs  # the check of the observation says what is wrong
+        masks, told = (infos.get(MASK), infos.get(f"_{MASK}")) if in_info else (obs[MASK], None)
+        self._masks = self._rows(masks, told, where)
+        return self.join.joined(obs, self._masks)
 
+    def _rows(self, masks: Any, told: Any, where: str) -> np.ndarray:
+        """Masks of all environments, int8 `[N, A]`, of one array, of a tuple of arrays, or of one mask for each."""
+        rows = np.zeros_like(self._masks)
+        if masks is None:
+            return rows
+        if isinstance(masks, tuple):  # of the choices, each for all environments
+            masks = np.concatenate([np.asarray(one).reshape(self.num_envs, -1) for one in masks], 1)
+        masks = np.asarray(masks)
+        if masks.size == rows.size and is_binary(masks):
+            return masks.astype(np.int8).reshape(rows.shape)
+        if masks.shape[:1] != (self.num_envs,):
+            raise ApiError(f"{where} returned the action_mask {short(masks)}, not one for each of {self.num_envs} envs")
+        for row, mask in enumerate(masks):
+            if told is None or told[row]:
+                rows[row] = self.join.flat(mask, f"{where} returned for env {row} the action_mask")
+        return rows
 
-def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
-    """The vector environment; if its infos tell masks, with the masks as a part of its observations."""
-    given = getattr(env, "single_observation_space", None)
-    if config.action_mask == "off" or given is None or is_masked(config, given) or not _tells(repr(config), env, False):
-        return env
-    return MaskedBatch(env, Join(given, env.single_action_space, config.id))
+    def _joined_last(self, last: Any) -> Any:
+        """The last observations, all at once or one for each episode that ended; nobody reads their masks."""
+        zeros = np.zeros_like(self._masks)
+        if isinstance(last, np.ndarray) and last.dtype.kind == "O":
+            return [one if one is None else self.join.joined(one, zeros[0]) for one in last]
+        return self.join.joined(last, zeros)
 
 
 def mask_in(obs: Any) -> np.ndarray | None:
