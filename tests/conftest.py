@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.golden import describe_golden
 from hypothesis import settings
 
@@ -22,6 +23,15 @@ def home(tmp_path, tmp_path_factory, monkeypatch):
     monkeypatch.setenv("MEMEXP_PRICES_FROM", "table")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     return tmp_path / "home"
+
+
+@pytest.fixture(autouse=True)
+def _threads():
+    """A test that changes the number of threads, as training does, changes no sums of the next one."""
+    before = torch.get_num_threads()
+    yield
+    if torch.get_num_threads() != before:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
