@@ -75,14 +75,14 @@ MOST_WAITING = 100_000
 """Lines that may wait for a logger that takes none."""
 
 
-def usable(names: Sequence[str], wandb_mode: str) -> list[str]:
-    """The loggers among `names` that are not disabled. Raises UsageError if one lacks its library."""
-    is_off = "wandb" in names and resolve_mode(wandb_mode) == "disabled"
+def check(names: Sequence[str], wandb_mode: str) -> None:
+    """Raises UsageError if one of the loggers lacks its library, or has no such mode."""
     for name in names:
         if (kind := LOGGERS[name]).library and not is_installed(kind.library):
             package = f"memexp[{name}]" if kind.packages else kind.library
             raise UsageError(f"loggers: {name} needs {kind.library}: pip install '{package}'")
-    return [name for name in names if not (is_off and name == "wandb")]
+        if name == "wandb":
+            resolve_mode(wandb_mode)
 
 
 def is_installed(library: str) -> bool:
@@ -100,11 +100,13 @@ def is_installed(library: str) -> bool:
 class Loggers:
     """Sends the metrics of `run` to its loggers, without ever waiting for them. Enter it around the training.
 
-    start: agent steps after which metrics are measured in this session.
+    options: those of W&B. start: agent steps after which metrics are measured in this session.
     """
 
     def __init__(self, run: Run, names: Sequence[str], options: dict[str, Any], start: int):
-        self._run, self._options, self._names, self._start = run, options, names, start
+        is_off = "wandb" in names and resolve_mode(options["mode"]) == "disabled"
+        self._names = [name for name in names if not (is_off and name == "wandb")]
+        self._run, self._options, self._start = run, options, start
         self._feeds: list[_Feed] = []
         self.status: ExitStatus = "completed"
         """How the run ends, if nothing is raised."""

@@ -27,20 +27,6 @@ def play(env, steps):
         act(env)
 
 
-@pytest.fixture
-def make():
-    """`envs.make` whose environments are closed at the end."""
-    made = []
-
-    def build(*names, **knobs):
-        made.append(envs.make(*names, **knobs))
-        return made[-1]
-
-    yield build
-    for env in made:
-        env.close()
-
-
 def next_played(env, number):
     """The next step in which every environment of the batch plays."""
     if env.resetting is not None and env.resetting.any():
@@ -206,9 +192,9 @@ def test_a_batch_is_read_as_one_environment_of_it_shows(make):
 @pytest.mark.parametrize("done", ["choice", "choices", "torques", "free", "late choice"])
 def test_every_space_of_actions_reaches_a_batch(make, done, mode):
     env = make(BATCH, 3, options={"of": "Showing", "done": done, "mode": mode})
-    env.reset()
+    obs = env.reset()
     for _ in range(8):
-        env.step(random_actions(env.actions, 3, torch.Generator().manual_seed(1)))
+        env.step(random_actions(env, obs, torch.Generator().manual_seed(1)))
     assert env.pop_stats()["episode/count"] == 3
 
 
@@ -331,10 +317,9 @@ def test_gymnasiums_own_batch_plays_as_one_by_one_does(make):
     for kind in ("vec", "gym"):
         env = make(f"{kind}:CartPole-v1", 64)
         assert (env.solved_return, env.num_actions) == (475, 2)
-        env.reset()
-        generator = torch.Generator().manual_seed(0)
+        obs, generator = env.reset(), torch.Generator().manual_seed(0)
         for _ in range(400):
-            env.step(random_actions(env.actions, 64, generator))
+            env.step(random_actions(env, obs, generator))
         episodes = env.pop_episodes()
         assert (episodes["length"] == episodes["return"]).all()
         levels.append(episodes["return"].mean())
