@@ -11,7 +11,7 @@ from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import EnvError, random_actions
 from memexp.policy.actions import Categorical
-from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect, collect_played
+from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
 BATCH, LENGTHS = "module:helpers.batches:batch", "module:helpers.batches:lengths"
@@ -137,7 +137,7 @@ class Knowing(torch.nn.Module):
         return logits, 100 * age + obs.sum(-1), {"age": age}
 
 
-def rollout(env, horizon, collect):
+def rollout(env, horizon):
     obs, n = env.reset(), env.num_agents
     actor = Actor(obs, {"age": torch.zeros(n)}, torch.ones(n, dtype=torch.bool))
     segments, cpu = Segments.empty(env, obs, horizon), torch.device("cpu")
@@ -150,9 +150,9 @@ def rollout(env, horizon, collect):
 @pytest.mark.parametrize("horizon", [3, 9, 16])
 def test_nothing_is_learnt_from_steps_that_only_reset(make, horizon, cut):
     """The segments are those of the same environments where memexp resets them, which adds no steps."""
-    expected, _ = rollout(make(LENGTHS, 5, options={"mode": "Disabled", "cut": cut}), horizon, collect)
-    same, _ = rollout(make(LENGTHS, 5, options={"mode": "SameStep", "cut": cut}), horizon, collect)
-    found, actor = rollout(make(LENGTHS, 5, options={"mode": "NextStep", "cut": cut}), horizon, collect_played)
+    expected, _ = rollout(make(LENGTHS, 5, options={"mode": "Disabled", "cut": cut}), horizon)
+    same, _ = rollout(make(LENGTHS, 5, options={"mode": "SameStep", "cut": cut}), horizon)
+    found, actor = rollout(make(LENGTHS, 5, options={"mode": "NextStep", "cut": cut}), horizon)
     for name, value in expected.items():
         if name == "start":
             assert torch.equal(found[name]["age"], value["age"])
