@@ -42,8 +42,8 @@ def compare(name: str) -> None:
         return
     single = envs.make(ONE_BY_ONE, WORLDS, backend="serial")
     generator = torch.Generator().manual_seed(0)
-    actions = [random_actions(batch.actions, WORLDS, generator) for _ in range(STEPS)]
-    batch.desync()  # also compiles
+    obs = batch.desync()  # also compiles
+    actions = [random_actions(batch, obs, generator) for _ in range(STEPS)]
     single.desync()
     found = [(rates(batch, actions), rates(single, actions)) for _ in range(ROUNDS)]
     ratios = sorted(fast[0] / slow[0] for fast, slow in found)

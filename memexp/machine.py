@@ -1,10 +1,12 @@
-"""What this process may use of its machine: cores and memory, as the scheduler or container that started it allows."""
+"""What this process may use of its machine: cores and memory, as its scheduler or container allows; who uses them."""
 
 import math
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -54,6 +56,34 @@ def free_memory() -> int:
             cached = int(dict(zip(counts, counts, strict=False)).get("inactive_file", 0))  # given up when needed
             free = min(free, int(limit) - int(used) + cached)
     return max(0, free)
+
+
+class Activity:
+    """Tells hung processes from those that are slow because the machine is busy: only the latter use CPU."""
+
+    def __init__(self, pids: Sequence[int]):
+        self._pids, self._cpu_s, self._since, self._looked = pids, 0.0, time.monotonic(), -math.inf
+
+    def idle_s(self) -> float:
+        """Seconds since the processes and their descendants have together used another second of CPU."""
+        now = time.monotonic()
+        if now - self._looked >= 1:
+            cpu_s, self._looked = sum(map(_cpu_s, self._pids)), now
+            if abs(cpu_s - self._cpu_s) >= 1:
+                self._cpu_s, self._since = cpu_s, now
+        return now - self._since
+
+
+def _cpu_s(pid: int) -> float:
+    """Seconds of CPU that a process and its descendants have used."""
+    import psutil
+
+    used = 0.0
+    with suppress(psutil.Error):
+        for one in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
+            with suppress(psutil.Error):
+                used += sum(one.cpu_times()[:2])
+    return used
 
 
 def _groups() -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import re
 
+from memexp.config import did_you_mean
 from memexp.project import entries, refuse_module
 
 TOKENS: dict[str, str] = {
@@ -43,8 +44,8 @@ def parse_pattern(pattern: str) -> list[str]:
 
     A name such as "gru" stands for its token. A word with a colon is a cell of one's own, MODULE:CLASS. So is the name
     of an entry point of the group `memexp.cells`, unless it consists of our tokens: "Ag,cells:MinGRU,A" -> ["Ag",
-    "cells:MinGRU", "A"].
-    Raises ValueError, which names the first character that starts no token.
+    "cells:MinGRU", "A"]. It hides our name of the same letters, in any case.
+    Raises ValueError, which names the first character that starts no token, and the nearest name or all of them.
     """
     tokens: list[str] = []
     for word in re.finditer(r"[^, ]+", pattern):
@@ -55,7 +56,7 @@ def parse_pattern(pattern: str) -> list[str]:
 
 
 def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
-    if word.lower() in NAMES and word not in TOKENS and word not in entries("cells"):
+    if word.lower() in NAMES and word not in TOKENS and word.lower() not in map(str.lower, entries("cells")):
         return [NAMES[word.lower()]]
     if ":" in word:
         if not OWN_CELL.fullmatch(word):
@@ -70,8 +71,9 @@ def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
                 return [word]
             refuse_module(word, "a cell")
             raise ValueError(
-                f"pattern '{pattern}' has no token at '{word[at]}' (character {start + at + 1}); "
-                f"known: {', '.join([*TOKENS, *named])}, and MODULE:CLASS for a cell of your own"
+                f"pattern '{pattern}' has no token at '{word[at]}' (character {start + at + 1}); tokens: "
+                f"{', '.join(TOKENS)}; a cell of your own: MODULE:CLASS"
+                + did_you_mean(word, [*NAMES, *named]).replace("; known:", "; names:")
             )
         tokens.append(token)
         at += len(token)

@@ -81,6 +81,15 @@ WRONG = {
         "option '--pattern'; a setting is typed .*: pattern=VALUE",
     ),
     "a setting as an option of train": ("train tmaze --length 4", "option '--length'; a setting .*: length=VALUE"),
+    "an option of a list": ("list runs --bogus", "unknown option '--bogus'; known: --arm, --csv, .*--sort, --status"),
+    "an option of a list, misspelt": (
+        "list runs --statsu failed",
+        "unknown option '--statsu'; did you mean '--status'",
+    ),
+    "a setting as an option of a list": (
+        "list patterns --d_hidden 8",
+        "option '--d_hidden'; a setting .*: d_hidden=VALUE",
+    ),
     "an option for a folder": ("launch good.yaml --render --skip-git-check", "--render needs a value, but '--skip-git"),
     "an option for a number": ("launch good.yaml --seeds --dry-run", "--seeds needs a value, but '--dry-run' follows"),
     "an option for hours": ("launch good.yaml -t --hb=5", "-t needs a value, but '--hb=5' follows"),

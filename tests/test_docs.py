@@ -26,6 +26,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.train import train
 from memexp.project import ProjectFinder
 from memexp.recipes.any import train as any_recipe
+from memexp.runs.loggers import LOGGERS, is_installed
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -332,10 +333,11 @@ def test_the_page_of_the_monitor_explains_every_mark_and_column():
     assert {"return", "curve", "furthest", "entropy", "gap", "GPU", "saved", "steps/s", "left"} <= explained
 
 
+INSTALLED = [name for name, kind in LOGGERS.items() if not kind.library or is_installed(kind.library)]
 REAL_RUNS = {
     "tmaze": lambda: tiny(evaluation__episodes=4, trainer__grad_norm_growth=4),
     "chain_recall": lambda: tiny("chain_recall", env__k=2, env__episode_length=8),
-    "delayed_cue": lambda: tiny("delayed_cue"),
+    "delayed_cue": lambda: tiny("delayed_cue", loggers=INSTALLED, wandb__mode="offline"),
     "assembly_lines": lambda: tiny_assembly(curriculum__kind="learning_progress"),
     "cvc_random_maps": lambda: tiny_cvc(curriculum__kind="learning_progress"),
     "any": lambda: override(any_recipe(env="gym:CartPole-v1"), {**TINY, "trainer.num_minibatches": 2}),
@@ -344,7 +346,7 @@ REAL_RUNS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("env", REAL_RUNS)
-def test_every_column_that_a_run_writes_is_explained(env):
+def test_every_column_and_file_that_a_run_and_its_loggers_write_is_explained(env):
     train(override(REAL_RUNS[env](), {"run": "r"}))
     run = memexp.load("r")
     text = (ROOT / "docs" / "files.md").read_text()
@@ -357,3 +359,6 @@ def test_every_column_that_a_run_writes_is_explained(env):
     assert {"episode/count", "sps"} <= {*run.metrics.columns}
     files = {file.name + "/" * file.is_dir() for file in run.run.path.iterdir()}
     assert files <= names, files - names
+    of_logger = {"wandb": "wandb/", "tensorboard": "tensorboard/", "csv": "metrics.csv", "mlflow": "mlflow_run"}
+    assert of_logger.keys() == LOGGERS.keys()
+    assert {of_logger[name] for name in INSTALLED if env == "delayed_cue"} <= files

@@ -11,7 +11,7 @@ from memexp import machine
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer.workers import number_of_workers
 from memexp.launch import local
-from memexp.machine import cores, free_memory
+from memexp.machine import Activity, cores, free_memory
 from memexp.ppo import train
 from memexp.ppo.config import TrainConfig
 
@@ -28,6 +28,21 @@ def group(tmp_path, monkeypatch):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=512 * GB))
     monkeypatch.setattr(local, "visible_gpus", list)
     return lambda **files: [(tmp_path / name.replace("_", ".")).write_text(text) for name, text in files.items()]
+
+
+def test_processes_are_idle_from_the_last_second_of_cpu_that_they_used(monkeypatch):
+    now, used = 0.0, {1: 5.0, 2: 0.0}
+    monkeypatch.setattr(machine, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(machine, "_cpu_s", used.get)
+    activity, idle = Activity([1, 2]), []
+    for now in range(10):
+        used[2] += {3: 0.6, 6: 0.6}.get(now, 0.0)
+        if now == 8:
+            used[1] = 0.0  # it has ended
+        idle.append(activity.idle_s())
+    assert idle == [0, 1, 2, 3, 4, 5, 0, 1, 0, 1]
+    monkeypatch.undo()
+    assert machine._cpu_s(os.getpid()) > 0
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,7 @@ class Command(TyperCommand):
         return super().get_short_help_str(sys.maxsize)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.obj = list(args)
         known = {name: option for option in self.params for name in (*option.opts, *option.secondary_opts)}
         for name, value in pairwise(takewhile(lambda word: word != "--", args)):
             takes_a_value = name in known and name.startswith("-") and not known[name].is_flag  # type: ignore[union-attr]
@@ -128,6 +129,8 @@ def explain(error: Any) -> str:
     option = getattr(error, "option_name", None)
     if option and context and option not in (known := _options(context)):
         settings = any("KEY=VALUE" in (one.metavar or "") for one in context.command.params)
+        if context.command.name == "list":
+            settings = "patterns" in context.obj  # no other list takes any
         if settings and not difflib.get_close_matches(option, known, cutoff=0.7):
             return f"unknown option '{option}'; a setting is typed without dashes: {option.lstrip('-')}=VALUE"
         return f"unknown option '{option}'{did_you_mean(option, known)}"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from memexp.config import EnvError as EnvError
-from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace
+from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace, allowed_actions
 
 TaskSource = Callable[[int, int], int]
 """(global env index, number of the episode in that env) -> task id."""
@@ -127,9 +127,10 @@ class VecEnv(ABC):
         return episode_means(self.pop_episodes())
 
 
-def random_actions(space: ActionSpace, rows: int, generator: torch.Generator, allowed: Tensor | None = None) -> Tensor:
-    """Uniformly random actions `[rows, *space.shape]`, of those `allowed` `[rows, A]`; continuous ones in -1 .. 1."""
-    if allowed is not None:
+def random_actions(env: VecEnv, obs: Tensor, generator: torch.Generator) -> Tensor:
+    """Uniformly random actions `[N, *shape]`, of those that `obs` `[N, ...]` allow; continuous ones in -1 .. 1."""
+    space, rows = env.actions, len(obs)
+    if (allowed := allowed_actions(obs, env.observation)) is not None:
         counts = space.counts if isinstance(space, MultiDiscreteActions) else (allowed.shape[-1],)
         chances = [(part | ~part.any(-1, keepdim=True)).float() for part in allowed.cpu().split(counts, -1)]
         return torch.cat([part.multinomial(1, generator=generator) for part in chances], 1).view(rows, *space.shape)

@@ -33,7 +33,8 @@ def build(specs: Sequence[RunSpec], terminal: Terminal) -> list[str]:
 
     Raises UsageError with a line for each that cannot be built, or not in time.
     """
-    todo = [spec for spec in _distinct(specs) if not ((mark := _mark(spec)) and mark.exists())]
+    marked = [(spec, mark) for spec in _distinct(specs) if not ((mark := _mark(spec)) and mark.exists())]
+    todo = [spec for spec, _ in marked]
     if not todo:
         return []
     terminal.note(f"building {', '.join(_name(spec) for spec in todo)} (--no-build skips this)")
@@ -47,7 +48,7 @@ def build(specs: Sequence[RunSpec], terminal: Terminal) -> list[str]:
         found.append(f"{_name(todo[len(answers)])}: {end}")
     if found:
         raise UsageError("\n".join(dict.fromkeys(found)))
-    for mark in filter(None, map(_mark, todo)):
+    for mark in [mark for _, mark in marked if mark]:
         with suppress(OSError):  # without a cache the next launch builds it again
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()

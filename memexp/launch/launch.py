@@ -20,7 +20,7 @@ from memexp.launch.plan.tuning import FinalReturn, next_stage, sensitivity
 from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
 from memexp.project import enter
-from memexp.runs.loggers import usable
+from memexp.runs import loggers
 from memexp.runs.status import State
 
 
@@ -136,7 +136,7 @@ def send(
     for spec in (*specs, *later):
         spec.config.trainer.envs_per_rank(ranks)
         if options.local:
-            usable(spec.config.loggers, spec.config.wandb.mode)
+            loggers.check(spec.config.loggers, spec.config.wandb.mode)
     if options.force:
         specs = [spec.forced() for spec in specs]
     failed = scout(specs, options.processes, options.dry_run, terminal) if options.scout else 0

@@ -137,8 +137,7 @@ class WandbConfig(Config):
     """Weights & Biases, if it is one of the `loggers`."""
 
     mode: Literal["auto", "online", "offline", "disabled"] = "auto"
-    """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline. `wandb sync` uploads the newest folder of an
-    offline run, which holds the whole of it."""
+    """auto: WANDB_MODE, else online if WANDB_API_KEY is set, else offline (docs/monitor.md says how to upload it)."""
     project: str | None = None
     """Project at W&B; None: memexp."""
     entity: str | None = None

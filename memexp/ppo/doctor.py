@@ -30,7 +30,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks, join
 from memexp.ppo.trainer import Trainer
 from memexp.runs import MAX_GAP
-from memexp.spaces import allowed_actions, described
+from memexp.spaces import described
 
 ROLLOUTS = 3
 """Rollouts that are replayed; the later ones start from a recurrent state."""
@@ -256,8 +256,7 @@ def endless(trainer: Trainer) -> list[str]:
         obs = one.reset()
         try:
             while not one.ends_by_itself:  # type: ignore[attr-defined]
-                allowed = allowed_actions(obs, one.observation)
-                obs, *_ = one.step(random_actions(one.actions, one.num_agents, generator, allowed))
+                obs, *_ = one.step(random_actions(one, obs, generator))
         except UsageError as error:
             return [str(error)]
     return []
@@ -268,9 +267,7 @@ def api_errors(env: VecEnv, ranks: Ranks) -> list[str]:
     generator = torch.Generator().manual_seed(2)
     obs = env.reset()
     for _ in range(64):
-        allowed = allowed_actions(obs, env.observation)
-        actions = random_actions(env.actions, env.num_agents, generator, allowed).to(ranks.device)
-        obs, reward, terminated, truncated = env.step(actions)
+        obs, reward, terminated, truncated = env.step(random_actions(env, obs, generator).to(ranks.device))
         broken = {
             f"observations are on {obs.device}, training is on {ranks.device}": obs.device.type != ranks.device.type,
             "an observation is not finite": obs.is_floating_point() and not bool(torch.isfinite(obs).all()),

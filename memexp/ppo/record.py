@@ -24,7 +24,7 @@ from memexp.ppo.evaluate import Reference, reference
 from memexp.ppo.trainer import Trainer
 from memexp.runs import Run, RunInfo
 from memexp.runs.identity import recorded_code
-from memexp.runs.loggers import Loggers, usable
+from memexp.runs.loggers import Loggers
 from memexp.runs.metrics import LACKING, lacks_metric
 from memexp.runs.provenance import provenance
 from memexp.spaces import described as described_observation
@@ -118,8 +118,8 @@ class RunRecord:
     def open_loggers(self, agent_steps: int) -> None:
         """Begin to copy the metrics after `agent_steps` to the loggers, after run.json is written."""
         if self.ranks.is_first:
-            names, wandb = usable(self.config.loggers, self.config.wandb.mode), self.config.wandb.model_dump()
-            self.loggers = self._contexts.enter_context(Loggers(self.run, names, wandb, agent_steps))
+            loggers = Loggers(self.run, self.config.loggers, self.config.wandb.model_dump(), agent_steps)
+            self.loggers = self._contexts.enter_context(loggers)
 
     def line(self, agent_steps: int, metrics: dict[str, float], episodes: Episodes) -> dict[str, Any]:
         """One line of metrics: steps, seconds, rate, means over finished `episodes` (which are kept), and `metrics`."""

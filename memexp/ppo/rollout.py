@@ -109,6 +109,8 @@ def collect(
     """
     out.start = actor.state
     with cast:
+        if env.resetting is not None:
+            return _collect_played(policy, env, actor, noise, out, gamma, clock)
         for t in range(out.obs.shape[1]):
             _act(policy, env, actor, noise, out, t, gamma, clock)
         _, last_values, _ = policy(actor.obs, actor.state, actor.resets)
@@ -134,39 +136,27 @@ def _act(
     out.dones[:, t] = actor.resets
 
 
-@torch.no_grad()
-def collect_played(
-    policy: Policy,
-    env: VecEnv,
-    actor: Actor,
-    noise: ActionNoise,
-    out: Segments,
-    gamma: float,
-    cast: AbstractContextManager,
-    clock: Stopwatch,
+def _collect_played(
+    policy: Policy, env: VecEnv, actor: Actor, noise: ActionNoise, out: Segments, gamma: float, clock: Stopwatch
 ) -> Tensor:
     """As `collect`, where some steps only reset a row (`env.resetting`): these are left out of the segments.
 
     Rows that are full wait for the others: what they do meanwhile is not learnt from either.
     """
-    start, horizon = actor.state, out.obs.shape[1]
-    one = Segments.empty(env, actor.obs, 1)
+    horizon, one = out.obs.shape[1], Segments.empty(env, actor.obs, 1)
     filled = torch.zeros(env.num_agents, dtype=torch.int64, device=actor.obs.device)
     last_values = torch.zeros_like(one.values[:, 0])
-    with cast:
-        while bool((filled < horizon).any()):
-            played = torch.ones_like(actor.resets) if env.resetting is None else ~env.resetting
-            rows = ((filled < horizon) & played).nonzero().squeeze(1)
-            _act(policy, env, actor, noise, one, 0, gamma, clock)
-            just_full = filled == horizon
-            last_values[just_full] = one.values[just_full, 0]
-            filled[just_full] += 1
-            for field in fields(one):
-                if field.name != "start":
-                    getattr(out, field.name)[rows, filled[rows]] = getattr(one, field.name)[rows, 0]
-            filled[rows] += 1
-        _, values, _ = policy(actor.obs, actor.state, actor.resets)
-    out.start = start
+    while bool((filled < horizon).any()):
+        rows = ((filled < horizon) & ~env.resetting).nonzero().squeeze(1)  # type: ignore[operator]
+        _act(policy, env, actor, noise, one, 0, gamma, clock)
+        just_full = filled == horizon
+        last_values[just_full] = one.values[just_full, 0]
+        filled[just_full] += 1
+        for field in fields(one):
+            if field.name != "start":
+                getattr(out, field.name)[rows, filled[rows]] = getattr(one, field.name)[rows, 0]
+        filled[rows] += 1
+    _, values, _ = policy(actor.obs, actor.state, actor.resets)
     return torch.where(filled > horizon, last_values, values)
 
 

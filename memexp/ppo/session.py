@@ -206,7 +206,7 @@ class Session:
         if self.ranks.is_first if writes_exit is None else writes_exit:
             write_exit(self.run, self.writer, outcome)
         if self.record.loggers:
-            self.record.loggers.exit_code = int(status == "failed")
+            self.record.loggers.status = status
         return outcome
 
     def end_process(self, status: ExitStatus, reason: str, writes_exit: bool) -> None:

@@ -22,9 +22,8 @@ from memexp.ppo.record import described
 from memexp.ppo.session import Session
 from memexp.ppo.shutdown import record_failure
 from memexp.ppo.trainer import Trainer
-from memexp.runs import Exit, Run
+from memexp.runs import Exit, Run, loggers
 from memexp.runs.identity import refuse_another_experiment
-from memexp.runs.loggers import usable
 from memexp.runs.status import end_of, known
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from glibc's malloc.h
@@ -40,7 +39,7 @@ def train(config: TrainConfig, *, argv: list[str] | None = None) -> Exit:
     if not config.run:
         raise UsageError("the run has no name: give run=NAME")
     _set_up_process(config)
-    usable(config.loggers, config.wandb.mode)
+    loggers.check(config.loggers, config.wandb.mode)
     run, info = Run.named(config.run), described(config)
     refuse_another_experiment(run, config.model_dump(), RESUMABLE)
     config = with_readings_of(run, config)

@@ -16,7 +16,7 @@ from memexp.ppo.checkpoint import Checkpoint
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.distributed import Ranks
 from memexp.ppo.ppo import Learner, gae
-from memexp.ppo.rollout import ActionNoise, Actor, CudaRollout, Segments, collect, collect_played
+from memexp.ppo.rollout import ActionNoise, Actor, CudaRollout, Segments, collect
 from memexp.ppo.timing import Stopwatch, gpu_use
 
 
@@ -145,9 +145,7 @@ class Trainer:
         """The next rollout into `segments`; returns the value of the observation after it, `[N]`."""
         hyper, cast = self.config.trainer, self.cast()
         where = self.policy, self.env, self.actor, self.noise, self.segments
-        if self.env.resetting is not None:
-            return collect_played(*where, hyper.gamma, cast, self.clock)
-        if self.ranks.device.type != "cuda":
+        if self.env.resetting is not None or self.ranks.device.type != "cuda":
             return collect(*where, hyper.gamma, cast, self.clock)
         self.cuda_rollout = self.cuda_rollout or CudaRollout(*where, hyper.graph)
         return self.cuda_rollout.collect(self.actor, hyper.gamma, cast, self.clock)

@@ -25,8 +25,9 @@ from typing import Any, NamedTuple, Protocol
 from memexp.config import UsageError
 from memexp.console import say
 from memexp.credentials import mask, masked_output
+from memexp.machine import Activity
 from memexp.runs import scribe
-from memexp.runs.directory import Run
+from memexp.runs.directory import ExitStatus, Run
 from memexp.runs.metrics import STEPS, each_record, record_of
 from memexp.runs.sinks import Csv, Mlflow, TensorBoard
 from memexp.runs.wandb_sink import WandbSink, resolve_mode
@@ -65,22 +66,23 @@ LOGGERS = {
     "mlflow": Kind("MLflow", Mlflow, "mlflow", ("mlflow-skinny", "sqlalchemy", "alembic")),
 }
 COMMAND = (sys.executable, "-P", "-m", "memexp.runs.loggers")
-FINISH_S = 90.0
-"""Seconds that all loggers together may take at the end of a run. Then their processes are killed."""
+FINISH_S, LONGEST_FINISH_S = 60.0, 600.0
+"""Seconds for which loggers may do nothing at the end of a run, or take if the run was stopped (its next start gives
+them what they lack); and seconds that they may take in all. Then their processes are killed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 600.0
 """Seconds between two attempts to begin. The wait doubles from the first to the longest."""
 MOST_WAITING = 100_000
 """Lines that may wait for a logger that takes none."""
 
 
-def usable(names: Sequence[str], wandb_mode: str) -> list[str]:
-    """The loggers among `names` that are not disabled. Raises UsageError if one lacks its library."""
-    is_off = "wandb" in names and resolve_mode(wandb_mode) == "disabled"
+def check(names: Sequence[str], wandb_mode: str) -> None:
+    """Raises UsageError if one of the loggers lacks its library, or has no such mode."""
     for name in names:
         if (kind := LOGGERS[name]).library and not is_installed(kind.library):
             package = f"memexp[{name}]" if kind.packages else kind.library
             raise UsageError(f"loggers: {name} needs {kind.library}: pip install '{package}'")
-    return [name for name in names if not (is_off and name == "wandb")]
+        if name == "wandb":
+            resolve_mode(wandb_mode)
 
 
 def is_installed(library: str) -> bool:
@@ -98,14 +100,16 @@ def is_installed(library: str) -> bool:
 class Loggers:
     """Sends the metrics of `run` to its loggers, without ever waiting for them. Enter it around the training.
 
-    start: agent steps after which metrics are measured in this session.
+    options: those of W&B. start: agent steps after which metrics are measured in this session.
     """
 
     def __init__(self, run: Run, names: Sequence[str], options: dict[str, Any], start: int):
-        self._run, self._options, self._names, self._start = run, options, names, start
+        is_off = "wandb" in names and resolve_mode(options["mode"]) == "disabled"
+        self._names = [name for name in names if not (is_off and name == "wandb")]
+        self._run, self._options, self._start = run, options, start
         self._feeds: list[_Feed] = []
-        self.exit_code = 0
-        """The loggers show the run as failed unless this is 0."""
+        self.status: ExitStatus = "completed"
+        """How the run ends, if nothing is raised."""
 
     def __enter__(self) -> "Loggers":
         terms = {"parent": os.getpid(), "run": str(self._run.path.absolute()), "start": self._start}
@@ -118,13 +122,16 @@ class Loggers:
             one.send(line)
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        end = json.dumps({"end": self.exit_code if kind is None else 1}).encode() + b"\n"
+        end = json.dumps({"end": int(self.status == "failed" or kind is not None)}).encode() + b"\n"
         for one in self._feeds:
             one.send(end)
             one.orders.put(None)
-        deadline = time.monotonic() + FINISH_S
+        activity = Activity([one.process.pid for one in self._feeds])
+        deadline = time.monotonic() + (LONGEST_FINISH_S if self.status == "completed" and kind is None else FINISH_S)
         for one in self._feeds:
-            one.leave(deadline)
+            while not one.has_ended() and activity.idle_s() < FINISH_S and time.monotonic() < deadline:
+                pass
+            one.leave()
 
 
 class _Feed:
@@ -132,51 +139,66 @@ class _Feed:
 
     def __init__(self, name: str, terms: dict[str, Any]):
         self._title, self._said = LOGGERS[name].title, False
-        self._process = subprocess.Popen(
-            COMMAND, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-        )
-        assert self._process.stdin
+        self.process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        assert self.process.stdin
         self.orders: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        threading.Thread(target=feed, args=(self._process.stdin, self.orders), daemon=True, name=name).start()
+        threading.Thread(target=feed, args=(self.process.stdin, self.orders), daemon=True, name=name).start()
         self.send(json.dumps(terms).encode() + b"\n")
 
     def send(self, line: bytes) -> None:
-        if (code := self._process.poll()) is not None:
+        if (code := self.process.poll()) is not None:
             self._give_up(f"its process ended with exit code {code}")
         elif self.orders.qsize() >= MOST_WAITING:
             self._give_up(f"{MOST_WAITING:,} lines wait for it")
         else:
             self.orders.put(line)
 
-    def leave(self, deadline: float) -> None:
-        """Wait for the process until `deadline` (monotonic seconds), then kill it."""
-        try:
-            if code := self._process.wait(max(0.0, deadline - time.monotonic())):
-                self._give_up(f"its process ended with exit code {code}")
-        except subprocess.TimeoutExpired:
-            self._give_up(f"it has not ended within {FINISH_S:.0f} s")
+    def has_ended(self) -> bool:
+        """Whether the process has ended, after at most a second."""
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(1)
+        return self.process.returncode is not None
+
+    def leave(self) -> None:
+        """Kill the process if it goes on."""
+        if (code := self.process.poll()) is None:
+            self._give_up("it does not end")
+        elif code:
+            self._give_up(f"its process ended with exit code {code}")
 
     def _give_up(self, why: str) -> None:
         if not self._said:
             self._said = True
-            say(f"going on without {self._title}: {why}", error=True)
-            self._process.kill()
+            if not self._has_said():
+                say(f"going on without {self._title}: {why}", error=True)
+            self.process.kill()
             self.orders.put(None)
+
+    def _has_said(self) -> bool:
+        """Whether the process itself has said that it failed."""
+        assert self.process.stdout
+        os.set_blocking(self.process.stdout.fileno(), False)
+        return bool(self.process.stdout.read(1))
 
 
 # In the logger's process.
 
 
 class Follower:
-    """Keeps a sink in line with the metrics of `run`. What it could not take, it gets later."""
+    """Keeps a sink in line with the metrics of `run`. What it could not take, it gets later.
 
-    def __init__(self, run: Run, name: str, options: dict[str, Any], start: float):
+    on_failure: called after the first failure, the only one that it prints.
+    """
+
+    def __init__(
+        self, run: Run, name: str, options: dict[str, Any], start: float, on_failure: Callable[[], Any] = lambda: None
+    ):
         self._run, self._kind, self._options, self._start = run, LOGGERS[name], options, start
         self._sink: Sink | None = None
         self._waiting: list[Row] = []
         self._has = -1  # agent steps of the last row that the sink has
         self._due, self._wait = 0.0, FIRST_WAIT_S
-        self._said = False
+        self._said, self._on_failure = False, on_failure
 
     def take(self, row: Row) -> None:
         """Pass a new row on, if the sink works or it is time to try again."""
@@ -222,6 +244,7 @@ class Follower:
             self._said = True
             why = " ".join(mask(str(error)).split())
             say(f"going on without {self._kind.title}: {type(error).__name__}: {why}", error=True)
+            self._on_failure()
 
 
 def follow(lines: Iterator[bytes], follower: Follower) -> None:
@@ -236,15 +259,21 @@ def follow(lines: Iterator[bytes], follower: Follower) -> None:
 
 
 def main() -> None:
-    """Serve one trainer. The first line of stdin is {"parent", "run", "name", "options", "start"}."""
+    """Serve one trainer. The first line of stdin is {"parent", "run", "name", "options", "start"}.
+
+    It gets a byte on stdout when the logger has said that it failed.
+    """
     terms = json.loads(sys.stdin.buffer.readline())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):  # the trainer handles them and still logs
         signal.signal(number, signal.SIG_IGN)
     scribe.end_with(terms["parent"], signal.SIGKILL)
     logging.disable(logging.WARNING)  # libraries report what they do
     warnings.simplefilter("ignore")
+    stdout = os.dup(1)  # for the trainer alone, not for what libraries print
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     with masked_output(), suppress(BrokenPipeError):  # nobody reads the trainer's output any more
-        follow(sys.stdin.buffer, Follower(Run(Path(terms["run"])), terms["name"], terms["options"], terms["start"]))
+        run, on_failure = Run(Path(terms["run"])), lambda: os.write(stdout, b"!")
+        follow(sys.stdin.buffer, Follower(run, terms["name"], terms["options"], terms["start"], on_failure))
 
 
 if __name__ == "__main__":

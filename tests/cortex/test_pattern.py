@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memexp.pattern import TOKENS, cell_modules, parse_pattern, remembers
+from memexp.pattern import NAMES, TOKENS, cell_modules, parse_pattern, remembers
 from memexp.project import entries
 
 
@@ -39,6 +39,20 @@ def test_a_character_that_begins_no_token_is_pointed_at(pattern: str, place: str
     with pytest.raises(ValueError, match="has no token at") as error:
         parse_pattern(pattern)
     assert place in str(error.value)
+
+
+@pytest.mark.parametrize(("word", "name"), [("gruu", "gru"), ("Mlstmm", "mlstm"), ("transformer", "transformer-xl")])
+def test_a_misspelt_name_gets_the_nearest_one(word: str, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"did you mean '{name}'\?$"):
+        parse_pattern(f"S,{word}")
+
+
+def test_unknown_letters_get_all_tokens_and_names() -> None:
+    with pytest.raises(ValueError, match="has no token at 'q'") as error:
+        parse_pattern("q")
+    _, tokens, _, names = str(error.value).split("; ")
+    assert tokens == f"tokens: {', '.join(TOKENS)}"
+    assert names == f"names: {', '.join(sorted(NAMES))}"
 
 
 @pytest.mark.parametrize("pattern", ["cells:", ":MinGRU", "S,cells:Min-GRU", "a:b:c", "cells:MinGRU(width=2)"])

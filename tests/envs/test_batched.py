@@ -11,7 +11,7 @@ from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import EnvError, random_actions
 from memexp.policy.actions import Categorical
-from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect, collect_played
+from memexp.ppo.rollout import ActionNoise, Actor, Segments, collect
 from memexp.ppo.timing import Stopwatch
 
 BATCH, LENGTHS = "module:helpers.batches:batch", "module:helpers.batches:lengths"
@@ -25,20 +25,6 @@ def act(env, number=0):
 def play(env, steps):
     for _ in range(steps):
         act(env)
-
-
-@pytest.fixture
-def make():
-    """`envs.make` whose environments are closed at the end."""
-    made = []
-
-    def build(*names, **knobs):
-        made.append(envs.make(*names, **knobs))
-        return made[-1]
-
-    yield build
-    for env in made:
-        env.close()
 
 
 def next_played(env, number):
@@ -151,7 +137,7 @@ class Knowing(torch.nn.Module):
         return logits, 100 * age + obs.sum(-1), {"age": age}
 
 
-def rollout(env, horizon, collect):
+def rollout(env, horizon):
     obs, n = env.reset(), env.num_agents
     actor = Actor(obs, {"age": torch.zeros(n)}, torch.ones(n, dtype=torch.bool))
     segments, cpu = Segments.empty(env, obs, horizon), torch.device("cpu")
@@ -164,9 +150,9 @@ def rollout(env, horizon, collect):
 @pytest.mark.parametrize("horizon", [3, 9, 16])
 def test_nothing_is_learnt_from_steps_that_only_reset(make, horizon, cut):
     """The segments are those of the same environments where memexp resets them, which adds no steps."""
-    expected, _ = rollout(make(LENGTHS, 5, options={"mode": "Disabled", "cut": cut}), horizon, collect)
-    same, _ = rollout(make(LENGTHS, 5, options={"mode": "SameStep", "cut": cut}), horizon, collect)
-    found, actor = rollout(make(LENGTHS, 5, options={"mode": "NextStep", "cut": cut}), horizon, collect_played)
+    expected, _ = rollout(make(LENGTHS, 5, options={"mode": "Disabled", "cut": cut}), horizon)
+    same, _ = rollout(make(LENGTHS, 5, options={"mode": "SameStep", "cut": cut}), horizon)
+    found, actor = rollout(make(LENGTHS, 5, options={"mode": "NextStep", "cut": cut}), horizon)
     for name, value in expected.items():
         if name == "start":
             assert torch.equal(found[name]["age"], value["age"])
@@ -206,9 +192,9 @@ def test_a_batch_is_read_as_one_environment_of_it_shows(make):
 @pytest.mark.parametrize("done", ["choice", "choices", "torques", "free", "late choice"])
 def test_every_space_of_actions_reaches_a_batch(make, done, mode):
     env = make(BATCH, 3, options={"of": "Showing", "done": done, "mode": mode})
-    env.reset()
+    obs = env.reset()
     for _ in range(8):
-        env.step(random_actions(env.actions, 3, torch.Generator().manual_seed(1)))
+        env.step(random_actions(env, obs, torch.Generator().manual_seed(1)))
     assert env.pop_stats()["episode/count"] == 3
 
 
@@ -331,10 +317,9 @@ def test_gymnasiums_own_batch_plays_as_one_by_one_does(make):
     for kind in ("vec", "gym"):
         env = make(f"{kind}:CartPole-v1", 64)
         assert (env.solved_return, env.num_actions) == (475, 2)
-        env.reset()
-        generator = torch.Generator().manual_seed(0)
+        obs, generator = env.reset(), torch.Generator().manual_seed(0)
         for _ in range(400):
-            env.step(random_actions(env.actions, 64, generator))
+            env.step(random_actions(env, obs, generator))
         episodes = env.pop_episodes()
         assert (episodes["length"] == episodes["return"]).all()
         levels.append(episodes["return"].mean())

@@ -42,20 +42,6 @@ def play_from_reset(env, steps):
     play(env, steps)
 
 
-@pytest.fixture
-def make():
-    """`envs.make` whose worlds are closed at the end."""
-    made = []
-
-    def build(*names, **knobs):
-        made.append(envs.make(*names, **knobs))
-        return made[-1]
-
-    yield build
-    for env in made:
-        env.close()
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("cut", [False, True])
 def test_the_step_that_ends_an_episode_begins_the_next_and_keeps_the_true_last_observation(make, backend, cut):
@@ -685,10 +671,9 @@ def leaves(value):
 @pytest.mark.parametrize("done", ["choice", "choices", "torques", "free", "late choice"])
 def test_every_space_of_actions_reaches_the_environment(make, done):
     env = make("module:helpers.third_party:Showing", 3, options={"done": done})
-    env.reset()
-    generator = torch.Generator().manual_seed(0)
+    obs, generator = env.reset(), torch.Generator().manual_seed(0)
     for _ in range(14):
-        env.step(envs.base.random_actions(env.actions, 3, generator) * (3 if done in ("torques", "free") else 1))
+        env.step(envs.base.random_actions(env, obs, generator) * (3 if done in ("torques", "free") else 1))
     assert len(env.pop_episodes()["return"]) == 6
     expected = {"choices": MultiDiscreteActions((2, 3)), "torques": ContinuousActions(2), "free": ContinuousActions(2)}
     assert env.actions == expected.get(done, env.actions)

@@ -24,7 +24,7 @@ def test_an_environment_of_a_suite_plays_to_its_end_and_pays_within_its_scale(co
     generator = torch.Generator().manual_seed(0)
     shown = env.reset()
     for _ in range(1000):
-        shown, *_ = env.step(random_actions(env.actions, env.num_agents, generator))
+        shown, *_ = env.step(random_actions(env, shown, generator))
     episodes = env.pop_episodes()
     env.close()
     assert env.num_actions >= 2

@@ -19,7 +19,7 @@ def played(env, steps=120):
     shown = [env.reset().clone()]
     done = []
     for _ in range(steps):
-        obs, reward, terminated, truncated = env.step(random_actions(env.actions, env.num_agents, generator))
+        obs, reward, terminated, truncated = env.step(random_actions(env, shown[-1], generator))
         shown.append(obs.clone())
         done.append((reward.clone(), terminated.clone(), truncated.clone()))
     return torch.stack(shown), done, env.pop_episodes()
@@ -31,9 +31,9 @@ def main(name, options):
     env = made[0]
     last = env.final_obs.clone()
     cut = envs.make(name, 4, max_steps=3, options=options)
-    cut.reset()
+    obs = cut.reset()
     for _ in range(3):
-        *_, truncated = cut.step(random_actions(cut.actions, 4, torch.Generator().manual_seed(2)))
+        *_, truncated = cut.step(random_actions(cut, obs, torch.Generator().manual_seed(2)))
     ends = torch.stack([terminated | out for _, terminated, out in done])
     returns = torch.stack([reward for reward, *_ in done])
     first_end = int(ends[:, 0].nonzero()[0])

@@ -23,7 +23,7 @@ def digest(name: str, backend: str) -> str:
     seen, generator = hashlib.sha256(), torch.Generator().manual_seed(5)
     told = [env.reset(), env.desync()]
     for _ in range(150):
-        told += [*env.step(random_actions(env.actions, env.num_agents, generator)), env.final_obs]
+        told += [*env.step(random_actions(env, told[0], generator)), env.final_obs]
     told += [torch.as_tensor(column) for _, column in sorted(env.pop_episodes().items())]
     env.close()
     for tensor in told:

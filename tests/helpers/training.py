@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from importlib import import_module
 from typing import IO, Any
 
@@ -14,6 +13,7 @@ import pytest
 from helpers.cvc import RICH, SMALL
 
 from memexp.config import override
+from memexp.machine import Activity
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.session import Agreement, Session
 from memexp.recipes import controls
@@ -74,33 +74,18 @@ PATIENCE_S = 300.0
 """Seconds in which a process and its descendants use less than a second of CPU before they count as hung."""
 
 
-class Progress:
-    """Tells a hung process from one that is slow because the machine is busy: only the second uses CPU."""
+class Progress(Activity):
+    """Of a process and its descendants."""
 
     def __init__(self, process: subprocess.Popen):
-        self._process, self._cpu_s, self._since, self._looked = process, 0.0, time.monotonic(), 0.0
+        super().__init__([process.pid])
+        self._process = process
 
     def check(self) -> None:
         """Kill the process and fail the test if it is hung."""
-        now = time.monotonic()
-        if now - self._looked < 1:
-            return
-        cpu_s, self._looked = _cpu_s(self._process.pid), now
-        if abs(cpu_s - self._cpu_s) >= 1:
-            self._cpu_s, self._since = cpu_s, now
-        elif now - self._since > PATIENCE_S:
+        if self.idle_s() > PATIENCE_S:
             self._process.kill()
             pytest.fail(f"the process used no CPU for {PATIENCE_S:.0f} s")
-
-
-def _cpu_s(pid: int) -> float:
-    """Seconds of CPU that a process and its descendants have used."""
-    used = 0.0
-    with suppress(psutil.NoSuchProcess):
-        for one in [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                used += sum(one.cpu_times()[:2])
-    return used
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen, output: IO[bytes] | None = None) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.training import output_of, start_process, tiny, wait_for
+from helpers.training import NEVER_URGENT, output_of, start_process, tiny, wait_for
 
 from memexp.config import UsageError
 from memexp.ppo.config import Logger, TrainConfig
@@ -24,11 +24,21 @@ from memexp.runs.metrics import STEPS
 
 NAMES = tuple(LOGGERS)
 INSTALLED = [name for name in NAMES if not LOGGERS[name].library or loggers.is_installed(LOGGERS[name].library)]
-UPDATES = 400
-SLOW = (
-    "import time; from memexp.ppo.trainer import Trainer; real = Trainer.train_step; "
-    "Trainer.train_step = lambda self: (time.sleep(0.1), real(self))[1]"
-)
+UPDATES, SAVED, HELD = 40, 20, 24
+HOLD = f"""
+import os, time
+from memexp.ppo.session import Session
+from memexp.ppo.trainer import Trainer
+step, save = Trainer.train_step, Session.save
+def held(self):
+    while self.updates == {HELD} and not os.path.exists("go"):
+        time.sleep(0.1)
+    return step(self)
+Trainer.train_step = held
+Session.save = lambda self: save(self) if self.trainer.updates in ({SAVED}, {HELD + 1}) else None
+"""
+"""The first checkpoint follows update SAVED. The run waits after update HELD for the file "go"."""
+PATIENT = "from memexp.runs import loggers; loggers.FINISH_S = loggers.LONGEST_FINISH_S = float('inf')"
 
 
 def tell_missing() -> None:
@@ -106,28 +116,27 @@ def test_every_logger_of_a_config_is_known():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "stopped"])
-def test_an_interrupted_run_has_one_unbroken_curve(number, monkeypatch):
+def test_an_interrupted_run_has_one_unbroken_curve(number, monkeypatch, tmp_path):
     monkeypatch.setenv("WANDB_MODE", "offline")
-    sizes = {"trainer__total_timesteps": 128 * UPDATES, "trainer__checkpoint_minutes": 0.05}
+    monkeypatch.chdir(tmp_path)
+    sizes = {"trainer__total_timesteps": 128 * UPDATES, "trainer__checkpoint_minutes": 0, **NEVER_URGENT}
     config = tiny(run="curve", loggers=INSTALLED, wandb__mode="auto", **sizes)
     run = Run.named("curve")
 
-    def newest() -> int:
-        return max(int(one.name) for one in run.checkpoints.glob("[0-9]*") if (one / "manifest.json").exists())
-
     def are_ahead() -> bool:
-        """Every logger has rows after the newest checkpoint."""
+        """There is a checkpoint, and every logger has all rows after it."""
         with suppress(OSError, ValueError, LookupError):  # not begun yet, or a row is half written
-            ahead = run.metrics()[-1][STEPS] > newest() + 256
-            return ahead and all(READ[name](run)[-1][STEPS] > newest() for name in INSTALLED if name != "wandb")
+            saved = any(run.checkpoints.glob("*/manifest.json"))
+            return saved and all(READ[name](run)[-1][STEPS] == 128 * HELD for name in INSTALLED if name != "wandb")
         return False
 
-    first = start_process(config, before=SLOW)
+    first = start_process(config, before=HOLD + PATIENT)
     wait_for(are_ahead, first)
     first.send_signal(number)
-    first.communicate()
-    assert 0 < len(run.metrics()) < UPDATES
-    output = output_of(start_process(config))
+    Path("go").touch()
+    output_of(first)
+    assert len(run.metrics()) == HELD + (number == signal.SIGTERM)
+    output = output_of(start_process(config, before=PATIENT))
     assert run.exit
     assert run.exit.status == "completed", output
     assert "going on without" not in output
@@ -135,6 +144,11 @@ def test_an_interrupted_run_has_one_unbroken_curve(number, monkeypatch):
     for name in INSTALLED:
         check_same(run, name)
     tell_missing()
+
+
+def said_by(output: str) -> dict[str, int]:
+    """How often a run says of each logger that it goes on without."""
+    return {name: output.count(f"going on without {LOGGERS[name].title}: ") for name in NAMES}
 
 
 @pytest.mark.slow
@@ -146,14 +160,57 @@ def test_a_run_goes_on_without_loggers_that_fail(monkeypatch):
     for place in ("wandb", "tensorboard", "../../mlflow.db"):
         (run.path / place).write_text("mine")
     (run.path / "metrics.csv").mkdir()
-    output = output_of(start_process(tiny(run="alone", loggers=INSTALLED, wandb__mode="auto")))
+    config = tiny(run="alone", loggers=INSTALLED, wandb__mode="auto")
+    output = output_of(start_process(config, before=PATIENT))
     assert run.exit
     assert run.exit.status == "completed", output
     assert len(run.metrics()) == 6
-    assert {name: output.count(f"going on without {LOGGERS[name].title}: ") for name in NAMES} == {
-        name: int(name in INSTALLED) for name in NAMES
-    }
+    assert said_by(output) == {name: int(name in INSTALLED) for name in NAMES}
     tell_missing()
+
+
+def failing(then: str) -> tuple[str, ...]:
+    """The command of a logger that fails, and at the end of the run does something worse."""
+    program = f"""
+import os, time
+from memexp.runs import loggers
+from memexp.runs.sinks import Csv
+Csv.begin = lambda *given: 1 / 0
+loggers.Follower.end = lambda *given: {then}
+loggers.main()
+"""
+    return sys.executable, "-c", program
+
+
+@pytest.mark.parametrize("then", ["time.sleep(1000)", "os._exit(3)"])
+def test_a_logger_that_fails_and_then_hangs_or_ends_is_reported_once(then, recorded, monkeypatch, capfd):
+    monkeypatch.setattr(loggers, "COMMAND", failing(then))
+    said = ""
+
+    def has_said() -> bool:
+        nonlocal said
+        said += capfd.readouterr().err
+        return "\n" in said
+
+    with loggers.Loggers(recorded, ["csv"], {}, 0) as begun:
+        wait_for(has_said, begun._feeds[0].process)
+        if "sleep" in then:
+            monkeypatch.setattr(loggers, "FINISH_S", 0.1)
+    said += capfd.readouterr().err
+    assert said == "going on without CSV: ZeroDivisionError: division by zero\n"
+
+
+@pytest.mark.parametrize(("status", "said"), [("completed", 0), ("preempted", 1)])
+def test_a_logger_of_a_completed_run_has_time_while_it_works(status, said, recorded, monkeypatch, capfd):
+    """A stopped run begins again, and then its loggers get what they lack."""
+    go, looks = recorded.path / "go", iter("123")
+    program = f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)"
+    monkeypatch.setattr(loggers, "COMMAND", (sys.executable, "-c", program))
+    monkeypatch.setattr(loggers, "FINISH_S", 0.1)
+    monkeypatch.setattr(loggers.Activity, "idle_s", lambda self: 0.0 if next(looks, None) else go.touch() or 0.0)
+    with loggers.Loggers(recorded, ["csv"], {}, 0) as begun:
+        begun.status = status
+    assert capfd.readouterr().err.count("going on without CSV: it does not end") == said
 
 
 def test_a_credential_in_the_error_of_a_logger_is_masked(monkeypatch, capsys):
@@ -271,7 +328,7 @@ def test_a_column_that_comes_late_is_in_the_whole_table(recorded):
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("import time; time.sleep(1000)", "it has not ended within"),
+        ("import time; time.sleep(1000)", "it does not end"),
         ("raise SystemExit(3)", "its process ended with exit code 3"),
         ("import time; time.sleep(1000)", "0 lines wait for it"),
     ],
@@ -279,7 +336,7 @@ def test_a_column_that_comes_late_is_in_the_whole_table(recorded):
 )
 def test_a_run_ends_whatever_a_logger_does(program, said, monkeypatch, capfd):
     monkeypatch.setattr(loggers, "COMMAND", [sys.executable, "-c", program])
-    monkeypatch.setattr(loggers, "FINISH_S", 0.1 if said != "its process ended with exit code 3" else 30)
+    monkeypatch.setattr(loggers, "FINISH_S", 0.1 if "sleep" in program else float("inf"))
     if "lines" in said:
         monkeypatch.setattr(loggers, "MOST_WAITING", 0)
     assert train(tiny(run="silent", loggers=["csv"])).status == "completed"

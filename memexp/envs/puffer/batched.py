@@ -26,7 +26,6 @@ from memexp.envs.puffer.api_checks import STEP, ApiError, ObservationReader, unp
 from memexp.envs.puffer.emulated import Board, means_of_numbers, own_traceback
 from memexp.envs.puffer.env import WARM_UP, ThirdPartyEnv
 from memexp.envs.puffer.spaces import short
-from memexp.spaces import allowed_actions
 
 _WARM_UP = 3
 
@@ -353,9 +352,7 @@ class BatchedEnv(ThirdPartyEnv):
         longest = min(WARM_UP, self._config.max_steps or WARM_UP)
         begin = torch.randint(longest, (self.num_envs,), generator=generator).numpy()
         for step in range(longest):
-            allowed = allowed_actions(obs, self.observation)
-            actions = random_actions(self.actions, self.num_envs, generator, allowed)
-            obs = self._tensor(self._step(actions, begin == step).obs)
+            obs = self._tensor(self._step(random_actions(self, obs, generator), begin == step).obs)
         self._log.clear(running_are_whole=False)
         return obs
 

@@ -15,7 +15,6 @@ from memexp.envs.grid.state import State
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.envs.scripted import assembly, cvc, cvc_blind
 from memexp.envs.scripted.belief_map import BeliefMap, empty_belief_map
-from memexp.spaces import allowed_actions
 
 POLICY_KINDS = ("random", *SCRIPTED)
 """random: uniformly random actions. memoryless: decides from the current observation alone. memory: from all
@@ -35,11 +34,11 @@ class ScriptedPolicy(Protocol):
 
 class RandomPolicy:
     def __init__(self, env: VecEnv, seed: int) -> None:
-        self._space, self._observation = env.actions, env.observation
+        self._env = env
         self._generator = torch.Generator().manual_seed(seed)
 
     def act(self, obs: Tensor, resets: Tensor) -> Tensor:
-        return random_actions(self._space, len(resets), self._generator, allowed_actions(obs, self._observation))
+        return random_actions(self._env, obs, self._generator)
 
 
 class CompiledPolicy:

@@ -181,14 +181,11 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
     names = [one for one in _locked(install) if not re.match(r"memexp\b", one[0])]
     yield from (text for _, text in names if text)
     covered = _closure(["memexp[gpu]", *install.pip, *(name for name, _ in names)])
-    for name in dict.fromkeys(_with_imports(origin_of(modules))):
-        file, top = place_of(name), name.partition(".")[0]
-        if file is None or top == "memexp":
-            continue
+    for name, file in dict(_with_imports(origin_of(modules))).items():
         if not is_installed(file):
             yield from _foreign(install, name, file)
             continue
-        found = packages_distributions().get(top, [])
+        found = packages_distributions().get(name.partition(".")[0], [])
         if found and (url := _local(distribution(found[0]))):
             yield f"{found[0]} is installed here from {url}: nodes cannot get that"
         elif found and not covered & {canonicalize_name(one) for one in found}:
@@ -196,14 +193,16 @@ def _lacking(install: Install, modules: Iterable[str]) -> Iterator[str]:
             yield f"{found[0]}, which the runs import, is in no list of packages that nodes install: add it to {where}"
 
 
-def _with_imports(modules: Iterable[str]) -> Iterator[str]:
-    """The modules, and the installed packages that those of the user import."""
+def _with_imports(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """The modules, and the installed packages that those of the user import, with their files; without memexp's."""
     for name in modules:
-        yield name
-        if name.partition(".")[0] != "memexp" and (file := place_of(name)) and not is_installed(file):
+        if name.partition(".")[0] == "memexp" or not (file := place_of(name)):
+            continue
+        yield name, file
+        if not is_installed(file):
             tops = {one.partition(".")[0] for one in imports_of(file.read_bytes(), name, file)}
-            others = sorted(tops - sys.stdlib_module_names)
-            yield from (top for top in others if (place := place_of(top)) and is_installed(place))
+            others = sorted(tops - sys.stdlib_module_names - {"memexp"})
+            yield from ((top, place) for top in others if (place := place_of(top)) and is_installed(place))
 
 
 def _foreign(install: Install, name: str, file: Path) -> Iterator[str]:

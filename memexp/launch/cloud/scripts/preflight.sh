@@ -28,7 +28,7 @@ if [ "${free:-0}" -lt "$least" ]; then unfit 1 "$MEMEXP_HOME has $free GB free, 
 if [ -n "${WANDB_API_KEY:-}" ] && [[ "${WANDB_MODE:-online}" = online ]]; then
   host="${WANDB_BASE_URL:-https://api.wandb.ai}"
   curl -sS -o /dev/null -m 10 "$host" 2>/dev/null ||
-    echo "preflight: warning: $host does not answer; metrics stay in the run directory (wandb sync sends them later)" >&2
+    echo "preflight: warning: $host does not answer; metrics stay in the run directory, and W&B is tried again" >&2
 fi
 
 if [ "${SKYPILOT_NUM_NODES:-1}" -gt 1 ] || [ "$processes" -gt 1 ]; then
