@@ -18,6 +18,9 @@ TOKENS: dict[str, str] = {
     "G": "GRU",
     "G-": "minGRU: a GRU whose gates see the input alone",
     "R": "LRU: linear recurrent unit, diagonal and complex",
+    "S5": "S5: diagonal state-space layer, from HiPPO",
+    "B": "Mamba-2: state-space layer with a decay for each head and step",
+    "D": "Gated DeltaNet: matrix memory that replaces what a key had stored",
     "C": "causal convolution over the last 4 steps",
     "W": "frame stacking: two linear layers on the last 4 steps",
 }
@@ -25,7 +28,8 @@ TOKENS: dict[str, str] = {
 
 NAMES = {
     "axon": "A", "agalite": "Ag", "transformer-xl": "X", "gtrxl": "X", "mlstm": "M", "slstm": "S", "lstm": "L",
-    "gru": "G", "mingru": "G-", "lru": "R", "conv": "C", "frames": "W",
+    "gru": "G", "mingru": "G-", "lru": "R", "s5": "S5", "mamba2": "B", "mamba-2": "B",
+    "deltanet": "D", "gated-deltanet": "D", "conv": "C", "frames": "W",
 }  # fmt: skip
 """Words that stand for a token: pattern=gru is pattern=G."""
 

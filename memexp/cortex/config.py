@@ -1,5 +1,6 @@
 """The configuration of a memory stack. Imports neither torch nor numba, so that planning is instant."""
 
+import math
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -10,6 +11,13 @@ from memexp.pattern import Pattern, cell_modules, tokens_in
 
 AGALITE_HEADS = 8
 """Heads of Ag; n_heads does not change it."""
+MAMBA_STATE = 64
+"""Numbers that B keeps of each of its features."""
+
+
+def mamba_heads(d_hidden: int) -> int:
+    """Heads of B: of 64 features each, or of as many as divide its inner width, 2 d_hidden."""
+    return 2 * d_hidden // math.gcd(2 * d_hidden, 64)
 
 
 class CortexConfig(Config):

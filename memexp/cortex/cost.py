@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import astuple, dataclass
 
 from memexp.config import UsageError
-from memexp.cortex.config import AGALITE_HEADS, CortexConfig
+from memexp.cortex.config import AGALITE_HEADS, MAMBA_STATE, CortexConfig, mamba_heads
 from memexp.pattern import TOKENS, Pattern, parse_pattern
 
 FLOAT, AGE = 4, 8
@@ -139,6 +139,29 @@ def lru(H: int) -> Cost:
     return Cost(parameters=4 * H * H + 4 * H, state_bytes=FLOAT * 2 * H, step_flops=2 * 4 * H * H)
 
 
+def s5(H: int) -> Cost:
+    """B and C, complex, as those of the LRU, and a gate [H, H] with bias; L has two vectors, d and D one each."""
+    return Cost(parameters=5 * H * H + 5 * H, state_bytes=FLOAT * 2 * H, step_flops=2 * 5 * H * H)
+
+
+def mamba(H: int) -> Cost:
+    """I = 2 H features in N heads, S numbers of each. W_in [2 I + 2 S + N, H] and W_out [H, I] without bias, three
+    numbers a head, a norm. A step reads I S numbers; adding to them is pointwise work."""
+    inner, heads, S = 2 * H, mamba_heads(H), MAMBA_STATE
+    matrices = H * (2 * inner + 2 * S + heads) + inner * H
+    around = conv(inner + 2 * S) + Cost(3 * heads + inner, FLOAT * inner * S)
+    return around + Cost(matrices, step_flops=2 * (matrices + inner * S))
+
+
+def delta(H: int, N: int) -> Cost:
+    """q, k, v, z [4 H, H], two gates a head [2 N, H], W_out, all without bias; two numbers a head, a norm of d = H/N.
+
+    A step reads the memory of H d numbers with k, adds to it, and reads it with q; q.k and what it reads are H each."""
+    d, matrices = H // N, 5 * H * H + 2 * N * H
+    around = conv(3 * H) + Cost(2 * N + d, FLOAT * H * d)
+    return around + Cost(matrices, step_flops=2 * (matrices + 3 * H * d + 2 * H))
+
+
 def frames(H: int) -> Cost:
     """[H, 4 H] and [H, H], both with a bias; the state is the three inputs before this one."""
     return Cost(parameters=5 * H * H + 2 * H, state_bytes=FLOAT * 3 * H, step_flops=2 * 5 * H * H)
@@ -239,6 +262,9 @@ TOKEN_COSTS: dict[str, Callable[[CortexConfig], Cost]] = {
     "G": lambda s: gru(s.d_hidden),
     "G-": lambda s: post_up_gated(min_gru(s.d_hidden), s.d_hidden),
     "R": lambda s: post_up_gated(lru(s.d_hidden), s.d_hidden),
+    "S5": lambda s: post_up_gated(s5(s.d_hidden), s.d_hidden),
+    "B": lambda s: post_up_gated(mamba(s.d_hidden), s.d_hidden),
+    "D": lambda s: post_up_gated(delta(s.d_hidden, s.n_heads), s.d_hidden),
     "C": lambda s: conv(s.d_hidden),
     "W": lambda s: frames(s.d_hidden),
 }

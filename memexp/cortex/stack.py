@@ -16,12 +16,15 @@ from memexp.cortex.blocks import PassThrough, PostUpGated, PreUpGated
 from memexp.cortex.cells.agalite import AGaLiTe
 from memexp.cortex.cells.axon import Axon
 from memexp.cortex.cells.conv import CausalConv
+from memexp.cortex.cells.delta import GatedDeltaNet
 from memexp.cortex.cells.frames import Frames
 from memexp.cortex.cells.gru import GRU
 from memexp.cortex.cells.lru import LRU
 from memexp.cortex.cells.lstm import LSTM
+from memexp.cortex.cells.mamba import Mamba2
 from memexp.cortex.cells.min_gru import MinGRU
 from memexp.cortex.cells.mlstm import MLSTM
+from memexp.cortex.cells.s5 import S5
 from memexp.cortex.cells.shared import State, accumulator_dtype, join_states, split_state
 from memexp.cortex.cells.slstm import SLSTM
 from memexp.cortex.cells.xl import XL
@@ -38,13 +41,13 @@ class Options:
 
     d_hidden: int
     n_heads: int = 4
-    """Heads of X, S and M."""
+    """Heads of X, S, M and D."""
     agalite_heads: int = AGALITE_HEADS
     """Heads of Ag."""
     mem_len: int = 128
     """Steps that X attends to, besides the current one."""
     conv_kernel: int = 4
-    """Steps that the causal convolution of C, S and M reads."""
+    """Steps that the causal convolution of C, S, M, B and D reads."""
     published_xl: bool = False
     """X as published, for parity tests: it also attends to older steps of the same call, and to empty slots."""
     router_init: RouterInit = "trainable"
@@ -71,6 +74,9 @@ TOKEN_BLOCKS: dict[str, Callable[[Options], nn.Module]] = {
     "G": lambda o: PassThrough(GRU(o.d_hidden)),
     "G-": lambda o: PostUpGated(MinGRU(o.d_hidden), o.d_hidden),
     "R": lambda o: PostUpGated(LRU(o.d_hidden), o.d_hidden),
+    "S5": lambda o: PostUpGated(S5(o.d_hidden), o.d_hidden),
+    "B": lambda o: PostUpGated(Mamba2(o.d_hidden, o.conv_kernel), o.d_hidden),
+    "D": lambda o: PostUpGated(GatedDeltaNet(o.d_hidden, o.n_heads, o.conv_kernel), o.d_hidden),
     "C": lambda o: PassThrough(CausalConv(o.d_hidden, o.conv_kernel)),
     "W": lambda o: PassThrough(Frames(o.d_hidden)),
 }

@@ -41,7 +41,7 @@ class LRU(nn.Module):
         return {"c": torch.zeros(batch, 2, self.d_hidden, device=device, dtype=dtype)}
 
     def forward(self, x: Tensor, state: State | None, resets: Tensor | None) -> tuple[Tensor, State]:
-        dtype, H = accumulator_dtype(x), self.d_hidden
+        dtype = accumulator_dtype(x)
         u = self.into(x).to(dtype)
         gamma = self.gamma_log.to(dtype).exp()
         if state is None:
@@ -50,10 +50,18 @@ class LRU(nn.Module):
         with full_precision(x):
             nu, theta = self.nu_log.to(dtype).exp(), self.theta_log.to(dtype).exp()
             decay = (-nu).exp() * torch.stack([theta.cos(), theta.sin()])
-            # `rtu` has real inputs. The recurrence is linear: one half gets Re(B x), the other i Im(B x).
-            none = torch.zeros_like(gamma)
-            weight = torch.stack([torch.cat([gamma, none]), torch.cat([none, gamma])])
-            before = torch.cat([state["c"].to(dtype), torch.zeros_like(state["c"], dtype=dtype)], dim=-1)
-            halves, _ = rtu(u, decay.repeat(1, 2), weight, before, resets)
-            c = halves[..., :H] + halves[..., H:]
+            factor = torch.stack([gamma, torch.zeros_like(gamma)])
+            c = complex_recurrence(u, decay, factor, state["c"].to(dtype), resets)
         return self.out(c.flatten(-2).to(x.dtype)) + self.skip * x, {"c": c[:, -1].to(state["c"].dtype)}
+
+
+def complex_recurrence(u: Tensor, decay: Tensor, factor: Tensor, before: Tensor, resets: Tensor | None) -> Tensor:
+    """c' = decay c + factor u, `[B, T, 2, H]`; u `[B, T, 2 H]` has real, then imaginary parts, decay and factor
+    `[2, H]` are complex pairs, before `[B, 2, H]` is c before the first step.
+
+    `rtu` has real inputs. The recurrence is linear: one half gets Re(u), the other i Im(u).
+    """
+    H = decay.shape[1]
+    weight = torch.cat([factor, torch.stack([-factor[1], factor[0]])], dim=1)
+    halves, _ = rtu(u, decay.repeat(1, 2), weight, torch.cat([before, torch.zeros_like(before)], dim=-1), resets)
+    return halves[..., :H] + halves[..., H:]

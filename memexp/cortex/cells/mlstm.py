@@ -27,7 +27,9 @@ from memexp.cortex.cells.shared import (
     add_product,
     check_heads,
     full_precision,
+    in_chunks,
     join_states,
+    reaches_in_chunk,
     split_state,
 )
 from memexp.cortex.kernels.linear import Linear
@@ -80,15 +82,10 @@ class MLSTM(nn.Module):
             return self._first_steps(k, v, i, f, x.dtype), {}
         dtype = accumulator_dtype(x)
         memory: Memory = (state["c"].to(dtype), state["n"].to(dtype), state["m"].to(dtype))
-        starts = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device) if resets is None else resets
-        outputs = []
-        for at in range(0, x.shape[1], self.chunk):
-            part = slice(at, at + self.chunk)
-            with full_precision(x):
-                h, memory = run_chunk(*(a[:, :, part] for a in (k, v, i, f)), memory=memory, resets=starts[:, part])
-            outputs.append(h)
+        with full_precision(x):
+            h, memory = in_chunks(run_chunk, self.chunk, (k, v, i, f), memory, resets)
         new = {key: leaf.to(state[key].dtype) for key, leaf in zip(("c", "n", "m"), memory, strict=True)}
-        return self._output(torch.cat(outputs, dim=2), x.dtype), new | conv_state | axon_states
+        return self._output(h, x.dtype), new | conv_state | axon_states
 
     def _terms(
         self, convolved: Tensor, x: Tensor, state: State | None, resets: Tensor | None
@@ -127,10 +124,8 @@ def run_chunk(k: Tensor, v: Tensor, i: Tensor, log_f: Tensor, memory: Memory, re
     """
     C, n, m = memory
     T, scale = k.shape[2], 1 / math.sqrt(k.shape[3])
-    episode = resets.cumsum(1)
-    reaches = (episode[:, :, None] == episode[:, None]).tril()[:, None]  # [B, 1, t, s]
+    reaches, started = reaches_in_chunk(resets)
     decay = log_f.cumsum(2)  # b_t
-    started = (episode == 0)[:, None]  # [B, 1, T], the carried memory still counts
     # Exponents before m_t is subtracted: of each earlier step, and of the fresh or carried state.
     from_steps = (i - decay)[:, :, None] + decay[..., None]
     fresh = (log_f - decay).masked_fill(~resets[:, None], -torch.inf)  # m = 0 just before an episode's first step

@@ -113,6 +113,38 @@ def add_product(a: Tensor, b: Tensor, c: Tensor) -> Tensor:
     return torch.baddbmm(a.flatten(0, 1), b.flatten(0, 1), c.flatten(0, 1)).unflatten(0, a.shape[:2])
 
 
+def in_chunks(
+    run: Callable[..., Any], size: int, arrays: tuple[Tensor, ...], memory: Any, resets: Tensor | None
+) -> Any:
+    """A sequence in chunks of `size` steps: `run` gets a part of each of `arrays` `[B, N, T, ...]`, the memory, and the
+    resets `[B, T]`, and returns the output `[B, N, T, ...]` and the next memory. Returns the same of all steps."""
+    batch, _, steps = arrays[0].shape[:3]
+    starts = torch.zeros(batch, steps, dtype=torch.bool, device=arrays[0].device) if resets is None else resets
+    outputs = []
+    for at in range(0, steps, size):
+        part = slice(at, at + size)
+        output, memory = run(*(a[:, :, part] for a in arrays), memory=memory, resets=starts[:, part])
+        outputs.append(output)
+    return torch.cat(outputs, dim=2), memory
+
+
+def reaches_in_chunk(resets: Tensor) -> tuple[Tensor, Tensor]:
+    """`[B, 1, t, s]`: step s <= t belongs to the same episode; `[B, 1, T]`: no episode has begun in the chunk yet."""
+    episode = resets.cumsum(1)
+    return (episode[:, :, None] == episode[:, None]).tril()[:, None], (episode == 0)[:, None]
+
+
+def decays_in_chunk(log_decay: Tensor, resets: Tensor) -> tuple[Tensor, Tensor]:
+    """How much is left at each step t `[B, N, t, s]` of what step s stored, and `[B, N, T]` of the carried memory; 0
+    across resets. log_decay `[B, N, T]` is that of each step."""
+    total = log_decay.cumsum(2)
+    if log_decay.shape[2] == 1:
+        return torch.ones_like(total)[..., None], total.exp() * ~resets[:, None]
+    reaches, started = reaches_in_chunk(resets)
+    within = (total[..., None] - total[:, :, None]).masked_fill(~reaches, -torch.inf).exp()
+    return within, total.exp() * started
+
+
 def join_states(prefixes: list[str], states: list[State]) -> State:
     """One flat dict of several states, each under its prefix."""
     return {prefix + key: leaf for prefix, state in zip(prefixes, states, strict=True) for key, leaf in state.items()}
