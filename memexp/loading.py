@@ -66,16 +66,23 @@ class LoadedRun:
         """
         config = self.config
         check_received(self.name, config, trust)
-        hub = self.run.path / HUB_WEIGHTS
-        try:
-            steps, weights = _from_hub(hub) if hub.exists() else load_weights(self.run.checkpoints)
-        except CheckpointError as error:
-            raise UsageError(f"run '{self.name}': {error}") from None
+        steps, weights = newest_weights(self.run)
         return LoadedPolicy(config, steps, weights, device)
 
 
 HUB_WEIGHTS, HUB_STEPS = "model.safetensors", "agent_steps"
 """Weights in a folder that `memexp export --hub` wrote, and the key of their agent steps in its metadata."""
+
+
+def newest_weights(run: Run) -> tuple[int, dict[str, Tensor]]:
+    """Agent steps and weights of a run's newest checkpoint, or of a hub folder. Raises UsageError if there is none."""
+    hub = run.path / HUB_WEIGHTS
+    if not hub.exists() and not any(run.checkpoints.glob("*")):
+        raise UsageError(f"run '{run.name}' has no checkpoint: it has written none yet, or it failed before its first")
+    try:
+        return _from_hub(hub) if hub.exists() else load_weights(run.checkpoints)
+    except CheckpointError as error:
+        raise UsageError(f"run '{run.name}': {error}") from None
 
 
 def _from_hub(file: Path) -> tuple[int, dict[str, Tensor]]:
@@ -96,6 +103,8 @@ def load(run: str | Path) -> LoadedRun:
     runs = {one.name: one for one in find_runs()}
     found = runs.get(str(run)) or Run(Path(run))
     if not found.exists():
+        if found.path.is_dir():
+            raise UsageError(f"{run} holds no run: a run's directory has a config.yaml and a run.json")
         raise UsageError(f"there is no run '{run}'{did_you_mean(str(run), runs)}")
     return LoadedRun(found)
 
@@ -143,9 +152,16 @@ class LoadedPolicy:
         True where this observation is the first of a new episode; its memory is cleared before. greedy: the most
         probable action instead of a sample. action_masks: `info["action_mask"]` of each agent, where the environment
         has them there.
+
+        Raises UsageError for what does not fit: observations, masks, resets, or a state of other agents.
         """
         rows = self.env.encode(obs, action_masks).to(self.device)
         cleared = torch.zeros(len(rows), dtype=torch.bool) if resets is None else torch.as_tensor(resets).bool()
+        if cleared.shape != (len(rows),):
+            raise UsageError(
+                f"resets have shape {list(cleared.shape)}; expected [{len(rows)}], one for each observation"
+            )
+        self._check_state(state, len(rows))
         hidden: list[np.ndarray] = []
         keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]
         try:
@@ -166,6 +182,16 @@ class LoadedPolicy:
             probabilities = logits.softmax(-1).cpu().numpy()
         info = ActInfo(values.cpu().numpy(), probabilities, mean, std, hidden)
         return self.env.decode(chosen), state, info
+
+    def _check_state(self, state: State, n: int) -> None:
+        fresh = self.init_state(n)
+        if not isinstance(state, dict) or state.keys() != fresh.keys():
+            raise UsageError("the state is none of this policy: pass that of init_state(n) or of the step before")
+        for name, leaf in fresh.items():
+            if state[name].shape != leaf.shape:
+                raise UsageError(
+                    f"the state is that of {len(state[name])} agents, not of {n}: init_state({n}) makes one"
+                )
 
     def draw(self, logits: Tensor) -> Tensor:
         """Actions at random, with the probabilities that `logits` `[N, ...]` give, as tensors of the policy."""

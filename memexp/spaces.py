@@ -117,7 +117,8 @@ def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
         why = f" ({because[name]})" if name in because else ""
         lines.append(f"{name}: {_described(part)}{why}")
     if isinstance(space, StructSpace) and space.mask:
-        lines.append(f"{space.mask.name}: allows {math.prod(space.mask.shape)} actions or not; policies do not read it")
+        count = math.prod(space.mask.shape)
+        lines.append(f"{space.mask.name}: which of {count} actions are allowed; policies do not read it")
     return lines
 
 

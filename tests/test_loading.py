@@ -11,7 +11,7 @@ import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from helpers.commands import type_command
 from helpers.third_party import Parted, Showing
-from helpers.training import tiny
+from helpers.training import tiny, tiny_assembly
 
 import memexp
 from memexp import envs
@@ -101,6 +101,98 @@ def test_draws_can_be_seeded_and_a_wrong_observation_is_named():
         parted.act([{key: part for key, part in Parted().reset()[0].items() if key != "cue"}], parted.init_state(1))
 
 
+def small(env: str, **knobs: object) -> LoadedPolicy:
+    return of(override(any_recipe(env=env, pattern="S", d_hidden=16, **knobs), {"cortex.n_heads": 2}))
+
+
+MASKED = "module:helpers.third_party:Masked"
+ONES, NONE = np.ones(6, np.int8), np.zeros(6, np.int8)
+
+
+@pytest.mark.parametrize(
+    ("obs", "says"),
+    [
+        (np.zeros((N, 4)), r"observations have shape \[3, 4\]; expected numbers \[N, 5\]"),
+        (np.zeros(5), r"observations have shape \[5\]; expected numbers \[N, 5\]"),
+        ([np.zeros(5), np.zeros(4)], r"neither an array nor a list of N alike arrays; expected numbers \[N, 5\]"),
+        ("north", r"neither an array nor a list"),
+        (np.full((N, 5), np.nan), r"observation 0 holds nan; expected numbers \[N, 5\], finite"),
+        ([np.zeros(5), np.full(5, np.inf)], r"observation 1 holds inf"),
+    ],
+)
+def test_a_wrong_observation_of_our_environments_is_told_with_what_is_expected(obs, says):
+    policy = of(tiny())
+    with pytest.raises(UsageError, match=says):
+        policy.act(obs, policy.init_state(N))
+
+
+def test_bytes_are_no_other_numbers():
+    policy = of(tiny_assembly())
+    rows = np.zeros((2, policy.env.observation.num_tokens, 3))
+    policy.act(rows, policy.init_state(2))
+    rows[1, 2, 0] = 256
+    with pytest.raises(UsageError, match=r"observation 1 holds 256.*expected bytes \[N, \d+, 3\]"):
+        policy.act(rows, policy.init_state(2))
+
+
+def test_numbers_of_another_width_are_taken():
+    policy, obs = of(tiny()), np.random.default_rng(0).normal(size=(N, 5))
+    ours = [policy.act(one, policy.init_state(N), greedy=True)[2].value for one in (obs, obs.astype(np.float32))]
+    assert np.array_equal(*ours)
+
+
+@pytest.mark.parametrize("kind", ["ours", "theirs"])
+def test_a_state_or_resets_of_other_agents_are_refused(kind):
+    policy = of(tiny()) if kind == "ours" else untrained()
+    obs = np.zeros((N, 5)) if kind == "ours" else [Showing().reset(seed=i)[0] for i in range(N)]
+    for state, says in (({}, "none of this policy"), (None, "none of this policy"),
+                        (policy.init_state(2), r"that of 2 agents, not of 3: init_state\(3\)")):  # fmt: skip
+        with pytest.raises(UsageError, match=says):
+            policy.act(obs, state)
+    for resets in ([True], [[True] * N], [True] * 4):
+        with pytest.raises(UsageError, match=r"resets have shape .*; expected \[3\]"):
+            policy.act(obs, policy.init_state(N), resets)
+
+
+@pytest.mark.parametrize(
+    ("options", "masks", "says"),
+    [
+        ({"where": "info"}, [ONES, NONE], "number 1 of the batch allows no action"),
+        ({"where": "info"}, [ONES], "1 action_masks for 2 observations"),
+        ({"where": "info"}, [ONES, ONES[:3]], "number 1 of the batch is in info the action_mask .* not 6 numbers"),
+        ({"where": "info", "several": True}, [(ONES, ONES), (ONES, NONE)], "number 1 of the batch allows no action"),
+        ({"where": "part"}, [ONES, NONE], "number 1 of the batch allows no action"),
+        ({"where": "tuple", "several": True}, [(ONES, ONES), (ONES, NONE)], "number 1 of the batch allows no action"),
+        ({"where": "part"}, None, "number 0 of the batch is .*lacks 'action_mask'"),
+        ({"where": "tuple", "several": True}, None, "number 0 of the batch is .*lacks 'action_mask'"),
+    ],
+)
+def test_wrong_masks_are_refused_when_a_policy_acts(options, masks, says):
+    policy, shown = small(MASKED, options=options), np.zeros((2, 3), np.float32)
+    if options["where"] == "info":
+        obs, given = [*shown], {"action_masks": masks}
+    else:
+        obs = [
+            {"seen": one} | ({"action_mask": mask} if masks else {})
+            for one, mask in zip(shown, masks or [0, 0], strict=True)
+        ]
+        given = {}
+    with pytest.raises(UsageError, match=says):
+        policy.act(obs, policy.init_state(2), **given)
+    if not given:
+        with pytest.raises(UsageError, match="is no batch of"):
+            policy.act({"other": shown}, policy.init_state(2))
+
+
+def test_masks_of_a_batch_are_taken_as_one_array_and_refused_where_there_are_none():
+    policy, shown = small(MASKED, options={"where": "info"}), np.zeros((2, 3), np.float32)
+    masks = np.eye(6, dtype=np.int8)[[2, 4]]
+    assert policy.act(shown, policy.init_state(2), action_masks=masks)[0].tolist() == [2, 4]
+    maze = of(tiny())
+    with pytest.raises(UsageError, match="this environment has no masks of actions: pass no action_masks"):
+        maze.act(np.zeros((2, 5)), maze.init_state(2), action_masks=masks)
+
+
 @pytest.fixture
 def run(home):
     train(tiny(run="r", evaluation__episodes=5))
@@ -115,6 +207,8 @@ def test_a_run_is_loaded_by_name_or_path_with_what_it_measured(run, home):
     assert run.policy().agent_steps == 128 * 6
     with pytest.raises(UsageError, match="there is no run 'rr'; did you mean 'r'"):
         memexp.load("rr")
+    with pytest.raises(UsageError, match=r"holds no run: a run's directory has a config.yaml and a run.json"):
+        memexp.load(home)
 
 
 def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run, capsys):
@@ -132,7 +226,7 @@ def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run,
     assert type_command(capsys, "eval", "r", "--episodes", "5").out.startswith("r after 768 agent steps, 5 episodes\n")
     shutil.rmtree(run.run.checkpoints)
     for words, said in (
-        (["r"], "run 'r': there is no checkpoint"),
+        (["r"], "run 'r' has no checkpoint: it has written none yet"),
         (["r", "lenght=1"], "did you mean 'length'"),
         (["q"], "there is no run 'q'"),
         (["r", "s"], "'s' is not KEY=VALUE"),

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor
 
 from memexp.config import EnvError as EnvError
-from memexp.spaces import ActionSpace, DiscreteActions, MultiDiscreteActions, ObservationSpace, allowed_actions
+from memexp.config import UsageError
+from memexp.spaces import (
+    ActionSpace,
+    DiscreteActions,
+    MultiDiscreteActions,
+    ObservationSpace,
+    TokenSpace,
+    VectorSpace,
+    allowed_actions,
+)
 
 TaskSource = Callable[[int, int], int]
 """(global env index, number of the episode in that env) -> task id."""
@@ -76,8 +85,29 @@ class VecEnv(ABC):
         environments return. action_masks: N masks, where infos tell them. Raises UsageError for what is not in the
         observation space.
         """
-        rows = [torch.as_tensor(one) for one in observations] if isinstance(observations, list) else observations
-        return torch.as_tensor(torch.stack(rows) if isinstance(rows, list) else rows, device=self.device)
+        if action_masks is not None:
+            raise UsageError("this environment has no masks of actions: pass no action_masks")
+        space = self.observation
+        if isinstance(space, VectorSpace):
+            shape, dtype = (space.size,), torch.float32
+        else:
+            assert isinstance(space, TokenSpace)  # no other kind is ours
+            shape, dtype = (space.num_tokens, 3), torch.uint8
+        expected = f"expected {'numbers' if dtype.is_floating_point else 'bytes'} [N, {', '.join(map(str, shape))}]"
+        try:
+            if isinstance(observations, list):
+                observations = torch.stack([torch.as_tensor(one) for one in observations])
+            given = torch.as_tensor(observations, device=self.device)
+            rows = given.to(dtype)
+        except (TypeError, ValueError, RuntimeError):
+            raise UsageError(f"observations are neither an array nor a list of N alike arrays; {expected}") from None
+        if given.shape[1:] != shape or not given.dim():
+            raise UsageError(f"observations have shape {list(given.shape)}; {expected}")
+        right = rows.isfinite() if dtype.is_floating_point else rows == given
+        if not right.all():
+            row = int((~right).flatten(1).any(1).int().argmax())
+            raise UsageError(f"observation {row} holds {given[row][~right[row]][0].item()}; {expected}, finite")
+        return rows
 
     def decode(self, actions: Tensor) -> np.ndarray:
         """Actions `[N, ...]` of the policy as the environment itself takes them."""

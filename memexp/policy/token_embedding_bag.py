@@ -35,8 +35,10 @@ def token_embedding_bag(tokens: Tensor, present: Tensor, scaled: Tensor, table: 
 
 def token_embedding_bag_plain(tokens: Tensor, present: Tensor, scaled: Tensor, table: TokenTable) -> Tensor:
     """`token_embedding_bag` by PyTorch's operators, on any device."""
-    features = table.features.int()  # int64 would take twice the memory for each of 200 places
-    location, feature, value = tokens.int().unbind(-1)  # [N, K]
+    # int64 would take twice the memory for each of 200 places, but ONNX has no other indices.
+    whole = torch.int64 if torch.compiler.is_exporting() else torch.int32
+    features = table.features.to(whole)
+    location, feature, value = tokens.to(whole).unbind(-1)  # [N, K]
     used = feature != UNUSED_TOKEN
     feature, window = torch.where(used, feature, 0), features[-1, 0]
     place = torch.where(used, location // 16 * window + location % 16, 0)

@@ -13,7 +13,6 @@ from memexp.console import Console
 from memexp.envs.config import ThirdParty
 from memexp.envs.grid.vec_env import GridEnv
 from memexp.loading import LoadedRun
-from memexp.ppo.checkpoint import CheckpointError
 from memexp.replay.page import write_page
 from memexp.replay.record import Recording, record
 from memexp.replay.steps import episode_lines
@@ -43,13 +42,13 @@ def play(
     """Play one episode of `[TARGET, KEY=VALUE ...]`: with `ascii` as text, with `videos` ("mp4" or "gif" -> file) as
     videos, without both or with `out` as a page.
 
-    Raises UsageError for wrong words or options, and ReplayError if the run has no checkpoint or the page cannot be
+    Raises UsageError for wrong words or options or a run without a checkpoint, and ReplayError if a file cannot be
     written. Where possible this is checked before the episode is played.
     """
-    try:
-        subject, remark = find_subject(words, options)
-    except CheckpointError as error:
-        raise ReplayError(f"the run cannot be played: {error}") from None
+    for kind, file in videos.items():
+        if file.suffix.lower() not in ("", f".{kind}"):
+            raise UsageError(f"--{kind} {file}: the name of the file must end in .{kind}")
+    subject, remark = find_subject(words, options)
     if remark:
         remarks.print(remark)
     if "mp4" in videos:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from memexp import envs
@@ -10,7 +11,7 @@ from memexp.curriculum.uniform import NUM_TASKS
 from memexp.envs.base import TaskSource, VecEnv
 from memexp.envs.config import ENVIRONMENTS, is_third_party
 from memexp.envs.grid.vec_env import GridEnv
-from memexp.ppo.checkpoint import load_weights
+from memexp.loading import newest_weights
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.evaluate import held_out_worlds
 from memexp.ppo.received import check_received
@@ -59,13 +60,16 @@ class Subject:
 def find_subject(words: list[str], options: Options) -> tuple[Subject, str]:
     """The subject that `[TARGET, KEY=VALUE ...]` name, and a remark on an ambiguous name ('' if there is none).
 
+    TARGET may also be the directory of a run, or a folder of the Hugging Face hub.
     If a run and an environment have the same name, the run is chosen, unless there are knobs or a player, which only an
-    environment accepts. Raises UsageError for wrong words, CheckpointError for a run without a checkpoint.
+    environment accepts. Raises UsageError for wrong words and for a run without a checkpoint.
     """
     names, pairs = [w for w in words if "=" not in w], parse_overrides(w for w in words if "=" in w)
     if len(names) != 1:
         raise UsageError(f"'{names[1]}' is not KEY=VALUE" if names else "name a run or an environment to play")
     name, runs = names[0], {run.name: run for run in find_runs()}
+    if name not in runs and Run(Path(name)).exists():
+        runs[name] = Run(Path(name))
     if name not in runs and name not in ENVIRONMENTS and not is_third_party(name):
         refuse_module(name, "an environment")
         raise UsageError(f"no run and no environment is called '{name}'{did_you_mean(name, [*runs, *ENVIRONMENTS])}")
@@ -97,7 +101,7 @@ def of_run(run: Run, pairs: Mapping[str, str], options: Options) -> Subject:
         raise UsageError(f"--player is for an environment: run '{run.name}' is played by its own policy")
     config = TrainConfig.parse(run.config, run.name)
     check_received(run.name, config, options.trust)
-    steps, weights = load_weights(run.checkpoints)
+    steps, weights = newest_weights(run)
     seed = config.seed if options.seed is None else options.seed
     env = held_out_worlds(config.env, 1, seed, tasks=_only(options.task))
     _refuse_a_task(options.task, env, config.env.name)

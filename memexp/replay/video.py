@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 from memexp.config import UsageError
 from memexp.envs.config import ThirdParty
 from memexp.envs.puffer import masks
-from memexp.envs.puffer.source import is_parallel, make_one, step_limit
+from memexp.envs.puffer.source import is_batched, is_parallel, make_one, step_limit
 from memexp.loading import LoadedPolicy
 from memexp.replay.record import NO_ACTION, Frame, Recording
 from memexp.replay.terminal import FOLLOWED, STEPS_PER_S, action_name
@@ -136,6 +136,10 @@ def _caption(facts: dict[str, Any], frame: Frame, step: int, last: int) -> str:
 
 def renderable(config: ThirdParty) -> Any:
     """The environment, which renders images. Raises UsageError if it does not."""
+    if is_batched(config):
+        raise UsageError(f"{config.id} cannot be rendered: it is a batch of environments, which draw no pictures")
+    for driver in ("SDL_VIDEODRIVER", "SDL_AUDIODRIVER"):  # pygame looks for a screen and speakers otherwise
+        os.environ.setdefault(driver, "dummy")
     try:
         env = make_one(config.model_copy(update={"options": {**config.options, "render_mode": "rgb_array"}}))
     except UsageError as error:

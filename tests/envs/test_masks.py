@@ -69,7 +69,7 @@ def test_the_policy_does_not_read_the_mask_and_the_record_says_so():
         assert [part.name for part in env.observation.parts] == ["seen"]
         assert described(env.observation, env.because) == [
             "seen: numbers, 3 (Box of float32, dimensions: 1)",
-            "action_mask: allows 6 actions or not; policies do not read it",
+            "action_mask: which of 6 actions are allowed; policies do not read it",
         ]
     with made({"where": "part"}, action_mask="off") as env:
         assert {part.name for part in env.observation.parts} == {"seen", "action_mask"}
@@ -172,7 +172,7 @@ def test_the_doctor_finds_no_gap_with_masks(options):
     assert report.max_logprob_gap < report.threshold
     assert report.entropy_share <= 0.6  # of the entropy of three allowed actions, not of six
     assert not report.problems
-    assert report.observation[-1].startswith("action_mask: allows")
+    assert report.observation[-1].startswith("action_mask: which of")
 
 
 QUICK = (

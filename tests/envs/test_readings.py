@@ -63,7 +63,7 @@ def test_a_picture_or_map_of_any_size_is_read_as_what_its_values_are(side, most,
 def test_the_line_says_why():
     box = spaces.Box(0, 255, (7, 7, 3), np.uint8)
     assert line(box, 10) == "observation: map of names, 7 x 7 x 3 (11 values up to 10 while the random policy plays)"
-    assert line(box, 10, reading="pixels") == "observation: pixels, 7 x 7 x 3 (chosen by env.reading)"
+    assert line(box, 10, reading="pixels") == "observation: pixels, 7 x 7 x 3 (as env.reading says)"
 
 
 @pytest.mark.parametrize(
@@ -114,8 +114,8 @@ def test_a_part_is_chosen_by_its_name_and_categories_may_be_amounts():
     space = spaces.Dict({"image": spaces.Box(0, 255, (5, 5, 3), np.uint8), "speed": spaces.MultiDiscrete([5, 5])})
     env = make(space, reading={"image": "names", "speed": "numbers"})
     assert described(env.observation, env.because) == [
-        "image: map of names, 5 x 5 x 3 (chosen by env.reading)",
-        "speed: numbers, 2 (chosen by env.reading)",
+        "image: map of names, 5 x 5 x 3 (as env.reading says)",
+        "speed: numbers, 2 (as env.reading says)",
     ]
 
 

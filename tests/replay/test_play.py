@@ -92,7 +92,11 @@ WRONG = {
     "no map": ("play tmaze", 2, "tmaze has no map, so there is no page .* --ascii, without --out, prints its steps"),
     "no map of somebody else's": ("play any env=gym:Pendulum-v1 --out a.html", 2, "gym:Pendulum-v1 has no map, so"),
     "no map but a page": ("play tmaze --ascii --out a.html", 2, "tmaze has no map"),
-    "no checkpoint": ("play untrained", 1, "the run cannot be played: there is no checkpoint in .*untrained"),
+    "no checkpoint": (
+        "play untrained",
+        2,
+        "run 'untrained' has no checkpoint: it has written none yet, or it failed before",
+    ),
     "folder as page": ("play assembly_lines --out .", 1, "cannot write .: Is a directory"),
     "page below a file": ("play assembly_lines --out file/a.html", 1, "cannot write file/a.html: Not a directory"),
 }

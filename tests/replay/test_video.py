@@ -80,6 +80,8 @@ def test_a_grid_game_is_drawn_by_memexp(capsys, tmp_path, home):
             "cannot be rendered: render.. returns a str",
         ),
         ("module:helpers.third_party:Missing", "has no 'Missing'|has no attribute"),
+        ("vec:CartPole-v1", "vec:CartPole-v1 cannot be rendered: it is a batch of environments"),
+        ("gym:CartPole-v1 --mp4 film.gif", "--mp4 film.gif: the name of the file must end in .mp4"),
     ],
 )
 def test_what_cannot_be_filmed_is_one_clear_line(capsys, tmp_path, target, said):

@@ -75,22 +75,34 @@ class ThirdPartyEnv(VecEnv):
     def encode(self, observations: Any, action_masks: Any = None) -> Tensor:
         single, join = self._vec.driver_env.observation, self._vec.driver_env.join
         if not isinstance(observations, list):
-            observations = [*iterate(batch_space(join.given if join else single, 1), observations)]
+            try:
+                observations = [*iterate(batch_space(join.given if join else single, 1), observations)]
+            except (TypeError, ValueError, KeyError, IndexError):
+                shown = spaces.short(observations)
+                raise UsageError(f"{self._config.id}: {shown} is no batch of {spaces.short(single)}") from None
         in_info = join is not None and join.in_info
         if in_info and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
             join, in_info = None, False  # they hold their masks already
+        told = [] if action_masks is None else [*action_masks]
         if (action_masks is None) == in_info:
             how = "are in info: pass them as action_masks" if in_info else "are not in info: pass no action_masks"
             raise UsageError(f"{self._config.id}: masks of actions {how}")
+        if in_info and len(told) != len(observations):
+            raise UsageError(f"{self._config.id}: {len(told)} action_masks for {len(observations)} observations")
         given = [(f"number {i} of the batch is", one) for i, one in enumerate(observations)]
         try:
             if join:
-                infos = [{masks.MASK: mask} for mask in action_masks or ()] if in_info else [None] * len(given)
+                infos = [{masks.MASK: mask} for mask in told] if in_info else [None] * len(given)
                 given = [(what, join(one, info, False, what)) for (what, one), info in zip(given, infos, strict=True)]
-            rows = [self._read(one, what).copy() for what, one in given]
+            rows = np.stack([self._read(one, what).copy() for what, one in given])
+            if mask := self._vec.driver_env.mask:
+                mask.refuse_empty(rows, "the batch", in_turns=self.num_agents > self.num_envs)
+        except masks.EmptyMaskError as error:
+            raise UsageError(f"{self._config.id}: the action mask of number {error.row} of the batch allows no action "
+                             "of each choice") from None  # fmt: skip
         except ApiError as error:
             raise UsageError(f"{self._config.id}: {error}") from None
-        return self._tensor(np.stack(rows))
+        return self._tensor(rows)
 
     @cached_property
     def _read(self) -> ObservationReader:

@@ -47,7 +47,7 @@ def choose(config: ThirdParty, space: spaces.Space) -> dict[str, Reading]:
             raise UsageError(f"{config.id}: reading: '{part}' is {_kind(parts[part])}, which cannot be read as {word}, "
                              f"only as {' or '.join(possible)}")  # fmt: skip
     found = {part: _by_space(leaf) for part, leaf in parts.items()}
-    found |= {part: Reading(word, "chosen by env.reading") for part, word in given.items()}
+    found |= {part: Reading(word, "as env.reading says") for part, word in given.items()}
     undecided = {part for part, reading in found.items() if reading is None}
     seen = _seen(config, space, list(everything), undecided) if undecided else {}
     return {part: reading or _by_values(seen[part], parts[part]) for part, reading in found.items()}
