@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.commands import type_command
-from helpers.third_party import Masked
+from helpers.third_party import Masked, MaskedPair
 from helpers.training import tiny
 
 import memexp
@@ -132,17 +132,38 @@ def test_masks_of_continuous_actions_and_of_another_size_are_refused():
         envs.make(f"{__name__}:Leaning", 1)
     with pytest.raises(UsageError, match="action_mask has 4 numbers for 3 actions"):
         envs.make(f"{__name__}:Leaning", 1, options={"discrete": True})
+    with pytest.raises(UsageError, match="action_mask has 5 numbers for 6 actions"):
+        envs.make(f"{__name__}:Leaning", 1, options={"apart": True})
+    with pytest.raises(UsageError, match=r"action_mask is Dict.*only MultiBinary, Box, MultiDiscrete and a Tuple"):
+        envs.make(f"{__name__}:Leaning", 1, options={"discrete": True, "nested": True})
+    with pytest.raises(UsageError, match=r"agents .* have different spaces, but one policy plays all agents"):
+        envs.make(f"{__name__}:Unlike", 1)
     with pytest.raises(UsageError, match="reading: the observation has no part 'action_mask'"):
         envs.make(MASKED, 1, options={"where": "part"}, reading={"action_mask": "names"})
 
 
 class Leaning(gymnasium.Env):
-    """An action mask of four numbers that fits no action."""
+    """An action mask of four numbers that fits no action. apart: of five, for two choices among three."""
 
-    def __init__(self, discrete: bool = False):
-        parts = {"seen": gymnasium.spaces.Box(0, 1, (2,)), "action_mask": gymnasium.spaces.MultiBinary(4)}
-        self.observation_space = gymnasium.spaces.Dict(parts)
+    def __init__(self, discrete: bool = False, apart: bool = False, nested: bool = False):
+        mask: gymnasium.Space = gymnasium.spaces.MultiBinary(4)
+        if apart:
+            mask = gymnasium.spaces.Tuple([gymnasium.spaces.MultiBinary(3), gymnasium.spaces.MultiBinary(2)])
+        mask = gymnasium.spaces.Dict(move=mask) if nested else mask
+        self.observation_space = gymnasium.spaces.Dict(seen=gymnasium.spaces.Box(0, 1, (2,)), action_mask=mask)
         self.action_space = gymnasium.spaces.Discrete(3) if discrete else gymnasium.spaces.Box(-1, 1, (2,))
+        if apart:
+            self.action_space = gymnasium.spaces.MultiDiscrete([3, 3])
+
+
+class Unlike(MaskedPair):
+    """One of two agents with masks sees more than the other."""
+
+    def observation_space(self, agent: str):
+        size = 2 + (agent == self.possible_agents[0])
+        return gymnasium.spaces.Dict(
+            seen=gymnasium.spaces.Box(0, 1, (size,)), action_mask=gymnasium.spaces.Box(0, 1, (3,))
+        )
 
 
 def config_of(options, **changes):

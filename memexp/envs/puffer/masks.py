@@ -84,11 +84,7 @@ def mask_of(config: ThirdParty, observation: spaces.Space, actions: spaces.Space
     encoded = observation_space(observation, name, defaultdict(lambda: "numbers"), mask)  # any word: only for errors
     action_space(actions, name)
     part = encoded.mask if isinstance(encoded, StructSpace) else None
-    if part is None:
-        return None
-    if sum(counts := counts_of(actions, name)) != math.prod(part.shape):
-        raise UsageError(f"{name}: action_mask has {math.prod(part.shape)} numbers for {sum(counts)} actions")
-    return ActionMask(part, counts)
+    return ActionMask(part, counts_of(actions, name)) if part else None
 
 
 def with_mask(env: Any, config: ThirdParty, parallel: bool) -> Any:
@@ -112,15 +108,13 @@ def with_masks(env: VectorEnv, config: ThirdParty) -> VectorEnv:
 def _join(config: ThirdParty, observation: Any, actions: Any, env: Any, parallel: bool) -> "Join | None":
     """What makes the mask a part of 0 and 1; None: there is no mask, or it is one."""
     if is_masked(config, observation):
-        part = observation[MASK]
-        if isinstance(part, spaces.Tuple | spaces.Box | spaces.MultiDiscrete):
-            size = sum(math.prod(one.shape or ()) for _, one in leaves(part))
-            if size == sum(counts_of(actions, config.id)):  # else `mask_of` refuses it
-                return Join(observation, actions, config.id)
-        elif not isinstance(part, spaces.MultiBinary):
+        part, count = observation[MASK], sum(counts_of(actions, config.id))
+        if not isinstance(part, spaces.MultiBinary | spaces.Tuple | spaces.Box | spaces.MultiDiscrete):
             raise UsageError(f"{config.id}: action_mask is {part}; only MultiBinary, Box, MultiDiscrete and a Tuple of "
                              "them are masks (env.action_mask=off makes it an ordinary part)")  # fmt: skip
-        return None
+        if count != (size := sum(math.prod(one.shape or ()) for _, one in leaves(part))):
+            raise UsageError(f"{config.id}: action_mask has {size} numbers for {count} actions")
+        return None if isinstance(part, spaces.MultiBinary) else Join(observation, actions, config.id)
     if config.action_mask == "off" or not _tells(repr(config), env, parallel):
         return None
     return Join(observation, actions, config.id)
@@ -152,9 +146,12 @@ class Join:
     def __init__(self, observation: spaces.Space, actions: spaces.Space, name: str):
         self.given, self.counts = observation, counts_of(actions, name)
         self.bits = sum(self.counts)
+        self.in_info = not (isinstance(observation, spaces.Dict) and MASK in observation.spaces)
+        self.space = self.space_of(observation)
+
+    def space_of(self, observation: spaces.Space) -> spaces.Dict:
         parts = observation.spaces if isinstance(observation, spaces.Dict) else {REST: observation}
-        self.in_info = MASK not in parts
-        self.space = spaces.Dict({**parts, MASK: spaces.MultiBinary(self.bits)})
+        return spaces.Dict({**parts, MASK: spaces.MultiBinary(self.bits)})
 
     def __call__(self, obs: Any, info: Any, is_last: bool, where: str) -> Any:
         """Raises ApiError for a missing or wrong mask; nobody acts on the last observation of an episode."""
@@ -216,7 +213,7 @@ class MaskedParallelEnv:
         return getattr(self.env, name)
 
     def observation_space(self, agent: Any) -> spaces.Space:
-        return self.join.space
+        return self.join.space_of(self.env.observation_space(agent))
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, Any]:
         obs, infos = unpacked(self.env.reset(seed=seed), "reset()", "observations, infos")
