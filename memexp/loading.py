@@ -132,6 +132,7 @@ class LoadedPolicy:
         self.env: VecEnv = envs.build(serial(config.env), 1, str(self.device))
         self.env.close()  # only its spaces are needed
         self.module = policy_with(config, self.env, weights, self.device)
+        self._fresh = self.init_state(1)
         self._generator = torch.Generator(self.device)
 
     def seed(self, seed: int) -> None:
@@ -184,11 +185,10 @@ class LoadedPolicy:
         return self.env.decode(chosen), state, info
 
     def _check_state(self, state: State, n: int) -> None:
-        fresh = self.init_state(n)
-        if not isinstance(state, dict) or state.keys() != fresh.keys():
+        if not isinstance(state, dict) or state.keys() != self._fresh.keys():
             raise UsageError("the state is none of this policy: pass that of init_state(n) or of the step before")
-        for name, leaf in fresh.items():
-            if state[name].shape != leaf.shape:
+        for name, leaf in self._fresh.items():
+            if state[name].shape != (n, *leaf.shape[1:]):
                 raise UsageError(
                     f"the state is that of {len(state[name])} agents, not of {n}: init_state({n}) makes one"
                 )

@@ -19,6 +19,10 @@ class VectorSpace:
     normalise: bool = False
     """The scale is unknown: the policy normalises by running means and standard deviations."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
 
 @dataclass(frozen=True)
 class TokenSpace:
@@ -34,6 +38,10 @@ class TokenSpace:
     categories: tuple[int, ...]
     unplaced: tuple[int, ...] = ()
     window: int = 11
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.num_tokens, 3)
 
     @property
     def num_features(self) -> int:

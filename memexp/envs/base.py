@@ -88,12 +88,9 @@ class VecEnv(ABC):
         if action_masks is not None:
             raise UsageError("this environment has no masks of actions: pass no action_masks")
         space = self.observation
-        if isinstance(space, VectorSpace):
-            shape, dtype = (space.size,), torch.float32
-        else:
-            assert isinstance(space, TokenSpace)  # no other kind is ours
-            shape, dtype = (space.num_tokens, 3), torch.uint8
-        expected = f"expected {'numbers' if dtype.is_floating_point else 'bytes'} [N, {', '.join(map(str, shape))}]"
+        assert isinstance(space, VectorSpace | TokenSpace)  # no other kind is ours
+        dtype, kind = (torch.float32, "numbers") if isinstance(space, VectorSpace) else (torch.uint8, "bytes")
+        expected = f"expected {kind} [N, {', '.join(map(str, space.shape))}]"
         try:
             if isinstance(observations, list):
                 observations = torch.stack([torch.as_tensor(one) for one in observations])
@@ -101,7 +98,7 @@ class VecEnv(ABC):
             rows = given.to(dtype)
         except (TypeError, ValueError, RuntimeError):
             raise UsageError(f"observations are neither an array nor a list of N alike arrays; {expected}") from None
-        if given.shape[1:] != shape or not given.dim():
+        if given.shape[1:] != space.shape or not given.dim():
             raise UsageError(f"observations have shape {list(given.shape)}; {expected}")
         right = rows.isfinite() if dtype.is_floating_point else rows == given
         if not right.all():

@@ -54,13 +54,14 @@ class GatedDeltaNet(nn.Module):
         a, b = self.gates(x).to(dtype).transpose(1, 2).chunk(2, dim=1)  # each [B, N, T]
         with full_precision(x):
             q, k = unit(q) / self.d**0.5, unit(k)
-            v = torch.sigmoid(b)[..., None] * v
+            b = torch.sigmoid(b)
+            v = b[..., None] * v
             if state is None:
                 y, new = (q * k).sum(-1, keepdim=True) * v, {}
             else:
                 step = F.softplus(a + self.dt_bias.to(dtype)[:, None])
                 log_a = -self.A_log.to(dtype).exp()[:, None] * step
-                arrays = q, k, v, torch.sigmoid(b), log_a
+                arrays = q, k, v, b, log_a
                 y, s = in_chunks(run_chunk, self.chunk, arrays, state["s"].to(dtype), resets)
                 new = {"s": s.to(state["s"].dtype)} | conv_state
             y = F.rms_norm(y, (self.d,), self.norm.to(dtype), 1e-5).transpose(1, 2).flatten(2)

@@ -8,6 +8,7 @@ the diagonal form of HiPPO-LegS: 2 H states, of which one of each conjugate pair
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +31,7 @@ class S5(nn.Module):
         H = self.d_hidden = d_hidden
         values, vectors = hippo(2 * H)
         self.log_damping = nn.Parameter(torch.full((H,), 0.5).log())  # the real part of L is -exp of this
-        self.frequency = nn.Parameter(values)
+        self.frequency = nn.Parameter(values.clone())
         self.log_step = nn.Parameter(torch.empty(H).uniform_(*map(math.log, STEPS)))
         self.into = Linear(H, 2 * H, bias=False)  # B: real parts, then imaginary parts
         self.out = Linear(2 * H, H, bias=False)  # 2 Re(C c) = 2 Re C Re c - 2 Im C Im c
@@ -63,6 +64,7 @@ class S5(nn.Module):
         return g * torch.sigmoid(self.gate(g)), new
 
 
+@cache
 def hippo(size: int) -> tuple[Tensor, Tensor]:
     """Imaginary parts `[size / 2]` of the eigenvalues of HiPPO-LegS' normal part, the positive ones, and their
     eigenvectors `[size, size / 2]`; the real parts are all -1/2 (Smith et al. 2023, appendix B.1)."""

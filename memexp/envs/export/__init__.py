@@ -21,9 +21,9 @@ from memexp.spaces import ObservationSpace, TokenSpace, VectorSpace
 def observation_box(space: ObservationSpace) -> spaces.Box:
     """The observation of one agent as a Box."""
     if isinstance(space, TokenSpace):
-        return spaces.Box(0, 255, (space.num_tokens, 3), np.uint8)
+        return spaces.Box(0, 255, space.shape, np.uint8)
     if isinstance(space, VectorSpace):
-        return spaces.Box(-np.inf, np.inf, (space.size,), np.float32)
+        return spaces.Box(-np.inf, np.inf, space.shape, np.float32)
     raise AssertionError(f"none of our environments has {space}")
 
 

@@ -92,7 +92,9 @@ class Batch:
         """Begin new episodes in all environments; returns their first observations."""
         self.steps[:], self.resetting[:] = 0, False
         obs, infos = self._ask("reset()", "observations, infos", lambda: self.env.reset(seed=seed))
-        return self._to_act_on(self._observations(obs, "reset() returned"), infos, "reset()")
+        obs = self._observations(obs, "reset() returned")
+        self._check_masks(obs, infos, "reset()")
+        return obs
 
     def step(self, actions: np.ndarray, cut: np.ndarray) -> Stepped:
         """One step of all environments. DISABLED: episodes also end where `cut` is True, and at the limit."""
@@ -119,7 +121,7 @@ class Batch:
                 obs = self._reset(ended, obs)
             elif self.mode == AutoresetMode.NEXT_STEP:
                 self.resetting = ended
-        obs = self._to_act_on(obs, infos, "step()")
+        self._check_masks(obs, infos, "step()")
         reward[idle] = 0
         return Stepped(obs, reward, terminated & over | idle, ended & ~(terminated & over), rows, last, numbers)
 
@@ -182,8 +184,8 @@ class Batch:
                     break
         raise EnvError(f"{self._id}: {told}")
 
-    def _to_act_on(self, obs: Any, infos: Any, where: str) -> Any:
-        """The observations. Raises EnvError if a mask allows nothing, or if there should be none."""
+    def _check_masks(self, obs: Any, infos: Any, where: str) -> None:
+        """Raise EnvError if the mask of an observation to act on allows nothing, or if there should be none."""
         try:
             if self.mask is None:
                 masks.refuse_late(self._config, [infos], where)
@@ -194,7 +196,6 @@ class Batch:
             raise EnvError(f"{self._id}: {error} ({self._place(played[error.row])})") from None
         except ApiError as error:
             raise EnvError(f"{self._id}: {error}") from None
-        return obs
 
     def _is_right(self, obs: Tensor) -> bool:
         """Whether these are observations of all environments, of a Box."""

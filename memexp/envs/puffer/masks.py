@@ -8,6 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import gymnasium
@@ -53,18 +54,23 @@ class ActionMask:
         own = obs[..., offset : offset + dtype.itemsize * math.prod(self.part.shape)]
         return np.ascontiguousarray(own).view(dtype) != 0
 
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """Index of each choice's first action."""
+        return np.cumsum((0, *self.counts[:-1]))
+
     def refuse_empty(self, obs: np.ndarray, where: str, in_turns: bool = False) -> None:
         """Raise ApiError if a choice has no allowed action in one of the observations `[N, num_bytes]`.
 
         in_turns: a mask without any allowed action is that of an agent whose turn it is not.
         """
         allowed = self.read(obs)
-        starts = np.cumsum((0, *self.counts[:-1]))
-        empty = ~np.logical_or.reduceat(allowed, starts, axis=1)
+        empty = ~np.logical_or.reduceat(allowed, self._starts, axis=1)
         if in_turns:
             empty &= allowed.any(1, keepdims=True)
         if empty.any():
-            which = f" of choice {empty.any(0).argmax() + 1} of {len(starts)}" if len(starts) > 1 else ""
+            several = len(self.counts) > 1
+            which = f" of choice {empty.any(0).argmax() + 1} of {len(self.counts)}" if several else ""
             raise EmptyMaskError(
                 f"{where} returned no action_mask that allows an action{which}", int(empty.any(1).argmax())
             )
