@@ -80,7 +80,7 @@ MAX_LISTED = 30
 """Most options that `did_you_mean` lists if none is near."""
 
 
-def did_you_mean(word: str, options: Iterable[str]) -> str:
+def did_you_mean(word: str, options: Iterable[str], label: str = "known") -> str:
     """'; did you mean 'x'?' for the option nearest to `word`, else the list of options, else nothing."""
     options = sorted({str(option) for option in options})
     lower = {option.lower(): option for option in options}
@@ -89,7 +89,7 @@ def did_you_mean(word: str, options: Iterable[str]) -> str:
     if near:
         return f"; did you mean '{lower[near[0]]}'?"
     more = f" and {len(options) - MAX_LISTED} more" if len(options) > MAX_LISTED else ""
-    return f"; known: {', '.join(options[:MAX_LISTED])}{more}" if options else ""
+    return f"; {label}: {', '.join(options[:MAX_LISTED])}{more}" if options else ""
 
 
 _COUNT = re.compile(r"^([+-]?\d[\d_]*(?:\.\d+)?(?:[eE]\+?\d+)?)([kmbKMB]?)$")

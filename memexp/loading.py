@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memexp import envs
 from memexp.config import Config, UsageError, did_you_mean
-from memexp.envs.base import Episodes, VecEnv, concatenated
+from memexp.envs.base import Episodes, VecEnv, concatenated, flags
 from memexp.policy.actions import Gaussian, MultiCategorical
 from memexp.policy.model import State
 from memexp.ppo.checkpoint import CheckpointError, load_weights
@@ -77,8 +77,6 @@ HUB_WEIGHTS, HUB_STEPS = "model.safetensors", "agent_steps"
 def newest_weights(run: Run) -> tuple[int, dict[str, Tensor]]:
     """Agent steps and weights of a run's newest checkpoint, or of a hub folder. Raises UsageError if there is none."""
     hub = run.path / HUB_WEIGHTS
-    if not hub.exists() and not any(run.checkpoints.glob("*")):
-        raise UsageError(f"run '{run.name}' has no checkpoint: it has written none yet, or it failed before its first")
     try:
         return _from_hub(hub) if hub.exists() else load_weights(run.checkpoints)
     except CheckpointError as error:
@@ -145,23 +143,26 @@ class LoadedPolicy:
 
     @torch.no_grad()
     def act(
-        self, obs: Any, state: State, resets: Any = None, greedy: bool = False, action_masks: Any = None
+        self,
+        obs: Any,
+        state: State,
+        resets: Any = None,
+        greedy: bool = False,
+        action_masks: Any = None,
+        ended: Any = None,
     ) -> tuple[np.ndarray, State, ActInfo]:
         """Actions of N agents, their memory after this step, and what the policy thought.
 
         obs: a list of N observations, or a batch of them as Gymnasium's vector environments return it. resets `[N]`:
         True where this observation is the first of a new episode; its memory is cleared before. greedy: the most
         probable action instead of a sample. action_masks: `info["action_mask"]` of each agent, where the environment
-        has them there.
+        has them there. ended `[N]`: True where this observation is the last of an episode, whose action nobody plays,
+        as in vector environments with NEXT_STEP; its mask may allow nothing.
 
         Raises UsageError for what does not fit: observations, masks, resets, or a state of other agents.
         """
-        rows = self.env.encode(obs, action_masks).to(self.device)
-        cleared = torch.zeros(len(rows), dtype=torch.bool) if resets is None else torch.as_tensor(resets).bool()
-        if cleared.shape != (len(rows),):
-            raise UsageError(
-                f"resets have shape {list(cleared.shape)}; expected [{len(rows)}], one for each observation"
-            )
+        rows = self.env.encode(obs, action_masks, ended).to(self.device)
+        cleared = flags("resets", resets, len(rows))
         self._check_state(state, len(rows))
         hidden: list[np.ndarray] = []
         keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]

@@ -76,8 +76,7 @@ def _tokens_of(word: str, pattern: str, start: int) -> list[str]:
             refuse_module(word, "a cell")
             raise ValueError(
                 f"pattern '{pattern}' has no token at '{word[at]}' (character {start + at + 1}); tokens: "
-                f"{', '.join(TOKENS)}; a cell of your own: MODULE:CLASS"
-                + did_you_mean(word, [*NAMES, *named]).replace("; known:", "; names:")
+                f"{', '.join(TOKENS)}; a cell of your own: MODULE:CLASS" + did_you_mean(word, [*NAMES, *named], "names")
             )
         tokens.append(token)
         at += len(token)

@@ -184,6 +184,21 @@ def test_wrong_masks_are_refused_when_a_policy_acts(options, masks, says):
             policy.act({"other": shown}, policy.init_state(2))
 
 
+@pytest.mark.parametrize("where", ["info", "part", "tuple"])
+def test_the_mask_of_a_last_observation_may_allow_nothing(where):
+    policy = small(MASKED, options={"where": where})
+    shown = np.zeros((2, 3), np.float32)
+    obs = [*shown] if where == "info" else [{"seen": shown[0], "action_mask": mask} for mask in (ONES, NONE)]
+    for last in (NONE, None) if where == "info" else (NONE,):
+        given = {"action_masks": [ONES, last]} if where == "info" else {}
+        _, _, thought = policy.act(obs, policy.init_state(2), ended=[False, True], **given)
+        assert thought.probabilities[1] == pytest.approx(np.full(6, 1 / 6))  # nobody plays it
+        with pytest.raises(UsageError, match=r"number 0 of the batch|number 1 of the batch"):
+            policy.act(obs, policy.init_state(2), ended=[True, False], **given)
+    with pytest.raises(UsageError, match=r"ended have shape \[1\]; expected \[2\]"):
+        policy.act(obs, policy.init_state(2), ended=[True], **given)
+
+
 def test_masks_of_a_batch_are_taken_as_one_array_and_refused_where_there_are_none():
     policy, shown = small(MASKED, options={"where": "info"}), np.zeros((2, 3), np.float32)
     masks = np.eye(6, dtype=np.int8)[[2, 4]]
@@ -226,7 +241,7 @@ def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run,
     assert type_command(capsys, "eval", "r", "--episodes", "5").out.startswith("r after 768 agent steps, 5 episodes\n")
     shutil.rmtree(run.run.checkpoints)
     for words, said in (
-        (["r"], "run 'r' has no checkpoint: it has written none yet"),
+        (["r"], "run 'r': there is no checkpoint: it has written none yet"),
         (["r", "lenght=1"], "did you mean 'length'"),
         (["q"], "there is no run 'q'"),
         (["r", "s"], "'s' is not KEY=VALUE"),

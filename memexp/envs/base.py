@@ -78,12 +78,12 @@ class VecEnv(ABC):
         next step overwrites the returned tensors.
         """
 
-    def encode(self, observations: Any, action_masks: Any = None) -> Tensor:
+    def encode(self, observations: Any, action_masks: Any = None, ended: Any = None) -> Tensor:
         """Observations of N agents, as the environment itself gives them, as rows `[N, ...]` for the policy.
 
         An array or tensor `[N, ...]`, or a list of N; of third-party environments also what Gymnasium's vector
-        environments return. action_masks: N masks, where infos tell them. Raises UsageError for what is not in the
-        observation space.
+        environments return. action_masks: N masks, where infos tell them. ended `[N]`: True where nobody acts on the
+        observation, so that its mask may allow nothing. Raises UsageError for what is not in the observation space.
         """
         if action_masks is not None:
             raise UsageError("this environment has no masks of actions: pass no action_masks")
@@ -209,3 +209,11 @@ def mix64(*words: int) -> int:
         state = (state ^ state >> 27) * 0x94D049BB133111EB & _MASK
         state ^= state >> 31
     return state
+
+
+def flags(name: str, given: Any, n: int) -> Tensor:
+    """One flag for each of `n` observations. Raises UsageError for another shape."""
+    each = torch.zeros(n, dtype=torch.bool) if given is None else torch.as_tensor(given).bool()
+    if each.shape != (n,):
+        raise UsageError(f"{name} have shape {list(each.shape)}; expected [{n}], one for each observation")
+    return each

@@ -128,7 +128,9 @@ def load_weights(folder: Path) -> tuple[int, dict[str, Tensor]]:
         if found:
             return int(path.name), found
         problems.append(problem)
-    raise CheckpointError("; ".join(problems) or f"there is no checkpoint in {folder}")
+    raise CheckpointError(
+        "; ".join(problems) or "there is no checkpoint: it has written none yet, or it failed before its first"
+    )
 
 
 def _rank_file(rank: int) -> str:

@@ -95,7 +95,7 @@ WRONG = {
     "no checkpoint": (
         "play untrained",
         2,
-        "run 'untrained' has no checkpoint: it has written none yet, or it failed before",
+        "run 'untrained': there is no checkpoint: it has written none yet, or it failed before",
     ),
     "folder as page": ("play assembly_lines --out .", 1, "cannot write .: Is a directory"),
     "page below a file": ("play assembly_lines --out file/a.html", 1, "cannot write file/a.html: Not a directory"),

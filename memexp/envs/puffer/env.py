@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space, iterate
 from torch import Tensor
 
 from memexp.config import UsageError
-from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, mix64
+from memexp.envs.base import EnvError, Episodes, TaskSource, VecEnv, flags, mix64
 from memexp.envs.config import ThirdParty
 from memexp.envs.episodes import EpisodeLog
 from memexp.envs.puffer import masks, spaces
@@ -72,7 +72,7 @@ class ThirdPartyEnv(VecEnv):
     def modules(self) -> list[str]:
         return self._modules
 
-    def encode(self, observations: Any, action_masks: Any = None) -> Tensor:
+    def encode(self, observations: Any, action_masks: Any = None, ended: Any = None) -> Tensor:
         single, join = self._vec.driver_env.observation, self._vec.driver_env.join
         if not isinstance(observations, list):
             try:
@@ -90,15 +90,18 @@ class ThirdPartyEnv(VecEnv):
         if in_info and len(told) != len(observations):
             raise UsageError(f"{self._config.id}: {len(told)} action_masks for {len(observations)} observations")
         given = [(f"number {i} of the batch is", one) for i, one in enumerate(observations)]
+        over = flags("ended", ended, len(given)).numpy()
         try:
             if join:
                 infos = [{masks.MASK: mask} for mask in told] if in_info else [None] * len(given)
-                given = [(what, join(one, info, False, what)) for (what, one), info in zip(given, infos, strict=True)]
+                told = zip(given, infos, over, strict=True)
+                given = [(what, join(one, info, last, what)) for (what, one), info, last in told]
             rows = np.stack([self._read(one, what).copy() for what, one in given])
             if mask := self._vec.driver_env.mask:
-                mask.refuse_empty(rows, "the batch", in_turns=self.num_agents > self.num_envs)
+                mask.refuse_empty(rows[~over], "the batch", in_turns=self.num_agents > self.num_envs)
         except masks.EmptyMaskError as error:
-            raise UsageError(f"{self._config.id}: the action mask of number {error.row} of the batch allows no action "
+            row = np.flatnonzero(~over)[error.row]
+            raise UsageError(f"{self._config.id}: the action mask of number {row} of the batch allows no action "
                              "of each choice") from None  # fmt: skip
         except ApiError as error:
             raise UsageError(f"{self._config.id}: {error}") from None
