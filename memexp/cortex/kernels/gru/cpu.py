@@ -1,10 +1,11 @@
-"""`gru` in one pass over the steps of each row."""
+"""`gru` in one pass over the steps of a few rows."""
 
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.cpu import add_product, add_transposed_product, inlined, keep_mask, kernel, over_rows
-from memexp.cortex.kernels.linear import product
+from memexp.cortex.kernels.cpu import clear, copy, copy_if, inlined, keep_mask, kernel, over_rows
+from memexp.cortex.kernels.linear import gradient_of_weight, product
+from memexp.cortex.kernels.matmul import ROWS, multiply_add
 from memexp.cortex.kernels.vector_math import sigmoid
 
 
@@ -12,13 +13,13 @@ def forward(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    groups = -(-B // ROWS)
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 4, H)
-    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 3 * H)
-    if T == 1:  # one matrix product for all rows; the kernel then adds nothing
-        sums, from_h = product(state[:, 0] * keep, recurrent).contiguous(), terms.new_empty(0, 3 * H)
-    else:
-        from_h = recurrent.t().contiguous()
-    over_rows(_forward, B, terms, from_h, keep, sums, h, after, saved)
+    keep, sums, from_h = keep_mask(resets, terms, T), terms.new_empty(groups * ROWS, 3 * H), recurrent.t().contiguous()
+    if T == 1:  # one matrix product for all rows; the kernel then computes none
+        sums[:B], from_h = product(state[:, 0] * keep, recurrent), terms.new_empty(0, 3 * H)
+    lasts = terms.new_zeros(groups, ROWS, len(from_h))
+    over_rows(_forward, groups, terms, from_h, keep, lasts, sums.view(groups, ROWS, 3 * H), h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
 
@@ -27,27 +28,34 @@ def backward(
     resets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, H = h.shape
+    groups = -(-B // ROWS)
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    d_sums = terms.new_empty(B, T, 3 * H)
-    over_rows(_backward, B, dh, recurrent.t().contiguous(), state, h, saved, keep, d_terms, d_sums, d_state)
+    d_sums, work = (
+        terms.new_empty(B, T, 3 * H),
+        (terms.new_zeros(groups, ROWS, 3 * H), terms.new_zeros(groups, ROWS, H)),
+    )
+    over_rows(_backward, groups, dh, recurrent.contiguous(), state, h, saved, keep, *work, d_terms, d_sums, d_state)
     before = torch.cat([state, h[:, :-1]], dim=1) * keep[..., None]
-    return d_terms, d_sums.view(B * T, 3 * H).t() @ before.view(B * T, H), d_state
+    return d_terms, gradient_of_weight(d_sums.view(B * T, 3 * H), before.view(B * T, H)), d_state
 
 
 @kernel
-def _forward(terms, from_h, keep, work, h, after, saved, first, end):
-    T, H = h.shape[1:]
-    for row in range(first, end):
-        sums = work[first] if T > 1 else work[row]
-        last = after[row, 0]
+def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
+    B, T, _ = h.shape
+    last = lasts[first]
+    for group in range(first, end):
+        start, count = group * ROWS, min(ROWS, B - group * ROWS)
+        total = sums[group]
         for t in range(T):
-            k, now = keep[row, t], saved[row, min(t, saved.shape[1] - 1)]
-            if T > 1:
-                for j in range(3 * H):
-                    sums[j] = 0
-                if k != 0:
-                    add_product(last, from_h, sums)
-            _step(k, terms[row, t], sums, last, now[0], now[1], now[2], now[3], h[row, t])
+            if len(from_h):
+                for i in range(count):
+                    clear(total[i])
+                    copy_if(keep[start + i, t], after[start + i, 0], last[i])
+                multiply_add(last, from_h, total)
+            for i in range(count):
+                row = start + i
+                now = saved[row, min(t, saved.shape[1] - 1)]
+                _step(keep[row, t], terms[row, t], total[i], after[row, 0], now[0], now[1], now[2], now[3], h[row, t])
 
 
 @inlined
@@ -66,16 +74,23 @@ def _step(k, terms, sums, last, r, z, n, from_h, h):
 
 
 @kernel
-def _backward(dh, from_h, state, h, saved, keep, d_terms, d_sums, d_state, first, end):
-    T = dh.shape[1]
-    for row in range(first, end):
-        d_last = d_state[row, 0]
+def _backward(dh, recurrent, state, h, saved, keep, sums, lasts, d_terms, d_sums, d_state, first, end):
+    B, T, _ = dh.shape
+    total, last = sums[first], lasts[first]
+    for group in range(first, end):
+        start, count = group * ROWS, min(ROWS, B - group * ROWS)
         for t in range(T - 1, -1, -1):
-            k, now = keep[row, t], saved[row, t]
-            before = h[row, t - 1] if t else state[row, 0]
-            _step_back(k, dh[row, t], now[0], now[1], now[2], now[3], before, d_last, d_terms[row, t], d_sums[row, t])
-            if k != 0:
-                add_transposed_product(d_sums[row, t], from_h, d_last)
+            for i in range(count):
+                row = start + i
+                k, now, d_last = keep[row, t], saved[row, t], d_state[row, 0]
+                before = h[row, t - 1] if t else state[row, 0]
+                d_now = d_sums[row, t]
+                _step_back(k, dh[row, t], now[0], now[1], now[2], now[3], before, d_last, d_terms[row, t], d_now)
+                copy_if(k, d_now, total[i])
+                copy(d_last, last[i])
+            multiply_add(total, recurrent, last)
+            for i in range(count):
+                copy(last[i], d_state[start + i, 0])
 
 
 @inlined

@@ -1,18 +1,11 @@
-"""`lstm` in one pass over the steps of each row."""
+"""`lstm` in one pass over the steps of a few rows."""
 
 import torch
 from torch import Tensor
 
-from memexp.cortex.kernels.cpu import (
-    add_product,
-    add_transposed_product,
-    inlined,
-    keep_mask,
-    kernel,
-    over_rows,
-    quarters,
-)
-from memexp.cortex.kernels.linear import product
+from memexp.cortex.kernels.cpu import clear, copy, copy_if, inlined, keep_mask, kernel, over_rows, quarters
+from memexp.cortex.kernels.linear import gradient_of_weight, product
+from memexp.cortex.kernels.matmul import ROWS, multiply_add
 from memexp.cortex.kernels.vector_math import sigmoid
 
 
@@ -20,13 +13,15 @@ def forward(
     terms: Tensor, recurrent: Tensor, state: Tensor, resets: Tensor | None, saving: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
+    groups = -(-B // ROWS)
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
-    keep, sums = keep_mask(resets, terms, T), terms.new_empty(B, 4 * H)
+    keep = keep_mask(resets, terms, T)
     if T == 1:  # one matrix product for all rows; the kernel then adds nothing
         terms, from_h = product(state[:, 0] * keep, recurrent).unsqueeze(1).add_(terms), terms.new_empty(0, 4 * H)
     else:
         from_h = recurrent.t().contiguous()
-    over_rows(_forward, B, terms, from_h, keep, sums, h, after, saved)
+    work = terms.new_zeros(groups, ROWS, len(from_h)), terms.new_empty(groups, ROWS, 4 * H)
+    over_rows(_forward, groups, terms, from_h, keep, *work, h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
 
@@ -35,26 +30,30 @@ def backward(
     resets: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     B, T, H = h.shape
+    groups = -(-B // ROWS)
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    over_rows(_backward, B, dh, recurrent.t().contiguous(), state, saved, keep, d_terms, d_state)
+    work = terms.new_zeros(groups, ROWS, 4 * H), terms.new_empty(groups, ROWS, H)
+    over_rows(_backward, groups, dh, recurrent.contiguous(), state, saved, keep, *work, d_terms, d_state)
     before = torch.cat([state[:, :1], h[:, :-1]], dim=1) * keep[..., None]
-    return d_terms, d_terms.view(B * T, 4 * H).t() @ before.view(B * T, H), d_state
+    return d_terms, gradient_of_weight(d_terms.view(B * T, 4 * H), before.view(B * T, H)), d_state
 
 
 @kernel
-def _forward(terms, from_h, keep, work, h, after, saved, first, end):
-    T, H = h.shape[1:]
-    sums = work[first]
-    for row in range(first, end):
-        last, c = after[row, 0], after[row, 1]
+def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
+    B, T, _ = h.shape
+    last, total = lasts[first], sums[first]
+    for group in range(first, end):
+        start, count = group * ROWS, min(ROWS, B - group * ROWS)
         for t in range(T):
-            k, now, given = keep[row, t], saved[row, min(t, saved.shape[1] - 1)], terms[row, t]
-            for j in range(4 * H):
-                sums[j] = given[j]
-            if k != 0:
-                add_product(last, from_h, sums)
-            to_i, to_f, to_g, to_o = quarters(sums)
-            _step(k, to_i, to_f, to_g, to_o, c, last, now[0], now[1], now[2], now[3], now[4], h[row, t])
+            for i in range(count):
+                copy(terms[start + i, t], total[i])
+                copy_if(keep[start + i, t], after[start + i, 0, : last.shape[1]], last[i])
+            multiply_add(last, from_h, total)
+            for i in range(count):
+                row = start + i
+                now, (to_i, to_f, to_g, to_o) = saved[row, min(t, saved.shape[1] - 1)], quarters(total[i])
+                h_now, c = after[row, 0], after[row, 1]
+                _step(keep[row, t], to_i, to_f, to_g, to_o, c, h_now, now[0], now[1], now[2], now[3], now[4], h[row, t])
 
 
 @inlined
@@ -72,23 +71,30 @@ def _step(k, to_i, to_f, to_g, to_o, c, last, i, f, g, o, c_now, h):
 
 
 @kernel
-def _backward(dh, from_h, state, saved, keep, d_terms, d_state, first, end):
-    T = dh.shape[1]
-    for row in range(first, end):
-        d_last, dc = d_state[row, 0], d_state[row, 1]
+def _backward(dh, recurrent, state, saved, keep, sums, lasts, d_terms, d_state, first, end):
+    B, T, _ = dh.shape
+    total, last = sums[first], lasts[first]
+    for group in range(first, end):
+        start, count = group * ROWS, min(ROWS, B - group * ROWS)
         for t in range(T - 1, -1, -1):
-            k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t]
-            c = saved[row, t - 1, 4] if t else state[row, 1]
-            d_i, d_f, d_g, d_o = quarters(d_now)
-            i, f, g, o, c_now = now[0], now[1], now[2], now[3], now[4]
-            _step_back(k, dh[row, t], i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o)
-            if k != 0:
-                add_transposed_product(d_now, from_h, d_last)
+            for i in range(count):
+                row = start + i
+                k, now, d_now = keep[row, t], saved[row, t], d_terms[row, t]
+                c = saved[row, t - 1, 4] if t else state[row, 1]
+                d_h, dc = d_state[row, 0], d_state[row, 1]
+                d_i, d_f, d_g, d_o = quarters(d_now)
+                i_, f, g, o, c_now = now[0], now[1], now[2], now[3], now[4]
+                _step_back(k, dh[row, t], i_, f, g, o, c_now, c, d_h, dc, d_i, d_f, d_g, d_o)
+                copy_if(k, d_now, total[i])
+                clear(last[i])
+            multiply_add(total, recurrent, last)
+            for i in range(count):
+                copy(last[i], d_state[start + i, 0])
 
 
 @inlined
 def _step_back(k, dh, i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o):
-    """Gradients of the gates' inputs and of the previous c; sets d_last to zero."""
+    """Gradients of the gates' inputs and of the previous c."""
     real = c.dtype.type
     one, two = real(1.0), real(2.0)
     for j in range(len(c)):
@@ -100,4 +106,3 @@ def _step_back(k, dh, i, f, g, o, c_now, c, d_last, dc, d_i, d_f, d_g, d_o):
         d_f[j] = d_c * (k * c[j]) * f[j] * (one - f[j])
         d_g[j] = d_c * i[j] * (one - g[j] * g[j])
         dc[j] = d_c * k * f[j]
-        d_last[j] = real(0.0)
