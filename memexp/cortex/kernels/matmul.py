@@ -7,17 +7,21 @@ stays in vector registers, which needs explicit vector code.
 # The compiler calls an intrinsic with a context first, which pyright cannot know.
 # pyright: reportCallIssue=false
 
+import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from torch import Tensor
+from torch.nn import functional as F
 
 from memexp.cortex.kernels.cpu import inlined, kernel, over_rows
 
 ROWS = 8
-"""Rows of a tile."""
-_VECTORS, _VECTOR_BYTES = 2, 64
+"""Rows of one or more whole tiles: as many as a kernel should give to `multiply_add`."""
+_TILE_ROWS, _VECTOR_BYTES = (8, 64) if llvmlite.binding.get_host_cpu_features().get("avx512f") else (4, 32)
+"""The sums of a tile must fit in the vector registers: AVX-512 has 32 of 64 bytes, AVX2 16 of 32 bytes."""
+_VECTORS = 2
 _TILE_BYTES = _VECTORS * _VECTOR_BYTES
 
 
@@ -26,9 +30,9 @@ def multiply_add(a, b, c):
     """c `[m, n]` += a `[m, k]` b `[k, n]`. The rows of b and c must be contiguous; a may be transposed."""
     m, n = c.shape
     width = _TILE_BYTES // c.itemsize
-    rows, columns = m - m % ROWS, n - n % width
+    rows, columns = m - m % _TILE_ROWS, n - n % width
     for j in range(0, columns, width):
-        for i in range(0, rows, ROWS):
+        for i in range(0, rows, _TILE_ROWS):
             _tile(a[i:], b[:, j:], c[i:, j:])
     for i in range(m):
         for k in range(a.shape[1]):
@@ -36,9 +40,24 @@ def multiply_add(a, b, c):
                 c[i, j] += a[i, k] * b[k, j]
 
 
+def packed(weight: Tensor) -> Tensor:
+    """A matrix `[k, n]` as strips `[s, k, w]`, each as wide as a tile and contiguous, the last filled up with zeros."""
+    width = _TILE_BYTES // weight.element_size()
+    k, n = weight.shape
+    return F.pad(weight, (0, -n % width)).view(k, -1, width).transpose(0, 1).contiguous()
+
+
+@inlined
+def multiply_add_packed(a, b, c):
+    """c `[m, s * w]` += a `[m, k]` b, `packed` `[s, k, w]`. m is a multiple of ROWS."""
+    for j in range(len(b)):
+        for i in range(0, len(c), _TILE_ROWS):
+            _tile(a[i:], b[j], c[i:, j * b.shape[2] :])
+
+
 @intrinsic
 def _tile(typing, a, b, c):
-    """multiply_add for the first 8 rows and 2 vectors of columns of c."""
+    """multiply_add for the first rows of c, as many as a tile has, and 2 vectors of columns."""
 
     def generate(context, builder, signature, values):
         kinds = (a, b, c)
@@ -59,12 +78,12 @@ def _tile(typing, a, b, c):
         def columns(array, row):
             return [place(array, row, word(n * vector.count), vector) for n in range(_VECTORS)]
 
-        targets = [address for row in range(ROWS) for address in columns(2, word(row))]
+        targets = [address for row in range(_TILE_ROWS) for address in columns(2, word(row))]
         sums = [cgutils.alloca_once_value(builder, builder.load(target, align=size)) for target in targets]
         undefined, lanes = ir.Constant(vector, ir.Undefined), ir.VectorType(ir.IntType(32), vector.count)
         with cgutils.for_range(builder, steps) as loop:
             right = [builder.load(address, align=size) for address in columns(1, loop.index)]
-            for row in range(ROWS):
+            for row in range(_TILE_ROWS):
                 one = builder.load(place(0, word(row), loop.index, number))
                 first = builder.insert_element(undefined, one, ir.IntType(32)(0))
                 left = builder.shuffle_vector(first, undefined, ir.Constant(lanes, [0] * vector.count))

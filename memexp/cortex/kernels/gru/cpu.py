@@ -5,7 +5,7 @@ from torch import Tensor
 
 from memexp.cortex.kernels.cpu import clear, copy, copy_if, inlined, keep_mask, kernel, over_rows
 from memexp.cortex.kernels.linear import gradient_of_weight, product
-from memexp.cortex.kernels.matmul import ROWS, multiply_add
+from memexp.cortex.kernels.matmul import ROWS, multiply_add_packed, packed
 from memexp.cortex.kernels.vector_math import sigmoid
 
 
@@ -15,11 +15,13 @@ def forward(
     B, T, H = terms.shape[0], terms.shape[1], recurrent.shape[1]
     groups = -(-B // ROWS)
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 4, H)
-    keep, sums, from_h = keep_mask(resets, terms, T), terms.new_empty(groups * ROWS, 3 * H), recurrent.t().contiguous()
+    keep = keep_mask(resets, terms, T)
+    from_h = packed(recurrent.t() if T > 1 else terms.new_empty(0, 3 * H))
+    strips, size, width = from_h.shape
+    lasts, sums = terms.new_zeros(groups, ROWS, size), terms.new_empty(groups, ROWS, strips * width)
     if T == 1:  # one matrix product for all rows; the kernel then computes none
-        sums[:B], from_h = product(state[:, 0] * keep, recurrent), terms.new_empty(0, 3 * H)
-    lasts = terms.new_zeros(groups, ROWS, len(from_h))
-    over_rows(_forward, groups, terms, from_h, keep, lasts, sums.view(groups, ROWS, 3 * H), h, after, saved)
+        sums.view(groups * ROWS, -1)[:B, : 3 * H] = product(state[:, 0] * keep, recurrent)
+    over_rows(_forward, groups, terms, from_h, keep, lasts, sums, h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
 
@@ -30,32 +32,40 @@ def backward(
     B, T, H = h.shape
     groups = -(-B // ROWS)
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    d_sums, work = (
-        terms.new_empty(B, T, 3 * H),
-        (terms.new_zeros(groups, ROWS, 3 * H), terms.new_zeros(groups, ROWS, H)),
-    )
-    over_rows(_backward, groups, dh, recurrent.contiguous(), state, h, saved, keep, *work, d_terms, d_sums, d_state)
+    d_sums, strips = terms.new_empty(B, T, 3 * H), packed(recurrent)
+    work = terms.new_zeros(groups, ROWS, 3 * H), terms.new_empty(groups, ROWS, len(strips) * strips.shape[2])
+    over_rows(_backward, groups, dh, strips, state, h, saved, keep, *work, d_terms, d_sums, d_state)
     before = torch.cat([state, h[:, :-1]], dim=1) * keep[..., None]
     return d_terms, gradient_of_weight(d_sums.view(B * T, 3 * H), before.view(B * T, H)), d_state
 
 
 @kernel
 def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
-    B, T, _ = h.shape
+    B, T, H = h.shape
     last = lasts[first]
     for group in range(first, end):
         start, count = group * ROWS, min(ROWS, B - group * ROWS)
         total = sums[group]
         for t in range(T):
-            if len(from_h):
+            if from_h.shape[1]:
                 for i in range(count):
                     clear(total[i])
                     copy_if(keep[start + i, t], after[start + i, 0], last[i])
-                multiply_add(last, from_h, total)
+                multiply_add_packed(last, from_h, total)
             for i in range(count):
                 row = start + i
                 now = saved[row, min(t, saved.shape[1] - 1)]
-                _step(keep[row, t], terms[row, t], total[i], after[row, 0], now[0], now[1], now[2], now[3], h[row, t])
+                _step(
+                    keep[row, t],
+                    terms[row, t],
+                    total[i, : 3 * H],
+                    after[row, 0],
+                    now[0],
+                    now[1],
+                    now[2],
+                    now[3],
+                    h[row, t],
+                )
 
 
 @inlined
@@ -75,7 +85,7 @@ def _step(k, terms, sums, last, r, z, n, from_h, h):
 
 @kernel
 def _backward(dh, recurrent, state, h, saved, keep, sums, lasts, d_terms, d_sums, d_state, first, end):
-    B, T, _ = dh.shape
+    B, T, H = dh.shape
     total, last = sums[first], lasts[first]
     for group in range(first, end):
         start, count = group * ROWS, min(ROWS, B - group * ROWS)
@@ -87,10 +97,10 @@ def _backward(dh, recurrent, state, h, saved, keep, sums, lasts, d_terms, d_sums
                 d_now = d_sums[row, t]
                 _step_back(k, dh[row, t], now[0], now[1], now[2], now[3], before, d_last, d_terms[row, t], d_now)
                 copy_if(k, d_now, total[i])
-                copy(d_last, last[i])
-            multiply_add(total, recurrent, last)
+                copy(d_last, last[i, :H])
+            multiply_add_packed(total, recurrent, last)
             for i in range(count):
-                copy(last[i], d_state[start + i, 0])
+                copy(last[i, :H], d_state[start + i, 0])
 
 
 @inlined

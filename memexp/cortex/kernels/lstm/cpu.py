@@ -5,7 +5,7 @@ from torch import Tensor
 
 from memexp.cortex.kernels.cpu import clear, copy, copy_if, inlined, keep_mask, kernel, over_rows, quarters
 from memexp.cortex.kernels.linear import gradient_of_weight, product
-from memexp.cortex.kernels.matmul import ROWS, multiply_add
+from memexp.cortex.kernels.matmul import ROWS, multiply_add_packed, packed
 from memexp.cortex.kernels.vector_math import sigmoid
 
 
@@ -17,10 +17,14 @@ def forward(
     h, after, saved = terms.new_empty(B, T, H), state.clone(), terms.new_empty(B, T if saving else 1, 5, H)
     keep = keep_mask(resets, terms, T)
     if T == 1:  # one matrix product for all rows; the kernel then adds nothing
-        terms, from_h = product(state[:, 0] * keep, recurrent).unsqueeze(1).add_(terms), terms.new_empty(0, 4 * H)
+        terms, from_h = (
+            product(state[:, 0] * keep, recurrent).unsqueeze(1).add_(terms),
+            packed(terms.new_empty(0, 4 * H)),
+        )
     else:
-        from_h = recurrent.t().contiguous()
-    work = terms.new_zeros(groups, ROWS, len(from_h)), terms.new_empty(groups, ROWS, 4 * H)
+        from_h = packed(recurrent.t())
+    strips, size, width = from_h.shape
+    work = terms.new_zeros(groups, ROWS, size), terms.new_empty(groups, ROWS, strips * width)
     over_rows(_forward, groups, terms, from_h, keep, *work, h, after, saved)
     return h, after, saved if saving else saved[:, :0].clone()
 
@@ -32,15 +36,16 @@ def backward(
     B, T, H = h.shape
     groups = -(-B // ROWS)
     keep, d_terms, d_state = keep_mask(resets, terms, T), torch.empty_like(terms), d_after.clone()
-    work = terms.new_zeros(groups, ROWS, 4 * H), terms.new_empty(groups, ROWS, H)
-    over_rows(_backward, groups, dh, recurrent.contiguous(), state, saved, keep, *work, d_terms, d_state)
+    strips = packed(recurrent)
+    work = terms.new_zeros(groups, ROWS, 4 * H), terms.new_empty(groups, ROWS, len(strips) * strips.shape[2])
+    over_rows(_backward, groups, dh, strips, state, saved, keep, *work, d_terms, d_state)
     before = torch.cat([state[:, :1], h[:, :-1]], dim=1) * keep[..., None]
     return d_terms, gradient_of_weight(d_terms.view(B * T, 4 * H), before.view(B * T, H)), d_state
 
 
 @kernel
 def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
-    B, T, _ = h.shape
+    B, T, H = h.shape
     last, total = lasts[first], sums[first]
     for group in range(first, end):
         start, count = group * ROWS, min(ROWS, B - group * ROWS)
@@ -48,10 +53,10 @@ def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
             for i in range(count):
                 copy(terms[start + i, t], total[i])
                 copy_if(keep[start + i, t], after[start + i, 0, : last.shape[1]], last[i])
-            multiply_add(last, from_h, total)
+            multiply_add_packed(last, from_h, total)
             for i in range(count):
                 row = start + i
-                now, (to_i, to_f, to_g, to_o) = saved[row, min(t, saved.shape[1] - 1)], quarters(total[i])
+                now, (to_i, to_f, to_g, to_o) = saved[row, min(t, saved.shape[1] - 1)], quarters(total[i, : 4 * H])
                 h_now, c = after[row, 0], after[row, 1]
                 _step(keep[row, t], to_i, to_f, to_g, to_o, c, h_now, now[0], now[1], now[2], now[3], now[4], h[row, t])
 
@@ -72,7 +77,7 @@ def _step(k, to_i, to_f, to_g, to_o, c, last, i, f, g, o, c_now, h):
 
 @kernel
 def _backward(dh, recurrent, state, saved, keep, sums, lasts, d_terms, d_state, first, end):
-    B, T, _ = dh.shape
+    B, T, H = dh.shape
     total, last = sums[first], lasts[first]
     for group in range(first, end):
         start, count = group * ROWS, min(ROWS, B - group * ROWS)
@@ -87,9 +92,9 @@ def _backward(dh, recurrent, state, saved, keep, sums, lasts, d_terms, d_state, 
                 _step_back(k, dh[row, t], i_, f, g, o, c_now, c, d_h, dc, d_i, d_f, d_g, d_o)
                 copy_if(k, d_now, total[i])
                 clear(last[i])
-            multiply_add(total, recurrent, last)
+            multiply_add_packed(total, recurrent, last)
             for i in range(count):
-                copy(last[i], d_state[start + i, 0])
+                copy(last[i, :H], d_state[start + i, 0])
 
 
 @inlined
