@@ -123,8 +123,9 @@ class TMazeEnv(ControlEnv):
 
     def desync(self) -> Tensor:
         self.reset()
-        for step in range(3 * (self._length + 1)):
+        for step in range(longest := 3 * (self._length + 1)):
             self.step(self._draw(_RANDOM_PLAY, torch.full_like(self._t, step), self.num_actions))
+        self.random_steps += longest * self.num_envs
         self._log.clear(running_are_whole=False)
         return self._observe()
 

@@ -85,8 +85,11 @@ class RunRecord:
             if missing > 0:
                 self.display.print_line(f"metrics.jsonl lacks {missing} of the {updates} lines before this start")
 
-    def begin(self, trainer: Trainer, argv: list[str]) -> None:
-        """Write config.yaml, provenance.json and run.json. Takes minutes if reference levels are not known yet."""
+    def begin(self, trainer: Trainer, argv: list[str], random_steps: int) -> None:
+        """Write config.yaml, provenance.json and run.json. Takes minutes if reference levels are not known yet.
+
+        random_steps: those of all ranks, which this start played before training.
+        """
         if not self.ranks.is_first:
             return
         config, device = self.config, self.ranks.device
@@ -97,10 +100,13 @@ class RunRecord:
         self.run.write_config(config.model_dump())
         code = code_of(trainer.env.modules, config.cortex.pattern)
         start = provenance(argv, str(device), self.ranks.world_size)
-        self.run.write_provenance({**start, **code})
+        self.run.write_provenance({**start, **code, "random_steps": random_steps})
         lines = described_observation(trainer.env.observation, trainer.env.because)
         for line in lines:
             self.display.print_line(line)
+        if random_steps:
+            self.display.print_line(f"played {random_steps:,} random steps first, so that episodes end at different "
+                                    "times; agent_steps leaves them out")  # fmt: skip
         info, env = described(config), trainer.env
         measured = {
             "observation": (self.run.exists() and self.run.info.observation) or lines,

@@ -124,8 +124,9 @@ class Session:
         if problems and self.ranks.is_first:
             for line in [*problems, f"going on from {self.trainer.agent_steps} agent steps"]:
                 self.record.display.print_line(line)
+        random_steps = sum(self.ranks.gather(self.trainer.env.random_steps))
         with self.stop.interrupts(True):
-            self.record.begin(self.trainer, self.argv)
+            self.record.begin(self.trainer, self.argv, random_steps)
             self.ranks.wait_for_first()
         self.record.open_loggers(self.trainer.agent_steps)
 

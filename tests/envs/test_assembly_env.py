@@ -137,6 +137,7 @@ def test_desync_spreads_episode_ends_and_leaves_the_cut_episodes_out():
     env.desync()
     begun = env.state.world[:, col.STEP] / env.state.world[:, col.MAX_STEPS]
     assert begun.min() < 0.1 < 0.9 < begun.max() < 1
+    assert env.random_steps == env.state.world[:, col.STEP].sum() * env.num_agents // env.num_envs
     first_ends = []
     for t, row in enumerate(random_actions(700, 64)):
         first_ends += [t] * int(env.step(row)[2].sum())

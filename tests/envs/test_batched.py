@@ -96,6 +96,12 @@ def test_a_restored_batch_begins_other_episodes_the_same_ones_every_time(make, m
     assert not torch.equal(later, a)
 
 
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_random_steps_of_a_batch_are_counted(make, mode):
+    env = make(BATCH, 4, options={"length": 1000, "mode": mode})
+    assert env.desync()[:, 0].sum() == env.random_steps == 4 * 256
+
+
 def test_environments_that_memexp_resets_are_out_of_phase_and_only_whole_episodes_count(make):
     env = make(BATCH, 64, options={"length": 40, "mode": "Disabled"})
     env.desync()

@@ -65,6 +65,15 @@ def test_the_step_that_ends_an_episode_begins_the_next_and_keeps_the_true_last_o
     assert episodes["world"].tolist() == [0, 1, 2, 3] * 2
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_random_steps_before_the_training_are_counted(make, backend):
+    env = make(COUNTING, 4, options={"length": 1000}, **backend)
+    steps = env.desync()[:, 0].sum()
+    assert env.random_steps == steps > 0
+    steps += env.load_state_dict(env.state_dict())[:, 0].sum()  # a resumed run plays them again
+    assert env.random_steps == steps
+
+
 def test_what_envs_show_depends_on_seed_env_and_episode_alone(make):
     def shown(first, count, backend, seed=3):
         env = make(COUNTING, count, seed=seed, first_env=first, **backend)

@@ -56,6 +56,8 @@ def test_a_run_leaves_everything_that_the_contract_names():
     assert run.info.num_actions == 3
     assert run.episodes().height == sum(line["episode/count"] for line in lines)
     assert run.config["trainer"]["num_envs"] == 16
+    length = run.config["env"]["length"]
+    assert json.loads((run.path / "provenance.json").read_text())["random_steps"] == 16 * 3 * (length + 1)
 
 
 @pytest.mark.parametrize("place", ["warm-up", "random level"])

@@ -64,6 +64,7 @@ class EpisodeTable:
         self.facts = np.zeros((num_envs, len(self.prepare(0).facts)))
         self.cut = np.zeros(num_envs, np.bool_)
         """Environments whose running episode the statistics leave out."""
+        self.random_steps = 0
 
     def restart(self) -> None:
         """Every environment plays its first episode."""
@@ -96,7 +97,9 @@ class EpisodeTable:
     def steps_out_of_phase(self, max_steps: np.ndarray) -> np.ndarray:
         """Random numbers of steps `[W]`, each below the length of the environment's first episode."""
         seeds = [mix64(self._seed, self.first_env + w, 0, _DESYNC) for w in range(self.num_envs)]
-        return (np.array(seeds, np.uint64) % max_steps.astype(np.uint64)).astype(np.int64)
+        steps = (np.array(seeds, np.uint64) % max_steps.astype(np.uint64)).astype(np.int64)
+        self.random_steps += int(steps.sum())
+        return steps
 
     def labels(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Fields of Finished that say which episodes these environments have finished."""

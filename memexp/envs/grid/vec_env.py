@@ -97,7 +97,9 @@ class GridEnv(VecEnv):
         return *self._engine.step(actions), self._truncated
 
     def desync(self) -> Tensor:
-        return self._engine.desync()[0]
+        obs, *_ = self._engine.desync()
+        self.random_steps = self._table.random_steps * (self.num_agents // self.num_envs)
+        return obs
 
     def pop_episodes(self) -> Episodes:
         batches = self._engine.pop_finished()

@@ -355,6 +355,7 @@ class BatchedEnv(ThirdPartyEnv):
         for step in range(longest):
             obs = self._tensor(self._step(random_actions(self, obs, generator), begin == step).obs)
         self._log.clear(running_are_whole=False)
+        self.random_steps += longest * self.num_envs
         return obs
 
     def _restart(self, whole: bool) -> Tensor:

@@ -160,6 +160,7 @@ class ThirdPartyEnv(VecEnv):
         seeds = [mix64(self._seed, self._first_env + i, begun[i], _WARM_UP) for i in range(self.num_envs)]
         longest = min(WARM_UP, self._config.max_steps or WARM_UP)
         self._board.warm_up[:] = [seed % longest for seed in seeds]
+        self.random_steps += int(self._board.warm_up.sum()) * (self.num_agents // self.num_envs)
         return self._restart(whole=False)
 
     def _restart(self, whole: bool) -> Tensor:
