@@ -54,6 +54,7 @@ class Step(nn.Module):
     def __init__(self, policy: LoadedPolicy) -> None:
         super().__init__()
         self.policy, self.space = copy.deepcopy(policy.module), policy.env.observation
+        self.policy.requires_grad_(False)  # else what a file returns would keep every step before it
         self.keys = [*policy.init_state(1)]
         self.parts = ["obs"]
         if isinstance(self.policy.encoder, StructEncoder):

@@ -1,5 +1,6 @@
 """`memexp.load`: what a run measured, and the policy that it trained, in Python."""
 
+import operator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,11 +135,16 @@ class LoadedPolicy:
         self._generator = torch.Generator(self.device)
 
     def seed(self, seed: int) -> None:
-        """Seed the draws of actions."""
-        self._generator.manual_seed(seed)
+        """Seed the draws of actions. A policy that was not seeded draws the same ones each time it is loaded."""
+        try:
+            self._generator.manual_seed(operator.index(seed))
+        except (TypeError, RuntimeError, ValueError):
+            raise UsageError(f"seed {seed!r} is no whole number of 64 bits") from None
 
     def init_state(self, n: int) -> State:
         """The memory of `n` agents at the start of an episode: tensors `[n, ...]` by name; empty for a twin."""
+        if not isinstance(n, int | np.integer) or n < 1:
+            raise UsageError(f"init_state({n!r}): a number of agents, 1 or more, is expected")
         return self.module.init_state(n, self.device)
 
     @torch.no_grad()
@@ -162,13 +168,13 @@ class LoadedPolicy:
         Raises UsageError for what does not fit: observations, masks, resets, or a state of other agents.
         """
         rows = self.env.encode(obs, action_masks, ended).to(self.device)
-        cleared = flags("resets", resets, len(rows))
-        self._check_state(state, len(rows))
+        cleared = flags("resets", resets, len(rows)).to(self.device)
+        state = self._checked(state, cleared)
         hidden: list[np.ndarray] = []
         keep = [layer.register_forward_hook(_keep(hidden)) for layer in self.module.stack.blocks]
         try:
             with autocast(self.config.trainer.precision, self.device):
-                logits, values, state = self.module(rows, state, cleared.to(self.device))
+                logits, values, state = self.module(rows, state, cleared)
         finally:
             for hook in keep:
                 hook.remove()
@@ -185,14 +191,22 @@ class LoadedPolicy:
         info = ActInfo(values.cpu().numpy(), probabilities, mean, std, hidden)
         return self.env.decode(chosen), state, info
 
-    def _check_state(self, state: State, n: int) -> None:
+    def _checked(self, state: State, cleared: Tensor) -> State:
+        """The memory at the start of a step, fresh where it is cleared. Raises UsageError if it is another policy's."""
+        n = len(cleared)
         if not isinstance(state, dict) or state.keys() != self._fresh.keys():
             raise UsageError("the state is none of this policy: pass that of init_state(n) or of the step before")
-        for name, leaf in self._fresh.items():
-            if state[name].shape != (n, *leaf.shape[1:]):
-                raise UsageError(
-                    f"the state is that of {len(state[name])} agents, not of {n}: init_state({n}) makes one"
-                )
+        for name, fresh in self._fresh.items():
+            leaf, shape = state[name], (n, *fresh.shape[1:])
+            if not isinstance(leaf, Tensor) or leaf.dtype != fresh.dtype:
+                kind = leaf.dtype if isinstance(leaf, Tensor) else type(leaf).__name__
+                raise UsageError(f"the state '{name}' is {kind}; expected a tensor of {fresh.dtype}, as init_state has")
+            if leaf.shape[1:] == shape[1:] and leaf.dim() and len(leaf) != n:
+                raise UsageError(f"the state is that of {len(leaf)} agents, not of {n}: init_state({n}) makes one")
+            if leaf.shape != shape:
+                raise UsageError(f"the state '{name}' has shape {list(leaf.shape)}; expected {list(shape)}")
+        rows = {name: cleared.view(n, *[1] * (fresh.dim() - 1)) for name, fresh in self._fresh.items()}
+        return {name: torch.where(rows[name], fresh, state[name]) for name, fresh in self._fresh.items()}
 
     def draw(self, logits: Tensor) -> Tensor:
         """Actions at random, with the probabilities that `logits` `[N, ...]` give, as tensors of the policy."""
@@ -210,8 +224,9 @@ class LoadedPolicy:
         for first in range(0, episodes, MOST_ENVS):
             made = held_out_worlds(config, min(MOST_ENVS, episodes - first), seed, str(self.device), first)
             with closing(made):
-                if (made.observation, made.actions) != (self.env.observation, self.env.actions):
-                    raise UsageError("--env: its observations or actions are others than those of the run")
+                for what, field in (("observation", "observation"), ("kind of actions", "actions")):
+                    if (given := getattr(made, field)) != (own := getattr(self.env, field)):
+                        raise UsageError(f"--env: another {what} than the run's: {given}, not {own}")
                 agents = made.num_agents // made.num_envs
                 noise = held_out_noise(seed, made, first * agents, episodes * agents)
                 acts = acting(self.module, made)

@@ -129,7 +129,8 @@ def test_the_command_checks_the_file_and_writes_none_that_differs(home, capsys, 
     assert told == [str(file), str(tmp_path / "policy.pt")]  # what the training said comes before
     assert typed.out.count("largest difference from the policy in 100 steps") == 2
     extra = {METADATA: ""}
-    torch.jit.load(tmp_path / "policy.pt", _extra_files=extra)
+    loaded = torch.jit.load(tmp_path / "policy.pt", _extra_files=extra)
+    assert not any(weight.requires_grad for weight in loaded.parameters())
     assert json.loads(extra[METADATA]) == about(file)
     assert about(file)["agent_steps"] == 768
     file.unlink()

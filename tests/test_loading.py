@@ -152,15 +152,48 @@ def test_a_state_or_resets_of_other_agents_are_refused(kind):
     for resets in ([True], [[True] * N], [True] * 4):
         with pytest.raises(UsageError, match=r"resets have shape .*; expected \[3\]"):
             policy.act(obs, policy.init_state(N), resets)
+    for resets in ("abc", [None] * N, [2.0, 0.0, 1.0], [np.nan] * N, {}):
+        with pytest.raises(UsageError, match=r"resets (are|hold)"):
+            policy.act(obs, policy.init_state(N), resets)
+    for change, says in (
+        (lambda leaf: leaf.numpy(), "is ndarray; expected a tensor of torch.float32"),
+        (lambda leaf: leaf.double(), "is torch.float64; expected a tensor of torch.float32"),
+        (lambda leaf: leaf[..., :1], r"has shape \[3, .*1\]; expected \[3, "),
+        (lambda leaf: leaf.sum(), r"has shape \[\]; expected \[3, "),
+    ):
+        with pytest.raises(UsageError, match=says):
+            policy.act(obs, {name: change(leaf) for name, leaf in policy.init_state(N).items()})
+    with pytest.raises(UsageError, match="observations"):
+        policy.act([], policy.init_state(N))
+    for n in (0, -1, 2.5, "a", None):
+        with pytest.raises(UsageError, match="a number of agents, 1 or more, is expected"):
+            policy.init_state(n)
+    for seed in (1.5, "a", 2**64):
+        with pytest.raises(UsageError, match="is no whole number of 64 bits"):
+            policy.seed(seed)
+    policy.seed(np.int64(7))
+
+
+def test_a_reset_replaces_the_memory_whatever_it_held():
+    policy, obs = of(tiny()), np.zeros((N, 5))
+    broken = {name: torch.full_like(leaf, torch.nan) for name, leaf in policy.init_state(N).items()}
+    value = policy.act(obs, broken, [True] * N)[2].value
+    assert np.array_equal(value, policy.act(obs, policy.init_state(N))[2].value)
 
 
 @pytest.mark.parametrize(
     ("options", "masks", "says"),
     [
         ({"where": "info"}, [ONES, NONE], "number 1 of the batch allows no action"),
-        ({"where": "info"}, [ONES], "1 action_masks for 2 observations"),
+        ({"where": "info"}, [ONES], r"action_masks is .*, not one for each of 2 envs"),
         ({"where": "info"}, [ONES, ONES[:3]], "number 1 of the batch is in info the action_mask .* not 6 numbers"),
         ({"where": "info", "several": True}, [(ONES, ONES), (ONES, NONE)], "number 1 of the batch allows no action"),
+        (
+            {"where": "info", "several": True},
+            (ONES, ONES),
+            r"each choice: \[2, 6\], \[2, 6\]",
+        ),
+        ({"where": "info"}, 5, "action_masks is 5, not one for each of 2"),
         ({"where": "part"}, [ONES, NONE], "number 1 of the batch allows no action"),
         ({"where": "tuple", "several": True}, [(ONES, ONES), (ONES, NONE)], "number 1 of the batch allows no action"),
         ({"where": "part"}, None, "number 0 of the batch is .*lacks 'action_mask'"),
@@ -203,6 +236,9 @@ def test_masks_of_a_batch_are_taken_as_one_array_and_refused_where_there_are_non
     policy, shown = small(MASKED, options={"where": "info"}), np.zeros((2, 3), np.float32)
     masks = np.eye(6, dtype=np.int8)[[2, 4]]
     assert policy.act(shown, policy.init_state(2), action_masks=masks)[0].tolist() == [2, 4]
+    several = small(MASKED, options={"where": "info", "several": True})
+    drawn, *_ = several.act(shown, several.init_state(2), action_masks=(masks, masks[::-1]))
+    assert drawn.tolist() == [[2, 4], [4, 2]]
     maze = of(tiny())
     with pytest.raises(UsageError, match="this environment has no masks of actions: pass no action_masks"):
         maze.act(np.zeros((2, 5)), maze.init_state(2), action_masks=masks)
@@ -236,7 +272,7 @@ def test_eval_is_the_evaluation_of_the_run_and_knobs_change_the_environment(run,
     short = json.loads(type_command(capsys, "eval", "r", "length=1", "--episodes", "5", "--json").out)
     assert short["length"]["mean"] < found["length"]["mean"]
     typed = type_command(capsys, "eval", "r", "--env", "chain_recall")
-    assert (typed.code, "its observations or actions are others" in typed.err) == (2, True)
+    assert (typed.code, "another observation than the run's: VectorSpace" in typed.err) == (2, True)
     assert json.loads(type_command(capsys, "eval", "r", "--episodes", "1", "--json").out)["return"]["interval"] is None
     assert type_command(capsys, "eval", "r", "--episodes", "5").out.startswith("r after 768 agent steps, 5 episodes\n")
     shutil.rmtree(run.run.checkpoints)

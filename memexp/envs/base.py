@@ -215,7 +215,12 @@ def mix64(*words: int) -> int:
 
 def flags(name: str, given: Any, n: int) -> Tensor:
     """One flag for each of `n` observations. Raises UsageError for another shape."""
-    each = torch.zeros(n, dtype=torch.bool) if given is None else torch.as_tensor(given).bool()
+    try:
+        each = torch.zeros(n) if given is None else torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise UsageError(f"{name} are {type(given).__name__}; expected [{n}] flags, one for each observation") from None
+    if not ((each == 0) | (each == 1)).all():
+        raise UsageError(f"{name} hold other numbers than 0 and 1")
     if each.shape != (n,):
         raise UsageError(f"{name} have shape {list(each.shape)}; expected [{n}], one for each observation")
-    return each
+    return each.bool()

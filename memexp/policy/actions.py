@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from memexp.spaces import ActionSpace, ContinuousActions, MultiDiscreteActions
 
 STANDARD_NORMAL_ENTROPY = 0.5 * math.log(2 * math.pi * math.e)
-FORBIDDEN = -1e9
-"""Logit of an action that is not allowed. Its probability, exp(-1e9), is 0."""
+FORBIDDEN = -1e30
+"""Logit of an action that is not allowed. Its probability is 0, whatever the others are."""
 INITIAL_LOG_STD = -0.5
 """Actions range from -1 to 1: a standard deviation of 0.6 reaches the whole range but rarely leaves it."""
 
@@ -64,6 +64,11 @@ def sample_allowed(outputs: Tensor, uniform: Tensor) -> Tensor:
     return torch.where(p > 0, torch.where(ahead, 2 * len(place) - place, place), 0).argmax(-1)
 
 
+def entropy_allowed(outputs: Tensor) -> Tensor:
+    """`entropy`; 0 where no action is allowed, because nobody chooses there."""
+    return torch.where(outputs.amax(-1) > FORBIDDEN, entropy(outputs), 0)
+
+
 class Categorical:
     """One choice among `count`."""
 
@@ -79,7 +84,7 @@ class Categorical:
 class MultiCategorical:
     """Several choices at once, independent of one another given the outputs."""
 
-    one = staticmethod(sample)  # a sample of one choice
+    one, one_entropy = staticmethod(sample), staticmethod(entropy)  # of one choice
 
     def __init__(self, counts: tuple[int, ...]):
         self.counts = counts
@@ -97,19 +102,19 @@ class MultiCategorical:
         return torch.stack([log_prob(logits, chosen) for logits, chosen in pairs]).sum(0)
 
     def entropy(self, outputs: Tensor) -> Tensor:
-        return torch.stack([entropy(logits) for logits in outputs.split(self.counts, -1)]).sum(0)
+        return torch.stack([self.one_entropy(logits) for logits in outputs.split(self.counts, -1)]).sum(0)
 
 
 class MaskedCategorical(Categorical):
     """One choice among `count`, some of which may be forbidden."""
 
-    sample = staticmethod(sample_allowed)
+    sample, entropy = staticmethod(sample_allowed), staticmethod(entropy_allowed)
 
 
 class MaskedMultiCategorical(MultiCategorical):
     """Several choices at once, in each of which some may be forbidden."""
 
-    one = staticmethod(sample_allowed)
+    one, one_entropy = staticmethod(sample_allowed), staticmethod(entropy_allowed)
 
 
 class Gaussian:

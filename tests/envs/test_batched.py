@@ -205,8 +205,9 @@ def test_every_space_of_actions_reaches_a_batch(make, done, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_numbers_of_the_last_info_are_columns_of_episodes(make, mode):
-    env = make(BATCH, 3, options={"of": "Scored", "mode": mode})
+@pytest.mark.parametrize("how", ["", "ragged"])
+def test_numbers_of_the_last_info_are_columns_of_episodes(make, mode, how):
+    env = make(BATCH, 3, options={"of": "Scored", "mode": mode, "how": how})
     env.reset()
     for _ in range(12):
         act(env)
@@ -247,15 +248,20 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(make, how, wha
         ("wide obs", "SameStep", r"step\(\) returned the observation \[0. .* \(env 5, episode 0, step 1\)"),
         ("no obs", "NextStep", r"step\(\) returned the observation None, .*; 3 observations"),
         ("forgets", "SameStep", r"truncated an episode and reset it .* without infos\['final_obs'\] \(env 5, episode"),
+        ("no flags", "Disabled", r"step\(\) returned \[nan nan nan\].* as flags of episodes' ends, not 0 and 1"),
+        ("few last", "SameStep", r"final_obs .*expected are 3 observations, .* \(env 6, episode 0, step 3\)"),
+        ("flat last", "SameStep", r"final_obs .*expected are 3 observations, .* \(env 5, episode 0, step 2\)"),
+        ("two libraries", "Disabled", r"step\(\) and reset\(\) returned arrays of different libraries"),
         ("resets all", "Disabled", r"reset\(options=\{'reset_mask': mask\}\) changed environments whose mask is False"),
     ],
 )
 def test_a_batch_that_does_not_keep_the_interface_is_told_so_in_one_line(make, how, mode, message):
-    of = {"of": (2, 3, 4), "cut": True} if how in ("forgets", "resets all") else {}
+    ending = "forgets", "resets all", "few last", "flat last", "two libraries"
+    of = {"of": (2, 3, 4), "cut": True} if how in ending else {}
     env = make("module:helpers.batches:odd", 3, options={"mode": mode, "how": how, **of}, first_env=5)
     env.reset()
     with pytest.raises(EnvError) as caught:
-        play(env, 2)
+        play(env, 3)
     assert re.search(message, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
 

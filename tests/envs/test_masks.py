@@ -6,6 +6,7 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from helpers.commands import type_command
 from helpers.third_party import Masked, MaskedPair
 from helpers.training import tiny
@@ -14,7 +15,10 @@ import memexp
 from memexp import envs
 from memexp.config import UsageError
 from memexp.envs.base import EnvError
+from memexp.envs.puffer.api_checks import ApiError
+from memexp.envs.puffer.masks import Join
 from memexp.envs.scripted import make_scripted_policy
+from memexp.policy.actions import MaskedCategorical, MaskedMultiCategorical, only_allowed
 from memexp.ppo.distributed import join
 from memexp.ppo.doctor import doctor
 from memexp.ppo.horizon import policy_with
@@ -261,6 +265,54 @@ def test_a_batch_may_have_masks_too(options, mode):
             assert all(legal == 1 for legal in episodes.get("env/legal", ()))
             whole += len(episodes.get("length", ()))
         assert whole >= 4
+
+
+CHOICES = [np.eye(4, count, dtype=np.int8)[:, ::-1] for count in (3, 4, 2)]  # of four environments
+
+
+SEVERAL = np.concatenate(CHOICES, 1)
+
+
+@pytest.mark.parametrize("masks", [tuple(CHOICES), [*zip(*CHOICES, strict=True)], SEVERAL, SEVERAL.tolist()])
+def test_masks_of_a_batch_may_be_an_array_a_list_or_a_tuple_of_choices(masks):
+    join = Join(spaces.Box(0, 1, (2,)), spaces.MultiDiscrete([3, 4, 2]), "it")
+    assert np.array_equal([join.flat(one, "it") for one in join.of_each(masks, 4, "it")], SEVERAL)
+
+
+@pytest.mark.parametrize("masks", [CHOICES[1], CHOICES[1] > 0, (CHOICES[1],), [*CHOICES[1]], CHOICES[1].tolist()])
+def test_masks_of_a_batch_with_one_choice_may_be_an_array_a_list_or_a_tuple_of_one(masks):
+    join = Join(spaces.Box(0, 1, (2,)), spaces.Discrete(4), "it")
+    assert np.array_equal([join.flat(one, "it") for one in join.of_each(masks, 4, "it")], CHOICES[1])
+
+
+@pytest.mark.parametrize(
+    ("actions", "masks", "says"),
+    [
+        (spaces.Discrete(5), np.ones((5, 4)), "not one for each of 4 envs"),
+        (spaces.Discrete(4), tuple(CHOICES[1]), r"a tuple holds an array for each choice: \[4, 4\]"),
+        (spaces.MultiDiscrete([4, 4, 4, 4]), tuple(CHOICES[1]), r"each choice: \[4, 4\], \[4, 4\], \[4, 4\], \[4, 4\]"),
+        (spaces.MultiDiscrete([3, 4, 2]), tuple(CHOICES[::-1]), r"each choice: \[4, 3\], \[4, 4\], \[4, 2\]"),
+        (spaces.MultiDiscrete([3, 4]), tuple(CHOICES), r"each choice: \[4, 3\], \[4, 4\]$"),
+        (spaces.Discrete(4), 5, "it is 5.*, not one for each of 4"),
+        (spaces.Discrete(4), {"a": 1, "b": 2, "c": 3, "d": 4}, "not one for each of 4"),
+        (spaces.Discrete(4), "abcd", "not one for each of 4"),
+    ],
+)
+def test_masks_of_a_batch_in_another_shape_are_refused(actions, masks, says):
+    with pytest.raises(ApiError, match=says):
+        Join(spaces.Box(0, 1, (2,)), actions, "it").of_each(masks, 4, "it is")
+
+
+@pytest.mark.parametrize("kind", [MaskedCategorical(6), MaskedMultiCategorical((3, 3))])
+def test_who_has_no_allowed_action_has_no_entropy_and_no_number_passes_a_mask(kind):
+    allowed = torch.tensor([[0, 1, 0, 1, 1, 0], [0] * 6, [1] * 6]).bool()
+    logits = torch.tensor([[7e20, -7e20, 3e9, -7e20, -8e20, 1.0], [0.0] * 6, [0.0] * 6])
+    masked = only_allowed(logits, allowed)
+    assert kind.entropy(masked)[1:].tolist() == pytest.approx([0, kind.max_entropy])
+    choices = 2 if isinstance(kind, MaskedMultiCategorical) else 1
+    uniform = torch.linspace(0, 0.999, 50)[:, None].expand(50, choices)
+    drawn = kind.sample(masked[:1].expand(50, 6), uniform if choices == 2 else uniform[:, 0]).view(50, choices)
+    assert allowed[0][drawn + torch.arange(choices) * 3].all()
 
 
 def test_masks_in_info_are_passed_beside_the_observations_or_within_them():

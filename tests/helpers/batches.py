@@ -76,8 +76,9 @@ class Odd(VectorWrapper):
     def reset(self, *, seed: Any = None, options: Any = None):
         if options and self.how == "resets all":
             options = None
+        as_tensor = self.how == "tensors" or (self.how == "two libraries" and options)
         obs, infos = self.env.reset(seed=seed, options=options)
-        return (torch.from_numpy(obs) if self.how == "tensors" else obs), infos
+        return (torch.from_numpy(obs) if as_tensor else obs), infos
 
     def step(self, actions: Any):
         obs, rewards, terminated, truncated, infos = self.env.step(actions)
@@ -94,6 +95,16 @@ class Odd(VectorWrapper):
             "few obs": (obs[:1], rewards, terminated, truncated, infos),
             "wide obs": (np.zeros((self.num_envs, 7), np.float32), rewards, terminated, truncated, infos),
             "no obs": (None, rewards, terminated, truncated, infos),
+            "ragged": (
+                obs,
+                rewards,
+                terminated,
+                truncated,
+                {**infos, "events": [[1], *[[1, 2]] * (self.num_envs - 1)]},
+            ),
+            "no flags": (obs, rewards, np.full(self.num_envs, np.nan), truncated, infos),
+            "few last": (obs, rewards, terminated, truncated, {**infos, "final_obs": infos.get("final_obs", ())[:1]}),
+            "flat last": (obs, rewards, terminated, truncated, {**infos, "final_obs": np.zeros((3, 1), object)}),
             "forgets": (obs, rewards, terminated, truncated, {}),
         }
         return changed.get(self.how, (obs, rewards, terminated, truncated, infos))

@@ -44,7 +44,7 @@ def packed(weight: Tensor) -> Tensor:
     """A matrix `[k, n]` as strips `[s, k, w]`, each as wide as a tile and contiguous, the last filled up with zeros."""
     width = _TILE_BYTES // weight.element_size()
     k, n = weight.shape
-    return F.pad(weight, (0, -n % width)).view(k, -1, width).transpose(0, 1).contiguous()
+    return F.pad(weight, (0, -n % width)).view(k, -(-n // width), width).transpose(0, 1).contiguous()
 
 
 @inlined

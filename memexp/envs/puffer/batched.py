@@ -104,7 +104,7 @@ class Batch:
         obs, rewards, *flags, infos = self._ask("step()", STEP, lambda: self.env.step(given))
         obs = self._observations(obs, "step() returned")
         reward = self._rewards(rewards)
-        terminated, truncated = (self._column(flag, "flag of an episode's end").astype(bool) for flag in flags)
+        terminated, truncated = map(self._flags, flags)
         over = (terminated | truncated) & ~idle
         self._board.cut[:] = False
         if self.mode == AutoresetMode.DISABLED:
@@ -212,6 +212,13 @@ class Batch:
             raise EnvError(f"{self._id}: step() returned {short(array)} as {what}, not {self.num_envs} numbers")
         return array
 
+    def _flags(self, values: Any) -> np.ndarray:
+        """Whether an episode has ended, for each environment."""
+        flags = self._column(values, "flags of episodes' ends")
+        if not masks.is_binary(flags):
+            raise EnvError(f"{self._id}: step() returned {short(flags)} as flags of episodes' ends, not 0 and 1")
+        return flags.astype(bool)
+
     def _rewards(self, values: Any) -> np.ndarray:
         rewards = self._column(values, "rewards")
         wrong = (~(np.abs(rewards) <= spaces.MOST)).nonzero()[0]
@@ -230,11 +237,16 @@ class Batch:
                 told = "step() truncated an episode and reset it (SAME_STEP) without infos['final_obs']"
                 raise EnvError(f"{self._id}: {told} ({self._place(rows[truncated[rows]][0])})")
             return obs[rows]  # nothing reads them
-        shown = [_picked(_arrays(given), row) for row in rows]
+        shown, row = list[Any](), -1
         try:
-            return np.stack([self._read_one(_on_cpu(one), "step() returned final_obs with").copy() for one in shown])
-        except ApiError as error:
-            raise EnvError(f"{self._id}: {error} (of the environments {[*(self._first + rows)]})") from None
+            for row in rows:
+                one = _on_cpu(_picked(_arrays(given), row))
+                shown.append(self._read_one(one, "step() returned final_obs with").copy())
+        except (ApiError, IndexError, TypeError, KeyError) as error:
+            told = str(error) if isinstance(error, ApiError) else f"step() returned final_obs {short(given)}"
+            raise EnvError(f"{self._id}: {told}; expected are {self.num_envs} observations, or an object array with "
+                           f"those of the ended episodes ({self._place(row)})") from None  # fmt: skip
+        return np.stack(shown)
 
     def _reset(self, ended: np.ndarray, obs: Any) -> Any:
         """The observations, in which those of the environments `ended` are the first of their next episodes."""
@@ -242,6 +254,8 @@ class Batch:
         options = {"reset_mask": ended.copy()}
         shown, _ = self._ask("reset()", "observations, infos", lambda: self.env.reset(options=options))
         after = self._observations(shown, "reset() returned")
+        if type(before) is not type(after):
+            raise EnvError(f"{self._id}: step() and reset() returned arrays of different libraries")
         going_on = ~ended if isinstance(after, np.ndarray) else torch.from_numpy(~ended).to(after.device)
         if bool((after[going_on] != before[going_on]).any()):
             raise EnvError(
@@ -256,15 +270,16 @@ class Batch:
             infos = infos.get("final_info", infos)
         if not infos or not isinstance(infos, Mapping):
             return {}
-        columns, masks = dict[str, np.ndarray](), {f"_{name}" for name in infos}
+        columns, told = dict[str, np.ndarray](), {f"_{name}" for name in infos}
         for name, values in infos.items():
-            column = np.asarray(None if name in masks or isinstance(values, Mapping | str) else _on_cpu(values))
-            if column.shape == (self.num_envs,):
-                columns[name] = column
-        told = {name: np.asarray(_on_cpu(infos.get(f"_{name}", True))) for name in columns}
-        told = {name: np.broadcast_to(mask, self.num_envs) for name, mask in told.items()}
+            with suppress(ValueError):  # of ragged lists
+                column = np.asarray(None if name in told or isinstance(values, Mapping | str) else _on_cpu(values))
+                if column.shape == (self.num_envs,):
+                    columns[name] = column
+        said = {name: np.asarray(_on_cpu(infos.get(f"_{name}", True))) for name in columns}
+        said = {name: np.broadcast_to(mask, self.num_envs) for name, mask in said.items()}
         return {
-            int(row): means_of_numbers([{name: column[row] for name, column in columns.items() if told[name][row]}], {})
+            int(row): means_of_numbers([{name: column[row] for name, column in columns.items() if said[name][row]}], {})
             for row in rows
         }
 
@@ -286,7 +301,7 @@ def _on_cpu(obs: Any) -> Any:
         return {key: _on_cpu(part) for key, part in obs.items()}
     if isinstance(obs, tuple):
         return tuple(_on_cpu(part) for part in obs)
-    return obs.cpu().numpy() if isinstance(obs, Tensor) else obs
+    return obs.detach().cpu().numpy() if isinstance(obs, Tensor) else obs
 
 
 def _picked(obs: Any, row: int) -> Any:

@@ -83,19 +83,18 @@ class ThirdPartyEnv(VecEnv):
         in_info = join is not None and join.in_info
         if in_info and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
             join, in_info = None, False  # they hold their masks already
-        told = [] if action_masks is None else [*action_masks]
         if (action_masks is None) == in_info:
             how = "are in info: pass them as action_masks" if in_info else "are not in info: pass no action_masks"
             raise UsageError(f"{self._config.id}: masks of actions {how}")
-        if in_info and len(told) != len(observations):
-            raise UsageError(f"{self._config.id}: {len(told)} action_masks for {len(observations)} observations")
+        if not len(observations):
+            raise UsageError(f"{self._config.id}: there are no observations to act on")
         given = [(f"number {i} of the batch is", one) for i, one in enumerate(observations)]
         over = flags("ended", ended, len(given)).numpy()
         try:
             if join:
-                infos = [{masks.MASK: mask} for mask in told] if in_info else [None] * len(given)
-                told = zip(given, infos, over, strict=True)
-                given = [(what, join(one, info, last, what)) for (what, one), info, last in told]
+                told = join.of_each(action_masks, len(given), "action_masks is") if in_info else [None] * len(given)
+                each = zip(given, told, over, strict=True)
+                given = [(what, join(one, {masks.MASK: mask}, last, what)) for (what, one), mask, last in each]
             rows = np.stack([self._read(one, what).copy() for what, one in given])
             if mask := self._vec.driver_env.mask:
                 mask.refuse_empty(rows[~over], "the batch", in_turns=self.num_agents > self.num_envs)

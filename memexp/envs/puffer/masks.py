@@ -6,7 +6,8 @@ becomes a part of the observation, so that acting and learning see the same one.
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -171,13 +172,30 @@ class Join:
         flat = np.zeros(self.bits, np.int8) if mask is None else self.flat(mask, f"{where} in info the action_mask")
         return self.joined(obs, flat)
 
+    def of_each(self, masks: Any, n: int, what: str) -> Sequence[Any]:
+        """The mask of each of `n` environments: of an array or a list, or of a tuple of the choices' arrays `[n, ...]`.
+
+        Raises ApiError for another shape.
+        """
+        if isinstance(masks, tuple):
+            with suppress(TypeError, ValueError):
+                choices = [np.asarray(one).reshape(n, -1) for one in masks if len(one) == n]
+                if tuple(one.shape[1] for one in choices) == self.counts:
+                    return np.concatenate(choices, 1)
+            sizes = ", ".join(f"[{n}, {count}]" for count in self.counts)
+            raise ApiError(f"{what} {short(masks)}; a tuple holds an array for each choice: {sizes}")
+        given = masks if isinstance(masks, list) else np.asarray(masks)
+        if np.shape(given)[:1] != (n,) if isinstance(given, np.ndarray) else len(given) != n:
+            raise ApiError(f"{what} {short(masks)}, not one for each of {n} envs")
+        return given
+
     def joined(self, obs: Any, mask: np.ndarray) -> dict[str, Any]:
         return {**(obs if isinstance(self.given, spaces.Dict) else {REST: obs}), MASK: mask}
 
     def flat(self, mask: Any, what: str) -> np.ndarray:
         """The mask, whose choices may be apart, as one row of 0 and 1. Raises ApiError."""
-        apart = isinstance(mask, tuple | list) and len(mask) and np.ndim(mask[0]) > 0
         try:
+            apart = isinstance(mask, tuple | list) and len(mask) and np.ndim(mask[0]) > 0
             choices = [*map(np.ravel, mask)] if apart else [np.ravel(mask)]
             right = not apart or tuple(map(len, choices)) == self.counts
             bits = np.concatenate(choices)
@@ -268,7 +286,7 @@ class MaskedBatch(VectorWrapper):
         if not in_info and not (isinstance(obs, Mapping) and MASK in obs):
             return obs  # the check of the observation says what is wrong
         masks, told = (infos.get(MASK), infos.get(f"_{MASK}")) if in_info else (obs[MASK], None)
-        self._masks = self._rows(masks, told, where)
+        self._masks = self._rows(masks, told, f"{where} returned")
         return self.join.joined(obs, self._masks)
 
     def _rows(self, masks: Any, told: Any, where: str) -> np.ndarray:
@@ -276,16 +294,12 @@ class MaskedBatch(VectorWrapper):
         rows = np.zeros_like(self._masks)
         if masks is None:
             return rows
-        if isinstance(masks, tuple):  # of the choices, each for all environments
-            masks = np.concatenate([np.asarray(one).reshape(self.num_envs, -1) for one in masks], 1)
-        masks = np.asarray(masks)
-        if masks.size == rows.size and is_binary(masks):
-            return masks.astype(np.int8).reshape(rows.shape)
-        if masks.shape[:1] != (self.num_envs,):
-            raise ApiError(f"{where} returned the action_mask {short(masks)}, not one for each of {self.num_envs} envs")
-        for row, mask in enumerate(masks):
+        each = self.join.of_each(masks, self.num_envs, f"{where} the action_mask")
+        if isinstance(each, np.ndarray) and each.size == rows.size and is_binary(each):
+            return each.astype(np.int8).reshape(rows.shape)
+        for row, mask in enumerate(each):
             if told is None or told[row]:
-                rows[row] = self.join.flat(mask, f"{where} returned for env {row} the action_mask")
+                rows[row] = self.join.flat(mask, f"{where} for env {row} the action_mask")
         return rows
 
     def _joined_last(self, last: Any) -> Any:
