@@ -76,7 +76,7 @@ class Odd(VectorWrapper):
     def reset(self, *, seed: Any = None, options: Any = None):
         if options and self.how == "resets all":
             options = None
-        as_tensor = self.how == "tensors" or (self.how == "two libraries" and options)
+        as_tensor = self.how == "tensors" or (self.how == "two libraries" and bool(options))
         obs, infos = self.env.reset(seed=seed, options=options)
         return (torch.from_numpy(obs) if as_tensor else obs), infos
 
