@@ -1,8 +1,10 @@
 """`memexp.load` and `memexp eval`: what was trained acts as it did, on observations as the environment gives them."""
 
 import json
+import re
 import shutil
 from contextlib import closing
+from pathlib import Path
 
 import gymnasium
 import numpy as np
@@ -22,7 +24,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.train import train
 from memexp.recipes.any import train as any_recipe
 
-N = 3
+N, ROOT = 3, Path(__file__).parents[1]
 
 
 def untrained(seen="vector", done="choice", **words) -> LoadedPolicy:
@@ -99,6 +101,24 @@ def test_draws_can_be_seeded_and_a_wrong_observation_is_named():
     parted = of(any_recipe(env="module:helpers.third_party:Parted", pattern="S", d_hidden=16))
     with pytest.raises(UsageError, match=r"number 0 of .*lacks 'cue'"):
         parted.act([{key: part for key, part in Parted().reset()[0].items() if key != "cue"}], parted.init_state(1))
+
+
+@pytest.mark.parametrize("mode", ["SAME_STEP", "ended"])
+def test_the_loops_of_the_docs_run_and_clear_the_memory_where_episodes_begin(mode, monkeypatch):
+    text = (ROOT / "docs" / "trained-policies.md").read_text()
+    loops = [
+        code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "policy.act" in code and mode in code
+    ]
+    policy, begun = small("gym:CartPole-v1"), []
+
+    def act(obs, state, resets, ended=None):
+        assert all(abs(obs[resets]).max(1) <= 0.05)  # where CartPole begins
+        begun.append(resets.sum())
+        return LoadedPolicy.act(policy, obs, state, resets, ended=ended)
+
+    monkeypatch.setattr(policy, "act", act)
+    exec("import gymnasium\nimport numpy as np\n" + loops[0].replace("500", "60"), {"policy": policy})
+    assert sum(begun) > 8
 
 
 def small(env: str, **knobs: object) -> LoadedPolicy:
