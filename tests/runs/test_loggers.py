@@ -54,7 +54,7 @@ def rows_of_csv(run: Run):
 def rows_of_tensorboard(run: Run):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert len(list((run.path / "tensorboard").iterdir())) == 1
+    (_,) = (run.path / "tensorboard").iterdir()  # one file
     events = EventAccumulator(str(run.path / "tensorboard"), size_guidance={"scalars": 0}).Reload()
     return by_step((tag, one.step, one.value) for tag in events.Tags()["scalars"] for one in events.Scalars(tag))
 
