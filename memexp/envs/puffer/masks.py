@@ -6,7 +6,7 @@ becomes a part of the observation, so that acting and learning see the same one.
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -172,7 +172,7 @@ class Join:
         flat = np.zeros(self.bits, np.int8) if mask is None else self.flat(mask, f"{where} in info the action_mask")
         return self.joined(obs, flat)
 
-    def of_each(self, masks: Any, n: int, what: str) -> Sequence[Any]:
+    def of_each(self, masks: Any, n: int, what: str) -> np.ndarray | list[Any]:
         """The mask of each of `n` environments: of an array or a list, or of a tuple of the choices' arrays `[n, ...]`.
 
         Raises ApiError for another shape.
