@@ -11,12 +11,15 @@ import safetensors.torch
 import yaml
 
 from memexp.analysis.answer import answer
-from memexp.analysis.formatting import title_of
+from memexp.analysis.formatting import joined, title_of
 from memexp.analysis.sentences import memory_text
 from memexp.analysis.statistics import contrast
 from memexp.config import UsageError
 from memexp.credentials import mask, mask_data
+from memexp.formatting import number
 from memexp.loading import HUB_STEPS, HUB_WEIGHTS, LoadedPolicy, LoadedRun
+from memexp.pattern import ATTENTION, tokens_in
+from memexp.project import file_of, is_installed
 from memexp.runs import find_runs
 from memexp.runs.directory import write_atomically
 from memexp.runs.reading import DamagedError
@@ -29,7 +32,7 @@ A recurrent policy for `{env}`. memexp {version} trained it with PPO for
 
 | | |
 |---|---|
-| mean return | {low:.4g} to {high:.4g} (95 % interval), {mean:.4g} over {episodes} episodes with held-out tasks |
+| mean return | {mean} over {episodes} episodes with held-out tasks (95 % interval {low} to {high}) |
 | return of the random policy | {random} |
 | memory | {memory} |
 | width, layers | {width}, {layers} |
@@ -38,17 +41,17 @@ A recurrent policy for `{env}`. memexp {version} trained it with PPO for
 ## Use it
 
 ```bash
-pip install memexp
+git clone <repository of memexp> memexp && pip install -c memexp/constraints.txt ./memexp   # {version}
 hf download USER/{name} --local-dir {name}
 memexp eval {name}
 ```
-
+{needs}
 ```python
 import memexp
 
 policy = memexp.load("{name}").policy()
 state = policy.init_state(1)
-action, state, info = policy.act([obs], state, resets=[True])  # obs as the environment gives it
+action, state, info = policy.act([obs], state, resets=[True]{masks})  # obs as the environment gives it
 ```
 
 `config.yaml` has every setting of the training, and `run.json` says what was measured.
@@ -94,23 +97,48 @@ def card(run: LoadedRun, policy: LoadedPolicy, episodes: int) -> str:
         "model-index": [{"name": run.name, "results": [result]}],
     }
     pattern = info.pattern if isinstance(info.pattern, str) else " ".join(info.pattern)
+    window = f"mem_len {info.mem_len}, " if tokens_in(info.pattern) & ATTENTION else ""
     text = CARD.format(
         name=run.name,
         env=env,
         version=version("memexp"),
         steps=policy.agent_steps,
-        low=low,
-        high=high,
-        mean=found.estimate,
+        low=_number(low),
+        high=_number(high),
+        mean=_number(found.estimate),
         episodes=episodes,
-        random="not measured" if info.random_return is None else f"{info.random_return:.4g}",
-        memory=f"pattern `{pattern}`, mem_len {info.mem_len}, memory {info.memory}",
+        random="not measured" if info.random_return is None else _number(info.random_return),
+        memory=f"pattern `{pattern}`, {window}memory {info.memory}",
+        needs=needs(run),
+        masks=', action_masks=[info["action_mask"]]' if _has_masks_in_info(policy) else "",
         width=config.cortex.d_hidden,
         layers=config.cortex.num_layers,
         seed=config.seed,
         verdict=verdict(run),
     )
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n\n{text}"
+
+
+def needs(run: LoadedRun) -> str:
+    """Which code of others the environment and the cells come from; '' without any."""
+    code = (run.info.environment or {}) | (run.info.cells or {})
+    names = [name for name in code if name.partition(".")[0] not in ("memexp", "gymnasium")]
+    packages = [f"{name} {code[name]}" for name in names if (file := file_of(name)) and is_installed(file)]
+    own = [f"`{name}`" for name in names if not any(one.startswith(f"{name} ") for one in packages)]
+    parts = [f"the files of {joined(own)}, in the folder where you start memexp"] if own else []
+    parts += [f"the packages {joined(packages)}"] if packages else []
+    env = getattr(run.config.env, "id", run.config.env.name)
+    return f"\n`{env}` and the policy need more than memexp: {'; '.join(parts)}.\n" if parts else ""
+
+
+def _number(value: float | None) -> str:
+    return f"{value:.2g}" if value and abs(value) < 0.1 else number(value)
+
+
+def _has_masks_in_info(policy: LoadedPolicy) -> bool:
+    vec = getattr(policy.env, "_vec", None)  # of an environment of others
+    join = vec and vec.driver_env.join
+    return bool(join and join.in_info)
 
 
 def verdict(run: LoadedRun) -> str:

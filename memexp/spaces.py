@@ -116,8 +116,11 @@ def allowed_actions(obs: Tensor, space: ObservationSpace) -> Tensor | None:
     return None if mask is None else read_part(obs, mask) != 0
 
 
-def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
-    """A line for each part of an observation: its name, how the policy reads it, its size, and why."""
+def described(space: ObservationSpace, because: Mapping[str, str], actions: "ActionSpace | None" = None) -> list[str]:
+    """A line for each part of an observation: its name, how the policy reads it, its size, and why.
+
+    actions: those that a mask allows, to tell the choices apart.
+    """
     parts = {part.name: part.space for part in space.parts} if isinstance(space, StructSpace) else {"": space}
     lines: list[str] = []
     for name, part in parts.items():
@@ -125,7 +128,8 @@ def described(space: ObservationSpace, because: Mapping[str, str]) -> list[str]:
         why = f" ({because[name]})" if name in because else ""
         lines.append(f"{name}: {_described(part)}{why}")
     if isinstance(space, StructSpace) and space.mask:
-        count = math.prod(space.mask.shape)
+        choices = actions.counts if isinstance(actions, MultiDiscreteActions) else (math.prod(space.mask.shape),)
+        count = " + ".join(map(str, choices))
         lines.append(f"{space.mask.name}: which of {count} actions are allowed; policies do not read it")
     return lines
 

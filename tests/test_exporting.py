@@ -1,6 +1,7 @@
 """`memexp export`: an ONNX or TorchScript file, or a hub folder, does what the policy does, or nothing is written."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from memexp import exporting
 from memexp.config import UsageError, override
 from memexp.cortex.stack import TOKEN_BLOCKS
 from memexp.exporting import METADATA, export
+from memexp.hub import card
 from memexp.loading import LoadedPolicy
 from memexp.ppo.config import TrainConfig
 from memexp.ppo.train import train
@@ -168,6 +170,21 @@ def test_a_hub_folder_is_loaded_has_a_card_and_no_credentials(home, capsys, tmp_
     (folder / "model.safetensors").write_bytes(b"half")
     typed = type_command(capsys, "eval", str(folder))
     assert (typed.code, "model.safetensors cannot be read" in typed.err) == (2, True)
+
+
+@pytest.mark.parametrize(("where", "pattern"), [("info", "S"), ("part", "X")])
+def test_a_model_card_says_what_the_policy_needs(home, tmp_path, where, pattern):
+    config = any_recipe(env="module:helpers.third_party:Masked", options={"where": where})
+    small = {"run": "r", "loggers": [], "trainer.total_timesteps": 128, "trainer.num_envs": 8, "trainer.horizon": 8}
+    train(override(config, SMALL | small | {"cortex.pattern": pattern, "evaluation.random_episodes": 0}))
+    run = memexp.load("r")
+    text = card(run, run.policy(), 20)
+    assert ('action_masks=[info["action_mask"]]' in text) == (where == "info")
+    assert (f"mem_len {SMALL['cortex.mem_len']}" in text) == (pattern == "X")
+    assert "`module:helpers.third_party:Masked` and the policy need more than memexp: the files of `helpers." in text
+    assert re.search(
+        r"mean return \| -?[\d.]+ over 20 episodes with held-out tasks \(95 % interval [\d.]+ to [\d.]+\)", text
+    )
 
 
 @pytest.mark.parametrize("where", ["info", "part"])

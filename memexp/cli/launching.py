@@ -169,10 +169,13 @@ def monitor(
 
 
 def cancel(targets: Annotated[list[str], typer.Argument(metavar="MATRIX|RUN...")]) -> None:
-    """Cancel runs after a checkpoint, here and in the cloud. To resume them, launch them again."""
+    """Cancel runs after a checkpoint, here and in the cloud, and those that wait for their start. Launching resumes."""
     from memexp.launch.status.control import cancel as cancel_runs
 
-    print(f"{counted(cancel_runs(targets, say), 'run')} cancelled")
+    cancelled, dropped = cancel_runs(targets, say)
+    verb = "is" if dropped == 1 else "are"
+    rest = f", {dropped} that waited {verb} not started; launching again resumes" if dropped else ""
+    print(f"{counted(cancelled, 'run')} cancelled{rest}")
 
 
 def logs(

@@ -13,6 +13,7 @@ from rich.table import Table
 from memexp.cli.common import AsJson
 from memexp.config import UsageError
 from memexp.console import Console, say, table_console
+from memexp.formatting import counted
 
 if TYPE_CHECKING:
     from memexp.analysis.answer import Answer
@@ -185,15 +186,28 @@ def write_reports(found: "Answer", out: Path | None, md: Path | None, figures: P
 
 def verdict_table(found: "Answer") -> Table:
     """The verdicts of a report, one line an environment."""
+    from memexp.analysis.alpha_spending import MIN_SEEDS
     from memexp.analysis.convergence import ConvergenceKind
     from memexp.analysis.formatting import interval, kind_text, number
+    from memexp.analysis.learning import LearningState
 
     table = Table("environment", "memory", "effect of memory", "learned", "converged", box=box.SIMPLE_HEAD)
     for name, one in found.environments.items():
         memory, arms = one.memory, one.arms.values()
         effect = "" if memory.effect is None else f"{number(memory.effect)} {interval(memory.interval)}"
         learned = sum(arm.learning.learned for arm in arms)
+        early = sum(arm.learning.verdict is LearningState.UNDECIDED for arm in arms)
         converged = sum(arm.convergence.verdict is ConvergenceKind.CONVERGED for arm in arms)
-        shares = [f"{count} of {len(arms)} arms" for count in (learned, converged)]
+        open_ = sum(arm.convergence.verdict is ConvergenceKind.UNDECIDED for arm in arms)
+        most = max((len(arm.arm.seeds) for arm in arms), default=0)
+        few = f": {counted(most, 'seed')}, needs {MIN_SEEDS}" if most < MIN_SEEDS else ""
+        shares = [_share(*counts, len(arms), few) for counts in ((learned, early), (converged, open_))]
         table.add_row(name, kind_text(memory.verdict.kind), effect, *shares)
     return table
+
+
+def _share(count: int, undecided: int, arms: int, few: str) -> str:
+    """'1 of 3 arms', '1 of 3 arms, 1 undecided', '0 of 2 arms judged: 1 seed, needs 4'. `few`: why none can be."""
+    if undecided == arms and few:
+        return f"0 of {arms} arms judged{few}"
+    return f"{count} of {arms} arms" + (f", {undecided} undecided" if undecided else "")

@@ -20,8 +20,11 @@ from memexp.launch.plan.tuning import FinalReturn, next_stage, sensitivity
 from memexp.launch.scout import scout
 from memexp.ppo.config import Steps
 from memexp.project import enter
-from memexp.runs import loggers
-from memexp.runs.status import State
+from memexp.runs import Run, loggers
+from memexp.runs.status import State, state_of
+
+STOPPED = (State.NEW, State.PREEMPTED, State.CANCELLED)
+"""States of runs after a local launch that somebody stopped or cancelled: no further stage begins."""
 
 
 def launch(arguments: Sequence[str], options: Options, terminal: Terminal, final: FinalReturn) -> int:
@@ -56,6 +59,8 @@ def _launch_tuned(matrix: Matrix, file: str, options: Options, terminal: Termina
         code = send(matrix.name, stage.now, matrix.resources, options, terminal, stage.later)
         left = len(stage.later)
         if options.dry_run or options.dump_config or options.render or not left:
+            return code
+        if options.local and any(state_of(Run.named(spec.run)) in STOPPED for spec in stage.now):
             return code
         stage = next_stage(matrix, file, options.select, final)
         if not options.local or len(stage.later) == left:

@@ -7,6 +7,7 @@ checkpoint and stop as preempted, and the same command resumes them.
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from memexp.formatting import duration, number
 from memexp.launch import handled_by, killed_by
 from memexp.launch.plan.run_spec import RunSpec
 from memexp.launch.status.notify import notify
+from memexp.launch.waiting import Waiting
 from memexp.machine import cores, free_memory, visible_gpus
 from memexp.project import variables
 from memexp.runs import Run
@@ -69,7 +71,7 @@ class Outcome:
     done: list[str] = field(default_factory=list[str])
     stopped: list[str] = field(default_factory=list[str])
     left: list[str] = field(default_factory=list[str])
-    """Not started: another process trains them, or the launch was told to stop."""
+    """Not started: another process trains them, they were cancelled, or the launch was told to stop."""
     failed: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     """(name, last line of its log)."""
 
@@ -96,11 +98,16 @@ def run_here(specs: Sequence[RunSpec], jobs: int, processes: int, console: Conso
     """Train every run, `jobs` at a time with `processes` ranks each (torchrun where more than one)."""
     launch = _Launch(specs, jobs, processes, console)
     waiting = list(specs)
-    with launch.progress, _signals(launch):
+    with launch.progress, _signals(launch), Waiting(specs) as queue:
         try:
             while (waiting and not launch.asked) or launch.jobs:
                 while waiting and launch.slots and not launch.asked:
-                    launch.start(waiting.pop(0))
+                    spec = waiting.pop(0)
+                    if queue.begin(spec.run):
+                        launch.start(spec)
+                    else:
+                        launch.outcome.left.append(spec.run)
+                        launch.say(f"{spec.run}: cancelled before it started")
                 time.sleep(POLL_S)
                 launch.stop()
                 launch.collect()
@@ -177,6 +184,8 @@ class _Launch:
             if how := killed_by(job.process.returncode):
                 job.log.write(f"{how}\n".encode())
             job.log.close()
+            if self._was_told(job) and set(os.listdir(job.run.path)) <= {"launch.lock", "log.txt"}:
+                shutil.rmtree(job.run.path)  # it was stopped before it began
             job.lock.release()
             self.gained += min(reached(job.run), job.spec.agent_steps) - job.steps_before
             self.finished += 1
@@ -190,12 +199,16 @@ class _Launch:
             self.outcome.done.append(name)
             notify("done", name, tell=self.say)
             return "done"
-        if self.stopping or (ended and ended.status in ("preempted", "cancelled")):
+        if self._was_told(job) or (ended and ended.status in ("preempted", "cancelled")):
             self.outcome.stopped.append(name)
             return "stopped"
         self.outcome.failed.append((name, last_line(job.run)))
         notify("failed", name, last_line(job.run), self.say)
         return f"failed (exit code {job.process.returncode})"
+
+    def _was_told(self, job: Job) -> bool:
+        """Whether a process that has ended was told to stop."""
+        return self.stopping > 0 or job.process.returncode in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
     def show(self) -> None:
         """Update the display."""

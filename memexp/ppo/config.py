@@ -74,7 +74,8 @@ class TrainerConfig(Config):
     """Minutes between checkpoints; 0: one after every update, unless one is still being written."""
     preemption_seconds: float = Field(default=30.0, ge=0)
     """Seconds between SIGTERM and the end of the machine (30 on Google Cloud and Azure, 120 on AWS). If an update and a
-    checkpoint may take longer, a checkpoint follows every update, and SIGTERM stops an update at once."""
+    checkpoint may take longer, a checkpoint follows every update, and SIGTERM stops an update at once. After its last
+    checkpoint, a run waits for its loggers, at most 60 s (docs/monitor.md)."""
     rank_timeout_seconds: float = Field(default=600.0, gt=0)
     """With several ranks: how many seconds longer than the longest update the others wait for a rank. Then it counts as
     hung, and the run stops to be restarted."""

@@ -52,7 +52,7 @@ class DoctorReport:
     reset_leak: float
     """The largest change of a log-probability after a reset if the observations and the state before it change."""
     entropy_share: float | None
-    """Entropy of the sharpened policy, as a share of ln(actions); None for continuous actions."""
+    """Entropy of the sharpened policy, as a share of `max_entropy` of the observations; None for continuous actions."""
     resets_inside: int
     """Episodes that began inside a replayed segment, after its first step."""
     samples: int
@@ -78,7 +78,7 @@ class DoctorReport:
         out.print(f"replayed               {self.samples:,} agent steps")
         out.print(f"episode starts inside  {self.resets_inside:,}")
         if self.entropy_share is not None:
-            out.print(f"entropy                {self.entropy_share:.2f} of ln(actions)")
+            out.print(f"entropy                {self.entropy_share:.2f} of ln(allowed actions)")
         for memory, gap in self.gaps.items():
             out.print(f"max |log p difference| {gap:.2e} with memory {memory} (at most {self.threshold:.0e})")
         out.print(f"leak over a reset      {self.reset_leak:.2e} (at most {self.threshold:.0e})")
@@ -153,7 +153,7 @@ def _examine(trainer: Trainer, problems_too: bool) -> _Findings:
         entropy_share=sum(entropies) / ROLLOUTS if counted else None,
         resets_inside=sum(resets),
         samples=ROLLOUTS * trainer.segments.rewards.numel(),
-        observation=described(trainer.env.observation, trainer.env.because),
+        observation=described(trainer.env.observation, trainer.env.because, trainer.env.actions),
         problems=[*api_errors(trainer.env, trainer.ranks), *endless(trainer)] if problems_too else [],
     )
 

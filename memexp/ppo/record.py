@@ -101,7 +101,7 @@ class RunRecord:
         code = code_of(trainer.env.modules, config.cortex.pattern)
         start = provenance(argv, str(device), self.ranks.world_size)
         self.run.write_provenance({**start, **code, "random_steps": random_steps})
-        lines = described_observation(trainer.env.observation, trainer.env.because)
+        lines = described_observation(trainer.env.observation, trainer.env.because, trainer.env.actions)
         for line in lines:
             self.display.print_line(line)
         if random_steps:

@@ -27,7 +27,7 @@ from memexp.console import say
 from memexp.credentials import mask, masked_output
 from memexp.machine import Activity
 from memexp.runs import scribe
-from memexp.runs.directory import ExitStatus, Run
+from memexp.runs.directory import RESTART, ExitStatus, Run
 from memexp.runs.metrics import STEPS, each_record, record_of
 from memexp.runs.sinks import Csv, Mlflow, TensorBoard
 from memexp.runs.wandb_sink import WandbSink, resolve_mode
@@ -45,7 +45,9 @@ class Sink(Protocol):
 
     def log(self, row: Row) -> None: ...
 
-    def end(self, failed: bool) -> None: ...
+    def end(self, code: int) -> None:
+        """code: that of the trainer: 0 completed, RESTART preempted, else failed."""
+        ...
 
 
 class Kind(NamedTuple):
@@ -71,6 +73,7 @@ FINISH_S, LONGEST_FINISH_S = 60.0, 600.0
 them what they lack); and seconds that they may take in all. Then their processes are killed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 600.0
 """Seconds between two attempts to begin. The wait doubles from the first to the longest."""
+CODES: dict[ExitStatus, int] = {"completed": 0, "preempted": RESTART}
 MOST_WAITING = 100_000
 """Lines that may wait for a logger that takes none."""
 
@@ -122,7 +125,7 @@ class Loggers:
             one.send(line)
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
-        end = json.dumps({"end": int(self.status == "failed" or kind is not None)}).encode() + b"\n"
+        end = json.dumps({"end": 1 if kind else CODES.get(self.status, 1)}).encode() + b"\n"
         for one in self._feeds:
             one.send(end)
             one.orders.put(None)
@@ -221,12 +224,12 @@ class Follower:
         except Exception as error:
             self._fail(error)
 
-    def end(self, failed: bool) -> None:
+    def end(self, code: int) -> None:
         if self._sink is None or self._waiting:
             self.catch_up()
         if self._sink:
             try:
-                self._sink.end(failed)
+                self._sink.end(code)
             except Exception as error:
                 self._fail(error)
 
@@ -253,9 +256,9 @@ def follow(lines: Iterator[bytes], follower: Follower) -> None:
     for line in lines:
         row = record_of(line) or {}
         if "end" in row:
-            return follower.end(row["end"] != 0)
+            return follower.end(row["end"])
         follower.take(row)
-    return follower.end(True)
+    return follower.end(1)
 
 
 def main() -> None:

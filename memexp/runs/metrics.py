@@ -129,6 +129,13 @@ def episode_means(records: Iterable[dict[str, Any]]) -> dict[str, float]:
     return {name: total / episodes for name, (total, episodes) in sums.items()}
 
 
+def recent_means(scored: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """`episode_means` of a run as it is now: over those of its last RECENT records in which an episode ended, that are
+    of the last tenth of its agent steps. An empty dict if there are none."""
+    first = 0.9 * scored[-1].get(STEPS, 0) if scored else 0
+    return episode_means(record for record in scored if record.get(STEPS, first) >= first)
+
+
 def lacks_metric(metric: str, lacking: float, episodes: float) -> str:
     """Why no verdict can rest on a metric that some episodes lack."""
     said = f"metric: {lacking:,.0f} of {episodes:,.0f} episodes have no '{metric}' at their end"

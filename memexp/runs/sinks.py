@@ -15,7 +15,7 @@ from itertools import chain
 from typing import Any
 
 from memexp.runs import scribe
-from memexp.runs.directory import Run, home
+from memexp.runs.directory import RESTART, Run, home
 from memexp.runs.identity import flat
 from memexp.runs.metrics import STEPS, WALL
 
@@ -50,7 +50,7 @@ class Csv:
             with open(self._file, encoding="utf-8", newline="") as file:
                 self.begin([*csv.DictReader(file), row], 0)
 
-    def end(self, failed: bool) -> None:
+    def end(self, code: int) -> None:
         """Everything is written."""
 
     def _text(self, rows: Iterable[Row]) -> bytes:
@@ -90,7 +90,7 @@ class TensorBoard:
         summary, at = self._summaries.Summary(value=values), self._began + row.get(WALL, 0.0)
         self._writer.add_event(self._events.Event(wall_time=at, step=int(row[STEPS]), summary=summary))
 
-    def end(self, failed: bool) -> None:
+    def end(self, code: int) -> None:
         self._writer.close()
 
 
@@ -131,17 +131,22 @@ class Mlflow:
     def log(self, row: Row) -> None:
         self._send([row])
 
-    def end(self, failed: bool) -> None:
-        self._client.set_terminated(self._id, "FAILED" if failed else "FINISHED")
+    def end(self, code: int) -> None:
+        self._client.set_terminated(self._id, {0: "FINISHED", RESTART: "KILLED"}.get(code, "FAILED"))
 
     def _local_store(self) -> str:
         """Address of mlflow.db. A killed process leaves no half of its tables: they are made in a file that is then
         given this name, unless another run was first."""
+        import psutil
+
         file, part = home() / "mlflow.db", home() / f".mlflow.{os.getpid()}.tmp"
         os.chdir(home())  # MLflow makes a folder for artifacts here
+        for left in home().glob(".mlflow.*.tmp*"):
+            if not psutil.pid_exists(int(left.name.split(".")[2])):
+                left.unlink(missing_ok=True)
         if not file.exists():
+            open(part, "w", opener=scribe.private).close()  # it holds the config, too
             self._mlflow.MlflowClient(f"sqlite:///{part}").search_experiments()
-            part.chmod(0o600)  # it holds the config, too
             with suppress(FileExistsError):
                 os.link(part, file)
             part.unlink()
@@ -165,7 +170,8 @@ class Mlflow:
         with suppress(error):  # it exists, or another run makes it at this moment
             self._client.create_experiment(experiment)
         place = self._client.get_experiment_by_name(experiment).experiment_id
-        about = {f"memexp.{name}": str(value) for name, value in info.model_dump(include=set(TAGS)).items()}
+        known = info.model_dump(include=set(TAGS), exclude_none=True)
+        about = {f"memexp.{name}": str(value) for name, value in known.items()}
         made = self._client.create_run(place, int(1000 * self._began), {**tags, **about}, self._run.name)
         params = [
             self._entities.Param(name, str(value)[:LONGEST_PARAM]) for name, value in flat(self._run.config).items()

@@ -48,7 +48,7 @@ class RunStatus:
     agent_steps: int = 0
     total_timesteps: int | None = None
     episode_return: float | None = None
-    """Mean over the episodes of the last updates in which one ended."""
+    """Mean over the last episodes: see `recent_means`."""
     sps: float | None = None
     """Agent steps per second over the last updates, evaluations and checkpoints included."""
     eta_s: float | None = None
@@ -60,7 +60,7 @@ class RunStatus:
     recoveries: int | None = None
     """How often SkyPilot has moved it to another machine."""
     hours: float | None = None
-    """Machine hours so far, over all starts."""
+    """Machine hours so far, over all starts; of a run that was not launched in the cloud, those of its training."""
     spent: float | None = None
     """Dollars so far, over all starts; None if one of the prices is not known."""
     projected: float | None = None

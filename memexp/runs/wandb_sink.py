@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 from memexp.config import UsageError, did_you_mean
-from memexp.runs.directory import Run
+from memexp.runs.directory import RESTART, Run
 from memexp.runs.metrics import STEPS
 
 INFO, PROVENANCE = "memexp", "memexp_provenance"
@@ -51,8 +51,9 @@ class WandbSink:
         step = None if self._mode == "shared" else row[STEPS]  # W&B counts the steps of a shared run
         self._wandb.log(row, step=step)
 
-    def end(self, failed: bool) -> None:
-        self._wandb.finish(exit_code=int(failed))
+    def end(self, code: int) -> None:
+        """W&B has no state for a run that goes on later: it would show any other code as a failure."""
+        self._wandb.finish(exit_code=0 if code == RESTART else code)
 
     def _init(self) -> Any:
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else W&B sends its own errors, offline too

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from helpers.commands import type_command
 from helpers.synthetic_runs import rising, write_matrix, write_run
 
 from memexp.analysis.answer import Answer, answer_of
@@ -215,3 +216,19 @@ def test_an_architecture_has_one_colour_in_all_environments(tmp_path):
     environments, _ = load(find_runs(tmp_path), "test")
     colors = {(name, arm.name): color for name, one in environments.items() for arm, color, _ in styled(one)}
     assert colors["first", "X"] == colors["second", "X"] != colors["first", "S"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "learned", "converged"),
+    [
+        (1, "0 of 2 arms judged: 1 seed, needs 4", "0 of 2 arms judged: 1 seed, needs 4"),
+        (3, "0 of 2 arms judged: 3 seeds, needs 4", "0 of 2 arms judged: 3 seeds, needs 4"),
+        (5, "1 of 2 arms", "1 of 2 arms, 1 undecided"),
+    ],
+)
+def test_the_terminal_says_why_arms_are_not_judged(tmp_path, capsys, seeds, learned, converged, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    some = [0.9, 0.95, 0.92, 0.97, 0.9][:seeds]
+    write_matrix(tmp_path, {"S": some, "S~": [0.01 * one for one in some]})
+    row = next(line for line in type_command(capsys, "report", str(tmp_path)).out.splitlines() if "world" in line)
+    assert [cell.strip() for cell in row.split("  ") if cell.strip()][-2:] == [learned, converged]

@@ -141,6 +141,18 @@ def test_wrappers_and_installed_packages_count(project):
     assert origin_of(pole.modules).keys() == {"gymnasium", "memexp.envs.wrappers"}
 
 
+@pytest.mark.parametrize("name", ["helpers.third_party:Masked", "helpers.third_party:MaskedPair", "batch"])
+def test_what_memexp_puts_around_an_environment_with_masks_does_not_count(name, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    knobs = {"mode": "DISABLED"} if name == "batch" else {}
+    id = "module:test_masks:masked_batch" if knobs else f"module:{name}"
+    in_info, in_part = (envs.make(id, 2, options={"where": where, **knobs}) for where in ("info", "part"))
+    in_info.close()
+    in_part.close()
+    assert set(in_info.modules) == set(in_part.modules)
+    assert not any(module.startswith("memexp.") for module in in_info.modules)
+
+
 @pytest.mark.parametrize(
     ("name", "module"),
     [("tmaze", "controls"), ("cvc_random_maps", "grid.step"), ("assembly_lines", "assembly_lines")],

@@ -16,7 +16,7 @@ from rich.console import Console
 from memexp import machine
 from memexp.config import CORES
 from memexp.envs.origin import origin_of
-from memexp.launch import local
+from memexp.launch import local, waiting
 from memexp.launch.local import default_jobs, last_line, run_here
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import recipe_specs
@@ -255,6 +255,76 @@ def test_a_run_that_was_told_to_stop_by_somebody_else_is_stopped_and_has_not_fai
     monkeypatch.setattr(local, "_command", lambda spec, processes: ["sh", "-c", script])
     outcome = run_here([spec("told")], jobs=1, processes=1, console=CONSOLE)
     assert (outcome.stopped, outcome.failed) == (["told"], [])
+
+
+TRAINER = """
+import fcntl, json, pathlib, signal, sys
+run = pathlib.Path(sys.argv[1])
+lock = open(run / "lock", "a")
+def stop(number, frame):
+    (run / "exit.json").write_text(json.dumps({"status": "preempted"}))
+    sys.exit(75)
+signal.signal(signal.SIGTERM, stop)
+fcntl.flock(lock, fcntl.LOCK_EX)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize(
+    ("targets", "stopped", "left", "told"),
+    [
+        (["m"], ["a"], ["b", "c"], "1 run cancelled, 2 that waited are not started; launching again resumes\n"),
+        (["a", "c"], ["a"], ["c"], "1 run cancelled, 1 that waited is not started; launching again resumes\n"),
+        (["c"], [], ["c"], "0 runs cancelled, 1 that waited is not started; launching again resumes\n"),
+    ],
+)
+def test_cancelling_reaches_runs_that_wait_and_launching_again_starts_them(
+    targets, stopped, left, told, monkeypatch, capsys
+):
+    def cancel_once(launch):
+        if not outputs:
+            outputs.append("")
+            outputs.append(type_command(capsys, "cancel", *targets).out)
+
+    def command(spec, processes):
+        path = Run.named(spec.run).path
+        if spec.run == "a" and "a" in stopped:
+            return [sys.executable, "-c", TRAINER, str(path)]
+        return ["sh", "-c", f"""echo '{{"status": "completed"}}' > '{path}/exit.json'"""]
+
+    outputs: list[str] = []
+    monkeypatch.setattr(local, "_command", command)
+    monkeypatch.setattr(local._Launch, "show", cancel_once)
+    specs = [spec(run, **{"labels.matrix": "m"}) for run in "abc"]
+    outcome = run_here(specs, jobs=1, processes=1, console=CONSOLE)
+    assert (outcome.stopped, outcome.left) == (stopped, left)
+    assert outputs[1].endswith(told)
+    stopped = []
+    again = run_here(specs, jobs=1, processes=1, console=CONSOLE)
+    assert set(again.done) == {"a", "b", "c"}
+    assert type_command(capsys, "cancel", "m").code == 2
+
+
+def test_a_launch_that_was_killed_has_no_runs_that_wait(home):
+    old = home / "waiting" / "old"
+    (old / "waiting").mkdir(parents=True)
+    (old / "lock").touch()
+    (old / "waiting" / "a").write_text("m")
+    assert waiting.matrices() == {}
+    assert waiting.drop(["a"]) == set()
+    with waiting.Waiting([spec("b")]):
+        assert waiting.matrices() == {"b": None}
+        assert not old.exists()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_is_stopped_before_it_began_leaves_nothing(begun, monkeypatch):
+    run = Run.named("a")
+    writes = f"touch '{run.path}/config.yaml'; " if begun else ""
+    monkeypatch.setattr(local, "_command", lambda *_: ["sh", "-c", f"{writes}echo bye; kill -TERM $$"])
+    outcome = run_here([spec("a")], jobs=1, processes=1, console=CONSOLE)
+    assert outcome.stopped == ["a"]
+    assert run.path.exists() == begun
 
 
 @pytest.mark.parametrize("written", ["", '{"status": "failed", "reason": "no licence"}', '{"status":'])

@@ -200,13 +200,14 @@ def test_what_the_metrics_tell_is_told_in_the_units_that_people_read(home):
 
 def test_the_return_and_the_funnel_are_means_over_recent_episodes_not_over_updates(home):
     run = write_run(home / "runs", "S", 0, [], name="it", status=None)
-    run.append_metrics({STEPS: 10, WALL: 1.0, RETURN: 1.0, "episode/count": 3, "env/funnel/made": 1.0, "env/x": 4.0})
+    run.append_metrics({STEPS: 10, WALL: 0.5, RETURN: 1.0, "env/x": 9.0})
+    run.append_metrics({STEPS: 19, WALL: 1.0, RETURN: 1.0, "episode/count": 3, "env/funnel/made": 1.0, "env/x": 4.0})
     run.append_metrics({STEPS: 20, WALL: 2.0, RETURN: 5.0, "episode/count": 1, "env/funnel/made": 0.0, "env/x": 0.0})
     run.append_metrics({STEPS: 30, WALL: 3.0, "episode/count": 0})
     found = look(run)
     assert (found.episode_return, found.funnel, found.stats) == (2.0, {"made": 0.75}, {"x": 3.0})
-    assert found.smoothed(3) == [1.0, 5.0, 5.0]
-    assert found.smoothed(4, until=40) == [1.0, 5.0, 5.0, None]
+    assert found.smoothed(3) == [1.0, 2.0, 2.0]
+    assert found.smoothed(4, until=40) == [1.0, 2.0, 2.0, None]
 
 
 @pytest.mark.parametrize("size", [10, 20_000])

@@ -179,12 +179,21 @@ def test_projected_dollars_are_those_spent_and_those_of_the_steps_left(home, pri
     assert found.eta_s is None  # no process works on it
 
 
+def test_the_hours_of_a_run_without_a_job_are_those_of_its_training(home):
+    run = write_run(home / "runs", "S", 0, [], name="a", status=None)
+    assert status_of(run).hours is None
+    run.append_metrics({"agent_steps": 500, "wall_s": 1800.0})
+    assert (status_of(run).hours, status_of(run).spent) == (0.5, None)
+    a_start(run, 900, 4.0)
+    assert status_of(run).hours == 0.25
+
+
 def test_a_launch_projects_the_share_of_its_dollars_that_is_left(sky, capsys, home):
     submitted("a")
     write_run(home / "runs", "S", 0, [0.1], name="a", budget=1000, reached=0.25, status=None)
     assert rows(capsys)["a"]["projected"] == 6.0 * 0.75
     sky.add("a", "RUNNING", job_duration=7200.0, cluster_resources="1x(gpus=L4:8)")
-    (home / "runs" / "a" / "metrics.jsonl").write_text('{"agent_steps": 500, "sps": 50.0}\n')
+    (home / "runs" / "a" / "metrics.jsonl").write_text('{"agent_steps": 500, "sps": 50.0, "wall_s": 9.0}\n')
     row = rows(capsys)["a"]
     assert (row["hours"], row["spent"], row["projected"], row["eta_s"]) == (2.0, 20.0, 20.0 + 6.0 / 2, 10.0)
 

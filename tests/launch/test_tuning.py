@@ -8,6 +8,7 @@ from helpers.commands import type_command
 from helpers.synthetic_runs import rising, write_run
 
 from memexp.config import UsageError, parse_overrides
+from memexp.launch.local import Outcome
 from memexp.launch.plan.matrix import Matrix
 from memexp.launch.plan.recipe import find_recipe
 from memexp.launch.plan.run_spec import resolve
@@ -269,6 +270,25 @@ def test_a_tiny_tuned_matrix_is_trained_here_in_one_go(home, launch, capsys):
     found = json.loads(type_command(capsys, "report", "tuned", "--json").out)["environments"]["maze"]
     assert {"S", "S~"} <= found["arms"].keys() <= {"S", "S~", "S~@S"}
     assert found["tuning"]["per_arm"].keys() == {"S", "S~"}
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_no_further_stage_begins_after_a_launch_that_was_stopped(home, launch, monkeypatch, stopped):
+    def run_some(specs, *_):
+        calls.append(specs)
+        for one in specs:
+            if one.config.arm.startswith("S") or not stopped:
+                config = one.config
+                made = write_run(home / "runs", config.arm, config.seed, rising(0.9, 0.5), name=one.run, env="maze",
+                                 matrix="tuned", budget=one.agent_steps, tuning=config.labels.tuning)  # fmt: skip
+                made.write_config(config.model_dump())
+        return Outcome(left=[specs[0].run] if stopped else [])
+
+    calls = []
+    monkeypatch.setattr("memexp.launch.launch.run_here", run_some)
+    two = {"S": {"pattern": "S"}, "L": {"pattern": "L"}}
+    assert launch(architectures=two).code == stopped
+    assert len(calls) == (1 if stopped else 2)
 
 
 def test_a_matrix_with_trials_only_has_nothing_to_judge(home, launch, capsys):

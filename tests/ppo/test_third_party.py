@@ -186,7 +186,7 @@ def test_the_doctor_fails_an_environment_that_never_ends_unless_a_limit_is_given
     typed = type_command(capsys, "doctor", "any", *words(f"{THINGS}:Endless", run="examined"))
     assert typed.code == 1
     assert "no episode ended within 10,000 steps" in typed.out
-    assert "ln(actions)" in typed.out
+    assert "ln(allowed actions)" in typed.out
     given = words(f"{THINGS}:Endless", run="examined", max_steps=20)
     assert type_command(capsys, "doctor", "any", *given).code == 0
 

@@ -8,9 +8,11 @@ import sys
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from helpers.synthetic_runs import write_run
 from helpers.training import NEVER_URGENT, output_of, start_process, tiny, wait_for
 
 from memexp.config import UsageError
@@ -262,7 +264,7 @@ class Flaky:
         self._check("log")
         Flaky.rows.append(row)
 
-    def end(self, failed):
+    def end(self, code):
         self._check("end")
 
     def _check(self, what):
@@ -303,6 +305,34 @@ def test_a_logger_that_works_again_gets_what_it_missed(broken, wait, recorded, m
     follow(lines(), Follower(recorded, "csv", {}, 0))
     assert Flaky.rows == recorded.metrics()
     assert capsys.readouterr().err == "going on without CSV: OSError: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "in_mlflow", "in_wandb"),
+    [("completed", "FINISHED", 0), ("preempted", "KILLED", 0), ("failed", "FAILED", 1)],
+)
+@pytest.mark.parametrize("matrix", [None, "m"])
+def test_a_logger_is_told_how_the_run_ended(status, in_mlflow, in_wandb, matrix, home, monkeypatch, tmp_path):
+    mlflow = pytest.importorskip("mlflow")
+    monkeypatch.chdir(tmp_path)
+    run = write_run(home / "runs", "S", 0, [0.5], matrix=matrix, status=None)
+    (run.path / "provenance.json").write_text('{"time": "2026-01-01T00:00:00Z"}')
+    (run.path / "config.yaml").write_text("seed: 0\n")
+    code = loggers.CODES.get(status, 1)
+    for left in (".mlflow.999999999.tmp", ".mlflow.999999999.tmp-journal"):
+        (home / left).touch()
+    follow(iter([json.dumps({"end": code}).encode()]), Follower(run, "mlflow", {}, 0))
+    assert not list(home.glob(".mlflow.*"))
+    assert (home / "mlflow.db").stat().st_mode & 0o777 == 0o600
+    found = mlflow.MlflowClient(f"sqlite:///{home}/mlflow.db").get_run((run.path / "mlflow_run").read_text())
+    assert found.info.status == in_mlflow
+    assert found.data.tags.get("memexp.matrix") == matrix
+    assert "None" not in found.data.tags.values()
+    given: list[int] = []
+    sink = wandb_sink.WandbSink(run, {"mode": "offline"})
+    sink._wandb = SimpleNamespace(finish=lambda exit_code: given.append(exit_code))
+    sink.end(code)
+    assert given == [in_wandb]
 
 
 def test_a_line_that_is_in_the_file_already_is_not_doubled(recorded, monkeypatch):

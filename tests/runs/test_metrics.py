@@ -6,7 +6,16 @@ import math
 import pytest
 
 from memexp.runs import Run
-from memexp.runs.metrics import columns_of_records, episode_means, last_records, latest, rate_over, tail
+from memexp.runs.metrics import (
+    columns_of_records,
+    episode_means,
+    last_records,
+    latest,
+    rate_over,
+    recent_means,
+    scored_records,
+    tail,
+)
 
 LINES = [
     {"agent_steps": 30, "x": 3.0, "env/a": 1},
@@ -79,6 +88,20 @@ def test_means_leave_out_the_episodes_that_lack_a_statistic():
         {"episode/return": 1.0, "episode/count": 5, "lacking/x": 5},
     ]
     assert episode_means(records) == {"episode/return": 1.0, "env/x": (4 + 3 * 8) / 4}
+
+
+@pytest.mark.parametrize(("updates", "last"), [(1, 1), (9, 1), (15, 2), (100, 11), (500, 20)])
+def test_the_recent_mean_is_over_the_last_tenth_of_the_run_and_at_most_20_updates(updates, last, tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    lines = [
+        json.dumps({"agent_steps": 64 * n, "episode/return": float(n > updates - last)}) for n in range(updates + 1)
+    ]
+    file.write_text("".join(f"{line}\n" for line in lines))
+    assert recent_means(scored_records(file)) == {"episode/return": 1.0}
+    lines[updates + 1 - last] = json.dumps({"agent_steps": 64 * (updates + 1 - last), "episode/return": 0.0})
+    file.write_text("".join(f"{line}\n" for line in lines))
+    assert recent_means(scored_records(file))["episode/return"] == pytest.approx(1 - 1 / last)
+    assert recent_means([]) == {}
 
 
 def test_the_rate_is_steps_by_time_from_the_first_to_the_last_line():

@@ -160,9 +160,13 @@ def fingerprint(config: ThirdParty) -> str:
 
 
 def classes_of(env: Any) -> Iterator[type]:
-    """The classes of an environment's wrappers, the outermost first, and of the environment itself."""
+    """The classes of an environment's wrappers, the outermost first, and of the environment itself.
+
+    What memexp puts around every environment, such as `MaskedEnv`, is none of them.
+    """
     while env is not None:
-        yield type(env)
+        if not type(env).__module__.startswith("memexp.envs.puffer."):
+            yield type(env)
         env = getattr(env, "env", None)
 
 

@@ -12,8 +12,10 @@ from memexp.launch import LaunchError
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import Job, connect, read_queue
 from memexp.launch.cloud.submissions import Submission
+from memexp.launch.status.attempts import starts_of
 from memexp.launch.status.status import status_of, status_view
 from memexp.launch.status.targets import find_targets
+from memexp.runs import Run
 from memexp.runs.status import RunStatus, State
 
 WATCH_S = 2.0
@@ -91,7 +93,7 @@ def _with_costs(status: RunStatus, job: Job | None, submission: Submission | Non
     """Hours and dollars that the run directory does not know: the job's time at the price of its submission."""
     hours, spent, projected = status.hours, status.spent, status.projected
     price = price_of(job, submission.prices) if submission else None
-    if hours is None and job:
+    if job and (hours is None or not starts_of(Run.named(status.run))):
         hours = job.duration_s / 3600
         spent = hours * price if price is not None else None
     if projected is None and submission and submission.dollars and status.state is not State.COMPLETED:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memexp.config import UsageError
-from memexp.launch import LaunchError
+from memexp.launch import LaunchError, waiting
 from memexp.launch.cloud import submissions
 from memexp.launch.cloud.job_queue import Job, ask, connect, read_queue, settle
 from memexp.launch.status.targets import find_targets
@@ -31,21 +31,28 @@ AGAIN_S, GIVE_UP_S = 60.0, 300.0
 requests every 15 seconds; one that arrives while it recovers a job can get lost (SkyPilot 0.14.1)."""
 
 
-def cancel(targets: Sequence[str], say: Callable[[str], None]) -> int:
-    """Cancel the runs of `targets` after a checkpoint; returns how many. Runs that have ended are not changed.
+def cancel(targets: Sequence[str], say: Callable[[str], None]) -> tuple[int, int]:
+    """Cancel the runs of `targets` after a checkpoint, and keep local launches from starting those that wait.
 
+    Returns how many of each. Runs that have ended are not changed.
     Raises UsageError for a target that does not exist, LaunchError if SkyPilot refuses or a run does not end in time.
     """
     runs = find_targets(targets)
+    dropped = waiting.drop(run.name for run in runs)
     submitted = submissions.read()
     names = [run.name for run in runs if run.name in submitted]
     jobs = _cancel_jobs(names, say) if names else []
+    end = time.monotonic() + END_S
+    while any(scribe.is_held(run.path / "launch.lock") and not is_locked(run) for run in runs):
+        if time.monotonic() > end:  # it starts, or ends, on another machine
+            break
+        time.sleep(POLL_S)
     # Only SkyPilot ends its managed jobs, even if the trainer runs on this machine: else it would recover them.
     here = [run for run in runs if run.name not in jobs and is_locked(run) and trainer_of(run)]
     for run in here:
         _cancel_here(run)
         say(f"{run.name}: cancelled after a checkpoint")
-    return len(jobs) + len(here)
+    return len(jobs) + len(here), len(dropped)
 
 
 def _cancel_jobs(names: Sequence[str], say: Callable[[str], None]) -> list[str]:

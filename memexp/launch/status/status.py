@@ -12,7 +12,7 @@ from memexp.config import count_name
 from memexp.formatting import dollars, duration, hours_text, number
 from memexp.launch.status.attempts import last_error, spent, starts_of
 from memexp.runs import Run
-from memexp.runs.metrics import RECENT, RETURN, STEPS, episode_means, latest, rate_over, scored_records
+from memexp.runs.metrics import RECENT, RETURN, STEPS, WALL, latest, rate_over, recent_means, scored_records
 from memexp.runs.status import RunStatus, State, end_of, info_of, known, last_metrics, lost_metrics, state_of
 
 
@@ -31,7 +31,8 @@ def status_of(run: Run) -> RunStatus:
     left = 0 if state is State.COMPLETED else max(0, info.total_timesteps - steps)
     rate = rate_over(lines[-RECENT:])
     left_s = left / rate if rate else None
-    hours, paid = spent(run) if starts_of(run) else (None, None)
+    wall_s = latest(lines, WALL)
+    hours, paid = spent(run) if starts_of(run) else (None if wall_s is None else wall_s / 3600, None)
     return RunStatus(
         run=run.name,
         state=state,
@@ -41,7 +42,7 @@ def status_of(run: Run) -> RunStatus:
         seed=info.seed,
         agent_steps=steps,
         total_timesteps=info.total_timesteps,
-        episode_return=episode_means(known(lambda: scored_records(run.path / "metrics.jsonl")) or []).get(RETURN),
+        episode_return=recent_means(known(lambda: scored_records(run.path / "metrics.jsonl")) or []).get(RETURN),
         sps=rate,
         eta_s=left_s if state is State.RUNNING else None,
         reason=reason,

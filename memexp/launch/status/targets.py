@@ -6,6 +6,7 @@ from typing import Any
 
 from memexp.config import UsageError, did_you_mean
 from memexp.formatting import counted
+from memexp.launch import waiting
 from memexp.launch.cloud import submissions
 from memexp.launch.plan.expand import expand
 from memexp.launch.plan.matrix import load_matrix
@@ -59,7 +60,7 @@ class Target:
         elif path.parent != Path() and find_runs(path.parent):
             self.folder, self.matrix = path.parent, path.name
         self.is_run = self._at is not None
-        is_run = not is_file and not self.folder and (_begun(name) or name in submissions.read())
+        is_run = not is_file and not self.folder and (_begun(name) or name in _launched())
         if is_run and not (to_report and self.runs()):
             self.is_run = True
         if not self.runs():
@@ -76,15 +77,14 @@ class Target:
         """
         if self.is_run:
             return [self._at or Run.named(self.name)]
-        found, submitted = find_runs(self.folder), {}
+        found, elsewhere = find_runs(self.folder), dict[str, str | None]()
         if not self.folder and not self._to_report:
-            submitted = submissions.read()
+            elsewhere = _launched()
             there = {run.name for run in found}
-            found += [Run.named(name) for name in submitted if name not in there]
+            found += [Run.named(name) for name in elsewhere if name not in there]
         for run in found:
             if self._matrices.get(run.name) is None:
-                sent = submitted.get(run.name)
-                self._matrices[run.name] = matrix_of(run) or (sent.matrix if sent else None)
+                self._matrices[run.name] = matrix_of(run) or elsewhere.get(run.name)
         if self.matrix is not None:
             wanted = {self.matrix, None} if unknown else {self.matrix}
             found = [run for run in found if (matrix := self._matrices[run.name]) in wanted and (matrix or lost(run))]
@@ -145,7 +145,7 @@ def find_targets(names: Sequence[str], unknown: bool = False) -> list[Run]:
         return list({run.name: run for name in names for run in Target(name).runs(unknown)}.values())
     known = find_runs()
     there = {run.name for run in known}
-    return known + [Run.named(name) for name in submissions.read() if name not in there]
+    return known + [Run.named(name) for name in _launched() if name not in there]
 
 
 def find_matrix(name: str) -> tuple[str, list[Run], list[str], dict[str, dict[str, Any]]]:
@@ -179,6 +179,11 @@ def _planned_arm(info: RunInfo) -> str:
 def lost(run: Run) -> bool:
     """Whether the run has a run.json that cannot be read."""
     return run.exists() and info_of(run) is None
+
+
+def _launched() -> dict[str, str | None]:
+    """Run -> its matrix, for runs that may have no directory yet: those submitted, and those of local launches."""
+    return {name: sent.matrix for name, sent in submissions.read().items()} | waiting.matrices()
 
 
 def _begun(name: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from memexp.launch.status.targets import Target, Targets
 from memexp.runs import MAX_GAP, Run, RunInfo
-from memexp.runs.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, MetricsTail, episode_means, latest, rate_over
+from memexp.runs.metrics import COUNT, EVAL, GAP, RETURN, STEPS, WALL, MetricsTail, latest, rate_over, recent_means
 from memexp.runs.status import RunStatus, State, end_of, info_of, is_locked, known, log_lines, lost_metrics
 
 SPLIT = ("rollout", "engine", "update", "logging")
@@ -194,7 +194,7 @@ class SnapshotReader:
         curve = np.stack([metrics.column(name) for name in (STEPS, RETURN, COUNT)], axis=1)
         curve = curve[~np.isnan(curve[:, :2]).any(1)]
         curve[:, 2] = np.nan_to_num(curve[:, 2], nan=1.0)
-        means = episode_means(metrics.scored)
+        means = recent_means(list(metrics.scored))
         env = {name.removeprefix("env/"): mean for name, mean in means.items() if name.startswith("env/")}
         entropy = latest(recent, "policy/entropy")
         uniform = math.log((info.num_actions if info else None) or 1)
