@@ -209,7 +209,7 @@ def description(policy: LoadedPolicy, step: Step, example: list[Tensor]) -> dict
             {"name": name, "type": types.get(state.get(name, ""), "float32"), "shape": shape}
             for name, shape in outputs.items()
         ],
-        "observation": described(env.observation, env.because),
+        "observation": described(env.observation, env.because, env.actions),
         "actions": _actions(env),
     }
 

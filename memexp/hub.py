@@ -110,7 +110,7 @@ def card(run: LoadedRun, policy: LoadedPolicy, episodes: int) -> str:
         random="not measured" if info.random_return is None else _number(info.random_return),
         memory=f"pattern `{pattern}`, {window}memory {info.memory}",
         needs=needs(run),
-        masks=', action_masks=[info["action_mask"]]' if _has_masks_in_info(policy) else "",
+        masks=', action_masks=[info["action_mask"]]' if policy.env.masks_in_info else "",
         width=config.cortex.d_hidden,
         layers=config.cortex.num_layers,
         seed=config.seed,
@@ -133,12 +133,6 @@ def needs(run: LoadedRun) -> str:
 
 def _number(value: float | None) -> str:
     return f"{value:.2g}" if value and abs(value) < 0.1 else number(value)
-
-
-def _has_masks_in_info(policy: LoadedPolicy) -> bool:
-    vec = getattr(policy.env, "_vec", None)  # of an environment of others
-    join = vec and vec.driver_env.join
-    return bool(join and join.in_info)
 
 
 def verdict(run: LoadedRun) -> str:

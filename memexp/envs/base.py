@@ -43,8 +43,8 @@ class VecEnv(ABC):
     ceiling_return: return of a perfect policy with memory. memory_span: most steps between an observation and the
     action that needs it; 0: no memory needed. continues: `load_state_dict` continues the running episodes; else it
     starts new ones. reading: how the policy reads each part of an observation; None: there is nothing to choose.
-    because: why it reads each part so. random_steps: agent steps that `desync` and `load_state_dict` have played at
-    random so far, to bring episodes out of phase.
+    because: why it reads each part so. masks_in_info: `encode` takes masks beside the observations. random_steps: agent
+    steps that `desync` and `load_state_dict` have played at random so far, to bring episodes out of phase.
     """
 
     num_envs: int
@@ -62,6 +62,7 @@ class VecEnv(ABC):
     continues: bool = True
     reading: Mapping[str, str] | None = None
     because: Mapping[str, str] = {}
+    masks_in_info: bool = False
     random_steps: int = 0
 
     @property

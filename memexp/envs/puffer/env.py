@@ -54,6 +54,7 @@ class ThirdPartyEnv(VecEnv):
             raise
         words = {part: reading.word for part, reading in readings.items()}
         mask = masks.MASK if driver.mask else None
+        self.masks_in_info = driver.join is not None and driver.join.in_info
         self.observation = spaces.observation_space(driver.observation, config.id, words, mask)
         self.reading = words
         self.because = {part: reading.because for part, reading in readings.items()}
@@ -80,7 +81,7 @@ class ThirdPartyEnv(VecEnv):
             except (TypeError, ValueError, KeyError, IndexError):
                 shown = spaces.short(observations)
                 raise UsageError(f"{self._config.id}: {shown} is no batch of {spaces.short(single)}") from None
-        in_info = join is not None and join.in_info
+        in_info = self.masks_in_info
         if in_info and action_masks is None and all(masks.mask_in(one) is not None for one in observations):
             join, in_info = None, False  # they hold their masks already
         if (action_masks is None) == in_info:
