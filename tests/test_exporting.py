@@ -25,7 +25,7 @@ from memexp.ppo.config import TrainConfig
 from memexp.ppo.train import train
 from memexp.recipes.any import train as any_recipe
 
-SMALL = {"cortex.d_hidden": 16, "cortex.num_layers": 1, "cortex.n_heads": 2, "cortex.mem_len": 4}
+SMALL = {"cortex.d_hidden": 16, "cortex.num_layers": 1, "cortex.n_heads": 2, "cortex.mem_len": 2}
 OWN = [f"helpers.own_cells:{name}" for name in ("GRU", "Leaky", "Nested")]
 CLOSE = 1e-4
 """What float32 gives; ten times less than what the command accepts."""
