@@ -123,10 +123,10 @@ def needs(run: LoadedRun) -> str:
     """Which code of others the environment and the cells come from; '' without any."""
     code = (run.info.environment or {}) | (run.info.cells or {})
     names = [name for name in code if name.partition(".")[0] not in ("memexp", "gymnasium")]
-    packages = [f"{name} {code[name]}" for name in names if (file := file_of(name)) and is_installed(file)]
-    own = [f"`{name}`" for name in names if not any(one.startswith(f"{name} ") for one in packages)]
+    installed = [name for name in names if (file := file_of(name)) and is_installed(file)]
+    own = [f"`{name}`" for name in names if name not in installed]
     parts = [f"the files of {joined(own)}, in the folder where you start memexp"] if own else []
-    parts += [f"the packages {joined(packages)}"] if packages else []
+    parts += [f"the packages {joined([f'{name} {code[name]}' for name in installed])}"] if installed else []
     env = getattr(run.config.env, "id", run.config.env.name)
     return f"\n`{env}` and the policy need more than memexp: {'; '.join(parts)}.\n" if parts else ""
 

@@ -53,7 +53,8 @@ def _forward(terms, from_h, keep, lasts, sums, h, after, saved, first, end):
             for i in range(count):
                 copy(terms[start + i, t], total[i])
                 copy_if(keep[start + i, t], after[start + i, 0, : last.shape[1]], last[i])
-            multiply_add_packed(last, from_h, total)
+            if from_h.shape[1]:
+                multiply_add_packed(last, from_h, total)
             for i in range(count):
                 row = start + i
                 now, (to_i, to_f, to_g, to_o) = saved[row, min(t, saved.shape[1] - 1)], quarters(total[i, : 4 * H])
